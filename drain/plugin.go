@@ -1,0 +1,71 @@
+package drain
+
+import "context"
+
+// Registry announces the pod's instance to clients. All methods are idempotent.
+type Registry interface {
+	// Withdraw asks the registry to send this instance no new clients; the instance stays known.
+	Withdraw(ctx context.Context) error
+	// Withdrawn tells whether the registry's answers to clients no longer hold the instance as available.
+	Withdrawn(ctx context.Context) (bool, error)
+	// Restore undoes Withdraw.
+	Restore(ctx context.Context) error
+	// Deregister removes the instance for good. Only once its app is gone.
+	Deregister(ctx context.Context) error
+}
+
+// Finder is a Registry that can look its instance up. The drainer calls Find
+// at start, and whenever the app has come up, until it succeeds.
+type Finder interface {
+	// Find tells in a few words, for the log, which instance it found. It also
+	// removes a withdrawal that is older than the instance's present
+	// registration: one that an earlier pod with the same id left behind when
+	// its drain was cut short. A newer one is somebody's will, and stays.
+	// An error says why nothing was found and what to set.
+	Find(ctx context.Context) (string, error)
+}
+
+// Counter tells how much work is in flight.
+type Counter interface {
+	// Count takes one reading. What cannot be read is an error, never zero;
+	// what is gone for good, and its work with it, is zero.
+	Count(ctx context.Context) (Reading, error)
+}
+
+// Reading is one look at a counter. Arrived grows with every new piece of work
+// where the counter can tell (HasArrived); a value below the last one means
+// that what is counted was started anew.
+type Reading struct {
+	InFlight   int64
+	Arrived    uint64
+	HasArrived bool
+}
+
+// AcceptStopper is a Counter whose proxy can be told, when a drain begins, to
+// take no new work. It is idempotent.
+type AcceptStopper interface {
+	StopAccepting(ctx context.Context) error
+}
+
+// AcceptStarter is an AcceptStopper that can be undone, when a drain is taken
+// back. It is idempotent.
+type AcceptStarter interface {
+	StartAccepting(ctx context.Context) error
+}
+
+// Notifier is a Counter that knows when its reading may have changed.
+type Notifier interface {
+	// Changed returns a channel that receives whenever a new reading is
+	// worth taking, until ctx ends. Changes that come close together may be
+	// told once. It returns nil when changes cannot be told, and the counter
+	// is polled instead.
+	Changed(ctx context.Context) <-chan struct{}
+}
+
+// Pod is what the plug-ins know of the pod that they serve.
+type Pod struct {
+	Name    string // its name; empty when not told
+	IP      string // its address, as registries hold it
+	HostIP  string // its node's address; empty when not told
+	AppPort int    // the app's port; 0 when not told
+}

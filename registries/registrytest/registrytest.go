@@ -1,0 +1,267 @@
+// Package registrytest holds the suite that every registry plug-in passes
+// against its real server.
+package registrytest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"lastcall/drain"
+)
+
+// Harness is what the suite needs of one real server. Its methods fail the
+// test themselves when the server cannot be asked.
+type Harness interface {
+	// Register announces the pod's instance the way its app does, available.
+	Register(t *testing.T)
+	// Heartbeat does, once and now, what the app does as long as it lives.
+	Heartbeat(t *testing.T)
+	// Listed tells whether a client that asks the server now, through the
+	// calls that real clients use, is told of the instance as available.
+	Listed(t *testing.T) bool
+	// Known tells whether the server holds the instance at all.
+	Known(t *testing.T) bool
+	// Registry makes the plug-in, set up for the instance, anew at each call.
+	Registry(t *testing.T) drain.Registry
+}
+
+// patience is how long the suite waits for a server to get somewhere.
+const patience = 60 * time.Second
+
+// callLimit is the deadline of one call to the plug-in, as the drainer sets one.
+const callLimit = 10 * time.Second
+
+// Run runs the suite. start is called once for each test and gives it an
+// instance that no other test knows, not yet registered.
+func Run(t *testing.T, start func(t *testing.T) Harness) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, Harness)
+	}{
+		{"withdraw takes the instance from clients and keeps it known", withdrawKeepsKnown},
+		{"a withdrawal outlives heartbeats", withdrawOutlivesHeartbeats},
+		{"restore gives the instance back", restoreGivesBack},
+		{"deregister removes the instance", deregisterRemoves},
+		{"every call can be repeated", callsRepeat},
+		{"a registry made anew goes on", newRegistryGoesOn},
+		{"find tells what is there", findTells},
+		{"find leaves a withdrawal of this registration", findLeavesOwn},
+		{"find clears what an earlier pod left", findClearsLeftover},
+		{"an instance that is not known is withdrawn", unknownIsWithdrawn},
+		{"an ended context ends every call", endedContext},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, start(t)) })
+	}
+}
+
+func withdrawKeepsKnown(t *testing.T, h Harness) {
+	registerListed(t, h)
+	r := h.Registry(t)
+	if gone := withdrawn(t, r); gone {
+		t.Fatal("Withdrawn says true while clients are told of the instance")
+	}
+	call(t, "Withdraw", r.Withdraw)
+	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	if h.Listed(t) {
+		t.Fatal("Withdrawn says true, and a client is still told of the instance")
+	}
+	if !h.Known(t) {
+		t.Fatal("Withdraw removed the instance: its app's next heartbeat would bring it back")
+	}
+}
+
+func withdrawOutlivesHeartbeats(t *testing.T, h Harness) {
+	registerListed(t, h)
+	r := h.Registry(t)
+	withdrawAndSee(t, r)
+	for range 3 {
+		h.Heartbeat(t)
+	}
+	if !withdrawn(t, r) || h.Listed(t) {
+		t.Fatal("the app's heartbeat put the instance back into service")
+	}
+}
+
+func restoreGivesBack(t *testing.T, h Harness) {
+	registerListed(t, h)
+	r := h.Registry(t)
+	withdrawAndSee(t, r)
+	call(t, "Restore", r.Restore)
+	h.Heartbeat(t)
+	eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+	eventually(t, "Withdrawn saying false", func() bool { return !withdrawn(t, r) })
+}
+
+func deregisterRemoves(t *testing.T, h Harness) {
+	registerListed(t, h)
+	r := h.Registry(t)
+	withdrawAndSee(t, r)
+	call(t, "Deregister", r.Deregister)
+	eventually(t, "the instance being forgotten", func() bool { return !h.Known(t) })
+	if !withdrawn(t, r) {
+		t.Fatal("Withdrawn says false of a deregistered instance")
+	}
+	// The same id comes back, as a StatefulSet's does: it must be in service.
+	registerListed(t, h)
+}
+
+func callsRepeat(t *testing.T, h Harness) {
+	registerListed(t, h)
+	r := h.Registry(t)
+	call(t, "Restore of what is in service", r.Restore)
+	call(t, "Withdraw", r.Withdraw)
+	call(t, "a second Withdraw", r.Withdraw)
+	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	call(t, "Restore", r.Restore)
+	call(t, "a second Restore", r.Restore)
+	eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+	call(t, "Withdraw after Restore", r.Withdraw)
+	call(t, "Deregister", r.Deregister)
+	call(t, "a second Deregister", r.Deregister)
+	eventually(t, "the instance being forgotten", func() bool { return !h.Known(t) })
+}
+
+func newRegistryGoesOn(t *testing.T, h Harness) {
+	registerListed(t, h)
+	withdrawAndSee(t, h.Registry(t))
+	// The sidecar was killed and started again: nothing is remembered.
+	r := h.Registry(t)
+	if !withdrawn(t, r) {
+		t.Fatal("a registry made anew does not see the withdrawal")
+	}
+	call(t, "Restore", r.Restore)
+	eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+}
+
+func findTells(t *testing.T, h Harness) {
+	f := finder(t, h.Registry(t))
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	if found, err := f.Find(ctx); err == nil {
+		t.Fatalf("Find found %q before anything was registered", found)
+	}
+	registerListed(t, h)
+	eventually(t, "Find", func() bool {
+		found, err := f.Find(ctx)
+		return err == nil && found != ""
+	})
+}
+
+func findLeavesOwn(t *testing.T, h Harness) {
+	registerListed(t, h)
+	r := h.Registry(t)
+	withdrawAndSee(t, r)
+	call(t, "Find", func(ctx context.Context) error {
+		_, err := finder(t, h.Registry(t)).Find(ctx)
+		return err
+	})
+	h.Heartbeat(t)
+	if !withdrawn(t, r) || h.Listed(t) {
+		t.Fatal("Find undid a withdrawal that is newer than the registration")
+	}
+}
+
+func findClearsLeftover(t *testing.T, h Harness) {
+	registerListed(t, h)
+	withdrawAndSee(t, h.Registry(t))
+	// The drain was cut short, and a new pod comes up under the same id.
+	h.Register(t)
+	r := h.Registry(t)
+	eventually(t, "Find", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+		defer cancel()
+		_, err := finder(t, r).Find(ctx)
+		return err == nil
+	})
+	h.Heartbeat(t)
+	eventually(t, "the instance being in service", func() bool { return h.Listed(t) })
+}
+
+func unknownIsWithdrawn(t *testing.T, h Harness) {
+	r := h.Registry(t)
+	if !withdrawn(t, r) {
+		t.Fatal("Withdrawn says false of an instance that nobody registered")
+	}
+	call(t, "Withdraw of what is not known", r.Withdraw)
+	call(t, "Restore of what is not known", r.Restore)
+	call(t, "Deregister of what is not known", r.Deregister)
+}
+
+func endedContext(t *testing.T, h Harness) {
+	registerListed(t, h)
+	r := h.Registry(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, seen := r.Withdrawn(ctx)
+	for name, err := range map[string]error{
+		"Withdraw":   r.Withdraw(ctx),
+		"Withdrawn":  seen,
+		"Restore":    r.Restore(ctx),
+		"Deregister": r.Deregister(ctx),
+	} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with an ended context: got %v, want an error that is context.Canceled", name, err)
+		}
+	}
+	if !h.Listed(t) {
+		t.Error("a call with an ended context took the instance out of service")
+	}
+}
+
+func registerListed(t *testing.T, h Harness) {
+	t.Helper()
+	h.Register(t)
+	eventually(t, "the registered instance being listed", func() bool { return h.Listed(t) })
+}
+
+func withdrawAndSee(t *testing.T, r drain.Registry) {
+	t.Helper()
+	call(t, "Withdraw", r.Withdraw)
+	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+}
+
+func finder(t *testing.T, r drain.Registry) drain.Finder {
+	t.Helper()
+	f, ok := r.(drain.Finder)
+	if !ok {
+		t.Fatalf("%T cannot look its instance up: it lacks Find", r)
+	}
+	return f
+}
+
+func call(t *testing.T, what string, f func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func withdrawn(t *testing.T, r drain.Registry) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	gone, err := r.Withdrawn(ctx)
+	if err != nil {
+		t.Fatalf("Withdrawn: %v", err)
+	}
+	return gone
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("waited %v for %s in vain", patience, what)
+		}
+	}
+}
