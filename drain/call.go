@@ -1,0 +1,65 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// registryCallLimit is how long one call to a registry may take. A
+	// registry that hangs must leave room in the budget for another try.
+	registryCallLimit = 5 * time.Second
+	// counterCallLimit is how long one reading may take.
+	counterCallLimit = 2 * time.Second
+)
+
+// guard calls a plug-in. A plug-in that panics has failed; it must not take
+// the pod's hook with it.
+func guard(what string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s panicked, please report it: %v", what, p)
+		}
+	}()
+	return f()
+}
+
+// backoff is the wait between tries: it doubles from first to most, less up
+// to a fifth, so that pods that leave together do not try in step.
+type backoff struct {
+	first, most time.Duration
+	next        time.Duration
+}
+
+func (b *backoff) reset() { b.next = 0 }
+
+func (b *backoff) wait() time.Duration {
+	b.next = min(max(2*b.next, b.first), b.most)
+	return b.next - time.Duration(rand.Int64N(int64(b.next)/5+1)) //nolint:gosec // spreads load, guards nothing
+}
+
+// pause waits for d, or until wake receives or ctx ends. A negative d waits
+// for wake alone.
+func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	var over <-chan time.Time
+	if d >= 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-wake:
+	case <-over:
+	}
+}
+
+// poke makes a channel of capacity 1 receive, once for any number of pokes.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

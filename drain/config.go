@@ -1,0 +1,65 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Config is what a Drainer needs to know. Durations that are zero mean that
+// there is nothing to wait for.
+type Config struct {
+	GracePeriod   time.Duration // the pod's terminationGracePeriodSeconds
+	Reserve       time.Duration // the part of it left to the app after its SIGTERM
+	EndpointsWait time.Duration // the least time between unready and the hook's return
+	Quiet         time.Duration // how long the pod must be quiet before it counts as drained
+	Poll          time.Duration // how often counters without events are read, and the app is looked at
+	Threshold     int64         // work in flight that is accepted at the end
+	StayReady     bool          // readiness stays true during a drain
+	Registries    []Announced
+	Counters      []Named
+	App           App // nil when the app's port is not known
+}
+
+// Announced is a registry that the pod is announced in.
+type Announced struct {
+	Name     string
+	Registry Registry
+	// ServerCache is how long the registry's own answers may lag. It is only
+	// reckoned with before a drain: during one, the answers are looked at.
+	ServerCache time.Duration
+	// ClientRefresh is how long a client may use what it was told.
+	ClientRefresh time.Duration
+}
+
+// Named is a counter with the name that people know it by.
+type Named struct {
+	Name    string
+	Counter Counter
+}
+
+// App is the app's container, as the sidecar sees it.
+type App interface {
+	// Listening tells whether anybody accepts connections on the app's port.
+	Listening(ctx context.Context) (bool, error)
+}
+
+// Budget is the longest that a drain may take.
+func (c Config) Budget() time.Duration { return c.GracePeriod - c.Reserve }
+
+// NeededBudget is the budget that a drain needs when registries are as slow
+// as they may be and nothing is in flight, with the sum written out.
+func (c Config) NeededBudget() (needed time.Duration, sum string) {
+	needed, sum = c.EndpointsWait, fmt.Sprintf("endpoints %v", c.EndpointsWait)
+	for _, a := range c.Registries {
+		if slowest := a.ServerCache + a.ClientRefresh; slowest > needed {
+			needed = slowest
+			sum = fmt.Sprintf("%s server cache %v + client refresh %v", a.Name, a.ServerCache, a.ClientRefresh)
+		}
+	}
+	return needed + c.Quiet, fmt.Sprintf("%s + quiet %v", sum, c.Quiet)
+}
+
+// leaveEarly is how long before the end of the grace period the process
+// leaves, so that it is never killed: 1 s, and less in short grace periods.
+func (c Config) leaveEarly() time.Duration { return min(time.Second, c.GracePeriod/10) }

@@ -1,0 +1,354 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// The reasons for which a drain is not taken back.
+var (
+	ErrServing = errors.New("there is no drain to take back")
+	ErrTooLate = errors.New("too late to take the drain back: the sidecar has been told to stop, so the pod is being deleted")
+)
+
+// ErrWorkLeft is Run's error when the process ends with work in flight.
+var ErrWorkLeft = errors.New("cut short with work in flight")
+
+// Drainer holds what the pod's leaving stands at. All methods may be called at
+// any time, by any number of goroutines.
+type Drainer struct {
+	cfg     Config
+	keepers []*keeper
+	meters  []*meter
+	valves  []*valve
+
+	life    context.Context // of all goroutines; ends when Run returns
+	die     context.CancelFunc
+	stop    chan struct{} // closed by the first signal
+	cut     chan struct{} // closed by the one that ends the drain at once
+	appSeen chan struct{} // receives when the watcher has seen something new
+
+	mu       sync.Mutex
+	leaving  *leaving // nil while serving
+	stopping bool
+	isCut    bool
+	dying    bool           // Run has returned or is about to: start nothing
+	running  sync.WaitGroup // the goroutines
+	totals   Totals
+	last     *Report // of the last drain that ended
+}
+
+// New returns a Drainer that serves. Nothing is called before Run.
+func New(cfg Config) *Drainer {
+	d := &Drainer{
+		cfg:     cfg,
+		stop:    make(chan struct{}),
+		cut:     make(chan struct{}),
+		appSeen: make(chan struct{}, 1),
+		totals:  newTotals(),
+	}
+	d.life, d.die = context.WithCancel(context.Background())
+	for _, a := range cfg.Registries {
+		d.keepers = append(d.keepers, newKeeper(d, a))
+	}
+	for _, n := range cfg.Counters {
+		d.meters = append(d.meters, newMeter(n))
+		if s, ok := n.Counter.(AcceptStopper); ok {
+			d.valves = append(d.valves, &valve{name: n.Name, stop: s, d: d, kick: make(chan struct{}, 1)})
+		}
+	}
+	return d
+}
+
+// goroutine runs f until it returns; f ends when d.life does.
+func (d *Drainer) goroutine(f func()) { d.running.Go(f) }
+
+// Run keeps the registries, and returns when the process may end: a signal has
+// come, the drain that it began or joined is over, and the instance is
+// deregistered; by the end of the grace period at the latest. When ctx ends,
+// it is as if a second signal had come.
+//
+// It returns ErrWorkLeft when work was in flight at the end, or might have been.
+func (d *Drainer) Run(ctx context.Context) error {
+	defer d.close()
+	for _, k := range d.keepers {
+		d.goroutine(func() { k.run(d.life) })
+	}
+	for _, v := range d.valves {
+		d.goroutine(func() { v.run(d.life) })
+	}
+	unhook := context.AfterFunc(ctx, d.Interrupt)
+	defer unhook()
+
+	<-d.stop
+	l := d.begin(CauseSignal)
+	select {
+	case <-l.over:
+	case <-d.cut:
+		d.finish(l, OutcomeCutShort)
+	}
+	left := d.workLeft(l)
+	d.awaitApp(l)
+	d.deregister(l)
+	if left {
+		return ErrWorkLeft
+	}
+	return nil
+}
+
+// close ends all goroutines, and waits for those that end when they are told:
+// a plug-in that does not honour its context must not hold up the process.
+func (d *Drainer) close() {
+	d.mu.Lock()
+	d.dying = true
+	d.mu.Unlock()
+	d.die()
+	ended := make(chan struct{})
+	go func() {
+		d.running.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(d.cfg.leaveEarly() / 10)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	}
+}
+
+// Stop is SIGTERM: it begins a drain, or joins the one under way, after which
+// Run returns. The second one ends the drain at once.
+func (d *Drainer) Stop() { d.signal(false) }
+
+// Interrupt is SIGINT: while the pod serves it is as Stop, and during a drain
+// it ends that at once.
+func (d *Drainer) Interrupt() { d.signal(true) }
+
+func (d *Drainer) signal(impatient bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopping || impatient && d.leaving != nil {
+		if !d.isCut {
+			d.isCut = true
+			close(d.cut)
+		}
+	}
+	if !d.stopping {
+		d.stopping = true
+		close(d.stop)
+	}
+}
+
+// Begin begins a drain if none is under way.
+func (d *Drainer) Begin(cause Cause) { d.begin(cause) }
+
+// PreStop is the kubelet's hook: it begins a drain, or joins the one under
+// way, and returns its report when it has ended. One that ended within the
+// same grace period is the same drain, whose report is returned at once: hooks
+// are delivered at least once. A caller whose ctx ends gets its error; the
+// drain goes on.
+func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
+	l := d.begin(CauseHook)
+	d.mu.Lock()
+	l.hooked = true
+	l.hooks++
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		l.hooks--
+		l.hookEnded = time.Now()
+		d.mu.Unlock()
+	}()
+	select {
+	case <-l.over:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return l.report, nil
+	case <-ctx.Done():
+		return Report{}, ctx.Err()
+	}
+}
+
+// PostStart is the app's postStart hook. An app that starts when no signal has
+// come was restarted, by a kubelet that had called its preStop hook before:
+// that drain is taken back. It returns at once. A drain that somebody asked
+// for by a call is left to them, and so is one that a hook waits for: that is
+// another container's.
+func (d *Drainer) PostStart() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.leaving; l != nil && d.restartable(l) {
+		d.takeBack(l, "the app's postStart hook was called: it was only restarted")
+	}
+}
+
+// TakeBack takes the drain back: readiness is true again at once, and the
+// instance is put back into its registries; it returns when that is done or
+// ctx ends (what is not done then is still tried). It returns ErrServing when
+// there is no drain, and ErrTooLate when the pod is being deleted.
+func (d *Drainer) TakeBack(ctx context.Context) error {
+	d.mu.Lock()
+	switch l := d.leaving; {
+	case d.stopping:
+		d.mu.Unlock()
+		return ErrTooLate
+	case l == nil:
+		d.mu.Unlock()
+		return ErrServing
+	default:
+		d.takeBack(l, "taken back on request")
+	}
+	var settled []chan struct{}
+	for _, k := range d.keepers {
+		settled = append(settled, k.settled)
+	}
+	d.mu.Unlock()
+	for _, s := range settled {
+		select {
+		case <-s:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// Ready tells whether the pod takes new work.
+func (d *Drainer) Ready() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leaving == nil && !d.stopping || d.cfg.StayReady
+}
+
+// begin returns the drain under way, or a new one. A drain that ended, and
+// whose grace period is over, belongs to an earlier stop of the app: what
+// begins after it is another.
+func (d *Drainer) begin(cause Cause) *leaving {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if l := d.leaving; l != nil {
+		if l.outcome == "" || now.Before(l.graceEnd) || d.dying {
+			return l
+		}
+		d.replace(l, now)
+	}
+	l := &leaving{
+		cause:     cause,
+		began:     now,
+		budgetEnd: now.Add(d.cfg.Budget()),
+		graceEnd:  now.Add(d.cfg.GracePeriod),
+		changed:   make(chan struct{}, 1),
+		over:      make(chan struct{}),
+		phase:     Withdrawing,
+		since:     now,
+		waited:    map[Phase]time.Duration{},
+	}
+	drive, end := context.WithDeadline(d.life, l.budgetEnd)
+	watch, forget := context.WithCancel(d.life)
+	l.end, l.forget = end, forget
+	if d.leaving == nil {
+		d.totals.Seconds[Serving] += now.Sub(d.totals.since)
+	}
+	d.leaving = l // from here on the pod is not ready
+	d.note("begun (%s); not ready", cause)
+	for _, k := range d.keepers {
+		k.order(outOfService, l.budgetEnd)
+	}
+	for _, v := range d.valves {
+		v.turn(true, l.budgetEnd)
+	}
+	if d.dying {
+		d.finishLocked(l, OutcomeCutShort)
+		return l
+	}
+	d.goroutine(func() { d.drive(drive, l) })
+	if d.cfg.App != nil {
+		d.goroutine(func() { d.watchApp(watch, l) })
+	}
+	return l
+}
+
+// replace makes an end of a drain that has ended. Callers hold d.mu.
+func (d *Drainer) replace(l *leaving, now time.Time) {
+	l.forget()
+	d.totals.Seconds[l.phase] += now.Sub(l.since)
+}
+
+// takeBack ends a drain by serving again. Callers hold d.mu.
+func (d *Drainer) takeBack(l *leaving, why string) {
+	d.note("%s", why)
+	now := time.Now()
+	d.finishLocked(l, OutcomeTakenBack)
+	d.replace(l, now)
+	d.leaving = nil
+	d.totals.since = now
+	for _, k := range d.keepers {
+		k.order(inService, time.Time{})
+	}
+	for _, v := range d.valves {
+		v.turn(false, time.Time{})
+	}
+}
+
+// finish ends a drain, once.
+func (d *Drainer) finish(l *leaving, outcome Outcome) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.finishLocked(l, outcome)
+}
+
+func (d *Drainer) finishLocked(l *leaving, outcome Outcome) {
+	if l.outcome != "" {
+		return
+	}
+	now := time.Now()
+	l.outcome = outcome
+	phase := Expired
+	switch outcome {
+	case OutcomeDrained:
+		phase, l.waiting = Drained, ""
+	case OutcomeTakenBack:
+		phase, l.waiting = Serving, ""
+	case OutcomeExpired, OutcomeCutShort:
+	}
+	l.enter(phase, now)
+	took := now.Sub(l.began)
+	ended := fmt.Sprintf("%s after %v", outcome, took.Round(time.Millisecond))
+	if phase == Expired {
+		ended += ", " + l.waiting
+	}
+	l.mark(ended)
+	l.report = d.reportOf(l)
+	d.last = &l.report
+	d.totals.end(l, outcome, took)
+	l.end()
+	close(l.over)
+	if phase == Expired {
+		slog.Error("drain: "+ended, "outcome", outcome, "seconds", seconds(took))
+		return
+	}
+	slog.Info("drain: "+ended, "outcome", outcome, "seconds", seconds(took))
+}
+
+// wakeDriver tells the driver that something has changed. Callers hold d.mu.
+func (d *Drainer) wakeDriver() {
+	if d.leaving != nil {
+		poke(d.leaving.changed)
+	}
+}
+
+// workLeft tells whether the drain ended with more in flight than accepted,
+// by a last look, since a drain may be cut short before its first.
+func (d *Drainer) workLeft(l *leaving) bool {
+	if l.outcome == OutcomeDrained {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(d.life, d.cfg.leaveEarly()/2)
+	defer cancel()
+	sum, known := inFlight(d.readAll(ctx).samples)
+	return !known || sum > d.cfg.Threshold
+}

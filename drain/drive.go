@@ -1,0 +1,220 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+const (
+	// roundsApart is the least time between two looks at the counters: an app
+	// that writes its file for every request must not keep the sidecar busy.
+	roundsApart = 5 * time.Millisecond
+	// safetyNet is how often counters that tell their changes are read all
+	// the same, and how often all are while a drain waits for something else.
+	safetyNet = time.Second
+	// tellEvery is how often a waiting drain says in the log what it waits for.
+	tellEvery = 5 * time.Second
+)
+
+// driver moves one drain through its phases.
+type driver struct {
+	*Drainer
+	l     *leaving
+	quiet quiet
+
+	rounds  chan round // the round under way is sent here
+	reading bool       // a round is under way
+	again   bool       // something changed while it was
+	nextAt  time.Time  // when the next round is due
+	lastAt  time.Time  // when the last one began
+	notify  bool       // every counter tells its changes
+	toldAt  time.Time  // when the log was last told
+}
+
+// drive returns when the drain has ended; ctx ends with its budget.
+func (d *Drainer) drive(ctx context.Context, l *leaving) {
+	v := &driver{
+		Drainer: d,
+		l:       l,
+		quiet:   quiet{span: d.cfg.Quiet, threshold: d.cfg.Threshold},
+		rounds:  make(chan round, 1),
+		toldAt:  l.began,
+	}
+	wake, notify := d.changes(ctx)
+	v.notify = notify
+	for {
+		now := time.Now()
+		until := v.advance(now)
+		v.read(ctx, now)
+		timer := time.NewTimer(time.Until(v.nextLook(until)))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			d.finish(l, OutcomeExpired) // unless it ended otherwise, which ended ctx
+			return
+		case <-l.changed:
+		case <-wake:
+			v.again = true
+		case r := <-v.rounds:
+			if v.take(r) {
+				timer.Stop()
+				return
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// advance enters the phase that the drain has come to, and returns when time
+// alone may change it; zero when it cannot.
+func (v *driver) advance(now time.Time) (until time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	l := v.l
+	if l.outcome != "" {
+		return time.Time{}
+	}
+	phase, waits, until := v.standing(now)
+	if phase != l.phase {
+		l.enter(phase, now)
+		v.note("%s", phase)
+		if phase == Draining {
+			// Whoever was told of the pod at the last moment may only
+			// now be arriving: what was quiet before does not count.
+			v.quiet.since = time.Time{}
+			v.nextAt = now
+		}
+	}
+	if phase == Draining {
+		waits = v.inFlightText()
+	}
+	l.waiting = "waiting for " + waits
+	if now.Sub(v.toldAt) >= tellEvery {
+		v.toldAt = now
+		slog.Info("drain: "+l.waiting, "phase", phase, "budget_left", l.budgetEnd.Sub(now).Round(100*time.Millisecond))
+	}
+	return until
+}
+
+// standing tells the phase that the registries and the time allow, what is
+// waited for, and when time alone may change that. Callers hold d.mu.
+func (v *driver) standing(now time.Time) (phase Phase, waitsFor string, until time.Time) {
+	var waits []string
+	sooner := func(t time.Time) {
+		if until.IsZero() || t.Before(until) {
+			until = t
+		}
+	}
+	phase = Draining
+	for _, k := range v.keepers {
+		switch forgotten := k.forgottenAt(); {
+		case !k.tried:
+			phase = Withdrawing
+			waits = append(waits, k.Name+" to be told")
+		case k.withdrawnAt.IsZero():
+			waits = append(waits, k.Name+" to accept the withdrawal")
+		case forgotten.IsZero():
+			waits = append(waits, k.Name+" to drop the pod from its answers")
+		case now.Before(forgotten):
+			waits = append(waits, fmt.Sprintf("%s's clients to refresh (%v)", k.Name, forgotten.Sub(now).Round(100*time.Millisecond)))
+			sooner(forgotten)
+		}
+	}
+	if endpoints := v.l.began.Add(v.cfg.EndpointsWait); now.Before(endpoints) {
+		waits = append(waits, fmt.Sprintf("endpoints (%v)", endpoints.Sub(now).Round(100*time.Millisecond)))
+		sooner(endpoints)
+	}
+	if len(waits) > 0 && phase == Draining {
+		phase = Propagating
+	}
+	return phase, strings.Join(waits, ", "), until
+}
+
+// inFlightText tells what is in flight: "3 requests: file 2, envoy 1".
+func (v *driver) inFlightText() string {
+	sum, known := inFlight(v.l.samples)
+	var parts []string
+	for _, s := range v.l.samples {
+		switch {
+		case s.err != nil:
+			parts = append(parts, s.name+" unreadable")
+		case s.InFlight > 0:
+			parts = append(parts, fmt.Sprintf("%s %d", s.name, s.InFlight))
+		}
+	}
+	switch {
+	case !known:
+		return "unreadable counters: " + strings.Join(parts, ", ")
+	case sum > v.cfg.Threshold:
+		return fmt.Sprintf("%d in flight: %s", sum, strings.Join(parts, ", "))
+	}
+	return fmt.Sprintf("%v of quiet", v.cfg.Quiet)
+}
+
+// read begins a round when one is due.
+func (v *driver) read(ctx context.Context, now time.Time) {
+	soon := v.lastAt.Add(roundsApart)
+	due := !now.Before(v.nextAt) || v.again && !now.Before(soon)
+	if v.reading || !due {
+		return
+	}
+	v.reading, v.again, v.lastAt = true, false, now
+	v.goroutine(func() { v.rounds <- v.readAll(ctx) })
+}
+
+// nextLook is when the driver has something to do, should nothing happen.
+func (v *driver) nextLook(until time.Time) time.Time {
+	next := v.toldAt.Add(tellEvery)
+	if !until.IsZero() && until.Before(next) {
+		next = until
+	}
+	if v.reading {
+		return next
+	}
+	if v.again {
+		if soon := v.lastAt.Add(roundsApart); soon.Before(next) {
+			next = soon
+		}
+	}
+	if v.nextAt.Before(next) {
+		next = v.nextAt
+	}
+	return next
+}
+
+// take takes a round in. It returns true when the pod has drained.
+func (v *driver) take(r round) bool {
+	now := time.Now()
+	v.advance(now) // a registry may have listed the pod again meanwhile
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.reading = false
+	v.l.samples = r.samples
+	every := max(v.cfg.Poll, safetyNet)
+	if v.l.phase == Draining && !v.notify {
+		every = v.cfg.Poll
+	}
+	v.nextAt = r.began.Add(every)
+	done := v.quiet.look(r, now)
+	if v.l.phase != Draining {
+		return v.l.outcome != ""
+	}
+	if r.began.Before(v.l.since) {
+		// This round began before the phase: it proves nothing of it.
+		v.quiet.since = time.Time{}
+		v.nextAt = now
+		return false
+	}
+	if done {
+		v.finishLocked(v.l, OutcomeDrained)
+		return true
+	}
+	if due := v.quiet.due(); !due.IsZero() && due.Before(v.nextAt) {
+		v.nextAt = due
+	}
+	return false
+}

@@ -1,0 +1,351 @@
+package drain
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+const (
+	// watchEvery is how often a registry that has dropped the instance is
+	// asked whether that is still so: an app's client can register it again.
+	watchEvery = time.Second
+	// tellAgainEvery is how often a registry that still lists the instance is
+	// told again to withdraw it: it may have forgotten.
+	tellAgainEvery = 5 * time.Second
+	// restoreAgainEvery is the same for an instance that was put back.
+	restoreAgainEvery = 30 * time.Second
+	// confirmFor is how long a registry is asked whether it lists the
+	// instance again after a drain was taken back.
+	confirmFor = 5 * time.Minute
+)
+
+// place is where a registry should hold the pod's instance.
+type place int
+
+const (
+	inService place = iota
+	outOfService
+	deregistered
+)
+
+// A keeper brings one registry to the place that it is ordered to, one call at
+// a time, with retries, and sees that it stays there.
+type keeper struct {
+	Announced
+	d    *Drainer
+	kick chan struct{} // a new order has come
+
+	// What follows is guarded by d.mu.
+	want  place
+	until time.Time // the order's calls end by then; zero: no limit
+	// settled is closed when the order has been carried out.
+	settled chan struct{}
+	drop    context.CancelFunc // ends the call under way; nil when there is none
+	mustEnd bool               // the call under way is not to be dropped
+
+	found      bool      // Find has succeeded
+	findTries  int       // failures of Find since it last succeeded
+	told       bool      // the registry may hold a withdrawal of ours
+	confirming time.Time // when the instance was put back, until that is seen
+	restoredAt time.Time // the last Restore that succeeded
+
+	tried       bool      // the first Withdraw of this drain is over
+	withdrawnAt time.Time // the first Withdraw of this drain that succeeded
+	tellAgainAt time.Time // when Withdraw is due again
+	goneAt      time.Time // since when the instance has been seen gone
+	calls       map[string]*CallCount
+	failures    int    // in this drain
+	lastErr     string // of the last call; empty after a success
+
+	retry, ask backoff
+}
+
+func newKeeper(d *Drainer, a Announced) *keeper {
+	return &keeper{
+		Announced: a,
+		d:         d,
+		kick:      make(chan struct{}, 1),
+		settled:   make(chan struct{}),
+		calls:     map[string]*CallCount{},
+		retry:     backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
+		ask:       backoff{first: 50 * time.Millisecond, most: time.Second},
+	}
+}
+
+// order sends the keeper to a place. Callers hold d.mu.
+//
+// A call under way is dropped, but for a Withdraw when the instance goes back
+// into service: a server that has read it would carry it out after the
+// Restore. It ends by its own limit.
+func (k *keeper) order(want place, until time.Time) {
+	if k.want == outOfService && want == inService {
+		k.found = false // whatever was found is out of date
+	}
+	k.want, k.until = want, until
+	k.settled = make(chan struct{})
+	k.retry.reset()
+	k.ask.reset()
+	if want == outOfService {
+		k.tried, k.failures, k.lastErr = false, 0, ""
+		k.withdrawnAt, k.tellAgainAt, k.goneAt = time.Time{}, time.Time{}, time.Time{}
+		k.confirming = time.Time{}
+	}
+	if k.drop != nil && (!k.mustEnd || want == deregistered) {
+		k.drop()
+	}
+	poke(k.kick)
+}
+
+// run keeps until ctx ends.
+func (k *keeper) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, k.step(ctx), k.kick)
+	}
+}
+
+// step makes the next call, if one is due, and returns how long to wait until
+// the one after it; negative: until there is a new order.
+func (k *keeper) step(ctx context.Context) time.Duration {
+	k.d.mu.Lock()
+	want, until, settled := k.want, k.until, isClosed(k.settled)
+	k.d.mu.Unlock()
+	switch {
+	case !until.IsZero() && !time.Now().Before(until):
+		return -1
+	case want == outOfService:
+		return k.withdraw(ctx)
+	case want == deregistered && !settled:
+		return k.deregister(ctx)
+	case want == deregistered:
+		return -1
+	}
+	return k.serve(ctx)
+}
+
+func (k *keeper) withdraw(ctx context.Context) time.Duration {
+	k.d.mu.Lock()
+	due := !time.Now().Before(k.tellAgainAt)
+	k.told = true
+	k.d.mu.Unlock()
+	if due {
+		err, current := k.call(ctx, "withdraw", outOfService, k.Registry.Withdraw)
+		k.d.mu.Lock()
+		defer k.d.mu.Unlock()
+		if !current {
+			return 0
+		}
+		k.tried = true
+		defer k.d.wakeDriver()
+		if err != nil {
+			return k.retry.wait()
+		}
+		k.retry.reset()
+		k.tellAgainAt = time.Now().Add(tellAgainEvery)
+		if k.withdrawnAt.IsZero() {
+			k.withdrawnAt = time.Now()
+			k.d.note("%s: withdrawn", k.Name)
+		}
+		return 0
+	}
+
+	var gone bool
+	err, current := k.call(ctx, "ask", outOfService, func(ctx context.Context) (err error) {
+		gone, err = k.Registry.Withdrawn(ctx)
+		return err
+	})
+	k.d.mu.Lock()
+	defer k.d.mu.Unlock()
+	switch {
+	case !current:
+		return 0
+	case err != nil:
+		return k.retry.wait()
+	case gone:
+		k.retry.reset()
+		k.tellAgainAt = time.Now().Add(tellAgainEvery + watchEvery) // only asked from now on
+		if k.goneAt.IsZero() {
+			k.goneAt = time.Now()
+			k.d.note("%s: no longer lists the pod; its clients forget it within %v", k.Name, k.ClientRefresh)
+			k.d.wakeDriver()
+		}
+		return watchEvery
+	case !k.goneAt.IsZero():
+		k.goneAt, k.tellAgainAt = time.Time{}, time.Time{}
+		k.ask.reset()
+		k.d.note("%s: lists the pod again; withdrawing it again", k.Name)
+		k.d.wakeDriver()
+		return 0
+	}
+	return k.ask.wait()
+}
+
+func (k *keeper) serve(ctx context.Context) time.Duration {
+	k.d.mu.Lock()
+	told, confirming, found := k.told, k.confirming, k.found
+	k.d.mu.Unlock()
+	switch finder, canFind := k.Registry.(Finder); {
+	case told:
+		return k.restore(ctx)
+	case !confirming.IsZero():
+		return k.confirm(ctx)
+	case canFind && !found:
+		return k.find(ctx, finder)
+	}
+	return -1
+}
+
+func (k *keeper) restore(ctx context.Context) time.Duration {
+	err, current := k.call(ctx, "restore", inService, k.Registry.Restore)
+	k.d.mu.Lock()
+	defer k.d.mu.Unlock()
+	switch {
+	case !current:
+		return 0
+	case err != nil:
+		return k.retry.wait()
+	}
+	k.retry.reset()
+	k.told = false
+	k.restoredAt = time.Now()
+	if k.confirming.IsZero() {
+		k.confirming = k.restoredAt
+	}
+	if !isClosed(k.settled) {
+		close(k.settled)
+		slog.Info("registry: put back into service", "registry", k.Name)
+	}
+	return 0
+}
+
+// confirm asks until the registry is seen to list the instance again.
+func (k *keeper) confirm(ctx context.Context) time.Duration {
+	var gone bool
+	err, current := k.call(ctx, "ask", inService, func(ctx context.Context) (err error) {
+		gone, err = k.Registry.Withdrawn(ctx)
+		return err
+	})
+	k.d.mu.Lock()
+	defer k.d.mu.Unlock()
+	switch {
+	case !current:
+		return 0
+	case err == nil && !gone:
+		k.confirming = time.Time{}
+		slog.Info("registry: lists the pod again", "registry", k.Name)
+		return 0
+	case time.Since(k.confirming) > confirmFor:
+		k.confirming = time.Time{}
+		slog.Warn("registry: still does not list the pod, no longer looking: has its app registered?", "registry", k.Name, "waited", confirmFor)
+		return 0
+	case err == nil && time.Since(k.restoredAt) > restoreAgainEvery:
+		k.told = true
+	}
+	return k.ask.wait()
+}
+
+func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
+	var what string
+	err, current := k.call(ctx, "find", inService, func(ctx context.Context) (err error) {
+		what, err = finder.Find(ctx)
+		return err
+	})
+	k.d.mu.Lock()
+	defer k.d.mu.Unlock()
+	if !current {
+		return 0
+	}
+	if err != nil {
+		k.findTries++
+		// From a second up to half a minute: an app may take its time to register.
+		return min(time.Duration(k.findTries)*time.Second, 30*time.Second)
+	}
+	k.found, k.findTries = true, 0
+	slog.Info("registry: instance found", "registry", k.Name, "instance", what)
+	return -1
+}
+
+func (k *keeper) deregister(ctx context.Context) time.Duration {
+	if !k.d.mayDeregister(ctx) {
+		return k.d.cfg.Poll
+	}
+	err, current := k.call(ctx, "deregister", deregistered, k.Registry.Deregister)
+	k.d.mu.Lock()
+	defer k.d.mu.Unlock()
+	switch {
+	case !current:
+		return 0
+	case err != nil:
+		return k.retry.wait()
+	}
+	k.told = false
+	close(k.settled)
+	k.d.note("%s: deregistered", k.Name)
+	return -1
+}
+
+// call makes one call to the registry, bounded, counted, and logged when it
+// fails. It returns false when another order has come meanwhile.
+func (k *keeper) call(ctx context.Context, op string, want place, f func(context.Context) error) (err error, current bool) {
+	k.d.mu.Lock()
+	if k.want != want {
+		k.d.mu.Unlock()
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, registryCallLimit)
+	defer cancel()
+	if until := k.until; !until.IsZero() {
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	k.drop, k.mustEnd = cancel, op == "withdraw"
+	k.d.mu.Unlock()
+
+	err = guard(k.Name+" registry", func() error { return f(ctx) })
+
+	k.d.mu.Lock()
+	defer k.d.mu.Unlock()
+	k.drop = nil
+	current = k.want == want
+	if !current && err != nil {
+		return err, false // dropped, or no longer wanted: neither counts
+	}
+	count := k.calls[op]
+	if count == nil {
+		count = &CallCount{}
+		k.calls[op] = count
+	}
+	count.Calls++
+	if err == nil {
+		k.lastErr = ""
+		return nil, current
+	}
+	count.Failures++
+	k.failures++
+	if text := clip(err.Error()); text != k.lastErr {
+		k.lastErr = text
+		slog.Warn("registry: call failed, will be tried again", "registry", k.Name, "call", op, "error", text)
+		if want == outOfService {
+			k.d.note("%s: %s failed: %s", k.Name, op, text)
+		}
+	}
+	return err, current
+}
+
+// forgottenAt is when the registry's clients have forgotten the instance; zero
+// while that cannot be told. Callers hold d.mu.
+func (k *keeper) forgottenAt() time.Time {
+	if k.goneAt.IsZero() {
+		return time.Time{}
+	}
+	return k.goneAt.Add(k.ClientRefresh)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

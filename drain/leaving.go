@@ -1,0 +1,82 @@
+package drain
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// leaving is one drain, from its beginning until another takes its place or it
+// is taken back. Its fields are guarded by the Drainer's lock.
+type leaving struct {
+	cause     Cause
+	began     time.Time
+	budgetEnd time.Time
+	graceEnd  time.Time
+	end       func() // stops the driver
+	forget    func() // stops the watcher
+	changed   chan struct{}
+	over      chan struct{} // closed when the drain has ended
+
+	phase    Phase
+	since    time.Time
+	waited   map[Phase]time.Duration
+	timeline []Event
+	waiting  string // what the drain waits for, for people
+
+	samples []sample // of the last round
+
+	hooked    bool      // a preStop hook has asked for this drain
+	hooks     int       // preStop callers that wait now
+	appGone   bool      // the app was seen not to listen, at the last look
+	goneSince time.Time // since when; zero when the app listens, or nobody could tell
+	hookEnded time.Time // when the last preStop caller was answered, or left
+
+	outcome Outcome // empty while under way
+	report  Report
+}
+
+// enter moves the drain to a phase and books the time in the one before.
+func (l *leaving) enter(p Phase, now time.Time) {
+	l.waited[l.phase] += now.Sub(l.since)
+	l.phase, l.since = p, now
+}
+
+// timelineLimit bounds the timeline, so that a report stays under 10 KiB: the
+// first events are kept, and the last one takes the place of the one before.
+const timelineLimit = 32
+
+// textLimit bounds every text in a report.
+const textLimit = 160
+
+func clip(text string) string {
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) <= textLimit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:textLimit], "") + "…"
+}
+
+// note puts an event on the timeline of the drain, if there is one, and in the
+// log. Callers hold d.mu.
+func (d *Drainer) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	slog.Info("drain: " + text)
+	if d.leaving != nil {
+		d.leaving.mark(text)
+	}
+}
+
+// mark puts an event on the timeline.
+func (l *leaving) mark(text string) {
+	e := Event{Seconds: seconds(time.Since(l.began)), Text: clip(text)}
+	if len(l.timeline) >= timelineLimit {
+		e.Text = clip("…, then " + text)
+		l.timeline[timelineLimit-1] = e
+		return
+	}
+	l.timeline = append(l.timeline, e)
+}
+
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }

@@ -1,0 +1,46 @@
+package drain
+
+// Phase is where a drain stands.
+type Phase string
+
+// The phases. A drain goes from Draining back to Propagating when a registry
+// lists the instance again.
+const (
+	Serving     Phase = "serving"     // no drain
+	Withdrawing Phase = "withdrawing" // registries are being told for the first time
+	Propagating Phase = "propagating" // clients may still be told of the pod, or remember it
+	Draining    Phase = "draining"    // waiting for the work in flight
+	Drained     Phase = "drained"     // the drain ended well
+	Expired     Phase = "expired"     // the budget ended first, or the drain was cut short
+)
+
+// Phases lists every phase, in the order in which a drain goes through them.
+func Phases() []Phase {
+	return []Phase{Serving, Withdrawing, Propagating, Draining, Drained, Expired}
+}
+
+// Outcome is how a drain ended.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeDrained   Outcome = "drained"    // nothing is left, and nobody will come
+	OutcomeExpired   Outcome = "expired"    // the budget ended first
+	OutcomeTakenBack Outcome = "taken_back" // the pod serves again
+	OutcomeCutShort  Outcome = "cut_short"  // a second signal ended it
+)
+
+// Outcomes lists every outcome.
+func Outcomes() []Outcome {
+	return []Outcome{OutcomeDrained, OutcomeExpired, OutcomeTakenBack, OutcomeCutShort}
+}
+
+// Cause is what began a drain.
+type Cause string
+
+// The causes.
+const (
+	CauseHook   Cause = "hook"    // the kubelet's preStop hook
+	CauseSignal Cause = "signal"  // SIGTERM or SIGINT
+	CauseCall   Cause = "request" // somebody's call
+)

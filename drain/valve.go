@@ -1,0 +1,71 @@
+package drain
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// A valve is a proxy that can be told to take no new work. It holds nothing
+// up: a proxy that cannot be told is counted all the same.
+type valve struct {
+	name string
+	stop AcceptStopper
+	d    *Drainer
+	kick chan struct{}
+
+	// Guarded by d.mu.
+	closed bool      // as it should be
+	until  time.Time // when there is no more use in trying to close it
+	told   bool      // as it is
+}
+
+// turn opens or closes the valve. Callers hold d.mu.
+func (v *valve) turn(closed bool, until time.Time) {
+	v.closed, v.until = closed, until
+	poke(v.kick)
+}
+
+func (v *valve) run(ctx context.Context) {
+	retry := backoff{first: 100 * time.Millisecond, most: 2 * time.Second}
+	lastErr := ""
+	for ctx.Err() == nil {
+		v.d.mu.Lock()
+		closed, told, late := v.closed, v.told, v.closed && !time.Now().Before(v.until)
+		v.d.mu.Unlock()
+		if closed == told || late {
+			retry.reset()
+			lastErr = ""
+			pause(ctx, -1, v.kick)
+			continue
+		}
+		if err := v.tell(ctx, closed); err != nil {
+			if err.Error() != lastErr {
+				lastErr = err.Error()
+				slog.Warn("proxy: call failed, will be tried again", "counter", v.name, "accept", !closed, "error", clip(lastErr))
+			}
+			pause(ctx, retry.wait(), v.kick)
+			continue
+		}
+		v.d.mu.Lock()
+		v.told = closed
+		if closed {
+			v.d.note("%s: takes no new work", v.name)
+		}
+		v.d.mu.Unlock()
+	}
+}
+
+func (v *valve) tell(ctx context.Context, closed bool) error {
+	ctx, cancel := context.WithTimeout(ctx, registryCallLimit)
+	defer cancel()
+	return guard(v.name+" counter", func() error {
+		if closed {
+			return v.stop.StopAccepting(ctx)
+		}
+		if starter, ok := v.stop.(AcceptStarter); ok {
+			return starter.StartAccepting(ctx)
+		}
+		return nil // what stays closed was told so in the plug-in's section
+	})
+}
