@@ -97,7 +97,7 @@ func (i *image) add(t *testing.T, layer string) {
 		case tar.TypeDir:
 			err = os.MkdirAll(path, entry.FileInfo().Mode().Perm())
 		case tar.TypeReg:
-			i.files = append(i.files, filepath.Join("/", entry.Name))
+			i.files = append(i.files, "/"+filepath.Clean(entry.Name))
 			i.size += entry.Size
 			err = writeFile(path, entries, entry.FileInfo().Mode().Perm())
 		default:

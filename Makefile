@@ -1,0 +1,63 @@
+# What there is to run. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+IMAGE   ?= lastcall:$(VERSION)
+# For each fuzz target, as go test takes it: 30s, 10m, 100000x.
+FUZZTIME ?= 30s
+
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
+SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-lint internal/tools/vulncheck
+
+.PHONY: help
+help: ## list what there is to run
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+.PHONY: demo
+demo: build ## see the whole job on this machine, in under a minute; needs only Go
+	@bin/lastcall demo
+
+.PHONY: build
+build: ## bin/lastcall, static
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/lastcall ./cmd/lastcall
+
+.PHONY: test
+test: ## all tests, against real servers, which it installs first (some minutes, once)
+	@internal/testservers/install
+	go vet ./...
+	REQUIRE_SERVERS=1 go test -race -timeout 20m ./...
+
+.PHONY: fuzz
+fuzz: ## look for input that breaks a parser, FUZZTIME (30s) for each
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file"); do \
+	    echo "$$(dirname "$$file") $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
+	  done; \
+	done
+
+.PHONY: lint
+lint: ## gofmt, go vet, golangci-lint, shellcheck, govulncheck
+	@internal/tools/install-lint
+	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "gofmt would change:" $$unformatted; exit 1; }
+	go vet ./...
+	$(TOOLS)/golangci-lint run ./...
+	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); else echo "shellcheck: not run, it is not installed"; fi
+	@internal/tools/vulncheck ./...
+
+.PHONY: image
+image: ## the container image IMAGE (lastcall:VERSION), by docker, podman or buildah
+	@internal/tools/image '$(IMAGE)' '$(VERSION)' '$(COMMIT)'
+
+.PHONY: bench
+bench: ## measure the figures in docs
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: clean
+clean: ## remove what was built here
+	rm -rf bin dist
