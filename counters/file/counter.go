@@ -1,0 +1,94 @@
+// Package file reads what is in flight from a file that the app keeps: one
+// decimal number, or a folder of such files, one for each worker process.
+//
+// The app writes the number from its start on, 0 included, whenever it
+// changes, and lowers it only once the answer is sent. It writes a new file
+// beside the old one and renames it (`.inflight.tmp` to `inflight`), or writes
+// in place with one write that ends in a new line.
+//
+// In a folder, each worker process has a file of its own and removes it when it
+// exits. Names that begin with a dot, or end in `.tmp` or `~`, are not read, so
+// that workers can rename. A folder without a file is an error as long as none
+// has been seen, because the app may be writing elsewhere; later it is zero:
+// the workers have ended and taken their work with them. The file of a worker
+// that crashed goes on counting, and holds the drain, until the app removes it:
+// an app should clear the folder when it starts, and remove the file of a child
+// that it has seen die.
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"lastcall/drain"
+)
+
+// Config is the counter's part of the environment.
+type Config struct {
+	Path string `envconfig:"LASTCALL_FILE_PATH" default:"/lastcall/inflight" desc:"a file holding one decimal number, or a folder of such files whose numbers are added (one per worker process)"`
+}
+
+// Counter is a drain.Counter and a drain.Notifier.
+type Counter struct {
+	path string
+	sum  func(path string) (sum, error)
+
+	// turn holds a token while a reading is under way. A file system that
+	// hangs keeps one goroutine at most, and never the caller.
+	turn chan struct{}
+	seen bool // the folder has held a file; guarded by turn
+}
+
+// New makes the counter, and touches nothing yet.
+func New(cfg Config) (*Counter, error) {
+	if !filepath.IsAbs(cfg.Path) {
+		return nil, fmt.Errorf("LASTCALL_FILE_PATH=%q: must be an absolute path, such as /lastcall/inflight", cfg.Path)
+	}
+	return &Counter{path: cfg.Path, sum: read, turn: make(chan struct{}, 1)}, nil
+}
+
+// errNoFiles is what a folder says in which no worker has ever had a file.
+var errNoFiles = errors.New("the folder holds no file yet: each worker process of the app writes one when it starts, 0 included")
+
+// Count reads the file, or each file of the folder. It cannot tell arrivals.
+// What is missing, empty, half-written or anything but a number is an error.
+func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
+	n, err := c.count(ctx)
+	if err != nil {
+		return drain.Reading{}, fmt.Errorf("reading what is in flight from %s: %w", c.path, err)
+	}
+	return drain.Reading{InFlight: n}, nil
+}
+
+func (c *Counter) count(ctx context.Context) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return 0, fmt.Errorf("an earlier reading has not ended, the file system hangs: %w", ctx.Err())
+	}
+	type outcome struct {
+		n   int64
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer func() { <-c.turn }()
+		s, err := c.sum(c.path)
+		c.seen = c.seen || s.files > 0
+		if err == nil && s.files == 0 && !c.seen {
+			err = errNoFiles
+		}
+		done <- outcome{s.inFlight, err}
+	}()
+	select {
+	case o := <-done:
+		return o.n, o.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}

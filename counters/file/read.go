@@ -1,0 +1,138 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// The bounds of what is read. A number of 64 bit has 19 digits at most.
+const (
+	maxBytes = 64   // in a file
+	maxNames = 1024 // in a folder, those that are not read included
+)
+
+// sum is what the files of one path hold together.
+type sum struct {
+	inFlight int64
+	files    int
+}
+
+// read reads the file at path, or the folder of files.
+func read(path string) (sum, error) {
+	f, info, err := open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return sum{}, fmt.Errorf("%w: the app writes it from its start on, into a volume that both containers mount", syscall.ENOENT)
+	}
+	if err != nil {
+		return sum{}, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if info.IsDir() {
+		return readFolder(f)
+	}
+	n, err := readNumber(f, info)
+	return sum{inFlight: n, files: 1}, err
+}
+
+// open never blocks: neither on a FIFO that nobody writes to, nor on a device.
+func open(path string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close() // only read
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// readFolder adds up the files of a folder.
+//
+// Some file systems miss a file that is replaced in the moment of listing. That
+// replacement is a change of its own, so that a further reading follows long
+// before the pod has been quiet for LASTCALL_QUIET.
+func readFolder(dir *os.File) (sum, error) {
+	names, err := dir.Readdirnames(maxNames + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return sum{}, err
+	}
+	if len(names) > maxNames {
+		return sum{}, fmt.Errorf("the folder holds more than %d files: there should be one for each worker process", maxNames)
+	}
+	slices.Sort(names) // the same mistake is told each time
+	var s sum
+	for _, name := range names {
+		if ignored(name) {
+			continue
+		}
+		n, err := readFile(filepath.Join(dir.Name(), name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue // its worker removed it since the listing
+		case err != nil:
+			return sum{files: s.files}, fmt.Errorf("file %q: %w", name, err)
+		case n > math.MaxInt64-s.inFlight:
+			return sum{files: s.files}, fmt.Errorf("file %q holds %d: the sum of all files must not be above %d", name, n, int64(math.MaxInt64))
+		}
+		s.inFlight += n
+		s.files++
+	}
+	return s, nil
+}
+
+// ignored tells the names under which a file is written before it is renamed.
+func ignored(name string) bool {
+	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, "~")
+}
+
+func readFile(path string) (int64, error) {
+	f, info, err := open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return readNumber(f, info)
+}
+
+func readNumber(f io.Reader, info fs.FileInfo) (int64, error) {
+	if !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("it is no regular file (%s): it must be one that holds a decimal number", info.Mode())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return 0, err
+	}
+	if len(text) > maxBytes {
+		return 0, fmt.Errorf("it holds more than %d bytes, beginning with %.32q: it must hold one decimal number", maxBytes, text)
+	}
+	return parse(text)
+}
+
+// parse reads one decimal number of 0 or more, with white space around it.
+func parse(text []byte) (int64, error) {
+	digits := bytes.TrimSpace(text)
+	if len(digits) == 0 {
+		return 0, errors.New("it is empty: it must hold one decimal number, such as 0")
+	}
+	// ParseUint takes no sign, and with a base no underscore either.
+	n, err := strconv.ParseUint(string(digits), 10, 63)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, fmt.Errorf("it holds %.32q: the number must not be above %d", text, int64(math.MaxInt64))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("it holds %.32q: it must hold one decimal number of 0 or more, such as 12", text)
+	}
+	return int64(n), nil
+}
