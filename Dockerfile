@@ -13,15 +13,18 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG TARGETOS TARGETARCH
-ARG VERSION=dev COMMIT=
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=dev
+ARG COMMIT=
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -buildvcs=false \
       -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" \
       -o /out/lastcall ./cmd/lastcall
 
 FROM scratch
-ARG VERSION=dev COMMIT=
+ARG VERSION=dev
+ARG COMMIT=
 LABEL org.opencontainers.image.title="lastcall" \
       org.opencontainers.image.description="A Kubernetes sidecar that lets a pod leave without a failed request" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+COMMIT  ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 IMAGE   ?= lastcall:$(VERSION)
 # For each fuzz target, as go test takes it: 30s, 10m, 100000x.
 FUZZTIME ?= 30s

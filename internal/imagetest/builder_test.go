@@ -124,6 +124,7 @@ func (b *builder) build() string {
 		"--timestamp", "0", // as `make image` sets the commit's time
 		"--build-arg", "GO_IMAGE=" + baseImage,
 		"--build-arg", "VERSION=" + version,
+		"--build-arg", "COMMIT=" + commit,
 		"--volume", "/usr:/usr:ro",
 		"--volume", goEnv(b.t, "GOROOT") + ":/go/root:ro",
 		"--volume", goEnv(b.t, "GOMODCACHE") + ":/go/modules:ro",

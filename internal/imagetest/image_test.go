@@ -29,7 +29,11 @@ const sizeLimit = 16_000_000
 // patience is how long a container may take for one thing.
 const patience = 30 * time.Second
 
-const version = "v1.2.3-test"
+// What the image is told of its source.
+const (
+	version = "v1.2.3-test"
+	commit  = "0123456789abcdef0123456789abcdef01234567"
+)
 
 // roots is where the image holds the trusted roots for TLS, one of the places
 // where Go's crypto/x509 looks for them.
@@ -47,7 +51,7 @@ func TestImage(t *testing.T) {
 			t.Errorf("the image holds %d bytes, want at most %d", image.size, sizeLimit)
 		}
 	})
-	t.Run("it asks for no root", func(t *testing.T) {
+	t.Run("it asks for no root, and tells its source", func(t *testing.T) {
 		if image.config.User != "65532:65532" {
 			t.Errorf("user %q, want 65532:65532: Kubernetes takes only a number for non-root", image.config.User)
 		}
@@ -57,8 +61,10 @@ func TestImage(t *testing.T) {
 		if _, exposed := image.config.ExposedPorts["8099/tcp"]; !exposed {
 			t.Errorf("exposed ports %v, want 8099/tcp", image.config.ExposedPorts)
 		}
-		if got := image.config.Labels["org.opencontainers.image.version"]; got != version {
-			t.Errorf("version label %q, want %q", got, version)
+		for label, want := range map[string]string{"version": version, "revision": commit} {
+			if got := image.config.Labels["org.opencontainers.image."+label]; got != want {
+				t.Errorf("label %s is %q, want %q", label, got, want)
+			}
 		}
 	})
 	t.Run("it holds what it needs and no more", func(t *testing.T) {
@@ -84,8 +90,10 @@ func TestImage(t *testing.T) {
 		if err := c.wait(); err != nil {
 			t.Fatalf("lastcall version: %v\n%s", err, c.output())
 		}
-		if !strings.Contains(c.output(), version) {
-			t.Errorf("lastcall version says %q, want %s in it", c.output(), version)
+		for _, want := range []string{version, commit[:7]} {
+			if !strings.Contains(c.output(), want) {
+				t.Errorf("lastcall version says %q, want %s in it", c.output(), want)
+			}
 		}
 	})
 	t.Run("it serves, and ends well at SIGTERM", func(t *testing.T) {
