@@ -1,0 +1,266 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// mostServices bounds how many services a search of the catalog looks into.
+// Servers before Consul 1.14 do not filter their list of services; where they
+// have more, the search fails and says so.
+const mostServices = 100
+
+// serfHealth is the check that says that a node has an agent, and whether the
+// other agents can reach it.
+const serfHealth = "serfHealth"
+
+// An instance is one registration of the pod: its service, or a sidecar proxy
+// of that service.
+type instance struct {
+	service *api.AgentService
+	onAgent bool // the agent at CONSUL_HTTP_ADDR holds it
+	// What follows is only known of instances in the catalog.
+	node   *api.Node
+	checks api.HealthChecks
+}
+
+// locate returns the pod's instances from whoever holds them, or none where
+// nobody does.
+func (r *Registry) locate(ctx context.Context) ([]instance, error) {
+	found, err := r.onAgent(ctx)
+	if err == nil && len(found) == 0 {
+		found, err = r.inCatalog(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.remember(found)
+	return found, nil
+}
+
+// onAgent returns those of the pod's instances that the agent holds.
+func (r *Registry) onAgent(ctx context.Context) ([]instance, error) {
+	services, err := r.agentServices(ctx, r.filter(ofAgentServices()))
+	if err != nil {
+		return nil, err
+	}
+	var found []instance
+	for _, service := range services {
+		here := r.isPods(service, "")
+		if !here && r.id == "" && service.Address == "" && service.Port == r.pod.AppPort {
+			if here, err = r.isAtNode(ctx, service); err != nil {
+				return nil, err
+			}
+		}
+		if here {
+			found = append(found, instance{service: service, onAgent: true})
+		}
+	}
+	for _, of := range found {
+		proxies, err := r.agentServices(ctx, proxiesOf(ofAgentServices(), of.service.ID))
+		if err != nil {
+			return nil, err
+		}
+		for _, proxy := range proxies {
+			if isProxyOf(proxy, of.service) {
+				found = append(found, instance{service: proxy, onAgent: true})
+			}
+		}
+	}
+	return found, nil
+}
+
+// agentServices returns the services of the agent that pass filter. There are
+// none where CONSUL_HTTP_ADDR is something that only has the catalog's API.
+func (r *Registry) agentServices(ctx context.Context, filter string) ([]*api.AgentService, error) {
+	services, err := r.client.Agent().ServicesWithFilterOpts(filter, query(ctx, ""))
+	switch {
+	case is404(err):
+		return nil, nil
+	case err != nil:
+		return nil, r.explain("asking Consul's agent for the pod's service", "service:read", err)
+	}
+	ids := make([]string, 0, len(services))
+	for id, service := range services {
+		if service != nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	found := make([]*api.AgentService, len(ids))
+	for i, id := range ids {
+		found[i] = services[id]
+	}
+	return found, nil
+}
+
+// isAtNode tells whether a service that the agent holds without an address is
+// at the pod's: whether its node is. Only the catalog tells that to everybody.
+func (r *Registry) isAtNode(ctx context.Context, service *api.AgentService) (bool, error) {
+	s := ofHealth()
+	entries, _, err := r.client.Health().Service(service.Service, "", false,
+		query(ctx, is(s.id, service.ID)+" and "+is(s.address, "")+" and "+is(s.node, r.pod.IP)))
+	if err != nil {
+		return false, r.explain(fmt.Sprintf("asking Consul for the node of service %q", service.ID), "service:read and node:read", err)
+	}
+	return slices.ContainsFunc(entries, func(e *api.ServiceEntry) bool {
+		return whole(e) && e.Service.ID == service.ID && e.Service.Address == "" && sameAddress(e.Node.Address, r.pod.IP)
+	}), nil
+}
+
+// inCatalog returns those of the pod's instances that the catalog holds. Only
+// for an instance that was never seen is the whole catalog searched; after that
+// its service's name is known.
+func (r *Registry) inCatalog(ctx context.Context) ([]instance, error) {
+	names := r.remembered()
+	if len(names) == 0 {
+		var err error
+		if names, err = r.search(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var found []instance
+	for _, name := range names {
+		entries, err := r.healthy(ctx, name, r.client.Health().Service, r.filter(ofHealth()))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if r.isPods(e.Service, e.Node.Address) {
+				found = append(found, inEntry(e))
+			}
+		}
+	}
+	found, err := r.choose(found)
+	if err != nil {
+		return nil, err
+	}
+	for _, of := range found {
+		proxies, err := r.proxiesInCatalog(ctx, of)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, proxies...)
+	}
+	return found, nil
+}
+
+// search returns the names of the services in which the pod may have an
+// instance. It is one question, which the servers answer by going through the
+// whole catalog.
+func (r *Registry) search(ctx context.Context) ([]string, error) {
+	services, meta, err := r.client.Catalog().Services(query(ctx, r.filter(ofCatalogServices())))
+	if err != nil {
+		return nil, r.explain("searching Consul's catalog for the pod's service", "service:read", err)
+	}
+	switch {
+	case len(services) > mostServices:
+		return nil, fmt.Errorf("searching Consul's catalog at %s for %s: it names %d services, at most %d are looked into: servers before Consul 1.14 cannot search", r.at, r.wanted(), len(services), mostServices)
+	case len(services) == 0 && (meta.ResultsFilteredByACLs || r.anonymous && meta.DefaultACLPolicy == "deny"):
+		return nil, r.blind("the pod's service")
+	}
+	names := make([]string, 0, len(services))
+	for name := range services {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// choose picks the pod's instance among several that share its id: an id only
+// has to be unique on its node.
+func (r *Registry) choose(found []instance) ([]instance, error) {
+	if r.id == "" || len(found) < 2 {
+		return found, nil
+	}
+	here := slices.DeleteFunc(slices.Clone(found), func(i instance) bool { return !r.isAt(i.service, i.node.Address) })
+	if len(here) == 0 {
+		return nil, fmt.Errorf("the catalog of Consul at %s has %d instances with the id %q, on nodes %s and %s among others, and none of them is at %s, which LASTCALL_POD_IP says: set CONSUL_HTTP_ADDR to the agent that holds the pod's",
+			r.at, len(found), r.id, found[0].node.Node, found[1].node.Node, r.pod.IP)
+	}
+	return here, nil
+}
+
+// proxiesInCatalog returns the sidecar proxies of an instance in the catalog,
+// the way that clients in the mesh are told of them.
+func (r *Registry) proxiesInCatalog(ctx context.Context, of instance) ([]instance, error) {
+	entries, err := r.healthy(ctx, of.service.Service, r.client.Health().Connect,
+		proxiesOf(ofHealth(), of.service.ID)+" and "+is("Node.Node", of.node.Node))
+	if err != nil {
+		return nil, err
+	}
+	var proxies []instance
+	for _, e := range entries {
+		if e.Node.Node == of.node.Node && isProxyOf(e.Service, of.service) {
+			proxies = append(proxies, inEntry(e))
+		}
+	}
+	return proxies, nil
+}
+
+// healthQuery is one of the two endpoints that tell clients of a service and
+// its health: Health.Service, or Health.Connect for clients in the mesh.
+type healthQuery = func(service, tag string, passingOnly bool, q *api.QueryOptions) ([]*api.ServiceEntry, *api.QueryMeta, error)
+
+// healthy asks a health endpoint for all instances, healthy or not, that pass filter.
+func (r *Registry) healthy(ctx context.Context, name string, ask healthQuery, filter string) ([]*api.ServiceEntry, error) {
+	entries, meta, err := ask(name, "", false, query(ctx, filter))
+	if err != nil {
+		return nil, r.explain(fmt.Sprintf("asking Consul for the health of service %q", name), "service:read and node:read", err)
+	}
+	entries = slices.DeleteFunc(entries, func(e *api.ServiceEntry) bool { return !whole(e) })
+	if len(entries) == 0 && meta.ResultsFilteredByACLs {
+		return nil, r.blind(fmt.Sprintf("all of service %q", name))
+	}
+	return entries, nil
+}
+
+// blind is the error for an empty answer that need not mean that there is nothing.
+func (r *Registry) blind(what string) error {
+	return fmt.Errorf("asking Consul at %s: the token in CONSUL_HTTP_TOKEN may not see %s: give it a policy with node:read, and service:write on the service and its sidecar proxy", r.at, what)
+}
+
+// wanted says what is looked for.
+func (r *Registry) wanted() string {
+	if r.id != "" {
+		return fmt.Sprintf("a service instance with the id %q (LASTCALL_CONSUL_SERVICE_ID)", r.id)
+	}
+	return fmt.Sprintf("a service instance at %s, port %d (LASTCALL_POD_IP, LASTCALL_APP_PORT)", r.pod.IP, r.pod.AppPort)
+}
+
+// heldByAgent returns an error if an instance in the catalog is on a node that
+// has an agent: that agent holds it, and undoes what is written to the catalog.
+func (i instance) heldByAgent(at string) error {
+	if i.onAgent || !slices.ContainsFunc(i.checks, func(c *api.HealthCheck) bool { return c.CheckID == serfHealth && c.ServiceID == "" }) {
+		return nil
+	}
+	return fmt.Errorf("service instance %q is held by the agent of node %q (%s), and not by the one at %s: set CONSUL_HTTP_ADDR to that agent's address, which is usually port 8500 of the pod's node",
+		i.service.ID, i.node.Node, i.node.Address, at)
+}
+
+func inEntry(e *api.ServiceEntry) instance {
+	return instance{service: e.Service, node: e.Node, checks: e.Checks}
+}
+
+// whole tells whether an answer has all that the plug-in looks at.
+func whole(e *api.ServiceEntry) bool {
+	return e != nil && e.Node != nil && e.Service != nil && !slices.Contains(e.Checks, nil)
+}
+
+// isProxy tells a sidecar proxy from a service. The catalog gives services
+// proxy settings too, empty ones.
+func (i instance) isProxy() bool {
+	return i.service.Kind == api.ServiceKindConnectProxy && i.service.Proxy != nil
+}
+
+func isProxyOf(proxy, service *api.AgentService) bool {
+	return proxy.ID != service.ID && proxy.Proxy != nil && proxy.Proxy.DestinationServiceID == service.ID
+}
+
+// query is the options of a call that ends with ctx.
+func query(ctx context.Context, filter string) *api.QueryOptions {
+	return (&api.QueryOptions{Filter: filter}).WithContext(ctx)
+}

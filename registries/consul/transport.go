@@ -1,0 +1,181 @@
+package consul
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+const (
+	// longestAnswer bounds the body of an answer, in bytes. What the plug-in
+	// asks for is a few instances with their checks, some kilobytes.
+	longestAnswer = 4 << 20
+	// longestComplaint is the same for answers that say what is wrong.
+	longestComplaint = 4 << 10
+	// tokenHeader carries the ACL token.
+	tokenHeader = "X-Consul-Token" //nolint:gosec // a header's name
+)
+
+// httpClient makes the HTTP client that all calls go through.
+func httpClient(server address, cfg Config, verify bool) (*http.Client, error) {
+	tlsConfig, err := tlsConfig(cfg, verify)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	next := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     tlsConfig,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConns:        2,
+		IdleConnTimeout:     30 * time.Second,
+	}
+	if server.socket != "" {
+		next.Proxy = nil
+		next.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", server.socket)
+		}
+	}
+	return &http.Client{
+		Transport: &transport{next: next, tokenFile: cfg.TokenFile},
+		// A redirect would take the token to another host, and turn a PUT
+		// into a GET that succeeds.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+// tlsConfig reads the variables about TLS; its error joins all their mistakes.
+func tlsConfig(cfg Config, verify bool) (*tls.Config, error) {
+	var mistakes []error
+	if (cfg.ClientCert == "") != (cfg.ClientKey == "") {
+		mistakes = append(mistakes, errors.New("CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY: one of them is not set; set both, or none"))
+	}
+	for _, part := range []struct {
+		name string
+		tls  *api.TLSConfig
+	}{
+		{"CONSUL_CACERT: must be a file of PEM certificates", &api.TLSConfig{CAFile: cfg.CACert}},
+		{"CONSUL_CAPATH: must be a folder of PEM certificates", &api.TLSConfig{CAPath: cfg.CAPath}},
+		{"CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY: must be PEM files that belong together", &api.TLSConfig{CertFile: cfg.ClientCert, KeyFile: cfg.ClientKey}},
+		{"CONSUL_TLS_SERVER_NAME: must be a host name", &api.TLSConfig{Address: cfg.TLSServerName}},
+	} {
+		if (part.tls.CertFile == "") != (part.tls.KeyFile == "") {
+			continue // said above
+		}
+		if _, err := api.SetupTLSConfig(part.tls); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: %w", part.name, err))
+		}
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return nil, err
+	}
+	return api.SetupTLSConfig(&api.TLSConfig{
+		Address:            cfg.TLSServerName,
+		CAFile:             cfg.CACert,
+		CAPath:             cfg.CAPath,
+		CertFile:           cfg.ClientCert,
+		KeyFile:            cfg.ClientKey,
+		InsecureSkipVerify: !verify,
+	})
+}
+
+// readToken reads an ACL token from a file.
+func readToken(file string) (string, error) {
+	const most = 16 << 10 // tokens are far shorter
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("CONSUL_HTTP_TOKEN_FILE: cannot be read; it must hold the ACL token: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	text, err := io.ReadAll(io.LimitReader(f, most))
+	token := strings.TrimSpace(string(text))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("CONSUL_HTTP_TOKEN_FILE: cannot be read; it must hold the ACL token: %w", err)
+	case token == "":
+		return "", fmt.Errorf("CONSUL_HTTP_TOKEN_FILE=%q: is empty; it must hold the ACL token", file)
+	case len(text) == most || !plain(token):
+		return "", fmt.Errorf("CONSUL_HTTP_TOKEN_FILE=%q: must hold the ACL token and nothing else", file)
+	}
+	return token, nil
+}
+
+// plain tells whether all of s can stand in a header: what it refuses is no
+// token, and would otherwise show up in an error.
+func plain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// transport bounds the bodies of answers, and reads a token that is kept in a
+// file anew for each call: the API's client reads it once, and by the time
+// that a pod leaves, its token may have been replaced.
+type transport struct {
+	next      http.RoundTripper
+	tokenFile string
+}
+
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.tokenFile != "" {
+		// While the file cannot be read, the token of the start has to do.
+		if token, err := readToken(t.tokenFile); err == nil {
+			req = req.Clone(req.Context())
+			req.Header.Set(tokenHeader, token)
+		}
+	}
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		resp.Body = &boundedBody{ReadCloser: resp.Body, left: longestAnswer + 1}
+		return resp, nil
+	}
+	// The body goes into an error. Whoever has written it may have echoed
+	// what was sent.
+	text, err := io.ReadAll(io.LimitReader(resp.Body, longestComplaint))
+	_ = resp.Body.Close() // only read
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(strings.NewReader(withoutSecrets(string(text), req)))
+	return resp, nil
+}
+
+// withoutSecrets is text without the credentials that req carries.
+func withoutSecrets(text string, req *http.Request) string {
+	_, password, _ := req.BasicAuth()
+	for _, secret := range []string{
+		req.Header.Get(tokenHeader), password,
+		strings.TrimPrefix(req.Header.Get("Authorization"), "Basic "),
+	} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "***")
+		}
+	}
+	return text
+}
+
+// boundedBody fails once it has given more than it may.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("the answer is longer than %d MiB", longestAnswer>>20)
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
