@@ -1,0 +1,143 @@
+package eureka
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"lastcall/drain"
+)
+
+// ServerCache is how often a Eureka server renews what it answers its clients
+// from, unless eureka.server.response-cache-update-interval-ms says otherwise:
+// how long it may go on telling of a pod that has been withdrawn.
+const ServerCache = 30 * time.Second
+
+// The statuses of an instance that matter here (InstanceInfo.InstanceStatus).
+const (
+	up           = "UP"
+	down         = "DOWN"
+	outOfService = "OUT_OF_SERVICE"
+)
+
+// maxPeers bounds the calls that are made side by side.
+const maxPeers = 16
+
+// Config is what the environment says of Eureka.
+type Config struct {
+	URLs          []string      `envconfig:"LASTCALL_EUREKA_URLS" desc:"service URLs of all Eureka servers, each by its own name; userinfo allowed: http://user:pw@eureka-0:8761/eureka" secret:"url"`
+	App           string        `envconfig:"LASTCALL_EUREKA_APP" desc:"the application's name in Eureka; when unset, all applications are looked through"`
+	InstanceID    string        `envconfig:"LASTCALL_EUREKA_INSTANCE_ID" desc:"which instance; found by LASTCALL_POD_IP and LASTCALL_APP_PORT when unset"`
+	Status        string        `envconfig:"LASTCALL_EUREKA_STATUS" default:"OUT_OF_SERVICE" desc:"what the instance is set to while the pod drains: OUT_OF_SERVICE or DOWN"`
+	ClientRefresh time.Duration `envconfig:"LASTCALL_EUREKA_CLIENT_REFRESH" default:"30s" desc:"how long a client may use its copy of the registry: registryFetchIntervalSeconds, plus its load balancer's cache"`
+	CAFile        string        `envconfig:"LASTCALL_EUREKA_CA_FILE" desc:"PEM file of certificate authorities to trust besides the system's"`
+	Insecure      bool          `envconfig:"LASTCALL_EUREKA_INSECURE" default:"false" desc:"true: the servers' certificates are not verified"`
+}
+
+// New makes the plug-in for the pod's instance. It makes no call. The error
+// joins all mistakes in cfg, each with the variable's name and what would be
+// right.
+func New(cfg Config, pod drain.Pod) (*Registry, error) {
+	var mistakes []error
+	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+
+	peers, err := parsePeers(cfg.URLs)
+	mistakes = append(mistakes, err)
+	ip, _ := netip.ParseAddr(pod.IP) // what is not an address finds nothing, and is the pod's own variable
+	if cfg.InstanceID == "" && (!ip.IsValid() || pod.AppPort == 0) {
+		wrong("LASTCALL_EUREKA_INSTANCE_ID is not set: set it to the id that the app registers with, or set LASTCALL_APP_PORT and LASTCALL_POD_IP, by which the instance can be found")
+	}
+	if cfg.Status != outOfService && cfg.Status != down {
+		wrong("LASTCALL_EUREKA_STATUS=%q: must be OUT_OF_SERVICE or DOWN", cfg.Status)
+	}
+	if cfg.ClientRefresh < 0 {
+		wrong("LASTCALL_EUREKA_CLIENT_REFRESH=%v: must not be negative; it is how long clients use what they fetched, such as 30s", cfg.ClientRefresh)
+	}
+	roots, err := trusted(cfg.CAFile)
+	mistakes = append(mistakes, err)
+	if err := errors.Join(mistakes...); err != nil {
+		return nil, err
+	}
+
+	transport := newTransport(roots, cfg.Insecure)
+	for _, p := range peers {
+		p.transport = transport
+	}
+	return &Registry{
+		peers:  peers,
+		app:    cfg.App,
+		id:     cfg.InstanceID,
+		ip:     ip.Unmap(),
+		port:   pod.AppPort,
+		status: cfg.Status,
+	}, nil
+}
+
+// parsePeers reads LASTCALL_EUREKA_URLS. Its errors tell the entry by its
+// place in the list: what does not parse may be a password.
+func parsePeers(urls []string) ([]*peer, error) {
+	urls = slices.DeleteFunc(slices.Clone(urls), func(s string) bool { return strings.TrimSpace(s) == "" })
+	if len(urls) == 0 {
+		return nil, errors.New("LASTCALL_EUREKA_URLS is not set: set it to the service URL of each Eureka server, such as http://eureka-0.eureka:8761/eureka,http://eureka-1.eureka:8761/eureka")
+	}
+	if len(urls) > maxPeers {
+		return nil, fmt.Errorf("LASTCALL_EUREKA_URLS holds %d URLs: must be at most %d", len(urls), maxPeers)
+	}
+	var peers []*peer
+	var mistakes []error
+	for n, s := range urls {
+		p, err := parsePeer(strings.TrimSpace(s))
+		switch {
+		case err != nil:
+			mistakes = append(mistakes, fmt.Errorf("LASTCALL_EUREKA_URLS, entry %d: %w", n+1, err))
+		case slices.ContainsFunc(peers, func(o *peer) bool { return o.url == p.url }):
+			mistakes = append(mistakes, fmt.Errorf("LASTCALL_EUREKA_URLS, entry %d: %s is in the list twice", n+1, p.url))
+		default:
+			peers = append(peers, p)
+		}
+	}
+	return peers, errors.Join(mistakes...)
+}
+
+func parsePeer(s string) (*peer, error) {
+	const right = "must be like http://eureka-0:8761/eureka, with USER:PASSWORD@ before the host where the server wants them"
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, errors.New(right + ", their special characters percent-encoded")
+	}
+	// An unencoded / ? # ends the password and begins what follows it, where
+	// it would be taken for something that can be shown.
+	if strings.Contains(u.Path, "@") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return nil, errors.New(right + ", / ? # and @ in them percent-encoded, and with nothing after the path")
+	}
+	p := &peer{user: u.User}
+	u.User = nil
+	p.url = strings.TrimRight(u.String(), "/")
+	return p, nil
+}
+
+// trusted is the system's certificate authorities and those in file; nil, the
+// system's alone, when there is no file.
+func trusted(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("LASTCALL_EUREKA_CA_FILE cannot be read: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // a system without any
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("LASTCALL_EUREKA_CA_FILE=%s holds no certificate: must be a PEM file with -----BEGIN CERTIFICATE-----", file)
+	}
+	return roots, nil
+}

@@ -1,0 +1,41 @@
+// Package eureka is the registry plug-in for Netflix Eureka, as Spring Cloud
+// and others serve it.
+//
+// # How the pod is withdrawn
+//
+// By a status override, set at every server (peer): the instance stays
+// registered, so that its client's heartbeats find it and do not register it
+// anew, and the override beats the UP that they carry. It is
+// LASTCALL_EUREKA_STATUS for an instance that is UP. A server records an
+// override only where it differs from the instance's present status, so one
+// that is not UP by its own word gets the other of OUT_OF_SERVICE and DOWN:
+// that always differs in the end, keeps it out of service when it does come
+// up, and tells Restore that UP is not what to put back.
+//
+// # What clients are told
+//
+// A server answers its clients from a cache that it refreshes in one pass
+// every 30 s by default. Each kind of answer (all applications, one, or the
+// latest changes; JSON or XML) is an entry of its own. What nobody asked for
+// before is made on demand, and is then ahead of what clients get; a pass can
+// be under way while the override arrives, and renew some entries before it
+// and some after. So no entry speaks for another, and Withdrawn asks for all
+// that clients read: apps, apps/delta and apps/APP, each as JSON and as XML,
+// the cheap ones first. Only three rare kinds are not asked for: compact
+// answers (X-Eureka-Accept), single VIPs, and answers with ?regions=. They are
+// renewed in the same passes.
+//
+// # A peer that is down
+//
+// A peer that refuses connections, or whose name does not resolve, can tell
+// nobody of the pod: it is left out, provided that another peer answers. When
+// it comes back it copies the registry, overrides and all, from its peers, and
+// each call asks it anew. Any other failure (no answer in time, a 5xx, a
+// broken answer, an address without a route) may be on this pod's side only,
+// with clients still being served: it is an error, for the drainer to try
+// again. When no peer answers, everything is an error.
+//
+// List every peer in LASTCALL_EUREKA_URLS by a name of its own. A name that
+// stands for several (a Kubernetes Service) hides from which of them an answer
+// came.
+package eureka

@@ -1,0 +1,254 @@
+package eureka
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lastcall/drain"
+	"lastcall/internal/testservers"
+)
+
+// The servers are started once for all tests, which use applications and
+// instances of their own. They die with the test process.
+var (
+	oneServer  = sync.OnceValues(func() (*testservers.Eureka, error) { return testservers.StartEureka(testservers.EurekaOptions{}) })
+	twoServers = sync.OnceValues(func() (*testservers.Eureka, error) {
+		return testservers.StartEureka(testservers.EurekaOptions{Peers: 2})
+	})
+)
+
+func servers(t *testing.T, start func() (*testservers.Eureka, error)) *testservers.Eureka {
+	t.Helper()
+	testservers.NeedEureka(t)
+	s, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// pods counts the instances that tests have made.
+var pods atomic.Int64
+
+// fakeApp is a pod whose app speaks to the real servers as Netflix' client
+// does, but only when it is told to.
+type fakeApp struct {
+	urls    []string
+	app, id string
+	pod     drain.Pod
+	cfg     Config
+	dirty   int64
+}
+
+// newApp returns an app that is found by its address. change may be nil.
+func newApp(servers *testservers.Eureka, change func(*fakeApp)) *fakeApp {
+	n := pods.Add(1)
+	a := &fakeApp{
+		urls: servers.URLs,
+		app:  fmt.Sprintf("APP-%d", n),
+		id:   fmt.Sprintf("pod-%d:app:8080", n),
+		pod:  drain.Pod{IP: fmt.Sprintf("10.1.%d.%d", n/256, n%256), AppPort: 8080},
+	}
+	a.cfg = Config{URLs: servers.URLs, Status: outOfService}
+	if change != nil {
+		change(a)
+	}
+	return a
+}
+
+func (a *fakeApp) path() string { return "/apps/" + url.PathEscape(a.app) + "/" + url.PathEscape(a.id) }
+
+func (a *fakeApp) Register(t *testing.T) { a.registerAs(t, up) }
+
+// registerAs registers at the first server, and waits until its peers know.
+func (a *fakeApp) registerAs(t *testing.T, status string) {
+	t.Helper()
+	a.dirty = max(time.Now().UnixMilli(), a.dirty+1)
+	body, err := json.Marshal(map[string]any{"instance": map[string]any{
+		"instanceId": a.id, "hostName": "host", "app": a.app, "ipAddr": a.pod.IP, "status": status,
+		"port":               map[string]any{"$": a.pod.AppPort, "@enabled": "true"},
+		"securePort":         map[string]any{"$": 443, "@enabled": "false"},
+		"vipAddress":         a.app,
+		"dataCenterInfo":     map[string]any{"@class": "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo", "name": "MyOwn"},
+		"leaseInfo":          map[string]any{"renewalIntervalInSecs": 30, "durationInSecs": 90},
+		"lastDirtyTimestamp": fmt.Sprint(a.dirty),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, answer := send(t, http.MethodPost, a.urls[0]+"/apps/"+url.PathEscape(a.app), body); code != http.StatusNoContent {
+		t.Fatalf("registering %s/%s: status %d: %s", a.app, a.id, code, answer)
+	}
+	for _, u := range a.urls[1:] {
+		await(t, "the registration reaching "+u, func() bool {
+			i, ok := a.at(t, u)
+			return ok && i["lastDirtyTimestamp"] == fmt.Sprint(a.dirty)
+		})
+	}
+}
+
+// Heartbeat renews the lease, or registers anew when that is not known.
+func (a *fakeApp) Heartbeat(t *testing.T) {
+	t.Helper()
+	switch code, answer := send(t, http.MethodPut, fmt.Sprintf("%s%s?status=UP&lastDirtyTimestamp=%d", a.urls[0], a.path(), a.dirty), nil); code {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		a.Register(t)
+	default:
+		t.Fatalf("heartbeat: status %d: %s", code, answer)
+	}
+}
+
+// Listed reads what Java clients read first: everything, as JSON.
+func (a *fakeApp) Listed(t *testing.T) bool {
+	t.Helper()
+	for _, u := range a.urls {
+		if listed(t, u, a.app, a.id) {
+			return true
+		}
+	}
+	return false
+}
+
+func listed(t *testing.T, url, app, id string) bool {
+	t.Helper()
+	var all struct {
+		Applications struct {
+			Application []struct {
+				Name     string
+				Instance []struct{ InstanceID, Status string }
+			}
+		}
+	}
+	code, answer := send(t, http.MethodGet, url+"/apps/", nil)
+	if err := json.Unmarshal(answer, &all); code != http.StatusOK || err != nil {
+		t.Fatalf("reading all applications: status %d, %v", code, err)
+	}
+	for _, a := range all.Applications.Application {
+		for _, i := range a.Instance {
+			if a.Name == app && i.InstanceID == id && i.Status == up {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (a *fakeApp) Known(t *testing.T) bool {
+	t.Helper()
+	for _, u := range a.urls {
+		if _, ok := a.at(t, u); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// at returns the instance as one server holds it.
+func (a *fakeApp) at(t *testing.T, server string) (map[string]any, bool) {
+	t.Helper()
+	code, answer := send(t, http.MethodGet, server+a.path(), nil)
+	if code == http.StatusNotFound {
+		return nil, false
+	}
+	var i struct{ Instance map[string]any }
+	if err := json.Unmarshal(answer, &i); code != http.StatusOK || err != nil {
+		t.Fatalf("reading %s: status %d, %v", a.path(), code, err)
+	}
+	return i.Instance, true
+}
+
+// statusAt returns what one server holds; empty where it does not know the instance.
+func (a *fakeApp) statusAt(t *testing.T, server string) string {
+	t.Helper()
+	i, _ := a.at(t, server)
+	s, _ := i["status"].(string)
+	return s
+}
+
+func (a *fakeApp) Registry(t *testing.T) drain.Registry { return a.registry(t) }
+
+func (a *fakeApp) registry(t *testing.T) *Registry {
+	t.Helper()
+	r, err := New(a.cfg, a.pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// send makes one call as a client, and asks for JSON.
+func send(t *testing.T, method, url string, body []byte) (int, []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, answer
+}
+
+// await waits for something that is bound to come.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("waited a minute for %s in vain", what)
+		}
+	}
+}
+
+// do makes one call to the plug-in, which must succeed.
+func do(t *testing.T, what string, f func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func isWithdrawn(t *testing.T, r *Registry) (gone bool) {
+	t.Helper()
+	do(t, "Withdrawn", func(ctx context.Context) (err error) {
+		gone, err = r.Withdrawn(ctx)
+		return err
+	})
+	return gone
+}
+
+func find(t *testing.T, r *Registry) (text string) {
+	t.Helper()
+	do(t, "Find", func(ctx context.Context) (err error) {
+		text, err = r.Find(ctx)
+		return err
+	})
+	return text
+}

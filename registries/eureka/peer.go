@@ -1,0 +1,162 @@
+package eureka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	client "github.com/ArthurHlt/go-eureka-client/eureka"
+)
+
+// peer is one Eureka server.
+type peer struct {
+	url       string        // its service URL, without credentials and final slash
+	user      *url.Userinfo // nil: none
+	transport *http.Transport
+}
+
+// name is what an instance is called: instance ids need only be unique within
+// an application.
+type name struct{ app, id string }
+
+func (n name) String() string { return n.app + "/" + n.id }
+
+func (n name) path() string { return "apps/" + url.PathEscape(n.app) + "/" + url.PathEscape(n.id) }
+
+// call makes one call through the client library, and hands a good answer to
+// read. Everything else is an error: see statusError for answers other than
+// 2xx, which are neither retried nor followed.
+func (p *peer) call(ctx context.Context, method, path, accept string, read func(*http.Response) error) error {
+	// The library takes no context, retries by itself, and is given only an
+	// *http.Transport. So each call gets a client of its own, with a transport
+	// that hands the library's request to the carrier.
+	c := &carrier{ctx: ctx, peer: p, accept: accept, read: read}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetHTTP1(true)
+	transport.RegisterProtocol("http", c)
+	transport.RegisterProtocol("https", c)
+	library := client.NewClient([]string{p.url})
+	library.SetTransport(transport)
+	library.CheckRetry = func(_ *client.Cluster, _ int, _ http.Response, err error) error { return err }
+
+	var err error
+	switch method {
+	case http.MethodGet:
+		_, err = library.Get(path)
+	case http.MethodPut:
+		_, err = library.Put(path, nil)
+	case http.MethodDelete:
+		_, err = library.Delete(path)
+	}
+	if inURL := (*url.Error)(nil); errors.As(err, &inURL) {
+		err = inURL.Err
+	}
+	if ended := ctx.Err(); err != nil && ended != nil && !errors.Is(err, ended) {
+		err = fmt.Errorf("%w: %w", ended, err)
+	}
+	return err
+}
+
+const (
+	asJSON = "application/json"
+	asXML  = "application/xml"
+)
+
+// seen is an instance as a server holds it now.
+type seen struct {
+	instance
+	// age is how long ago the server last changed it, by the server's own
+	// clock; negative when it does not say.
+	age time.Duration
+}
+
+// instance asks for one instance. The answer does not come from the cache that
+// clients are served from.
+func (p *peer) instance(ctx context.Context, n name) (seen, error) { return p.one(ctx, n.path()) }
+
+// instanceByID does the same where the application is not known.
+func (p *peer) instanceByID(ctx context.Context, id string) (seen, error) {
+	return p.one(ctx, "instances/"+url.PathEscape(id))
+}
+
+func (p *peer) one(ctx context.Context, path string) (seen, error) {
+	s := seen{age: -1}
+	found := false
+	err := p.call(ctx, http.MethodGet, path, asJSON, func(answer *http.Response) error {
+		err := scanJSON(answer.Body, "instance", func(i instance) bool {
+			s.instance, found = i, true
+			return true
+		})
+		if now, bad := http.ParseTime(answer.Header.Get("Date")); bad == nil {
+			s.age = max(now.Sub(s.Updated.time()), 0)
+		}
+		return err
+	})
+	if err == nil && !found {
+		err = errors.New("the answer holds no instance")
+	}
+	return s, err
+}
+
+// A list is one of the answers that clients read.
+type list struct {
+	path string // under the service URL
+	root string // the answer's outermost name
+}
+
+func allApps() list { return list{"apps", "applications"} }
+
+func changes() list { return list{"apps/delta", "applications"} }
+
+func oneApp(app string) list { return list{"apps/" + url.PathEscape(app), "application"} }
+
+// each visits the instances of a list, as long as visit returns true.
+func (p *peer) each(ctx context.Context, l list, accept string, visit func(instance) bool) error {
+	return p.call(ctx, http.MethodGet, l.path, accept, func(answer *http.Response) error {
+		scan := scanJSON
+		if accept == asXML {
+			scan = scanXML
+		}
+		return scan(answer.Body, l.root, visit)
+	})
+}
+
+// override sets a status override, which also shows as the status unless the
+// app itself says DOWN or STARTING afterwards.
+func (p *peer) override(ctx context.Context, n name, status string) error {
+	return p.call(ctx, http.MethodPut, n.path()+"/status?value="+status, asJSON, nil)
+}
+
+// removeOverride removes it and sets the status. Without one, the status is
+// UNKNOWN until the app's next heartbeat, which is answered with 404, so that
+// its client registers again with the status that the app itself has.
+func (p *peer) removeOverride(ctx context.Context, n name, status string) error {
+	path := n.path() + "/status"
+	if status != "" {
+		path += "?value=" + status
+	}
+	return p.call(ctx, http.MethodDelete, path, asJSON, nil)
+}
+
+// cancel removes the instance, and its override with it.
+func (p *peer) cancel(ctx context.Context, n name) error {
+	return p.call(ctx, http.MethodDelete, n.path(), asJSON, nil)
+}
+
+// check tells whether there is a Eureka server at the URL at all. It is asked
+// for when an instance is not found: a wrong path answers 404 too.
+func (p *peer) check(ctx context.Context) error {
+	err := p.each(ctx, changes(), asJSON, func(instance) bool { return false })
+	switch {
+	case hasStatus(err, http.StatusForbidden):
+		return nil // a Eureka server with apps/delta switched off
+	case hasStatus(err, http.StatusNotFound):
+		return errNotEureka
+	}
+	return err
+}
+
+var errNotEureka = errors.New("there is no Eureka server at this path: the service URL usually ends in /eureka, or in /eureka/v2 for Netflix' own")
