@@ -301,7 +301,7 @@ func freePort(host string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	port := l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // a TCP listener has no other address
+	port := l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener has no other address
 	return port, l.Close()
 }
 
