@@ -80,9 +80,7 @@ func TestLinks(t *testing.T) {
 // configured returns the variables that the program says it knows.
 func configured(t *testing.T) []string {
 	t.Helper()
-	for _, dir := range []string{"cmd", "counters", "drain", "internal", "registries", "server"} {
-		testservers.DependsOn(t, filepath.Join(project, dir))
-	}
+	testservers.DependsOn(t, "lastcall/cmd/lastcall")
 	program := filepath.Join(t.TempDir(), "lastcall")
 	build := exec.Command("go", "build", "-o", program, "lastcall/cmd/lastcall")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -24,9 +24,7 @@ type builder struct {
 
 func newBuilder(t *testing.T) *builder {
 	t.Helper()
-	for _, dir := range []string{"cmd", "counters", "drain", "internal", "registries", "server"} {
-		testservers.DependsOn(t, filepath.Join(project, dir))
-	}
+	testservers.DependsOn(t, "lastcall/cmd/lastcall")
 	for _, file := range []string{"Dockerfile", ".dockerignore", "go.mod", "go.sum"} {
 		if !exists(filepath.Join(project, file)) {
 			t.Fatalf("%s is not in the project", file)

@@ -2,25 +2,27 @@ package testservers
 
 import (
 	"os"
-	"path/filepath"
+	"os/exec"
+	"strings"
 	"testing"
 )
 
-// DependsOn tells `go test` that a test depends on all files under the given
-// folders of the module. An old result is otherwise taken from its cache even
-// when, say, the program that the test builds and starts has changed: only what
-// the test itself looks at counts.
-func DependsOn(t testing.TB, folders ...string) {
+// DependsOn tells `go test` that a test depends on the source of a package and
+// of all in this module that it imports. A test that builds and starts a
+// program calls it; otherwise an old result is taken from go test's cache after
+// the program has changed, because only what a test itself looks at counts.
+func DependsOn(t testing.TB, pkg string) {
 	t.Helper()
-	for _, folder := range folders {
-		entries, err := os.ReadDir(folder) // this is the look
-		if err != nil {
+	list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}", pkg)
+	var problems strings.Builder
+	list.Stderr = &problems
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list %s: %v\n%s", pkg, err, problems.String())
+	}
+	for _, dir := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		if _, err := os.ReadDir(dir); err != nil { // this is the look
 			t.Fatal(err)
-		}
-		for _, entry := range entries {
-			if entry.IsDir() {
-				DependsOn(t, filepath.Join(folder, entry.Name()))
-			}
 		}
 	}
 }
