@@ -15,6 +15,8 @@ import (
 
 // The states of a socket as /proc/net/tcp prints them (include/net/tcp_states.h).
 const (
+	synRecv  = 0x03
+	finWait2 = 0x05
 	timeWait = 0x06
 	closed   = 0x07
 	listen   = 0x0A
@@ -37,20 +39,52 @@ func Kernel() Table { return Table{"/proc/net/tcp", "/proc/net/tcp6"} }
 // its cost does not grow with connections.
 func (t Table) Listening(port int) (bool, error) {
 	found := false
-	err := t.each(func(local int, state uint64) bool {
-		found = found || state == listen && local == port
-		return state == listen && !found
+	err := t.each(func(s socket) bool {
+		found = found || s.state == listen && s.port == port
+		return s.state == listen && !found
 	})
 	return found, err
+}
+
+// Listeners returns the ports that somebody accepts connections on. Like
+// Listening, it reads no further than it must.
+func (t Table) Listeners() (map[int]bool, error) {
+	ports := make(map[int]bool)
+	err := t.each(func(s socket) bool {
+		if s.state == listen {
+			ports[s.port] = true
+		}
+		return s.state == listen
+	})
+	return ports, err
+}
+
+// Unfinished returns who is connected to port and may still be sent something:
+// the other ends of its connections, as the kernel prints them. Left out, next
+// to connections that are over, are those of which this side has closed its
+// half and the other side has received all of it (FIN_WAIT2): they linger for
+// a minute when clients do not close theirs, and nothing comes of them.
+func (t Table) Unfinished(port int) (map[string]bool, error) {
+	remotes := make(map[string]bool)
+	err := t.each(func(s socket) bool {
+		switch {
+		case s.port != port:
+		case s.state == listen, s.state == synRecv, s.state == finWait2, s.state == timeWait, s.state == closed:
+		default:
+			remotes[string(s.remote)] = true
+		}
+		return true
+	})
+	return remotes, err
 }
 
 // Look tells all about one port.
 func (t Table) Look(port int) (Sockets, error) {
 	var s Sockets
-	err := t.each(func(local int, state uint64) bool {
+	err := t.each(func(one socket) bool {
 		switch {
-		case local != port || state == timeWait || state == closed:
-		case state == listen:
+		case one.port != port || one.state == timeWait || one.state == closed:
+		case one.state == listen:
 			s.Listening = true
 		default:
 			s.Open++
@@ -60,10 +94,17 @@ func (t Table) Look(port int) (Sockets, error) {
 	return s, err
 }
 
+// socket is one line of the table.
+type socket struct {
+	port   int    // of this side
+	remote []byte // ADDRESS:PORT of the other side in hex, good until the next line
+	state  uint64
+}
+
 // each calls visit for each socket of each file; visit returns false to go on
 // with the next file. A file that is not there (no IPv6) holds no sockets, as
 // long as another is.
-func (t Table) each(visit func(port int, state uint64) bool) error {
+func (t Table) each(visit func(socket) bool) error {
 	read := 0
 	for _, name := range t {
 		f, err := os.Open(name)
@@ -87,8 +128,9 @@ func (t Table) each(visit func(port int, state uint64) bool) error {
 }
 
 // parse reads one file: a heading, then a line for each socket, of which the
-// second field is the local ADDRESS:PORT and the fourth the state, both in hex.
-func parse(r io.Reader, visit func(port int, state uint64) bool) error {
+// second field is the local ADDRESS:PORT, the third the other side's, and the
+// fourth the state, all in hex.
+func parse(r io.Reader, visit func(socket) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Scan() // the heading
 	for lines.Scan() {
@@ -105,7 +147,7 @@ func parse(r io.Reader, visit func(port int, state uint64) bool) error {
 		if err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
-		if !visit(int(port), state) {
+		if !visit(socket{port: int(port), remote: fields[2], state: state}) {
 			return nil
 		}
 	}
