@@ -1,0 +1,90 @@
+// Package gone tells a proxy that has stopped for good, and its work with it,
+// from one that cannot be read at the moment.
+//
+// A proxy whose status page refuses connections may be dead. It may as well be
+// stopping in an orderly way: then it has closed its listening sockets, that of
+// the page among them, and works on what it has. The sockets of the pod's
+// network namespace tell: what no longer listens, neither on its page nor on
+// the app's port, takes no new work, and the connections that remain on the
+// ports it has served are all that it can still be working on. Proxies close
+// their idle connections when they stop, so what remains is work.
+package gone
+
+import (
+	"fmt"
+	"sync"
+
+	"lastcall/internal/procnet"
+)
+
+// Proxy is a proxy with a status page.
+type Proxy struct {
+	Local    bool          // whether the page is in this pod, so that its sockets are seen
+	PagePort int           // the page's TCP port; 0 where it is a unix socket
+	AppPort  int           // the port that the pod takes its work at; 0 when not told
+	Sockets  procnet.Table // where the pod's sockets are read
+
+	mu     sync.Mutex
+	served map[int]bool // the ports that were listened on when the page could last be read
+}
+
+// Readable is to be called after each reading of the page. It notes which
+// ports the proxy may be serving.
+func (p *Proxy) Readable() {
+	if !p.Local || p.AppPort == 0 {
+		return // Left will not get as far as asking
+	}
+	ports, err := p.Sockets.Listeners()
+	if err != nil {
+		return // Left meets the same error, and tells it
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.served = ports
+}
+
+// Left returns how many connections remain of a proxy whose page refuses
+// connections, as err says: 0 when it is gone for good. A connection is at
+// least one request (over HTTP/2 it may be several). It is an error, which
+// wraps err and says why, when the proxy may be at work unseen: when the page
+// or the app's port is listened on, or is not known, or is in another pod.
+func (p *Proxy) Left(err error) (int64, error) {
+	switch {
+	case !p.Local:
+		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing tells whether the proxy is gone for good", err)
+	case p.AppPort == 0:
+		return 0, fmt.Errorf("%w; with LASTCALL_APP_PORT set it could be told whether the proxy is gone for good", err)
+	}
+	listeners, tableErr := p.Sockets.Listeners()
+	switch {
+	case tableErr != nil:
+		return 0, fmt.Errorf("%w; whether the proxy is gone for good is not known: %w", err, tableErr)
+	case p.PagePort != 0 && listeners[p.PagePort]:
+		return 0, fmt.Errorf("%w; something listens there again", err)
+	case listeners[p.AppPort]:
+		return 0, fmt.Errorf("%w; but port %d is listened on, so the proxy may be at work", err, p.AppPort)
+	}
+	var left int64
+	for port := range p.closed(listeners) {
+		open, tableErr := p.Sockets.Unfinished(port)
+		if tableErr != nil {
+			return 0, fmt.Errorf("%w; whether the proxy is gone for good is not known: %w", err, tableErr)
+		}
+		left += int64(len(open))
+	}
+	return left, nil
+}
+
+// closed returns the ports that the proxy may have served and no longer does.
+func (p *Proxy) closed(listeners map[int]bool) map[int]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ports := make(map[int]bool)
+	for port := range p.served {
+		if !listeners[port] && port != p.PagePort {
+			ports[port] = true
+		}
+	}
+	ports[p.AppPort] = true
+	return ports
+}
