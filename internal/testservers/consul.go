@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -236,8 +237,13 @@ func (c *ConsulAgent) wait() error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		checks, _, err := client.Health().Node(c.Node, (&api.QueryOptions{}).WithContext(ctx))
-		if err == nil && len(checks) > 0 && checks.AggregatedStatus() == api.HealthPassing {
+		// An agent that has just come up may hold a call until it finds a server.
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		checks, _, err := client.Health().Node(c.Node, (&api.QueryOptions{}).WithContext(try))
+		cancel()
+		if err == nil && slices.ContainsFunc(checks, func(check *api.HealthCheck) bool {
+			return check.CheckID == "serfHealth" && check.Status == api.HealthPassing
+		}) {
 			return nil
 		}
 		select {

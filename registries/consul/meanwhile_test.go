@@ -1,0 +1,247 @@
+package consul
+
+import (
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"lastcall/internal/testservers"
+)
+
+// What the app and its platform do while the pod leaves, with the real server.
+
+func TestWhatTheAppDoesMeanwhile(t *testing.T) {
+	server := testservers.Consul(t, testservers.ConsulOptions{})
+	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	leaving := func(t *testing.T) (*harness, *Registry) {
+		h := onNodeAgent(t, agent)
+		h.Register(t)
+		eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+		r := h.plugIn(t)
+		must(t, r.Withdraw)
+		eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+		return h, r
+	}
+	stays := func(t *testing.T, h *harness, r *Registry) {
+		t.Helper()
+		if !withdrawn(t, r) || h.Listed(t) {
+			t.Fatal("the instance is back in service")
+		}
+	}
+	comesBack := func(t *testing.T, h *harness, r *Registry) {
+		t.Helper()
+		eventually(t, "Withdrawn seeing that the instance is listed again", func() bool { return !withdrawn(t, r) })
+		must(t, r.Withdraw)
+		eventually(t, "Withdrawn after a second Withdraw", func() bool { return withdrawn(t, r) })
+		stays(t, h, r)
+	}
+
+	t.Run("feeds its TTL check", func(t *testing.T) {
+		h, r := leaving(t)
+		for _, status := range []string{api.HealthPassing, api.HealthWarning, api.HealthCritical, api.HealthPassing} {
+			check(t, h.client.Agent().UpdateTTL("service:"+h.id, "", status))
+		}
+		stays(t, h, r)
+	})
+	t.Run("registers the same again", func(t *testing.T) {
+		h, r := leaving(t)
+		h.register(t, h)
+		stays(t, h, r)
+	})
+	t.Run("registers something else under the same id", func(t *testing.T) {
+		h, r := leaving(t)
+		changed := h.registration()
+		changed.Tags, changed.Meta = []string{"v2"}, map[string]string{"zone": "b"}
+		check(t, h.client.Agent().ServiceRegister(changed))
+		passTTL(t, h)
+		eventually(t, "the change being in the catalog", func() bool {
+			services, _, err := h.client.Catalog().Service(h.name, "v2", nil)
+			check(t, err)
+			return len(services) == 1
+		})
+		stays(t, h, r)
+	})
+	t.Run("registers with replace-existing-checks", func(t *testing.T) {
+		h, r := leaving(t)
+		check(t, h.client.Agent().ServiceRegisterOpts(h.registration(), api.ServiceRegisterOpts{ReplaceExistingChecks: true}))
+		passTTL(t, h)
+		comesBack(t, h, r)
+	})
+	t.Run("deregisters and registers", func(t *testing.T) {
+		h, r := leaving(t)
+		check(t, h.client.Agent().ServiceDeregister(h.id))
+		eventually(t, "the instance being gone", func() bool { return !h.Known(t) })
+		if !withdrawn(t, r) {
+			t.Fatal("Withdrawn says false of an instance that is gone")
+		}
+		must(t, r.Withdraw)
+		must(t, r.Restore)
+		h.register(t, h)
+		comesBack(t, h, r)
+	})
+	t.Run("registers late, after the drain has begun", func(t *testing.T) {
+		h := onNodeAgent(t, agent)
+		r := h.plugIn(t)
+		must(t, r.Withdraw)
+		if !withdrawn(t, r) {
+			t.Fatal("Withdrawn says false of an instance that is not there")
+		}
+		h.Register(t)
+		comesBack(t, h, r)
+	})
+	t.Run("its agent crashes and starts again", func(t *testing.T) {
+		h, r := leaving(t)
+		agent.Kill()
+		agent.Start(t)
+		agent.WaitReady(t)
+		stays(t, h, r)
+		must(t, r.Restore)
+		passTTL(t, h)
+		eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+	})
+}
+
+func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
+	server := testservers.Consul(t, testservers.ConsulOptions{})
+	leaving := func(t *testing.T) (*harness, *Registry) {
+		h := agentless(t, server)
+		h.Register(t)
+		r := h.plugIn(t)
+		must(t, r.Withdraw)
+		if !withdrawn(t, r) || h.Listed(t) {
+			t.Fatal("the instance is still listed")
+		}
+		return h, r
+	}
+	t.Run("reconciles", func(t *testing.T) {
+		h, r := leaving(t)
+		h.reconcile(t, api.HealthCritical) // the pod is not ready any more
+		h.reconcile(t, api.HealthPassing)
+		if !withdrawn(t, r) || h.Listed(t) {
+			t.Fatal("the instance is back in service")
+		}
+	})
+	t.Run("marks the pod critical by itself", func(t *testing.T) {
+		h, r := leaving(t)
+		h.reconcile(t, api.HealthCritical)
+		must(t, r.Restore)
+		if got := h.maintenanceReasons(t); len(got) != 0 {
+			t.Fatalf("Restore left maintenance: %q", got)
+		}
+		if !withdrawn(t, r) {
+			t.Fatal("Withdrawn says false while the controller's check is critical")
+		}
+		h.reconcile(t, api.HealthPassing)
+		if withdrawn(t, r) || !h.Listed(t) {
+			t.Fatal("Restore changed the controller's check")
+		}
+	})
+	t.Run("deregisters the pod", func(t *testing.T) {
+		h, r := leaving(t)
+		for _, id := range []string{h.id, h.proxyID()} {
+			_, err := h.client.Catalog().Deregister(&api.CatalogDeregistration{Node: "k8s-node-virtual", ServiceID: id}, nil)
+			check(t, err)
+		}
+		if !withdrawn(t, r) {
+			t.Fatal("Withdrawn says false of an instance that is gone")
+		}
+		must(t, r.Withdraw)
+		must(t, r.Restore)
+		must(t, r.Deregister)
+		if h.Known(t) || len(h.maintenanceReasons(t)) > 0 {
+			t.Fatal("something was registered for an instance that was gone")
+		}
+	})
+}
+
+// TestSomebodyElsesMaintenance: what an operator has taken out of service stays
+// out, whatever the pod does.
+func TestSomebodyElsesMaintenance(t *testing.T) {
+	server := testservers.Consul(t, testservers.ConsulOptions{})
+	const reason = "bad disk, ask Kim"
+	for _, way := range []struct {
+		name    string
+		new     func(*testing.T, *testservers.ConsulAgent) *harness
+		byOther func(*testing.T, *harness)
+	}{
+		{"agent", onNodeAgent, func(t *testing.T, h *harness) {
+			check(t, h.client.Agent().EnableServiceMaintenance(h.id, reason))
+		}},
+		{"agentless", agentless, func(t *testing.T, h *harness) {
+			for _, id := range []string{h.id, h.proxyID()} {
+				_, err := h.client.Catalog().Register(&api.CatalogRegistration{
+					Node: "k8s-node-virtual", SkipNodeUpdate: true,
+					Check: &api.AgentCheck{CheckID: api.ServiceMaintPrefix + id, ServiceID: id, Status: api.HealthCritical, Notes: reason},
+				}, nil)
+				check(t, err)
+			}
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			h := way.new(t, server)
+			h.Register(t)
+			way.byOther(t, h)
+			r := h.plugIn(t)
+			_, err := r.Find(t.Context())
+			check(t, err)
+			must(t, r.Withdraw)
+			must(t, r.Restore)
+			eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+			reasons := h.maintenanceReasons(t)
+			if len(reasons) == 0 {
+				t.Fatal("the operator's maintenance is over")
+			}
+			for _, got := range reasons {
+				if got != reason {
+					t.Errorf("the reason became %q, want the operator's, %q", got, reason)
+				}
+			}
+		})
+	}
+}
+
+// TestLeftoverIsKnownByItsReason: nothing else could tell it. Registering the
+// same again changes no index, so the order of events is not in the catalog.
+func TestLeftoverIsKnownByItsReason(t *testing.T) {
+	server := testservers.Consul(t, testservers.ConsulOptions{})
+	h := onNodeAgent(t, server)
+	h.Register(t)
+	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+	modified := func() uint64 {
+		services, _, err := h.client.Catalog().Service(h.name, "", nil)
+		check(t, err)
+		return services[0].ModifyIndex
+	}
+	before := modified()
+	r := h.plugIn(t)
+	must(t, r.Withdraw)
+	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	if got := h.maintenanceReasons(t); len(got) != 1 || got[0] != r.reason() {
+		t.Fatalf("the maintenance says %q, want %q", got, r.reason())
+	}
+	h.register(t, h)
+	if modified() != before {
+		t.Error("registering the same again changes the index: Find could use it")
+	}
+
+	// The same name and address: for all that Consul knows, the same pod.
+	_, err := h.plugIn(t).Find(t.Context())
+	check(t, err)
+	if !withdrawn(t, r) {
+		t.Error("Find ended the pod's own withdrawal")
+	}
+	// Each of them tells another pod.
+	for _, change := range []func(){
+		func() { h.pod.IP = podIP() },
+		func() { h.pod.Name = "web-another" },
+	} {
+		must(t, r.Withdraw)
+		eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+		change()
+		h.register(t, h)
+		r = h.plugIn(t)
+		_, err := r.Find(t.Context())
+		check(t, err)
+		eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+	}
+}

@@ -1,0 +1,83 @@
+package consul
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"lastcall/internal/testservers"
+)
+
+// TestMesh: clients in the mesh are told of the sidecar proxy, by its own
+// checks. Here they do not depend on the service's.
+func TestMesh(t *testing.T) {
+	server := testservers.Consul(t, testservers.ConsulOptions{})
+	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	separate := func(t *testing.T, h *harness) {
+		passTTL(t, h)
+		check(t, h.client.Agent().ServiceRegister(&api.AgentServiceRegistration{
+			Kind: api.ServiceKindConnectProxy, ID: h.proxyID(), Name: h.name + "-sidecar-proxy", Address: h.pod.IP, Port: 20000,
+			Proxy: &api.AgentServiceConnectProxyConfig{DestinationServiceName: h.name, DestinationServiceID: h.id,
+				LocalServiceAddress: "127.0.0.1", LocalServicePort: h.pod.AppPort},
+			Check: &api.AgentServiceCheck{TTL: "10m", Status: api.HealthPassing},
+		}))
+	}
+	for _, proxy := range []struct {
+		name     string
+		register func(*testing.T, *harness)
+	}{
+		{"registered by itself", func(t *testing.T, h *harness) {
+			check(t, h.client.Agent().ServiceRegister(h.registration()))
+			separate(t, h)
+		}},
+		{"registered with the service", func(t *testing.T, h *harness) {
+			registration := h.registration()
+			// Without checks of its own, it is not told when the service is critical.
+			registration.Connect = &api.AgentServiceConnect{SidecarService: &api.AgentServiceRegistration{
+				Port: 20000, Checks: api.AgentServiceChecks{{TTL: "10m", Status: api.HealthPassing}}}}
+			check(t, h.client.Agent().ServiceRegister(registration))
+			passTTL(t, h)
+		}},
+	} {
+		t.Run(proxy.name, func(t *testing.T) {
+			h := onNodeAgent(t, agent)
+			h.register = proxy.register
+			inMesh := func() bool {
+				proxies, _, err := h.client.Health().Connect(h.name, "", true, nil)
+				check(t, err)
+				return len(proxies) > 0
+			}
+			h.Register(t)
+			eventually(t, "the proxy being listed", inMesh)
+			r := h.plugIn(t)
+			found, err := r.Find(t.Context())
+			check(t, err)
+			if !strings.Contains(found, "sidecar proxy") {
+				t.Errorf("Find does not tell of the proxy: %s", found)
+			}
+
+			// With the service alone withdrawn, mesh clients would still come.
+			check(t, h.client.Agent().EnableServiceMaintenance(h.id, "lastcall: by hand"))
+			eventually(t, "the service being withdrawn", func() bool {
+				entries, _, err := h.client.Health().Service(h.name, "", true, nil)
+				check(t, err)
+				return len(entries) == 0
+			})
+			if !inMesh() || withdrawn(t, r) {
+				t.Fatal("the proxy's health depends on the service's: this test shows nothing")
+			}
+
+			must(t, r.Withdraw)
+			eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+			if inMesh() || h.Listed(t) {
+				t.Fatal("Withdrawn says true, and clients are still told of the pod")
+			}
+			must(t, r.Restore)
+			eventually(t, "the proxy being listed again", inMesh)
+			must(t, r.Withdraw)
+			must(t, r.Deregister)
+			eventually(t, "service and proxy being gone", func() bool { return !h.Known(t) })
+		})
+	}
+}
