@@ -44,8 +44,9 @@ type App interface {
 	Listening(ctx context.Context) (bool, error)
 }
 
-// Budget is the longest that a drain may take.
-func (c Config) Budget() time.Duration { return c.GracePeriod - c.Reserve }
+// Budget is the longest that a drain may take: the grace period less the
+// reserve, or less the moment that the process needs to leave by itself.
+func (c Config) Budget() time.Duration { return c.GracePeriod - max(c.Reserve, c.leaveEarly()) }
 
 // NeededBudget is the budget that a drain needs when registries are as slow
 // as they may be and nothing is in flight, with the sum written out.

@@ -15,8 +15,8 @@ const (
 	tellAgainEvery = 5 * time.Second
 	// restoreAgainEvery is the same for an instance that was put back.
 	restoreAgainEvery = 30 * time.Second
-	// confirmFor is how long a registry is asked whether it lists the
-	// instance again after a drain was taken back.
+	// confirmFor is how long a registry that was told to list the instance
+	// again is asked often whether it does; after that, now and then.
 	confirmFor = 5 * time.Minute
 )
 
@@ -49,6 +49,7 @@ type keeper struct {
 	told       bool      // the registry may hold a withdrawal of ours
 	confirming time.Time // when the instance was put back, until that is seen
 	restoredAt time.Time // the last Restore that succeeded
+	doubted    bool      // the log was told that it takes long
 
 	tried       bool      // the first Withdraw of this drain is over
 	withdrawnAt time.Time // the first Withdraw of this drain that succeeded
@@ -209,7 +210,7 @@ func (k *keeper) restore(ctx context.Context) time.Duration {
 	k.told = false
 	k.restoredAt = time.Now()
 	if k.confirming.IsZero() {
-		k.confirming = k.restoredAt
+		k.confirming, k.doubted = k.restoredAt, false
 	}
 	if !isClosed(k.settled) {
 		close(k.settled)
@@ -218,7 +219,9 @@ func (k *keeper) restore(ctx context.Context) time.Duration {
 	return 0
 }
 
-// confirm asks until the registry is seen to list the instance again.
+// confirm asks until the registry is seen to list the instance again. An
+// answer from before its cache has turned over proves nothing: it may be older
+// than the withdrawal.
 func (k *keeper) confirm(ctx context.Context) time.Duration {
 	var gone bool
 	err, current := k.call(ctx, "ask", inService, func(ctx context.Context) (err error) {
@@ -230,18 +233,22 @@ func (k *keeper) confirm(ctx context.Context) time.Duration {
 	switch {
 	case !current:
 		return 0
+	case err == nil && !gone && time.Since(k.restoredAt) < k.ServerCache:
+		return k.ask.wait()
 	case err == nil && !gone:
 		k.confirming = time.Time{}
 		slog.Info("registry: lists the pod again", "registry", k.Name)
 		return 0
-	case time.Since(k.confirming) > confirmFor:
-		k.confirming = time.Time{}
-		slog.Warn("registry: still does not list the pod, no longer looking: has its app registered?", "registry", k.Name, "waited", confirmFor)
-		return 0
-	case err == nil && time.Since(k.restoredAt) > restoreAgainEvery:
+	case err == nil && time.Since(k.restoredAt) >= restoreAgainEvery:
 		k.told = true
+		return 0
+	case time.Since(k.confirming) < confirmFor:
+		return k.ask.wait()
+	case !k.doubted:
+		k.doubted = true
+		slog.Warn("registry: still does not list the pod: has its app registered?", "registry", k.Name, "waited", confirmFor)
 	}
-	return k.ask.wait()
+	return restoreAgainEvery
 }
 
 func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
