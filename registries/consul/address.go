@@ -41,10 +41,7 @@ func parseAddress(raw string, overTLS bool, hostIP string) (address, error) {
 		return a, nil
 	}
 	const right = "must be like 10.0.0.5:8500, http://10.0.0.5:8500, https://consul.example:8501 or unix:///path"
-	if path, ok := strings.CutPrefix(raw, "unix://"); ok {
-		if !strings.HasPrefix(path, "/") {
-			return a, fmt.Errorf("CONSUL_HTTP_ADDR=%q: %s", raw, right)
-		}
+	if path, ok := strings.CutPrefix(raw, "unix://"); ok && strings.HasPrefix(path, "/") {
 		return address{scheme: "http", host: "localhost", socket: path}, nil
 	}
 	full := raw
