@@ -26,9 +26,9 @@ func (c *Counter) Changed(ctx context.Context) <-chan struct{} {
 		slog.WarnContext(ctx, "cannot watch the in-flight file, it is polled instead", "path", c.path, "error", err)
 		return nil
 	}
-	w := &watch{path: c.path, watcher: watcher, changed: make(chan struct{}, 1)}
+	w := newWatch(c.path, watcher)
 	if err := w.arm(); err != nil {
-		_ = watcher.Close() // nothing was watched
+		_ = watcher.Close() // nothing is watched
 		slog.WarnContext(ctx, "cannot watch the in-flight file, it is polled instead", "path", c.path, "error", err)
 		return nil
 	}
@@ -41,7 +41,22 @@ type watch struct {
 	path    string
 	trail   trail
 	watcher *fsnotify.Watcher
+	lost    chan struct{} // events may have been lost
 	changed chan struct{}
+}
+
+// newWatch listens to the watcher's errors from the start on, apart from its
+// events: fsnotify reports some while it holds the lock that its Add and Remove
+// wait for, such as a directory that was moved and removed at once.
+func newWatch(path string, watcher *fsnotify.Watcher) *watch {
+	w := &watch{path: path, watcher: watcher, lost: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	go func() {
+		for err := range watcher.Errors { // until the watcher is closed
+			slog.Debug("watching the in-flight file", "path", path, "error", err)
+			wake(w.lost)
+		}
+	}()
+	return w
 }
 
 // run ends, and leaves nothing behind, when ctx does.
@@ -56,13 +71,9 @@ func (w *watch) run(ctx context.Context) {
 				return
 			}
 			w.see(e)
-		case err, open := <-w.watcher.Errors:
-			if !open {
-				return
-			}
-			// Too many events at once (fsnotify.ErrEventOverflow), most
-			// likely: what was in them can only be looked up.
-			slog.Debug("watching the in-flight file", "path", w.path, "error", err)
+		case <-w.lost:
+			// Too many at once (fsnotify.ErrEventOverflow), most likely: what
+			// was in them can only be looked up.
 			w.again()
 		}
 	}
@@ -76,7 +87,7 @@ func (w *watch) see(e fsnotify.Event) {
 		return
 	}
 	if e.Op == fsnotify.Write {
-		w.tell()
+		wake(w.changed)
 		return
 	}
 	w.again()
@@ -87,13 +98,13 @@ func (w *watch) again() {
 	if err := w.arm(); err != nil {
 		slog.Debug("watching the in-flight file", "path", w.path, "error", err)
 	}
-	w.tell()
+	wake(w.changed)
 }
 
-// tell never blocks: changes that nobody has taken yet are told once.
-func (w *watch) tell() {
+// wake never blocks: what nobody has taken yet is told once.
+func wake(c chan<- struct{}) {
 	select {
-	case w.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
