@@ -27,9 +27,10 @@
 // registers with replace-existing-checks does remove it: Withdrawn then says
 // false, and the drainer withdraws again.
 //
-// The sidecar proxies of the instance in Consul's service mesh are withdrawn
-// with it: mesh clients are told of the proxy, by its own checks, and not of
-// the service.
+// The sidecar proxies of the instance in Consul's service mesh (those that name
+// it as their destination_service_id, as sidecar_service and consul-k8s do) are
+// withdrawn with it: mesh clients are told of the proxy, by its own checks, and
+// not of the service.
 //
 // Maintenance that somebody else has begun, with a reason of theirs, stays in
 // place and is never ended by this plug-in.
@@ -49,6 +50,14 @@
 // LASTCALL_CONSUL_CLIENT_REFRESH is the longest of these. Clients that read
 // the catalog endpoint instead of the health endpoint see no health at all:
 // they are told of the instance until it is deregistered.
+//
+// # What must outlive the drain
+//
+// An agent in the pod: one that is stopped before lastcall leaves the cluster
+// with the instance, and cannot say any more that clients know of it. As a
+// native sidecar that comes before lastcall it is stopped after it. And the
+// token: consul-k8s deletes the one that a pod has logged in with as soon as it
+// deregisters the pod; lastcall needs one of its own.
 //
 // # What a leftover is
 //

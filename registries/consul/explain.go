@@ -22,17 +22,19 @@ func (r *Registry) explain(doing, needs string, err error) error {
 	} else if inURL := (*url.Error)(nil); errors.As(err, &inURL) {
 		err = inURL.Err
 	}
-	return fmt.Errorf("%s at %s: %w%s", doing, r.at, err, r.advice(status, needs, err))
+	return fmt.Errorf("consul at %s: %s: %w%s", r.at, doing, err, advice(status, needs, err))
 }
 
 // advice is what a user can do about a failure, after a colon, or nothing.
-func (r *Registry) advice(status api.StatusError, needs string, err error) string {
+func advice(status api.StatusError, needs string, err error) string {
 	text := err.Error()
 	switch {
 	case status.Code == http.StatusForbidden && strings.Contains(text, "Permission denied"):
 		return ": give the token in CONSUL_HTTP_TOKEN a policy with " + needs
 	case status.Code == http.StatusForbidden && strings.Contains(text, "ACL not found"):
 		return ": Consul does not know the token in CONSUL_HTTP_TOKEN; it may have expired or been deleted"
+	case status.Code == http.StatusForbidden && strings.Contains(text, "Access is restricted"):
+		return ": allow the pod's address in http_config.allow_write_http_from of Consul's agent"
 	case strings.Contains(text, "x509:"):
 		return ": set CONSUL_CACERT to the CA that signed the server's certificate, and CONSUL_TLS_SERVER_NAME to the name in it where that is not the address"
 	case strings.Contains(text, "HTTP request to an HTTPS server"):

@@ -106,6 +106,9 @@ func TestAnswersThatAreNone(t *testing.T) {
 				_, err = w.Write([]byte(strings.Repeat("a", 1<<16)))
 			}
 		}, []string{"longer than 4 MiB"}},
+		{"an agent that may only be read from here", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "Access is restricted", http.StatusForbidden)
+		}, []string{"HTTP status 403", "allow_write_http_from"}},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/elsewhere", http.StatusTemporaryRedirect)
 		}, []string{"HTTP status 307", "CONSUL_HTTP_ADDR"}},

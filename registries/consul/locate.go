@@ -81,7 +81,7 @@ func (r *Registry) agentServices(ctx context.Context, filter string) ([]*api.Age
 	case is404(err):
 		return nil, nil
 	case err != nil:
-		return nil, r.explain("asking Consul's agent for the pod's service", "service:read", err)
+		return nil, r.explain("asking the agent for the pod's service", "service:read", err)
 	}
 	ids := make([]string, 0, len(services))
 	for id, service := range services {
@@ -104,7 +104,7 @@ func (r *Registry) isAtNode(ctx context.Context, service *api.AgentService) (boo
 	entries, _, err := r.client.Health().Service(service.Service, "", false,
 		query(ctx, is(s.id, service.ID)+" and "+is(s.address, "")+" and "+is(s.node, r.pod.IP)))
 	if err != nil {
-		return false, r.explain(fmt.Sprintf("asking Consul for the node of service %q", service.ID), "service:read and node:read", err)
+		return false, r.explain(fmt.Sprintf("asking for the node of service %q", service.ID), "service:read and node:read", err)
 	}
 	return slices.ContainsFunc(entries, func(e *api.ServiceEntry) bool {
 		return whole(e) && e.Service.ID == service.ID && e.Service.Address == "" && sameAddress(e.Node.Address, r.pod.IP)
@@ -154,11 +154,11 @@ func (r *Registry) inCatalog(ctx context.Context) ([]instance, error) {
 func (r *Registry) search(ctx context.Context) ([]string, error) {
 	services, meta, err := r.client.Catalog().Services(query(ctx, r.filter(ofCatalogServices())))
 	if err != nil {
-		return nil, r.explain("searching Consul's catalog for the pod's service", "service:read", err)
+		return nil, r.explain("searching the catalog for the pod's service", "service:read", err)
 	}
 	switch {
 	case len(services) > mostServices:
-		return nil, fmt.Errorf("searching Consul's catalog at %s for %s: it names %d services, at most %d are looked into: servers before Consul 1.14 cannot search", r.at, r.wanted(), len(services), mostServices)
+		return nil, fmt.Errorf("consul at %s: searching the catalog for %s: it names %d services, at most %d are looked into; servers before Consul 1.14 cannot search", r.at, r.wanted(), len(services), mostServices)
 	case len(services) == 0 && (meta.ResultsFilteredByACLs || r.anonymous && meta.DefaultACLPolicy == "deny"):
 		return nil, r.blind("the pod's service")
 	}
@@ -178,7 +178,7 @@ func (r *Registry) choose(found []instance) ([]instance, error) {
 	}
 	here := slices.DeleteFunc(slices.Clone(found), func(i instance) bool { return !r.isAt(i.service, i.node.Address) })
 	if len(here) == 0 {
-		return nil, fmt.Errorf("the catalog of Consul at %s has %d instances with the id %q, on nodes %s and %s among others, and none of them is at %s, which LASTCALL_POD_IP says: set CONSUL_HTTP_ADDR to the agent that holds the pod's",
+		return nil, fmt.Errorf("consul at %s: the catalog has %d instances with the id %q, on nodes %s and %s among others, and none of them is at %s, which LASTCALL_POD_IP says: set CONSUL_HTTP_ADDR to the agent that holds the pod's",
 			r.at, len(found), r.id, found[0].node.Node, found[1].node.Node, r.pod.IP)
 	}
 	return here, nil
@@ -209,7 +209,7 @@ type healthQuery = func(service, tag string, passingOnly bool, q *api.QueryOptio
 func (r *Registry) healthy(ctx context.Context, name string, ask healthQuery, filter string) ([]*api.ServiceEntry, error) {
 	entries, meta, err := ask(name, "", false, query(ctx, filter))
 	if err != nil {
-		return nil, r.explain(fmt.Sprintf("asking Consul for the health of service %q", name), "service:read and node:read", err)
+		return nil, r.explain(fmt.Sprintf("asking for the health of service %q", name), "service:read and node:read", err)
 	}
 	entries = slices.DeleteFunc(entries, func(e *api.ServiceEntry) bool { return !whole(e) })
 	if len(entries) == 0 && meta.ResultsFilteredByACLs {
@@ -220,7 +220,7 @@ func (r *Registry) healthy(ctx context.Context, name string, ask healthQuery, fi
 
 // blind is the error for an empty answer that need not mean that there is nothing.
 func (r *Registry) blind(what string) error {
-	return fmt.Errorf("asking Consul at %s: the token in CONSUL_HTTP_TOKEN may not see %s: give it a policy with node:read, and service:write on the service and its sidecar proxy", r.at, what)
+	return fmt.Errorf("consul at %s: the token in CONSUL_HTTP_TOKEN may not see %s: give it a policy with node:read, and service:write on the service and its sidecar proxy", r.at, what)
 }
 
 // wanted says what is looked for.
@@ -237,8 +237,8 @@ func (i instance) heldByAgent(at string) error {
 	if i.onAgent || !slices.ContainsFunc(i.checks, func(c *api.HealthCheck) bool { return c.CheckID == serfHealth && c.ServiceID == "" }) {
 		return nil
 	}
-	return fmt.Errorf("service instance %q is held by the agent of node %q (%s), and not by the one at %s: set CONSUL_HTTP_ADDR to that agent's address, which is usually port 8500 of the pod's node",
-		i.service.ID, i.node.Node, i.node.Address, at)
+	return fmt.Errorf("consul at %s: service instance %q is held by another agent, that of node %q (%s): set CONSUL_HTTP_ADDR to its address, which is usually port 8500 of the pod's node",
+		at, i.service.ID, i.node.Node, i.node.Address)
 }
 
 func inEntry(e *api.ServiceEntry) instance {

@@ -105,7 +105,7 @@ func (r *Registry) unlessGone(doing string, i instance, err error) error {
 func (r *Registry) agentChecks(ctx context.Context, i instance) (map[string]*api.AgentCheck, error) {
 	checks, err := r.client.Agent().ChecksWithFilterOpts(is("ServiceID", i.service.ID), query(ctx, ""))
 	if err != nil {
-		return nil, r.explain("asking Consul's agent for the checks of "+i.String(), fmt.Sprintf("service:read on %q", i.service.Service), err)
+		return nil, r.explain("asking the agent for the checks of "+i.String(), fmt.Sprintf("service:read on %q", i.service.Service), err)
 	}
 	return checks, nil
 }

@@ -102,7 +102,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(found) == 0 {
-		return "", fmt.Errorf("neither the agent at %s nor the catalog has %s: if its app has registered, set LASTCALL_CONSUL_SERVICE_ID to the id that it registers with, and CONSUL_HTTP_ADDR to the agent that it registers at", r.at, r.wanted())
+		return "", fmt.Errorf("consul at %s: neither the agent nor the catalog has %s: if the app has registered, set LASTCALL_CONSUL_SERVICE_ID to the id that it registers with, and CONSUL_HTTP_ADDR to the agent that it registers at", r.at, r.wanted())
 	}
 	said := make([]string, len(found))
 	for n, i := range found {
@@ -119,7 +119,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	if !found[0].onAgent {
 		where = fmt.Sprintf("in the catalog at %s on node %q", r.at, found[0].node.Node)
 	}
-	return strings.Join(said, ", ") + ", " + where, nil
+	return strings.Join(said, " and ") + ", " + where, nil
 }
 
 // String names an instance for people.
@@ -128,7 +128,7 @@ func (i instance) String() string {
 	if i.isProxy() {
 		kind = "sidecar proxy"
 	}
-	return fmt.Sprintf("%s %q, instance %q", kind, i.service.Service, i.service.ID)
+	return fmt.Sprintf("%s %q (instance %q)", kind, i.service.Service, i.service.ID)
 }
 
 // reason is what the pod's own withdrawal says of itself. Another pod's differs.
