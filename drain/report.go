@@ -2,7 +2,6 @@ package drain
 
 import (
 	"context"
-	"math"
 	"time"
 )
 
@@ -266,12 +265,4 @@ func (d *Drainer) Totals(ctx context.Context) Totals {
 		t.Registries[k.Name] = calls
 	}
 	return t
-}
-
-// Value is the reading as a metric: not a number when it cannot be read.
-func (c CounterState) Value() float64 {
-	if c.InFlight == nil {
-		return math.NaN()
-	}
-	return float64(*c.InFlight)
 }

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"lastcall/drain"
+	"lastcall/internal/podip"
+	"lastcall/internal/procnet"
+	"lastcall/internal/settings"
+)
+
+// config is the sidecar's own part of the environment; each plug-in has its own.
+type config struct {
+	Listen        string        `envconfig:"LASTCALL_LISTEN" default:":8099" desc:"address of the HTTP server"`
+	GracePeriod   time.Duration `envconfig:"LASTCALL_GRACE_PERIOD" default:"30s" desc:"the pod's terminationGracePeriodSeconds (the downward API cannot tell it)"`
+	Reserve       time.Duration `envconfig:"LASTCALL_RESERVE" default:"5s" desc:"the part of it left to the app after its SIGTERM; the drain's budget is LASTCALL_GRACE_PERIOD - LASTCALL_RESERVE"`
+	EndpointsWait time.Duration `envconfig:"LASTCALL_ENDPOINTS_WAIT" default:"3s" desc:"the least time between unready and return, for kube-proxy and ingresses"`
+	Quiet         time.Duration `envconfig:"LASTCALL_QUIET" default:"1s" desc:"how long the pod must be quiet before it counts as drained"`
+	Threshold     int64         `envconfig:"LASTCALL_THRESHOLD" default:"0" desc:"work in flight that is accepted at the end"`
+	Poll          time.Duration `envconfig:"LASTCALL_POLL" default:"100ms" desc:"how often counters without events are read"`
+	ReadyzOnDrain string        `envconfig:"LASTCALL_READYZ_ON_DRAIN" default:"fail" desc:"fail, or pass: keep /readyz at 200 during a drain, so that kube-proxy's fallback to terminating endpoints still has the pod"`
+	Token         string        `envconfig:"LASTCALL_TOKEN" desc:"bearer token for /prestop, /poststart and /drain" secret:"true"`
+	PodName       string        `envconfig:"LASTCALL_POD_NAME" desc:"the pod's name, by the downward API"`
+	PodIP         string        `envconfig:"LASTCALL_POD_IP" desc:"the pod's address, by the downward API; found from the interfaces when unset"`
+	HostIP        string        `envconfig:"LASTCALL_HOST_IP" desc:"the node's address, by the downward API"`
+	AppPort       int           `envconfig:"LASTCALL_APP_PORT" desc:"the app's port"`
+	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"the app's own readiness; while it fails, so does /readyz" secret:"url"`
+	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
+	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
+	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul"`
+	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, envoy, nginx, haproxy, prometheus; what is in flight is their sum"`
+}
+
+// parts is everything that the sidecar is made of.
+type parts struct {
+	config
+	level slog.Level
+	drain drain.Config
+}
+
+// configure reads the environment, and returns all its mistakes at once.
+func configure() (parts, error) {
+	var p parts
+	known := plugins()
+	specs := append([]any{&p.config}, known.settings()...)
+	mistakes := []error{
+		settings.Unknown("LASTCALL_", os.Environ(), specs...),
+		settings.Read(specs...),
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		// What follows would find fault with values that were not read.
+		return p, err
+	}
+	mistakes = append(mistakes, p.check()...)
+	pod, err := p.pod()
+	mistakes = append(mistakes, err)
+
+	p.drain = drain.Config{
+		GracePeriod:   p.GracePeriod,
+		Reserve:       p.Reserve,
+		EndpointsWait: p.EndpointsWait,
+		Quiet:         p.Quiet,
+		Poll:          p.Poll,
+		Threshold:     p.Threshold,
+		StayReady:     p.ReadyzOnDrain == "pass",
+	}
+	if p.AppPort != 0 {
+		p.drain.App = procnet.App{Table: procnet.Kernel(), Port: p.AppPort}
+	}
+	p.drain.Registries, err = choose("LASTCALL_REGISTRIES", p.Registries, known.registries, pod)
+	mistakes = append(mistakes, err)
+	p.drain.Counters, err = choose("LASTCALL_COUNTERS", p.Counters, known.counters, pod)
+	return p, errors.Join(append(mistakes, err)...)
+}
+
+// check finds the mistakes that no single variable's form shows.
+func (p *parts) check() (mistakes []error) {
+	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+	if _, port, err := net.SplitHostPort(p.Listen); err != nil {
+		wrong("LASTCALL_LISTEN=%q: must be HOST:PORT or :PORT, such as :8099", p.Listen)
+	} else if n, err := net.LookupPort("tcp", port); err != nil { //nolint:noctx // a number or a name in /etc/services
+		wrong("LASTCALL_LISTEN=%q: its port must be from 0 to 65535", p.Listen)
+	} else if n == p.AppPort && n != 0 {
+		wrong("LASTCALL_APP_PORT=%d is the port that lastcall itself listens on: set it to the app's, or LASTCALL_LISTEN to another", p.AppPort)
+	}
+	for _, d := range []struct {
+		name        string
+		value, from time.Duration
+	}{
+		{"LASTCALL_GRACE_PERIOD", p.GracePeriod, time.Second},
+		{"LASTCALL_RESERVE", p.Reserve, 0},
+		{"LASTCALL_ENDPOINTS_WAIT", p.EndpointsWait, 0},
+		{"LASTCALL_QUIET", p.Quiet, 0},
+		{"LASTCALL_POLL", p.Poll, 10 * time.Millisecond},
+	} {
+		if d.value < d.from {
+			wrong("%s=%v: must be at least %v", d.name, d.value, d.from)
+		}
+	}
+	if p.Reserve >= p.GracePeriod && p.GracePeriod >= time.Second {
+		wrong("LASTCALL_RESERVE=%v leaves nothing of LASTCALL_GRACE_PERIOD=%v to the drain: must be less", p.Reserve, p.GracePeriod)
+	}
+	if p.Threshold < 0 {
+		wrong("LASTCALL_THRESHOLD=%d: must be 0 or more", p.Threshold)
+	}
+	if p.AppPort < 0 || p.AppPort > 65535 {
+		wrong("LASTCALL_APP_PORT=%d: must be from 1 to 65535", p.AppPort)
+	}
+	if p.ReadyzOnDrain != "fail" && p.ReadyzOnDrain != "pass" {
+		wrong("LASTCALL_READYZ_ON_DRAIN=%q: must be fail or pass", p.ReadyzOnDrain)
+	}
+	if p.AppReadyURL != "" {
+		if u, err := url.Parse(p.AppReadyURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			wrong("LASTCALL_APP_READY_URL: must be a URL such as http://127.0.0.1:8080/ready")
+		}
+	}
+	if err := p.level.UnmarshalText([]byte(p.LogLevel)); err != nil {
+		wrong("LASTCALL_LOG_LEVEL=%q: must be debug, info, warn or error", p.LogLevel)
+	}
+	if p.LogFormat != "json" && p.LogFormat != "text" {
+		wrong("LASTCALL_LOG_FORMAT=%q: must be json or text", p.LogFormat)
+	}
+	for _, ip := range []struct{ name, value string }{
+		{"LASTCALL_POD_IP", p.PodIP}, {"LASTCALL_HOST_IP", p.HostIP},
+	} {
+		if _, err := netip.ParseAddr(ip.value); ip.value != "" && err != nil {
+			wrong("%s=%q: must be an IP address", ip.name, ip.value)
+		}
+	}
+	return mistakes
+}
+
+// pod is what the plug-ins are told of the pod. Its address is only looked for
+// when a registry needs it.
+func (p *parts) pod() (drain.Pod, error) {
+	pod := drain.Pod{Name: p.PodName, IP: p.PodIP, HostIP: p.HostIP, AppPort: p.AppPort}
+	if pod.IP != "" || len(p.Registries) == 0 {
+		return pod, nil
+	}
+	var err error
+	if pod.IP, err = podip.Find(); err != nil {
+		return pod, fmt.Errorf("LASTCALL_POD_IP is not set, and cannot be found: %w", err)
+	}
+	return pod, nil
+}
+
+// choose makes the parts that a variable names, each once.
+func choose[Part any](variable string, names []string, known map[string]plugin[Part], pod drain.Pod) ([]Part, error) {
+	var chosen []Part
+	var mistakes []error
+	for i, name := range names {
+		name = strings.TrimSpace(name)
+		made, ok := known[name]
+		if !ok {
+			mistakes = append(mistakes, fmt.Errorf("%s names %q: must be any of %s", variable, name, strings.Join(sorted(known), ", ")))
+			continue
+		}
+		if slices.ContainsFunc(names[:i], func(n string) bool { return strings.TrimSpace(n) == name }) {
+			mistakes = append(mistakes, fmt.Errorf("%s names %s twice", variable, name))
+			continue
+		}
+		part, err := made.make(name, pod)
+		if err != nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		chosen = append(chosen, part)
+	}
+	return chosen, errors.Join(mistakes...)
+}

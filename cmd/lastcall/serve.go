@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"lastcall/drain"
+	"lastcall/registries/eureka"
+	"lastcall/server"
+)
+
+// The exit codes.
+const (
+	exitOK       = 0 // it drained, or was stopped while nothing was left in flight
+	exitFailed   = 1 // it could not start, or was cut short with work in flight
+	exitBadInput = 2 // bad configuration, or an unknown command
+)
+
+// lastAnswers is how long the answers to those who waited for the drain's end
+// may take to be written. It fits in what is left of the grace period then.
+const lastAnswers = 100 * time.Millisecond
+
+// serve is the sidecar. It returns the exit code when the process may end.
+func serve() int {
+	p, err := configure()
+	if err != nil {
+		complain(err)
+		return exitBadInput
+	}
+	p.setLog()
+	eureka.RouteLogs()
+	p.warn()
+
+	listener, err := server.Listen(p.Listen)
+	if err != nil {
+		slog.Error("http: cannot listen; is LASTCALL_LISTEN's port taken by another container of the pod?", "address", p.Listen, "error", err)
+		return exitFailed
+	}
+	drainer := drain.New(p.drain)
+	edge := server.New(drainer, server.Options{Token: p.Token, AppReady: p.AppReadyURL, Version: version})
+	ctx, broken := context.WithCancel(context.Background())
+	defer broken()
+	go func() {
+		if err := edge.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			slog.Error("http: the server has ended", "error", err)
+			broken() // nobody can ask for anything any more
+		}
+	}()
+	signals(drainer)
+	slog.Info("serving", "address", listener.Addr().String(), "version", version,
+		"registries", p.Registries, "counters", p.Counters, "budget", p.drain.Budget().String())
+
+	err = drainer.Run(ctx)
+
+	closing, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	if err := edge.Shutdown(closing); err != nil {
+		slog.Debug("http: not every caller took its answer", "error", err)
+	}
+	if err != nil {
+		slog.Error("ending", "error", err)
+		return exitFailed
+	}
+	slog.Info("ending")
+	return exitOK
+}
+
+// signals hands the kubelet's SIGTERM and a terminal's SIGINT to the drainer.
+func signals(d *drain.Drainer) {
+	received := make(chan os.Signal, 4)
+	signal.Notify(received, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		for s := range received {
+			slog.Info("signal received", "signal", s.String())
+			if s == syscall.SIGINT {
+				d.Interrupt()
+			} else {
+				d.Stop()
+			}
+		}
+	}()
+}
+
+func (p *parts) setLog() {
+	options := &slog.HandlerOptions{Level: p.level}
+	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
+	if p.LogFormat == "text" {
+		handler = slog.NewTextHandler(os.Stderr, options)
+	}
+	slog.SetDefault(slog.New(handler))
+}
+
+// warn tells what is allowed and yet seldom meant.
+func (p *parts) warn() {
+	if needed, sum := p.drain.NeededBudget(); needed > p.drain.Budget() {
+		slog.Warn("the grace period is too short for clients to forget the pod: drains may expire",
+			"budget", p.drain.Budget().String(), "needed", needed.String(), "sum", sum,
+			"set", "terminationGracePeriodSeconds and LASTCALL_GRACE_PERIOD to "+(needed+p.Reserve).String()+" or more, and more by the longest request")
+	}
+	if len(p.drain.Counters) == 0 {
+		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_COUNTERS")
+	}
+	if p.AppPort == 0 {
+		slog.Warn("LASTCALL_APP_PORT is not set: a restart of the app cannot be told from the pod's deletion, unless its postStart hook calls /poststart")
+	}
+}

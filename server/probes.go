@@ -1,0 +1,80 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"lastcall/drain"
+)
+
+// appReadyLimit is how long the app's readiness may take to answer: a probe of
+// the kubelet ends after a second unless it says otherwise.
+const appReadyLimit = 900 * time.Millisecond
+
+func livez(w http.ResponseWriter, _ *http.Request) { ok(w) }
+
+func readyz(d *drain.Drainer, appReady string) http.HandlerFunc {
+	app := newAppProbe(appReady)
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !d.Ready() {
+			fail(w, http.StatusServiceUnavailable, "draining")
+			return
+		}
+		if err := app.ask(r.Context()); err != nil {
+			fail(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		if !d.Ready() { // a drain may have begun meanwhile
+			fail(w, http.StatusServiceUnavailable, "draining")
+			return
+		}
+		ok(w)
+	}
+}
+
+// appProbe asks for the app's own readiness as a kubelet does: any code from
+// 200 to 399 is good, redirects are not followed, certificates not verified.
+type appProbe struct {
+	url    string
+	client *http.Client
+}
+
+func newAppProbe(address string) *appProbe {
+	return &appProbe{address, &http.Client{
+		Timeout: appReadyLimit,
+		Transport: &http.Transport{
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the kubelet's probes; it is the pod's own app
+			DisableKeepAlives: true,                                  // a kept connection would look like a client
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+func (p *appProbe) ask(ctx context.Context) error {
+	if p.url == "" {
+		return nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
+	if err != nil {
+		return fmt.Errorf("the app's readiness: LASTCALL_APP_READY_URL: %w", err)
+	}
+	req.Header.Set("User-Agent", "lastcall")
+	resp, err := p.client.Do(req)
+	if err != nil {
+		if failed, isURL := err.(*url.Error); isURL { //nolint:errorlint // what the client returns, unwrapped
+			err = failed.Err // without the URL, which may hold a secret
+		}
+		slog.Debug("http: the app's readiness cannot be asked", "error", err)
+		return fmt.Errorf("the app's readiness (LASTCALL_APP_READY_URL) cannot be asked: %w", err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
+		return fmt.Errorf("the app's readiness (LASTCALL_APP_READY_URL) answers %d", resp.StatusCode)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+// Package server is Lastcall's HTTP edge: the kubelet's hooks and probes, and
+// the calls of people and of Prometheus. It knows the drainer, and nothing
+// else.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"golang.org/x/net/netutil"
+
+	"lastcall/drain"
+)
+
+const (
+	// headerLimit is how long a caller may take to send its request.
+	headerLimit = 5 * time.Second
+	// idleLimit is how long a connection may stay without a request.
+	idleLimit = 30 * time.Second
+	// headerBytes bounds a request's header.
+	headerBytes = 16 << 10
+	// bodyBytes bounds what is read of a body. No call has one.
+	bodyBytes = 4 << 10
+	// connections bounds the connections, and with them the memory. Further
+	// callers wait until one of them ends.
+	connections = 1000
+)
+
+// Options are the edge's own settings.
+type Options struct {
+	Token    string // for the hooks and /drain; empty: none is asked for
+	AppReady string // URL of the app's own readiness; empty: it has none
+	Version  string // told by /metrics
+}
+
+// New returns the server of d's HTTP calls. It has no time-out for writing,
+// since a hook blocks for as long as the drain takes, and none for reading
+// beyond the header, since the one for a body would end a blocked hook too.
+func New(d *drain.Drainer, o Options) *http.Server {
+	return &http.Server{
+		Handler:           Handler(d, o),
+		ReadHeaderTimeout: headerLimit,
+		IdleTimeout:       idleLimit,
+		MaxHeaderBytes:    headerBytes,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+}
+
+// Listen listens on address, for as many connections as the server bears.
+func Listen(address string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return netutil.LimitListener(l, connections), nil
+}
+
+// Handler returns the handler of all of d's HTTP calls.
+func Handler(d *drain.Drainer, o Options) http.Handler {
+	r := chi.NewRouter()
+	r.Use(recovered, limited)
+	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusNotFound, "there is no such call: /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics are")
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusMethodNotAllowed, r.URL.Path+" is not called by "+r.Method)
+	})
+
+	r.Get("/livez", livez)
+	r.Get("/readyz", readyz(d, o.AppReady))
+	r.Get("/status", status(d))
+	r.Get("/metrics", metrics(d, o.Version))
+	r.Group(func(r chi.Router) {
+		r.Use(authorized(o.Token))
+		r.Get("/prestop", preStop(d))
+		r.Get("/poststart", postStart(d))
+		r.Post("/drain", beginDrain(d))
+		r.Delete("/drain", takeBack(d))
+	})
+	return r
+}
+
+// recovered keeps a fault in one call from the others, and from the process.
+func recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				slog.Error("http: a call panicked, please report it", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				fail(w, http.StatusInternalServerError, "internal error, see the log")
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limited bounds the body that a caller may send.
+func limited(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, bodyBytes)
+		if r.ContentLength > bodyBytes {
+			w.Header().Set("Connection", "close")
+			fail(w, http.StatusRequestEntityTooLarge, "no call takes a body")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
