@@ -16,7 +16,7 @@ COPY . .
 ARG TARGETOS
 ARG TARGETARCH
 ARG VERSION=dev
-ARG COMMIT=
+ARG COMMIT=unknown
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -buildvcs=false \
       -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" \
@@ -24,7 +24,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
 
 FROM scratch
 ARG VERSION=dev
-ARG COMMIT=
+ARG COMMIT=unknown
 LABEL org.opencontainers.image.title="lastcall" \
       org.opencontainers.image.description="A Kubernetes sidecar that lets a pod leave without a failed request" \
       org.opencontainers.image.licenses="Apache-2.0" \
