@@ -12,24 +12,31 @@ package gone
 
 import (
 	"fmt"
+	"maps"
 	"sync"
-
-	"lastcall/internal/procnet"
 )
 
 // Proxy is a proxy with a status page.
 type Proxy struct {
-	Local    bool          // whether the page is in this pod, so that its sockets are seen
-	PagePort int           // the page's TCP port; 0 where it is a unix socket
-	AppPort  int           // the port that the pod takes its work at; 0 when not told
-	Sockets  procnet.Table // where the pod's sockets are read
+	Local    bool    // whether the page is in this pod, so that its sockets are seen
+	PagePort int     // the page's TCP port; 0 where it is a unix socket
+	AppPort  int     // the port that the pod takes its work at; 0 when not told
+	Sockets  Sockets // of the pod; procnet.Kernel()
 
 	mu     sync.Mutex
-	served map[int]bool // the ports that were listened on when the page could last be read
+	served map[int]bool // the ports that were listened on when the page could be read
+	still  map[int]bool // those of them that were listened on when Left was last called
+}
+
+// Sockets is what procnet.Table tells.
+type Sockets interface {
+	Listeners() (map[int]bool, error)
+	Unfinished(port int) (map[string]bool, error)
 }
 
 // Readable is to be called after each reading of the page. It notes which
-// ports the proxy may be serving.
+// ports the proxy may be serving, in addition to those that it has noted before:
+// a page may be read while its proxy is closing one port after the other.
 func (p *Proxy) Readable() {
 	if !p.Local || p.AppPort == 0 {
 		return // Left will not get as far as asking
@@ -40,14 +47,19 @@ func (p *Proxy) Readable() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.served = ports
+	if p.served == nil {
+		p.served = make(map[int]bool)
+	}
+	maps.Copy(p.served, ports)
+	p.still = nil
 }
 
 // Left returns how many connections remain of a proxy whose page refuses
 // connections, as err says: 0 when it is gone for good. A connection is at
 // least one request (over HTTP/2 it may be several). It is an error, which
 // wraps err and says why, when the proxy may be at work unseen: when the page
-// or the app's port is listened on, or is not known, or is in another pod.
+// or the app's port is listened on, or is not known, or is in another pod; and
+// at first, since a proxy closes its ports one after the other.
 func (p *Proxy) Left(err error) (int64, error) {
 	switch {
 	case !p.Local:
@@ -64,8 +76,12 @@ func (p *Proxy) Left(err error) (int64, error) {
 	case listeners[p.AppPort]:
 		return 0, fmt.Errorf("%w; but port %d is listened on, so the proxy may be at work", err, p.AppPort)
 	}
+	ports, settled := p.closed(listeners)
+	if !settled {
+		return 0, fmt.Errorf("%w; the proxy seems to be closing its ports", err)
+	}
 	var left int64
-	for port := range p.closed(listeners) {
+	for port := range ports {
 		open, tableErr := p.Sockets.Unfinished(port)
 		if tableErr != nil {
 			return 0, fmt.Errorf("%w; whether the proxy is gone for good is not known: %w", err, tableErr)
@@ -75,16 +91,21 @@ func (p *Proxy) Left(err error) (int64, error) {
 	return left, nil
 }
 
-// closed returns the ports that the proxy may have served and no longer does.
-func (p *Proxy) closed(listeners map[int]bool) map[int]bool {
+// closed returns the ports that the proxy may have served and no longer does,
+// and whether these are the same as at the last call.
+func (p *Proxy) closed(listeners map[int]bool) (ports map[int]bool, settled bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ports := make(map[int]bool)
+	ports, still := map[int]bool{p.AppPort: true}, map[int]bool{}
 	for port := range p.served {
-		if !listeners[port] && port != p.PagePort {
+		switch {
+		case listeners[port]:
+			still[port] = true
+		case port != p.PagePort:
 			ports[port] = true
 		}
 	}
-	ports[p.AppPort] = true
-	return ports
+	settled = len(p.served) == 0 || p.still != nil && maps.Equal(still, p.still)
+	p.still = still
+	return ports, settled
 }

@@ -1,0 +1,121 @@
+// Package nginx counts the requests in flight in nginx, by its stub_status page.
+//
+// In flight is Reading + Writing − 1: the requests of which nginx reads the
+// header and those it works on, less the one that asks for the page. An idle
+// keep-alive connection is Waiting, over HTTP/1 and HTTP/2 alike, and so is a
+// connection that has not sent anything yet; neither is work. A WebSocket is a
+// request until it is closed. What nginx passes on without HTTP (its stream and
+// mail modules) is not on the page, and not counted.
+//
+// The numbers are in memory that all workers share, and that a reload keeps:
+// a request in an old worker goes on counting until it ends.
+//
+// Arrived is the number of requests since nginx started, less the readings of
+// this counter. Requests for the page by others, such as an exporter, cannot be
+// told from work: where one asks more often than LASTCALL_QUIET, give it a
+// longer interval.
+//
+// When nginx stops (`nginx -s quit`, SIGQUIT) its page goes first and its
+// requests last. From then on the connections that remain are counted, see
+// package gone, down to zero, which is nginx gone for good; LASTCALL_APP_PORT
+// must be nginx's port for this, and the page in this pod.
+//
+// Two limits. A worker that crashes leaves its requests on the page until nginx
+// is started anew, reloads not being enough; the drain then waits until its
+// budget ends, with nginx's error log saying "exited on signal". And while a
+// new binary takes over (SIGUSR2 to the master), the page shows one of the two.
+package nginx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"lastcall/drain"
+	"lastcall/internal/fetch"
+	"lastcall/internal/gone"
+	"lastcall/internal/procnet"
+)
+
+// Config is the counter's part of the environment.
+type Config struct {
+	Status string `envconfig:"LASTCALL_NGINX_STATUS" default:"http://127.0.0.1:8080/stub_status" desc:"nginx's stub_status page; lastcall's own request is not counted" secret:"url"`
+}
+
+// pageLimit is the most that is read. The page has about 100 bytes.
+const pageLimit = 4 << 10
+
+// Counter is a drain.Counter.
+type Counter struct {
+	url    string
+	client *http.Client
+	proxy  *gone.Proxy
+
+	// turn holds a token while a reading is under way.
+	turn chan struct{}
+	own  uint64 // readings of this nginx; guarded by turn
+	last uint64 // its number of requests at the last reading; guarded by turn
+}
+
+// New makes the counter, and asks nothing yet.
+func New(cfg Config, pod drain.Pod) (*Counter, error) {
+	u, err := fetch.ParseURL("LASTCALL_NGINX_STATUS", cfg.Status, "http://127.0.0.1:8080/stub_status")
+	if err != nil {
+		return nil, err
+	}
+	return &Counter{
+		url:    cfg.Status,
+		client: fetch.NewClient(),
+		proxy: &gone.Proxy{
+			Local:    fetch.Local(u.Hostname(), pod.IP),
+			PagePort: fetch.Port(u),
+			AppPort:  pod.AppPort,
+			Sockets:  procnet.Kernel(),
+		},
+		turn: make(chan struct{}, 1),
+	}, nil
+}
+
+// Count reads the page. It is an error when the page cannot be read, unless
+// nginx is stopping or gone: then what is in flight are the connections that
+// remain, and arrivals are not told.
+func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return drain.Reading{}, fmt.Errorf("reading nginx's status: an earlier reading has not ended: %w", ctx.Err())
+	}
+	r, err := c.read(ctx)
+	if fetch.Refused(err) {
+		r.InFlight, err = c.proxy.Left(err)
+	}
+	if err != nil {
+		return drain.Reading{}, fmt.Errorf("reading nginx's status (LASTCALL_NGINX_STATUS): %w", err)
+	}
+	return r, nil
+}
+
+func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
+	body, err := fetch.Get(ctx, c.client, c.url, pageLimit)
+	if err != nil {
+		return drain.Reading{}, err
+	}
+	s, err := parse(body)
+	if err != nil {
+		return drain.Reading{}, err
+	}
+	inFlight := s.reading + s.writing - 1
+	if inFlight < 0 {
+		return drain.Reading{}, errors.New("the page does not count the request that asks for it: it seems to be a cached copy")
+	}
+	if s.requests < c.last {
+		c.own = 0 // nginx was started anew, and knows of this reading only
+	}
+	c.own++
+	c.last = s.requests
+	c.proxy.Readable()
+	// A page from a second nginx at the same address may know of fewer readings.
+	return drain.Reading{InFlight: inFlight, Arrived: s.requests - min(c.own, s.requests), HasArrived: true}, nil
+}

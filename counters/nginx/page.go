@@ -1,0 +1,35 @@
+package nginx
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+)
+
+// status is what the page says.
+type status struct {
+	requests         uint64 // since nginx was started
+	reading, writing int64
+}
+
+// page matches the whole page, as nginx and what is built from it write it.
+// Some have further numbers after the one of requests.
+var page = regexp.MustCompile(`^Active connections:\s*\d+\s+` +
+	`server accepts handled requests(?: \w+)*\s+\d+ \d+ (\d+)(?: \d+)*\s+` +
+	`Reading: (\d+) Writing: (\d+) Waiting: \d+\s*$`)
+
+// parse reads the page.
+func parse(body []byte) (status, error) {
+	m := page.FindSubmatch(body)
+	if m == nil {
+		return status{}, errors.New("the answer is not stub_status: the location must hold `stub_status;`")
+	}
+	requests, err1 := strconv.ParseUint(string(m[1]), 10, 64)
+	reading, err2 := strconv.ParseInt(string(m[2]), 10, 32)
+	writing, err3 := strconv.ParseInt(string(m[3]), 10, 32)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return status{}, fmt.Errorf("a number of the page cannot be: %w", err)
+	}
+	return status{requests: requests, reading: reading, writing: writing}, nil
+}
