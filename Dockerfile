@@ -4,7 +4,7 @@
 #
 # Another base image for the build, such as a mirror's: --build-arg GO_IMAGE=…
 # It must hold Go (as go.mod asks), a shell, and ca-certificates.
-ARG GO_IMAGE=golang:1.26
+ARG GO_IMAGE=docker.io/library/golang:1.26
 
 # The compiler runs on the builder's own platform and cross-compiles, which is
 # many times quicker than emulating the target.
