@@ -49,7 +49,7 @@ func (d *Drainer) appLooked(l *leaving, at time.Time, listening bool, err error)
 	case gone && l.goneSince.IsZero():
 		l.goneSince = at
 		d.note("the app no longer listens")
-	case gone && l.goneSince.Before(l.hookEnded):
+	case gone && !l.goneSince.After(l.hookEnded):
 		l.goneSince = at // it is, or still is, gone after its hook
 	case err == nil && listening && !l.goneSince.IsZero():
 		afterHook := l.goneSince.After(l.hookEnded)

@@ -130,7 +130,7 @@ func (k *keeper) withdraw(ctx context.Context) time.Duration {
 	k.told = true
 	k.d.mu.Unlock()
 	if due {
-		err, current := k.call(ctx, "withdraw", outOfService, k.Registry.Withdraw)
+		current, err := k.call(ctx, "withdraw", outOfService, k.Registry.Withdraw)
 		k.d.mu.Lock()
 		defer k.d.mu.Unlock()
 		if !current {
@@ -151,7 +151,7 @@ func (k *keeper) withdraw(ctx context.Context) time.Duration {
 	}
 
 	var gone bool
-	err, current := k.call(ctx, "ask", outOfService, func(ctx context.Context) (err error) {
+	current, err := k.call(ctx, "ask", outOfService, func(ctx context.Context) (err error) {
 		gone, err = k.Registry.Withdrawn(ctx)
 		return err
 	})
@@ -197,7 +197,7 @@ func (k *keeper) serve(ctx context.Context) time.Duration {
 }
 
 func (k *keeper) restore(ctx context.Context) time.Duration {
-	err, current := k.call(ctx, "restore", inService, k.Registry.Restore)
+	current, err := k.call(ctx, "restore", inService, k.Registry.Restore)
 	k.d.mu.Lock()
 	defer k.d.mu.Unlock()
 	switch {
@@ -224,7 +224,7 @@ func (k *keeper) restore(ctx context.Context) time.Duration {
 // than the withdrawal.
 func (k *keeper) confirm(ctx context.Context) time.Duration {
 	var gone bool
-	err, current := k.call(ctx, "ask", inService, func(ctx context.Context) (err error) {
+	current, err := k.call(ctx, "ask", inService, func(ctx context.Context) (err error) {
 		gone, err = k.Registry.Withdrawn(ctx)
 		return err
 	})
@@ -253,7 +253,7 @@ func (k *keeper) confirm(ctx context.Context) time.Duration {
 
 func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
 	var what string
-	err, current := k.call(ctx, "find", inService, func(ctx context.Context) (err error) {
+	current, err := k.call(ctx, "find", inService, func(ctx context.Context) (err error) {
 		what, err = finder.Find(ctx)
 		return err
 	})
@@ -276,7 +276,7 @@ func (k *keeper) deregister(ctx context.Context) time.Duration {
 	if !k.d.mayDeregister(ctx) {
 		return k.d.cfg.Poll
 	}
-	err, current := k.call(ctx, "deregister", deregistered, k.Registry.Deregister)
+	current, err := k.call(ctx, "deregister", deregistered, k.Registry.Deregister)
 	k.d.mu.Lock()
 	defer k.d.mu.Unlock()
 	switch {
@@ -293,11 +293,11 @@ func (k *keeper) deregister(ctx context.Context) time.Duration {
 
 // call makes one call to the registry, bounded, counted, and logged when it
 // fails. It returns false when another order has come meanwhile.
-func (k *keeper) call(ctx context.Context, op string, want place, f func(context.Context) error) (err error, current bool) {
+func (k *keeper) call(ctx context.Context, op string, want place, f func(context.Context) error) (current bool, err error) {
 	k.d.mu.Lock()
 	if k.want != want {
 		k.d.mu.Unlock()
-		return nil, false
+		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, registryCallLimit)
 	defer cancel()
@@ -315,7 +315,7 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 	k.drop = nil
 	current = k.want == want
 	if !current && err != nil {
-		return err, false // dropped, or no longer wanted: neither counts
+		return false, err // dropped, or no longer wanted: neither counts
 	}
 	count := k.calls[op]
 	if count == nil {
@@ -325,7 +325,7 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 	count.Calls++
 	if err == nil {
 		k.lastErr = ""
-		return nil, current
+		return current, nil
 	}
 	count.Failures++
 	k.failures++
@@ -336,7 +336,7 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 			k.d.note("%s: %s failed: %s", k.Name, op, text)
 		}
 	}
-	return err, current
+	return current, err
 }
 
 // forgottenAt is when the registry's clients have forgotten the instance; zero

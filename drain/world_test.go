@@ -65,9 +65,18 @@ type fakeRegistry struct {
 func (f *fakeRegistry) set(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	listed := f.listed()
+	listed, was := f.listed(), f.registered && !f.override
 	change()
-	f.before, f.changed = listed, time.Now()
+	if is := f.registered && !f.override; is != was {
+		f.before, f.changed = listed, time.Now()
+	}
+}
+
+// seen tells what the registry has been told.
+func (f *fakeRegistry) seen() (withdrawals, deregistered int, override bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.withdrawals, f.deregistered, f.override
 }
 
 // listed tells whether clients are told of the pod now. Callers hold f.mu.
