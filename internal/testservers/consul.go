@@ -9,14 +9,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -40,54 +38,58 @@ type ConsulOptions struct {
 
 // ConsulAgent is a running Consul agent: a server, or a client agent.
 type ConsulAgent struct {
+	*Process
 	Node    string // its name
 	Address string // CONSUL_HTTP_ADDR
 	DNS     string // host and port, UDP and TCP
 	// For HTTPS: the CA, and a certificate and key that it has signed.
 	CAFile, CertFile, KeyFile string
 
-	options ConsulOptions
-	bin     string
-	dir     string
-	ports   map[string]int
-	process *os.Process
-	exited  chan struct{}
+	options                 ConsulOptions
+	dir                     string
+	web, dns, serf, servers int // ports
 }
 
-// Consul starts an agent, waits until it answers for the cluster, and stops it
-// when the test ends.
-func Consul(t testing.TB, o ConsulOptions) *ConsulAgent {
+// StartConsul starts an agent, which ends with the test, and waits until it
+// answers for its cluster.
+func StartConsul(t testing.TB, o ConsulOptions) *ConsulAgent {
 	t.Helper()
 	c := &ConsulAgent{
 		Node:    fmt.Sprintf("node-%d-%d", os.Getpid(), consulNodes.Add(1)),
 		options: o,
-		bin:     Need(t, "consul"),
 		dir:     t.TempDir(),
 	}
+	freePorts(t, &c.web, &c.dns, &c.serf, &c.servers)
+	c.DNS = fmt.Sprintf("127.0.0.1:%d", c.dns)
+	c.Address = fmt.Sprintf("http://127.0.0.1:%d", c.web)
 	if o.TLS {
+		c.Address = fmt.Sprintf("https://127.0.0.1:%d", c.web)
 		c.writeCertificates(t)
 	}
-	t.Cleanup(func() {
-		c.Kill()
-		if t.Failed() {
-			t.Logf("the log of Consul agent %s ends with:\n%s", c.Node, c.logEnd())
-		}
-	})
-	// Another process may take a port between its choice and its use.
-	for try := 1; ; try++ {
-		c.choosePorts(t)
-		c.Start(t)
-		if err := c.wait(); err == nil {
-			return c
-		} else if try == 3 {
-			t.Fatalf("Consul does not come up: %v\n%s", err, c.logEnd())
-		}
-		c.Kill()
-	}
+	c.Start(t)
+	return c
 }
 
 // consulNodes counts the agents, whose names must differ.
 var consulNodes atomic.Int64
+
+// Start starts the agent anew, on the same ports, after it was killed. A
+// server has then lost all that it held, a client agent nothing.
+func (c *ConsulAgent) Start(t testing.TB) {
+	t.Helper()
+	file := filepath.Join(c.dir, "agent.hcl")
+	if err := os.WriteFile(file, []byte(c.config()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"agent", "-config-file=" + file}
+	if c.options.Join == nil {
+		args = append(args, "-dev") // a server at once, in memory, with quick elections
+	}
+	c.Process = startProcess(t, syscall.SIGKILL, "consul", args...)
+	if err := c.wait(c.ready(t)); err != nil {
+		t.Fatalf("Consul does not come up: %v\n%s", err, c.log)
+	}
+}
 
 // Client returns a client that may do everything.
 func (c *ConsulAgent) Client(t testing.TB) *api.Client {
@@ -103,56 +105,25 @@ func (c *ConsulAgent) Client(t testing.TB) *api.Client {
 	return client
 }
 
-// Start starts an agent that was killed, on the same ports. It does not wait.
-func (c *ConsulAgent) Start(t testing.TB) {
+// ready returns a function that tells whether the agent answers for its
+// cluster: there is a leader, and the agent's node is known and well.
+func (c *ConsulAgent) ready(t testing.TB) func() error {
 	t.Helper()
-	log, err := os.Create(filepath.Join(c.dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }() // the agent has its own descriptor
-	file := filepath.Join(c.dir, "agent.hcl")
-	if err := os.WriteFile(file, []byte(c.config()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"agent", "-config-file=" + file}
-	if c.options.Join == nil {
-		args = append(args, "-dev") // a server at once, in memory, with quick elections
-	}
-	cmd := exec.Command(c.bin, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics cleans nothing up
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("starting Consul: %v", err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // killed, mostly
-		close(exited)
-	}()
-	c.process, c.exited = cmd.Process, exited
-}
-
-// Kill ends the agent at once, as a crash would.
-func (c *ConsulAgent) Kill() {
-	if c.process == nil {
-		return
-	}
-	_ = c.process.Kill() // fails when it has ended by itself
-	<-c.exited
-	c.process = nil
-}
-
-// Hang makes the agent accept connections and answer nothing, until Resume.
-func (c *ConsulAgent) Hang(t testing.TB) { c.signal(t, syscall.SIGSTOP) }
-
-// Resume undoes Hang.
-func (c *ConsulAgent) Resume(t testing.TB) { c.signal(t, syscall.SIGCONT) }
-
-func (c *ConsulAgent) signal(t testing.TB, s os.Signal) {
-	t.Helper()
-	if err := c.process.Signal(s); err != nil {
-		t.Fatalf("sending %v to Consul: %v", s, err)
+	client := c.Client(t)
+	return func() error {
+		// An agent that has just come up may hold a call until it finds a server.
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		checks, _, err := client.Health().Node(c.Node, (&api.QueryOptions{}).WithContext(ctx))
+		if err != nil {
+			return err
+		}
+		for _, check := range checks {
+			if check.CheckID == "serfHealth" && check.Status == api.HealthPassing {
+				return nil
+			}
+		}
+		return errors.New("its node is not known yet")
 	}
 }
 
@@ -169,17 +140,21 @@ func (c *ConsulAgent) config() string {
 	say(`gossip_lan { probe_interval = "1s"`)
 	say(`  probe_timeout = "500ms"`)
 	say(`  suspicion_mult = 4 }`)
-	say(`ports {`)
-	for name, port := range c.ports {
-		say("  %s = %d", name, port)
+	say(`ports { dns = %d`, c.dns)
+	say(`  serf_lan = %d`, c.serf)
+	say(`  server = %d`, c.servers)
+	if c.options.TLS {
+		say(`  https = %d`, c.web)
+		say(`  http = -1`)
+	} else {
+		say(`  http = %d`, c.web)
 	}
-	for _, name := range []string{"grpc", "grpc_tls", "serf_wan"} {
-		say("  %s = -1", name)
-	}
-	say(`}`)
+	say(`  grpc = -1`)
+	say(`  grpc_tls = -1`)
+	say(`  serf_wan = -1 }`)
 	if join := c.options.Join; join != nil {
 		say("data_dir = %q", filepath.Join(c.dir, "data"))
-		say("retry_join = [%q]", "127.0.0.1:"+strconv.Itoa(join.ports["serf_lan"]))
+		say("retry_join = [%q]", fmt.Sprintf("127.0.0.1:%d", join.serf))
 		say(`retry_interval = "200ms"`)
 	}
 	if c.options.ACL {
@@ -195,81 +170,6 @@ func (c *ConsulAgent) config() string {
 		say(`  verify_incoming = %t } }`, c.options.ClientCerts)
 	}
 	return b.String()
-}
-
-// choosePorts picks ports that are free now.
-func (c *ConsulAgent) choosePorts(t testing.TB) {
-	t.Helper()
-	web, noWeb, scheme := "http", "https", "http"
-	if c.options.TLS {
-		web, noWeb, scheme = "https", "http", "https"
-	}
-	c.ports = map[string]int{noWeb: -1}
-	var held []net.Listener // until all are chosen, so that they differ
-	for _, name := range []string{web, "dns", "serf_lan", "server"} {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, tcp)
-		c.ports[name] = tcp.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener has no other address
-	}
-	for _, tcp := range held {
-		_ = tcp.Close() // nothing was sent
-	}
-	c.Address = fmt.Sprintf("%s://127.0.0.1:%d", scheme, c.ports[web])
-	c.DNS = "127.0.0.1:" + strconv.Itoa(c.ports["dns"])
-}
-
-// wait returns once the agent answers for the cluster: it has a leader, and
-// the catalog has the agent's node.
-func (c *ConsulAgent) wait() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	config := api.Config{Address: c.Address, Token: ConsulToken, TLSConfig: api.TLSConfig{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile}}
-	if !c.options.ACL {
-		config.Token = ""
-	}
-	client, err := api.NewClient(&config)
-	if err != nil {
-		return err
-	}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		// An agent that has just come up may hold a call until it finds a server.
-		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		checks, _, err := client.Health().Node(c.Node, (&api.QueryOptions{}).WithContext(try))
-		cancel()
-		if err == nil && slices.ContainsFunc(checks, func(check *api.HealthCheck) bool {
-			return check.CheckID == "serfHealth" && check.Status == api.HealthPassing
-		}) {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-c.exited:
-			return fmt.Errorf("it has ended")
-		case <-ctx.Done():
-			return fmt.Errorf("%w; the last answer: %w", ctx.Err(), err)
-		}
-	}
-}
-
-// WaitReady waits until an agent that was started again answers for the cluster.
-func (c *ConsulAgent) WaitReady(t testing.TB) {
-	t.Helper()
-	if err := c.wait(); err != nil {
-		t.Fatalf("Consul does not come back: %v\n%s", err, c.logEnd())
-	}
-}
-
-func (c *ConsulAgent) logEnd() []byte {
-	log, err := os.ReadFile(filepath.Join(c.dir, "log"))
-	if err != nil {
-		return []byte(err.Error())
-	}
-	return log[max(0, len(log)-4000):]
 }
 
 // writeCertificates makes a CA, and a certificate for 127.0.0.1 that it has

@@ -13,8 +13,8 @@ import (
 // TestACL: which rules are needed, and what is said where one is missing, at a
 // server that denies by default.
 func TestACL(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{ACL: true})
-	agent := testservers.Consul(t, testservers.ConsulOptions{ACL: true, Join: server})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{ACL: true})
+	agent := testservers.StartConsul(t, testservers.ConsulOptions{ACL: true, Join: server})
 	token := func(t *testing.T, h *harness, rules string) string {
 		t.Helper()
 		rules = strings.NewReplacer("WEB", h.name, "PROXY", h.name+"-sidecar-proxy").Replace(rules)

@@ -199,8 +199,8 @@ func TestRefuses(t *testing.T) {
 
 // TestRealServerFails: hangs, goes on, crashes, comes back.
 func TestRealServerFails(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
-	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
 	h := onNodeAgent(t, agent)
 	h.Register(t)
 	r := h.plugIn(t)
@@ -209,7 +209,7 @@ func TestRealServerFails(t *testing.T) {
 	soon := func() (context.Context, context.CancelFunc) {
 		return context.WithTimeout(t.Context(), 300*time.Millisecond)
 	}
-	agent.Hang(t)
+	agent.Freeze(t)
 	for name, call := range calls(r) {
 		ctx, cancel := soon()
 		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -217,7 +217,7 @@ func TestRealServerFails(t *testing.T) {
 		}
 		cancel()
 	}
-	agent.Resume(t)
+	agent.Thaw(t)
 	must(t, r.Withdraw)
 	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 
@@ -225,7 +225,7 @@ func TestRealServerFails(t *testing.T) {
 	// is told itself it does, or holds until it has told the server.
 	must(t, r.Restore)
 	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
-	server.Hang(t)
+	server.Freeze(t)
 	ctx, cancel := soon()
 	if err := r.Withdraw(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the server hangs: Withdraw: %v", err)
@@ -236,7 +236,7 @@ func TestRealServerFails(t *testing.T) {
 		t.Errorf("the server hangs: Withdrawn: %v, no error", gone)
 	}
 	cancel()
-	server.Resume(t)
+	server.Thaw(t)
 	eventually(t, "Withdrawn once the server goes on", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -253,7 +253,6 @@ func TestRealServerFails(t *testing.T) {
 	agent.Kill()
 	failing(t, r, "CONSUL_HTTP_ADDR")
 	agent.Start(t)
-	agent.WaitReady(t)
 	must(t, r.Restore)
 	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
 }
@@ -331,7 +330,7 @@ func TestConsulsOwnVariables(t *testing.T) {
 
 // TestAtTheSameTime: all calls at once, for the race detector.
 func TestAtTheSameTime(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	h := agentless(t, server)
 	h.Register(t)
 	r := h.plugIn(t)

@@ -18,8 +18,8 @@ import (
 // TestFoundByAddress: what is the pod's, and what is not, when only its address
 // is known.
 func TestFoundByAddress(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
-	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
 	type registered struct {
 		address string
 		tagged  map[string]api.ServiceAddress
@@ -100,7 +100,7 @@ func TestFoundByAddress(t *testing.T) {
 
 // TestOneAddressTwoServices: everything that the pod serves at its port is withdrawn.
 func TestOneAddressTwoServices(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	for _, way := range []func(*testing.T, *testservers.ConsulAgent) *harness{onNodeAgent, agentless} {
 		one, two := way(t, server), way(t, server)
 		two.pod = one.pod
@@ -120,7 +120,7 @@ func TestOneAddressTwoServices(t *testing.T) {
 
 // TestOddIDs: ids are free text.
 func TestOddIDs(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	ids := []string{"host:app:8080", "a b", "a%2Fb", "100%", "a/b", "a?b=c&d#e", `say "hi"`, `back\slash`, "back`tick", "käse-🧀", `\`, `"`, "x'y", "a+b", "[x]"}
 	for _, way := range []struct {
 		name string
@@ -152,8 +152,8 @@ func TestOddIDs(t *testing.T) {
 // TestHeldByAnotherAgent: what is written to the catalog would be undone by the
 // agent that holds the instance.
 func TestHeldByAnotherAgent(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
-	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
 	h := onNodeAgent(t, agent)
 	h.Register(t)
 	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
@@ -178,7 +178,7 @@ func TestHeldByAnotherAgent(t *testing.T) {
 
 // TestSameIDOnSeveralNodes: an id has to be unique on its node only.
 func TestSameIDOnSeveralNodes(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	h := newHarness(t, server)
 	h.byID = true
 	ips := []string{podIP(), podIP(), podIP()}
@@ -219,7 +219,7 @@ func TestSameIDOnSeveralNodes(t *testing.T) {
 
 // TestServiceChangesItsName: Find sees it.
 func TestServiceChangesItsName(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	h := agentless(t, server)
 	h.Register(t)
 	r := h.plugIn(t)
@@ -241,7 +241,7 @@ func TestServiceChangesItsName(t *testing.T) {
 // TestServersThatDoNotFilter: servers before Consul 1.14 do not filter their
 // list of services. A proxy that drops all filters stands for worse ones.
 func TestServersThatDoNotFilter(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	target, err := url.Parse(server.Address)
 	check(t, err)
 	old := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
@@ -279,7 +279,7 @@ func TestServersThatDoNotFilter(t *testing.T) {
 
 // TestNoAgentAPI: something in front of the servers may only let the catalog through.
 func TestNoAgentAPI(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	target, err := url.Parse(server.Address)
 	check(t, err)
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}

@@ -11,8 +11,8 @@ import (
 // What the app and its platform do while the pod leaves, with the real server.
 
 func TestWhatTheAppDoesMeanwhile(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
-	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
 	leaving := func(t *testing.T) (*harness, *Registry) {
 		h := onNodeAgent(t, agent)
 		h.Register(t)
@@ -93,7 +93,6 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 		h, r := leaving(t)
 		agent.Kill()
 		agent.Start(t)
-		agent.WaitReady(t)
 		stays(t, h, r)
 		must(t, r.Restore)
 		passTTL(t, h)
@@ -102,7 +101,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 }
 
 func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	leaving := func(t *testing.T) (*harness, *Registry) {
 		h := agentless(t, server)
 		h.Register(t)
@@ -157,7 +156,7 @@ func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
 // TestSomebodyElsesMaintenance: what an operator has taken out of service stays
 // out, whatever the pod does.
 func TestSomebodyElsesMaintenance(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	const reason = "bad disk, ask Kim"
 	for _, way := range []struct {
 		name    string
@@ -203,7 +202,7 @@ func TestSomebodyElsesMaintenance(t *testing.T) {
 // TestLeftoverIsKnownByItsReason: nothing else could tell it. Registering the
 // same again changes no index, so the order of events is not in the catalog.
 func TestLeftoverIsKnownByItsReason(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	h := onNodeAgent(t, server)
 	h.Register(t)
 	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })

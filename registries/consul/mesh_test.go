@@ -12,8 +12,8 @@ import (
 // TestMesh: clients in the mesh are told of the sidecar proxy, by its own
 // checks. Here they do not depend on the service's.
 func TestMesh(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
-	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
 	separate := func(t *testing.T, h *harness) {
 		passTTL(t, h)
 		check(t, h.client.Agent().ServiceRegister(&api.AgentServiceRegistration{

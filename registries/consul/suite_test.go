@@ -20,8 +20,8 @@ import (
 // TestRegistry runs the suite in the three ways in which pods are registered,
 // with the instance's id given and with it found by the pod's address.
 func TestRegistry(t *testing.T) {
-	server := testservers.Consul(t, testservers.ConsulOptions{})
-	agent := testservers.Consul(t, testservers.ConsulOptions{Join: server})
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
 	for _, way := range []struct {
 		name string
 		at   *testservers.ConsulAgent
