@@ -6,6 +6,7 @@ import (
 
 	"lastcall/counters/file"
 	"lastcall/counters/nginx"
+	"lastcall/counters/prometheus"
 	"lastcall/drain"
 	"lastcall/registries/consul"
 	"lastcall/registries/eureka"
@@ -38,6 +39,7 @@ func plugins() catalog {
 		counters: map[string]plugin[drain.Named]{
 			"file":       counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
 			"nginx":      counter(nginx.New),
+			"prometheus": counter(func(c prometheus.Config, _ drain.Pod) (*prometheus.Counter, error) { return prometheus.New(c) }),
 		},
 	}
 }
