@@ -37,12 +37,13 @@ func serve() int {
 	eureka.RouteLogs()
 	p.warn()
 
+	drainer := drain.New(p.drain)
+	signals(drainer) // before anybody can know that the process is there
 	listener, err := server.Listen(p.Listen)
 	if err != nil {
 		slog.Error("http: cannot listen; is LASTCALL_LISTEN's port taken by another container of the pod?", "address", p.Listen, "error", err)
 		return exitFailed
 	}
-	drainer := drain.New(p.drain)
 	edge := server.New(drainer, server.Options{Token: p.Token, AppReady: p.AppReadyURL, Version: version})
 	ctx, broken := context.WithCancel(context.Background())
 	defer broken()
@@ -52,7 +53,6 @@ func serve() int {
 			broken() // nobody can ask for anything any more
 		}
 	}()
-	signals(drainer)
 	slog.Info("serving", "address", listener.Addr().String(), "version", version,
 		"registries", p.Registries, "counters", p.Counters, "budget", p.drain.Budget().String())
 
