@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"lastcall/counters/file"
+	"lastcall/counters/haproxy"
 	"lastcall/counters/nginx"
 	"lastcall/counters/prometheus"
 	"lastcall/drain"
@@ -38,6 +39,7 @@ func plugins() catalog {
 		},
 		counters: map[string]plugin[drain.Named]{
 			"file":       counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
+			"haproxy":    counter(haproxy.New),
 			"nginx":      counter(nginx.New),
 			"prometheus": counter(func(c prometheus.Config, _ drain.Pod) (*prometheus.Counter, error) { return prometheus.New(c) }),
 		},
