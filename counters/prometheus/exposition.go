@@ -10,10 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 // maxInFlight is the largest number that a float64 counts without gaps.
@@ -28,13 +24,12 @@ func (s selector) sum(page []byte) (int64, error) {
 	}
 	total, matching := 0.0, 0
 	for _, one := range series {
-		labels := labels(one)
-		if !s.matches(labels) {
+		if !s.matches(one.labels) {
 			continue
 		}
-		v := one.GetUntyped().GetValue()
+		v := one.value
 		if math.IsNaN(v) || v < 0 || v > maxInFlight {
-			return 0, fmt.Errorf("the series %s has the value %v, which cannot be a number of requests", show(s.name, labels), v)
+			return 0, fmt.Errorf("the series %s has the value %v, which cannot be a number of requests", show(s.name, one.labels), v)
 		}
 		total += v
 		matching++
@@ -85,29 +80,6 @@ func nameOf(line []byte) []byte {
 	return nil
 }
 
-// parse returns the series called name.
-func parse(text []byte, name string) ([]*dto.Metric, error) {
-	p := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := p.TextToMetricFamilies(bytes.NewReader(text))
-	var bad expfmt.ParseError
-	if errors.As(err, &bad) {
-		// The number of the line is not that of the page.
-		return nil, fmt.Errorf("its samples cannot be read as text format 0.0.4: %.200s", bad.Msg)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("its samples cannot be read as text format 0.0.4: %w", err)
-	}
-	return families[name].GetMetric(), nil
-}
-
-func labels(m *dto.Metric) map[string]string {
-	labels := make(map[string]string, len(m.GetLabel()))
-	for _, pair := range m.GetLabel() {
-		labels[pair.GetName()] = pair.GetValue()
-	}
-	return labels
-}
-
 // The bounds of what an error shows of a page.
 const (
 	maxShown      = 3
@@ -115,11 +87,11 @@ const (
 )
 
 // missing says why nothing matches, and what there is instead.
-func (s selector) missing(page []byte, series []*dto.Metric) error {
+func (s selector) missing(page []byte, series []series) error {
 	if len(series) > 0 {
 		var there []string
 		for _, one := range series[:min(len(series), maxShown)] {
-			there = append(there, show(s.name, labels(one)))
+			there = append(there, show(s.name, one.labels))
 		}
 		return fmt.Errorf("none of the %d series of that name matches: there is %s", len(series), strings.Join(there, ", "))
 	}
