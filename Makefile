@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
-SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-lint internal/tools/vulncheck
+SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
 
 .PHONY: help
 help: ## list what there is to run

@@ -25,7 +25,7 @@ func (d *Drainer) watchApp(ctx context.Context, l *leaving) {
 		}
 		if err != nil != failed {
 			if failed = err != nil; failed {
-				slog.Warn("app: cannot tell whether it listens; taken as if it did", "error", clip(err.Error()))
+				slog.Warn("app: cannot tell whether it listens; taken as if it did", "error", err)
 			}
 		}
 		d.mu.Lock()
