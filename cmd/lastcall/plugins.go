@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"lastcall/counters/envoy"
 	"lastcall/counters/file"
 	"lastcall/counters/haproxy"
 	"lastcall/counters/nginx"
@@ -38,6 +39,7 @@ func plugins() catalog {
 			}),
 		},
 		counters: map[string]plugin[drain.Named]{
+			"envoy":      counter(envoy.New),
 			"file":       counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
 			"haproxy":    counter(haproxy.New),
 			"nginx":      counter(nginx.New),
