@@ -10,7 +10,8 @@
 // is no response, a request that is not complete no request). A WebSocket is a
 // request until it is closed. Connections in their TLS handshake count, and
 // those of HTTP/3, of which HAProxy does not tell the streams. Of a frontend in
-// mode tcp, the open connections.
+// mode tcp, the open connections. HAProxy 2.6 tells all this; older versions may
+// lack the numbers, which is an error.
 //
 // Arrived is the number of requests, or connections in mode tcp, less those
 // requests that HAProxy has answered itself: statistics, health, redirects.

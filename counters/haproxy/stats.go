@@ -58,7 +58,7 @@ func parse(page []byte) ([]frontend, error) {
 		"h1_open_connections", "h1_open_streams", "h2_open_connections", "h2_backend_open_streams",
 	} {
 		if _, ok := column[name]; !ok {
-			return nil, fmt.Errorf("the statistics lack the column %s; HAProxy 2.4 or newer has it", name)
+			return nil, fmt.Errorf("the statistics lack the column %s, which HAProxy 2.6 has; this one is too old", name)
 		}
 	}
 	records, err := lines.ReadAll()

@@ -56,7 +56,7 @@ func StartHAProxy(t testing.TB, backend *Backend) *HAProxy {
 // Start starts HAProxy anew, on the same ports, after it has ended.
 func (h *HAProxy) Start(t testing.TB) {
 	t.Helper()
-	h.Process = startProcess(t, syscall.SIGTERM, "haproxy", "-W", "-S", h.Master, "-f", h.configFile())
+	h.Process = startProcess(t, syscall.SIGKILL, "haproxy", "-W", "-S", h.Master, "-f", h.configFile())
 	// Not by a request, which would be among the numbers.
 	if err := h.wait(func() error {
 		_, err := h.worker()
