@@ -89,7 +89,7 @@ func (s *stage) play(ctx context.Context, on *screen) (ok bool, err error) {
 	stop()
 	<-drawn
 	if ctx.Err() != nil {
-		return false, errors.New("the demo was stopped before its end")
+		return false, errors.New("stopped")
 	}
 	if err != nil {
 		return false, err
@@ -117,8 +117,7 @@ func (s *stage) introduction() string {
 find the pods through a Eureka registry, and send requests of %v to %v. On
 SIGTERM each app does what it should: it deregisters and finishes its requests.
 Scaled down: the registry renews its answers every %v, and clients ask every
-%v, not every 30 s each. All is on 127.0.0.1; apps and sidecars are processes.
-`, s.pods, s.clients, s.shortest, s.longest, s.cache, s.fetch)
+%v, not every 30 s each. All is on 127.0.0.1; apps and sidecars are processes.`, s.pods, s.clients, s.shortest, s.longest, s.cache, s.fetch)
 }
 
 // summary holds both acts against each other.
@@ -138,7 +137,7 @@ func (s *stage) summary(first, second result) string {
 	case len(first.failures) == 0:
 		fmt.Fprintf(&b, "No request failed with Lastcall, and this time none without it either.")
 	default:
-		fmt.Fprintf(&b, "%d of %d requests failed without Lastcall (%s), none of %d with it.", len(first.failures), first.requests, commonest(first.failures), second.requests)
+		fmt.Fprintf(&b, "%d of %d requests failed without Lastcall (%s),\nnone of %d with it.", len(first.failures), first.requests, commonest(first.failures), second.requests)
 	}
 	return b.String()
 }

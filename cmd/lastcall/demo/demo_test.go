@@ -196,7 +196,8 @@ without Lastcall      100      3     2.0 s         -         -       -   1.0 s
 with Lastcall         120      0     2.0 s     0.0 s     1.5 s   2.0 s   1.0 s
 (times are those of a pod, the mean of 3)
 
-3 of 100 requests failed without Lastcall (connection refused), none of 120 with it.`
+3 of 100 requests failed without Lastcall (connection refused),
+none of 120 with it.`
 	if got := s.summary(at(without, 100, "EOF", refused, refused), drained); got != table {
 		t.Errorf("got %s\nwant %s", got, table)
 	}

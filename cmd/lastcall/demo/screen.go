@@ -72,7 +72,7 @@ func (s *screen) run(ctx context.Context) {
 	if s.size == nil {
 		return
 	}
-	fmt.Fprint(s.out, hideCursor)
+	fmt.Fprint(s.out, "\n"+hideCursor)
 	defer fmt.Fprint(s.out, showCursor)
 	tick := time.NewTicker(frame)
 	defer tick.Stop()
