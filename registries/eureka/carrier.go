@@ -86,10 +86,8 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		if answer.StatusCode/100 == 3 {
 			return nil, c.refused // the library would go there, with a 307 for ever
 		}
-	} else if c.read != nil {
-		if err := c.read(answer.Header, &bounded{Reader: answer.Body}); err != nil {
-			return nil, fmt.Errorf("reading the answer: %w", err)
-		}
+	} else if err := c.read(answer.Header, &bounded{Reader: answer.Body}); err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
 	// The body has been dealt with, so none is left to the library.
 	return &http.Response{

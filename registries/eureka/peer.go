@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -133,7 +134,7 @@ func (p *peer) each(ctx context.Context, l list, accept string, visit func(insta
 // override sets a status override, which also shows as the status unless the
 // app itself says DOWN or STARTING afterwards.
 func (p *peer) override(ctx context.Context, n name, status string) error {
-	return p.call(ctx, http.MethodPut, n.path()+"/status?value="+status, asJSON, nil)
+	return p.call(ctx, http.MethodPut, n.path()+"/status?value="+status, asJSON, nothing)
 }
 
 // removeOverride removes it and sets the status. Without one, the status is
@@ -144,12 +145,24 @@ func (p *peer) removeOverride(ctx context.Context, n name, status string) error 
 	if status != "" {
 		path += "?value=" + status
 	}
-	return p.call(ctx, http.MethodDelete, path, asJSON, nil)
+	return p.call(ctx, http.MethodDelete, path, asJSON, nothing)
 }
 
 // cancel removes the instance, and its override with it.
 func (p *peer) cancel(ctx context.Context, n name) error {
-	return p.call(ctx, http.MethodDelete, n.path(), asJSON, nil)
+	return p.call(ctx, http.MethodDelete, n.path(), asJSON, nothing)
+}
+
+// nothing is what a server answers that has done as it was told. Whatever
+// shows a page instead is no Eureka server.
+func nothing(_ http.Header, body *bounded) error {
+	switch n, err := io.ReadFull(body, make([]byte, 1)); {
+	case n > 0:
+		return errShape
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
 }
 
 // check tells whether there is a Eureka server at the URL at all. It is asked
