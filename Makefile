@@ -56,8 +56,9 @@ image: ## the container image IMAGE (lastcall:VERSION), by docker, podman or bui
 	@internal/tools/image '$(IMAGE)' '$(VERSION)' '$(COMMIT)'
 
 .PHONY: bench
-bench: ## measure the figures in docs
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## measure the figures in docs/benchmarks.md, and write them there (6 minutes)
+	@internal/testservers/install
+	REQUIRE_SERVERS=1 go test -run '^$$' -bench Figures -benchtime 1x -timeout 30m ./internal/bench -args -write ../../docs/benchmarks.md
 
 .PHONY: clean
 clean: ## remove what was built here
