@@ -60,7 +60,7 @@ func newTransport(roots *x509.CertPool, insecure bool) *http.Transport {
 // context, and adds what the library has no means for. The credentials are
 // added only here, so that nothing that the library logs can hold them.
 type carrier struct {
-	ctx    context.Context //nolint:containedctx // the library takes none
+	ctx    context.Context // here, because the library takes none
 	peer   *peer
 	accept string
 	read   func(http.Header, *bounded) error
@@ -107,11 +107,13 @@ func explain(err error) error {
 	return err
 }
 
-// isDown tells that a server is not there, as opposed to not known: nobody
-// listens at its address, or its name is not known.
+// isDown tells that a server is not there: nobody listens at its address, or
+// its name is not known. A name server that refuses tells nothing of it.
 func isDown(err error) bool {
-	var dns *net.DNSError
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &dns) && dns.IsNotFound
+	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
+		return dns.IsNotFound
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // statusError is an answer other than 2xx.

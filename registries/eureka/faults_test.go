@@ -14,8 +14,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"lastcall/drain"
@@ -156,6 +158,52 @@ func TestAnswerWithoutEnd(t *testing.T) {
 	})}})
 	if err := r.Withdraw(t.Context()); err == nil || !strings.Contains(err.Error(), "larger than 64 MiB") {
 		t.Errorf("got %v, want an error that names the limit", err)
+	}
+}
+
+// A peer that is plainly not there is left out while another answers; one that
+// may only be out of this pod's reach is not.
+func TestPeersThatAreDown(t *testing.T) {
+	good := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/apps/ORDERS"):
+			w.WriteHeader(http.StatusNotFound)
+		case r.Header.Get("Accept") == asXML:
+			_, _ = io.WriteString(w, "<applications/>")
+		default:
+			_, _ = io.WriteString(w, `{"applications":{"application":[]}}`)
+		}
+	})
+	for _, test := range []struct {
+		cause error
+		down  bool
+	}{
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, true},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "eureka-1", IsNotFound: true}}, true},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "server misbehaving", Name: "eureka-1", IsTemporary: true}}, false},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{UnwrapErr: os.NewSyscallError("connect", syscall.ECONNREFUSED), Err: "connection refused", Name: "eureka-1"}}, false},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, false},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}, false},
+		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, false},
+		{io.EOF, false},
+	} {
+		for _, urls := range [][]string{{good, "http://eureka-1"}, {"http://eureka-1", good}, {"http://eureka-0", "http://eureka-1"}} {
+			r := newRegistry(t, Config{URLs: urls, InstanceID: "pod-1", App: "orders"})
+			dial := r.peers[0].transport.DialContext
+			r.peers[0].transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if strings.HasPrefix(address, "eureka-") {
+					return nil, test.cause
+				}
+				return dial(ctx, network, address)
+			}
+			wantErr := !test.down || !slices.Contains(urls, good)
+			if err := r.Withdraw(t.Context()); (err != nil) != wantErr {
+				t.Errorf("%v: Withdraw of %v: got %v", test.cause, urls, err)
+			}
+			if gone, err := r.Withdrawn(t.Context()); (err != nil) != wantErr || gone == wantErr {
+				t.Errorf("%v: Withdrawn of %v: got %v, %v", test.cause, urls, gone, err)
+			}
+		}
 	}
 }
 

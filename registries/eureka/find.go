@@ -64,7 +64,6 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 			names = append(names, s.name)
 		}
 	}
-	r.remember(names)
 
 	var told []string
 	for _, n := range names {
