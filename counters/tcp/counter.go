@@ -38,6 +38,7 @@ type Counter struct {
 	mode    string
 	silence time.Duration
 	table   procnet.Table // what is read where the diagnostics are refused
+	ownEnds func(ports []int) map[netip.AddrPort]bool
 
 	// turn holds a token while a reading is under way. It guards what follows.
 	turn    chan struct{}
@@ -68,6 +69,7 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 		mode:    cfg.Count,
 		silence: cfg.Silence,
 		table:   procnet.Kernel(),
+		ownEnds: ownEnds,
 		turn:    make(chan struct{}, 1),
 		known:   make(map[uint64]*memory),
 	}, nil
@@ -120,7 +122,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
 	var inFlight int64
 	look, began := c.look+1, time.Now()
-	own := ownSockets{ports: c.ports}
+	own := c.own()
 	err := dump(ctx, c.ports, connected, func(s *socket) error {
 		if !s.info {
 			return fmt.Errorf("%w: a connection without its tcp_info", errGarbled)
@@ -182,7 +184,7 @@ func (c *Counter) ended(s *socket) {
 // fromTable counts the connections in /proc/net/tcp: all that are not over.
 func (c *Counter) fromTable() (int64, error) {
 	var n int64
-	own := ownSockets{ports: c.ports}
+	own := c.own()
 	for _, port := range c.ports {
 		remotes, err := c.table.Unfinished(port)
 		if err != nil {
@@ -201,8 +203,12 @@ func (c *Counter) fromTable() (int64, error) {
 // ownSockets are the sidecar's own connections to the app, which are not work.
 // They are looked up when first asked for.
 type ownSockets struct {
-	ports []int
-	ends  map[netip.AddrPort]bool
+	look func() map[netip.AddrPort]bool
+	ends map[netip.AddrPort]bool
+}
+
+func (c *Counter) own() *ownSockets {
+	return &ownSockets{look: func() map[netip.AddrPort]bool { return c.ownEnds(c.ports) }}
 }
 
 // has tells whether the sidecar is the peer of s.
@@ -215,7 +221,7 @@ func (o *ownSockets) has(s *socket) bool {
 
 func (o *ownSockets) holds(remote netip.AddrPort) bool {
 	if o.ends == nil {
-		o.ends = ownEnds(o.ports)
+		o.ends = o.look()
 	}
 	return o.ends[remote]
 }

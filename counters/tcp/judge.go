@@ -90,7 +90,9 @@ func (s *socket) silent() time.Duration {
 func (m *memory) next(s *socket, known bool) {
 	if !known && s.dataIn <= 1 {
 		// All data came in one segment: there is no past that matters.
+		own := m.own
 		*m, known = fresh(), true
+		m.own = own
 	}
 	m.order = m.judge(s, known)
 	m.recv, m.sent, m.unsent = s.received(), s.sent, s.unsentData()
