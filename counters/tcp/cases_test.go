@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -390,9 +391,9 @@ func TestAppThatCloses(t *testing.T) {
 func TestAddresses(t *testing.T) {
 	for name, test := range map[string]struct{ listen, dial string }{
 		"IPv4":             {"127.0.0.1:0", "127.0.0.1"},
-		"IPv6":             {"[::1]:0", "[::1]"},
+		"IPv6":             {"[::1]:0", "::1"},
 		"both, over IPv4":  {":0", "127.0.0.1"},
-		"both, over IPv6":  {":0", "[::1]"},
+		"both, over IPv6":  {":0", "::1"},
 		"another loopback": {"0.0.0.0:0", "127.0.0.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -400,7 +401,7 @@ func TestAddresses(t *testing.T) {
 			other := listenOn(t, test.listen)
 			c := newCounter(t, Config{}, 1, l.port, 2)
 			for _, port := range []int{l.port, other.port} {
-				conn, err := net.Dial("tcp", fmt.Sprintf("%s:%d", test.dial, port))
+				conn, err := net.Dial("tcp", net.JoinHostPort(test.dial, strconv.Itoa(port)))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -30,6 +30,8 @@ const (
 	maxPorts = 64
 	// maxSockets bounds the app's connections, each of which is remembered.
 	maxSockets = 1 << 20
+	// tick is the longest of the kernel's ticks, in which it tells ages.
+	tick = 10 * time.Millisecond
 )
 
 // Counter is a drain.Counter and a drain.Notifier.
@@ -176,7 +178,7 @@ func (c *Counter) ended(s *socket) {
 		if !m.own && s.recv > m.recv+1 { // its end is a byte
 			c.arrived++
 		}
-	case time.Duration(s.recvAge)*time.Millisecond <= time.Since(c.lookAt):
+	case time.Duration(s.recvAge)*time.Millisecond <= time.Since(c.lookAt)+tick:
 		c.arrived++ // it was made, and ended, since the last look
 	}
 }

@@ -155,4 +155,3 @@ func wantCount(t *testing.T, c *Counter, want int64) {
 }
 
 func nobody([]int) map[netip.AddrPort]bool { return map[netip.AddrPort]bool{} }
-func countAsProgram([]string)              {}
