@@ -2,8 +2,8 @@ package tcp
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync"
 
 	"lastcall/internal/procnet"
 )
@@ -13,24 +13,28 @@ import (
 type App struct {
 	ports []int
 	table procnet.Table
+
+	mu   sync.Mutex // held while the kernel is asked, no longer than a look may take
+	diag diagnostics
 }
 
 // NewApp returns the app that listens on ports.
 func NewApp(ports ...int) *App { return &App{ports: ports, table: procnet.Kernel()} }
 
-// errEnough ends a look early.
-var errEnough = errors.New("enough was seen")
-
 // Listening tells whether anybody accepts connections on one of the ports. It
 // asks the kernel's socket diagnostics, and /proc/net/tcp where they are
 // refused.
 func (a *App) Listening(ctx context.Context) (bool, error) {
-	err := dump(ctx, a.ports, 1<<listen, func(*socket) error { return errEnough })
+	listening := false
+	a.mu.Lock()
+	err := a.diag.dump(ctx, a.ports, 1<<listen, func(*socket) error {
+		listening = true
+		return nil
+	})
+	a.mu.Unlock()
 	switch {
-	case errors.Is(err, errEnough):
-		return true, nil
 	case err == nil:
-		return false, nil
+		return listening, nil
 	case !refused(err):
 		return false, fmt.Errorf("looking whether the app listens: %w", err)
 	}

@@ -354,7 +354,7 @@ func TestIdleConnectionWhoseClientClosesItsHalf(t *testing.T) {
 	near.Conn.(*net.TCPConn).CloseWrite()
 	eventually(t, "the end to arrive", func() bool {
 		ended := false
-		dump(t.Context(), []int{l.port}, connected, func(s *socket) error {
+		new(diagnostics).dump(t.Context(), []int{l.port}, connected, func(s *socket) error {
 			ended = ended || s.peerClosed() && s.unread == 1
 			return nil
 		})

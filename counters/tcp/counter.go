@@ -44,6 +44,7 @@ type Counter struct {
 
 	// turn holds a token while a reading is under way. It guards what follows.
 	turn    chan struct{}
+	diag    diagnostics
 	blind   bool // the diagnostics are refused
 	known   map[uint64]*memory
 	look    uint32    // the number of the last look; 0: there was none
@@ -125,7 +126,7 @@ func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
 	var inFlight int64
 	look, began := c.look+1, time.Now()
 	own := c.own()
-	err := dump(ctx, c.ports, connected, func(s *socket) error {
+	err := c.diag.dump(ctx, c.ports, connected, func(s *socket) error {
 		if !s.info {
 			return fmt.Errorf("%w: a connection without its tcp_info", errGarbled)
 		}

@@ -76,31 +76,56 @@ type socket struct {
 	dataOut                 uint32
 }
 
+// answerBuffer is as much as the kernel answers at once.
+const answerBuffer = 32 << 10
+
 // dial opens a connection to the kernel's socket diagnostics. It asks nothing
 // that needs a capability.
-func dial() (*netlink.Conn, error) { return netlink.Dial(unix.NETLINK_SOCK_DIAG, nil) }
+func dial() (*netlink.Conn, error) {
+	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: answerBuffer})
+	if err != nil {
+		return nil, fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	return conn, nil
+}
+
+// diagnostics asks the kernel for sockets, over one connection that it keeps
+// from the first time on, unless something goes wrong on it. It is for one
+// caller at a time. Its zero value is ready.
+type diagnostics struct{ conn *netlink.Conn }
+
+func (d *diagnostics) close() {
+	if d.conn != nil {
+		_ = d.conn.Close() // nothing is in it that matters
+		d.conn = nil
+	}
+}
 
 // dump shows visit each socket in one of states, a set of bits, whose local
 // port is one of ports. The kernel leaves out all others, so that they cost
 // neither memory nor copying. It ends with ctx.
-func dump(ctx context.Context, ports []int, states uint32, visit func(*socket) error) error {
+func (d *diagnostics) dump(ctx context.Context, ports []int, states uint32, visit func(*socket) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	conn, err := dial()
-	if err != nil {
-		return fmt.Errorf("opening a netlink socket: %w", err)
+	if d.conn == nil {
+		if d.conn, err = dial(); err != nil {
+			return err
+		}
 	}
-	defer func() { _ = conn.Close() }() // nothing is left in it
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	err = dumpAll(conn, ports, states, visit)
+	conn := d.conn
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err = dump(conn, ports, states, visit)
+	if !stop() || err != nil {
+		d.close() // the rest of an answer may be in it
+	}
 	if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
+		return ctx.Err()
 	}
 	return err
 }
 
-func dumpAll(conn *netlink.Conn, ports []int, states uint32, visit func(*socket) error) error {
+func dump(conn *netlink.Conn, ports []int, states uint32, visit func(*socket) error) error {
 	sent, err := conn.Send(netlink.Message{
 		Header: netlink.Header{Type: getSockets, Flags: netlink.Request | netlink.Dump},
 		Data:   request(states, ports),

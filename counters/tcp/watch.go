@@ -68,7 +68,7 @@ func (c *Counter) watch(ctx context.Context, look <-chan struct{}, changed chan<
 func (c *Counter) watchEnds(ctx context.Context, look chan<- struct{}) error {
 	conn, err := dial()
 	if err != nil {
-		return fmt.Errorf("opening a netlink socket: %w", err)
+		return err
 	}
 	if err := subscribe(conn, c.ports); err != nil {
 		_ = conn.Close() // nothing is in it
