@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // when it may answer.
 func goApp(port, backend string) {
 	wait := func(id string) {
-		resp, err := http.Get("http://" + backend + "/hold?id=" + id) //nolint:gosec // the test's own address
+		resp, err := http.Get("http://" + backend + "/hold?id=" + id)
 		if err == nil {
 			io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
@@ -94,11 +94,7 @@ func startBackend(t testing.TB) *backend {
 	server := httptest.NewServer(b)
 	b.address = server.Listener.Addr().String()
 	t.Cleanup(func() {
-		b.mu.Lock()
-		for _, g := range b.gates {
-			g.release()
-		}
-		b.mu.Unlock()
+		b.releaseAll()
 		server.CloseClientConnections()
 		server.Close()
 	})
@@ -120,6 +116,14 @@ func (b *backend) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	b.mu.Unlock()
 	close(g.came)
 	<-g.open
+}
+
+func (b *backend) releaseAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range b.gates {
+		g.release()
+	}
 }
 
 // reached waits until the app asks.

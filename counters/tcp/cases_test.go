@@ -2,10 +2,12 @@ package tcp
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"testing"
@@ -405,7 +407,7 @@ func TestAddresses(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer conn.Close()
+				t.Cleanup(func() { conn.Close() })
 				io.WriteString(conn, request1)
 			}
 			becomes(t, c, 1, readable)
@@ -419,4 +421,49 @@ func TestAddresses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTLS(t *testing.T) {
+	b := startBackend(t)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			b.ServeHTTP(w, r)
+		}
+		io.WriteString(w, "ok")
+	}))
+	t.Cleanup(func() {
+		b.releaseAll()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	a := &app{backend: b, port: server.Listener.Addr().(*net.TCPAddr).Port}
+	watched := newCounter(t, Config{Silence: soon}, a.port)
+	wantCount(t, watched, 0)
+	connect := func() *client {
+		plain := a.connect(t)
+		conn := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
+		return &client{conn, bufio.NewReader(conn)}
+	}
+	c := connect()
+	g := a.hold(t, c)
+	all(t, 1, a.cautious(t))
+	g.release()
+	c.answer(t, http.StatusOK)
+	becomes(t, watched, 0, readable)
+	g = a.hold(t, c)
+	becomes(t, a.cautious(t), 1, readable)
+	g.release()
+	c.answer(t, http.StatusOK)
+	becomes(t, watched, 0, readable)
+	c.Close()
+	becomes(t, newCounter(t, Config{Count: Open}, a.port), 0, readable)
+
+	c = connect()
+	if err := c.Conn.(*tls.Conn).Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, a.cautious(t), 1, readable) // its end looks like a request
+	c.get(t, "/")
+	c.answer(t, http.StatusOK)
+	becomes(t, watched, 0, readable)
 }

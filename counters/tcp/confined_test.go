@@ -45,7 +45,10 @@ func countAsProgram(args []string) {
 	if err := seen.look(args); err != nil {
 		seen.Err = err.Error()
 	}
-	json.NewEncoder(os.Stdout).Encode(seen)
+	if err := json.NewEncoder(os.Stdout).Encode(seen); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 func (seen *confined) look(args []string) error {
@@ -89,7 +92,7 @@ func (seen *confined) look(args []string) error {
 	}
 	look := make(chan struct{}, 1)
 	if err := c.watchEnds(ctx, look); err == nil {
-		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port)) //nolint:gosec // the test's own address
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
 		if err != nil {
 			return err
 		}

@@ -36,11 +36,11 @@ func TestLayoutIsTheKernels(t *testing.T) {
 
 // message is what the kernel sends of one socket.
 func message(family uint8, infoSize int) []byte {
-	b := make([]byte, messageSize)
+	b := make([]byte, messageSize+4+infoSize)
 	b[0], b[1] = family, established
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+infoSize))
-	b = binary.NativeEndian.AppendUint16(b, attrInfo)
-	return append(b, make([]byte, infoSize)...)
+	binary.NativeEndian.PutUint16(b[messageSize:], uint16(4+infoSize))
+	binary.NativeEndian.PutUint16(b[messageSize+2:], attrInfo)
+	return b
 }
 
 func TestGarbledAnswersAreErrors(t *testing.T) {

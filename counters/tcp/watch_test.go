@@ -118,7 +118,7 @@ func TestOwnEndsAreThoseOfThisProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		local := conn.LocalAddr().(*net.TCPAddr).AddrPort()
 		if ends := ownEnds([]int{1, l.port}); !ends[local] {
 			t.Errorf("%v is not among %v", local, ends)
