@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
-SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-lint internal/tools/vulncheck
+SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
 
 .PHONY: help
 help: ## list what there is to run
@@ -38,7 +38,7 @@ fuzz: ## look for input that breaks a parser, FUZZTIME (30s) for each
 	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
 	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file"); do \
 	    echo "$$(dirname "$$file") $$target"; \
-	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")" </dev/null; \
 	  done; \
 	done
 
@@ -56,8 +56,9 @@ image: ## the container image IMAGE (lastcall:VERSION), by docker, podman or bui
 	@internal/tools/image '$(IMAGE)' '$(VERSION)' '$(COMMIT)'
 
 .PHONY: bench
-bench: ## measure the figures in docs
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## measure the figures in docs/benchmarks.md, and write them there (6 minutes)
+	@internal/testservers/install
+	REQUIRE_SERVERS=1 go test -run '^$$' -bench Figures -benchtime 1x -timeout 30m ./internal/bench -args -write ../../docs/benchmarks.md
 
 .PHONY: clean
 clean: ## remove what was built here

@@ -25,7 +25,7 @@ func (d *Drainer) watchApp(ctx context.Context, l *leaving) {
 		}
 		if err != nil != failed {
 			if failed = err != nil; failed {
-				slog.Warn("app: cannot tell whether it listens; taken as if it did", "error", clip(err.Error()))
+				slog.Warn("app: cannot tell whether it listens; taken as if it did", "error", err)
 			}
 		}
 		d.mu.Lock()
@@ -48,7 +48,7 @@ func (d *Drainer) appLooked(l *leaving, at time.Time, listening bool, err error)
 	switch {
 	case gone && l.goneSince.IsZero():
 		l.goneSince = at
-		d.note("the app no longer listens")
+		d.note("the app does not listen")
 	case gone && !l.goneSince.After(l.hookEnded):
 		l.goneSince = at // it is, or still is, gone after its hook
 	case err == nil && listening && !l.goneSince.IsZero():

@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -331,9 +332,9 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 	k.failures++
 	if text := clip(err.Error()); text != k.lastErr {
 		k.lastErr = text
-		slog.Warn("registry: call failed, will be tried again", "registry", k.Name, "call", op, "error", text)
-		if want == outOfService {
-			k.d.note("%s: %s failed: %s", k.Name, op, text)
+		slog.Warn("registry: call failed, will be tried again", "registry", k.Name, "call", op, "error", err)
+		if want == outOfService && k.d.leaving != nil {
+			k.d.leaving.mark(fmt.Sprintf("%s: %s failed: %s", k.Name, op, text))
 		}
 	}
 	return current, err

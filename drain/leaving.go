@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // leaving is one drain, from its beginning until another takes its place or it
@@ -50,12 +52,25 @@ const timelineLimit = 32
 // textLimit bounds every text in a report.
 const textLimit = 160
 
+// clip makes text fit to print, and short enough.
 func clip(text string) string {
-	text = strings.ToValidUTF8(text, "?")
+	text = strings.Map(printable, text)
 	if len(text) <= textLimit {
 		return text
 	}
 	return strings.ToValidUTF8(text[:textLimit], "") + "…"
+}
+
+// printable leaves out what is not UTF-8 or controls a terminal, for which
+// JSON needs six bytes.
+func printable(r rune) rune {
+	switch {
+	case unicode.IsSpace(r):
+		return ' '
+	case r == utf8.RuneError || unicode.IsControl(r):
+		return '?'
+	}
+	return r
 }
 
 // note puts an event on the timeline of the drain, if there is one, and in the

@@ -42,7 +42,7 @@ func (v *valve) run(ctx context.Context) {
 		if err := v.tell(ctx, closed); err != nil {
 			if err.Error() != lastErr {
 				lastErr = err.Error()
-				slog.Warn("proxy: call failed, will be tried again", "counter", v.name, "accept", !closed, "error", clip(lastErr))
+				slog.Warn("proxy: call failed, will be tried again", "counter", v.name, "accept", !closed, "error", err)
 			}
 			pause(ctx, retry.wait(), v.kick)
 			continue

@@ -1,20 +1,33 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 )
 
 // answer sends v as JSON.
 func answer(w http.ResponseWriter, code int, v any) {
-	body, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
+	body := encode(v)
+	if body == nil {
 		// Only a value that JSON cannot hold gets here, and none is made.
-		code, body = http.StatusInternalServerError, []byte(`{"error": "the answer cannot be written"}`)
+		code, body = http.StatusInternalServerError, []byte(`{"error": "the answer cannot be written"}`+"\n")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // a caller that has left gets nothing
+	_, _ = w.Write(body) // a caller that has left gets nothing
+}
+
+// encode returns v as indented JSON for people, nil when that cannot be.
+func encode(v any) []byte {
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetIndent("", " ")
+	e.SetEscapeHTML(false) // errors often hold <html>
+	if err := e.Encode(v); err != nil {
+		return nil
+	}
+	return body.Bytes()
 }
 
 // fail sends an error.

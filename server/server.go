@@ -69,6 +69,11 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 		fail(w, http.StatusNotFound, "there is no such call: /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics are")
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+			if routes := chi.RouteContext(r.Context()).Routes; routes.Match(chi.NewRouteContext(), method, r.URL.Path) {
+				w.Header().Add("Allow", method)
+			}
+		}
 		fail(w, http.StatusMethodNotAllowed, r.URL.Path+" is not called by "+r.Method)
 	})
 

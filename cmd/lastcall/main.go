@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 
+	"lastcall/cmd/lastcall/demo"
 	"lastcall/internal/settings"
 )
 
@@ -51,8 +52,7 @@ func run(args []string) int {
 	case "demo":
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		_ = ctx
-		return exitFailed
+		return play(ctx)
 	case "version", "--version", "-v":
 		fmt.Printf("lastcall %s, commit %s, %s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return exitOK
@@ -62,6 +62,18 @@ func run(args []string) int {
 	}
 	fmt.Fprintf(os.Stderr, "lastcall: there is no command %q\n\n%s", command, usage)
 	return exitBadInput
+}
+
+// play runs the demo.
+func play(ctx context.Context) int {
+	ok, err := demo.Run(ctx, os.Stdout)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "lastcall: the demo could not be played to its end: %v\n", err)
+	}
+	if err != nil || !ok {
+		return exitFailed
+	}
+	return exitOK
 }
 
 // printConfig prints every variable, and all mistakes after that.

@@ -4,8 +4,11 @@ import (
 	"maps"
 	"slices"
 
+	"lastcall/counters/envoy"
 	"lastcall/counters/file"
+	"lastcall/counters/haproxy"
 	"lastcall/counters/nginx"
+	"lastcall/counters/prometheus"
 	"lastcall/drain"
 	"lastcall/registries/consul"
 	"lastcall/registries/eureka"
@@ -36,8 +39,11 @@ func plugins() catalog {
 			}),
 		},
 		counters: map[string]plugin[drain.Named]{
+			"envoy":      counter(envoy.New),
 			"file":       counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
+			"haproxy":    counter(haproxy.New),
 			"nginx":      counter(nginx.New),
+			"prometheus": counter(func(c prometheus.Config, _ drain.Pod) (*prometheus.Counter, error) { return prometheus.New(c) }),
 		},
 	}
 }

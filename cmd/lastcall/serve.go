@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -26,6 +27,11 @@ const (
 // may take to be written. It fits in what is left of the grace period then.
 const lastAnswers = 100 * time.Millisecond
 
+// heapGrowth makes the collector run when the heap has grown by a quarter, and
+// first at 1 MB: what a sidecar holds is small, and what it would leave lying
+// about up to Go's usual 4 MB is multiplied by the number of pods.
+const heapGrowth = 25
+
 // serve is the sidecar. It returns the exit code when the process may end.
 func serve() int {
 	p, err := configure()
@@ -34,15 +40,17 @@ func serve() int {
 		return exitBadInput
 	}
 	p.setLog()
+	debug.SetGCPercent(heapGrowth)
 	eureka.RouteLogs()
 	p.warn()
 
+	drainer := drain.New(p.drain)
+	signals(drainer) // before anybody can know that the process is there
 	listener, err := server.Listen(p.Listen)
 	if err != nil {
 		slog.Error("http: cannot listen; is LASTCALL_LISTEN's port taken by another container of the pod?", "address", p.Listen, "error", err)
 		return exitFailed
 	}
-	drainer := drain.New(p.drain)
 	edge := server.New(drainer, server.Options{Token: p.Token, AppReady: p.AppReadyURL, Version: version})
 	ctx, broken := context.WithCancel(context.Background())
 	defer broken()
@@ -52,7 +60,6 @@ func serve() int {
 			broken() // nobody can ask for anything any more
 		}
 	}()
-	signals(drainer)
 	slog.Info("serving", "address", listener.Addr().String(), "version", version,
 		"registries", p.Registries, "counters", p.Counters, "budget", p.drain.Budget().String())
 

@@ -27,14 +27,14 @@ func Unreadable(_ drain.Reading, err error) bool { return err != nil }
 func Nothing(drain.Reading, error) bool { return false }
 
 // Becomes waits until the counter says want, and fails when a reading on the
-// way is not what way allows. Each reading has a second.
+// way is not what way allows.
 func Becomes(t *testing.T, c drain.Counter, want int64, way On) drain.Reading {
 	t.Helper()
 	tick, deadline := time.NewTicker(10*time.Millisecond), time.NewTimer(patience)
 	defer tick.Stop()
 	defer deadline.Stop()
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 		r, err := c.Count(ctx)
 		cancel()
 		if err == nil && r.InFlight == want {

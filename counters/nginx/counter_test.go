@@ -82,14 +82,6 @@ func TestSuite(t *testing.T) {
 	countertest.Run(t, func(t *testing.T) countertest.Harness { return harness{start(t)} })
 }
 
-// read takes one reading within a second.
-func read(t *testing.T, c *Counter) (drain.Reading, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	return c.Count(ctx)
-}
-
 var (
 	becomes  = countertest.Becomes
 	anything = countertest.Anything
@@ -99,7 +91,7 @@ var (
 
 func wantError(t *testing.T, c *Counter, parts ...string) {
 	t.Helper()
-	r, err := read(t, c)
+	r, err := c.Count(t.Context())
 	if err == nil {
 		t.Fatalf("got %+v, want an error", r)
 	}
@@ -225,7 +217,7 @@ func TestStartedAnew(t *testing.T) {
 		r.hold(t).End(t)
 	}
 	becomes(t, c, 0, readable)
-	before, err := read(t, c)
+	before, err := c.Count(t.Context())
 	if err != nil || before.Arrived < 5 {
 		t.Fatalf("got %+v, %v, want 5 arrivals", before, err)
 	}
@@ -233,11 +225,11 @@ func TestStartedAnew(t *testing.T) {
 	r.WaitExit(t)
 	r.Start(t)
 	becomes(t, c, 0, anything)
-	after, err := read(t, c)
+	after, err := c.Count(t.Context())
 	if err != nil || after.Arrived >= before.Arrived {
 		t.Fatalf("got %+v, %v after a new start, %+v before", after, err, before)
 	}
-	if again, err := read(t, c); err != nil || again != after {
+	if again, err := c.Count(t.Context()); err != nil || again != after {
 		t.Fatalf("got %+v, %v, want %+v as before", again, err, after)
 	}
 }
@@ -254,7 +246,7 @@ func TestCrashedWorkerHoldsTheDrain(t *testing.T) {
 		t.Fatal("the request in flight has outlived its worker")
 	}
 	for range 10 {
-		if got, err := read(t, c); err == nil && got.InFlight < 1 {
+		if got, err := c.Count(t.Context()); err == nil && got.InFlight < 1 {
 			t.Fatalf("got %+v: nginx forgets a crash now; say so in the package's comment", got)
 		}
 	}

@@ -149,7 +149,7 @@ func Local(host, podIP string) bool {
 		return true
 	}
 	ip := net.ParseIP(host)
-	return ip != nil && (ip.IsLoopback() || ip.Equal(net.ParseIP(podIP)))
+	return ip != nil && (ip.IsLoopback() || ip.IsUnspecified() || ip.Equal(net.ParseIP(podIP)))
 }
 
 // Public returns u without its userinfo, query and fragment.

@@ -158,7 +158,7 @@ func TestPortAndLocal(t *testing.T) {
 		}
 	}
 	for host, want := range map[string]bool{
-		"localhost": true, "127.0.0.1": true, "127.8.9.1": true, "::1": true, "10.0.0.7": true,
+		"localhost": true, "127.0.0.1": true, "127.8.9.1": true, "::1": true, "10.0.0.7": true, "0.0.0.0": true,
 		"10.0.0.8": false, "nginx": false, "": false,
 	} {
 		if got := Local(host, "10.0.0.7"); got != want {

@@ -2,6 +2,7 @@ package testservers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,11 @@ type Eureka struct {
 // EurekaOptions says how Eureka servers are started.
 type EurekaOptions struct {
 	Peers int // 0 is 1
-	// ResponseCache is how often they renew what they answer clients; 0 is 1s.
+	// ResponseCache is how often they renew what they answer clients; 0 is 300ms.
 	ResponseCache time.Duration
+	// Outdated is how long they keep an answer that was outdated when it was
+	// made, which happens now and then; 0 is 5s, the product's default 3m.
+	Outdated time.Duration
 }
 
 // NeedEureka ends a test where Eureka cannot be started.
@@ -49,10 +53,7 @@ func NeedEureka(t testing.TB) {
 // first.
 func StartEureka(o EurekaOptions) (*Eureka, error) {
 	e := &Eureka{}
-	cache := o.ResponseCache
-	if cache == 0 {
-		cache = time.Second
-	}
+	cache, outdated := cmp.Or(o.ResponseCache, 300*time.Millisecond), cmp.Or(o.Outdated, 5*time.Second)
 	hosts := make([]string, max(o.Peers, 1))
 	ports := make([]int, len(hosts))
 	for n := range hosts {
@@ -81,6 +82,7 @@ func StartEureka(o EurekaOptions) (*Eureka, error) {
 				"--eureka.server.registry-sync-retries=2",
 				"--eureka.server.registry-sync-retry-wait-ms=200",
 				"--eureka.server.response-cache-update-interval-ms=" + strconv.FormatInt(cache.Milliseconds(), 10),
+				"--eureka.server.response-cache-auto-expiration-in-seconds=" + strconv.Itoa(int(outdated.Seconds())),
 				"--eureka.server.enable-self-preservation=false",
 			},
 		})
@@ -109,8 +111,9 @@ func (e *Eureka) Stop() {
 // Kill ends server n at once. Nothing listens at its URL any more.
 func (e *Eureka) Kill(n int) { e.peers[n].kill() }
 
-// Restart starts server n, which was killed, anew at the same URL: with what
-// its peers hold, or else empty.
+// Restart starts server n, which was killed, anew at the same URL. It copies
+// from its peers the instances that are UP; it is told of the others, and of
+// overrides, with the next heartbeat that its peers get.
 func (e *Eureka) Restart(t testing.TB, n int) {
 	t.Helper()
 	if err := e.peers[n].start(); err != nil {
@@ -131,31 +134,32 @@ func (e *Eureka) Thaw(t testing.TB, n int) {
 }
 
 // EurekaApp is a running Spring Boot program with the real Eureka client,
-// registered under Name/ID at 127.0.0.1:Port.
+// registered under Name/ID at IP:Port.
 type EurekaApp struct {
 	Name, ID string
+	IP       string
 	Port     int
 	*jvm
 }
 
-// StartEurekaApp starts the program, with a heartbeat every second, waits
-// until it answers, and kills it when the test ends. args are further
-// arguments, as Spring Boot takes them.
-func StartEurekaApp(t testing.TB, servers *Eureka, name, id string, args ...string) *EurekaApp {
+// StartEurekaApp starts the program at ip, an address of this machine, with a
+// heartbeat every second, waits until it answers, and kills it when the test
+// ends.
+func StartEurekaApp(t testing.TB, servers *Eureka, name, id, ip string) *EurekaApp {
 	t.Helper()
-	port, err := freePort("127.0.0.1")
+	port, err := freePort(ip)
 	if err != nil {
 		t.Fatal(err)
 	}
-	app := &EurekaApp{Name: name, ID: id, Port: port, jvm: &jvm{
-		ready: fmt.Sprintf("http://127.0.0.1:%d/work?ms=0", port),
-		args: append([]string{
+	app := &EurekaApp{Name: name, ID: id, IP: ip, Port: port, jvm: &jvm{
+		ready: fmt.Sprintf("http://%s:%d/work?ms=0", ip, port),
+		args: []string{
 			"-jar", Bin() + "/eureka-app.jar",
 			"--spring.application.name=" + name,
-			"--server.address=127.0.0.1",
+			"--server.address=" + ip,
 			"--server.port=" + strconv.Itoa(port),
 			"--eureka.instance.instance-id=" + id,
-			"--eureka.instance.ip-address=127.0.0.1",
+			"--eureka.instance.ip-address=" + ip,
 			"--eureka.instance.prefer-ip-address=true",
 			"--eureka.instance.lease-renewal-interval-in-seconds=1",
 			"--eureka.instance.lease-expiration-duration-in-seconds=30",
@@ -163,7 +167,7 @@ func StartEurekaApp(t testing.TB, servers *Eureka, name, id string, args ...stri
 			"--eureka.client.registry-fetch-interval-seconds=1",
 			"--eureka.client.initial-instance-info-replication-interval-seconds=1",
 			"--eureka.client.instance-info-replication-interval-seconds=1",
-		}, args...),
+		},
 	}}
 	t.Cleanup(func() {
 		app.kill()
@@ -185,14 +189,6 @@ func (a *EurekaApp) Terminate(t testing.TB) {
 
 // Kill ends the app at once: it tells its registry nothing.
 func (a *EurekaApp) Kill() { a.kill() }
-
-// Restart starts the app anew, on the same port and under the same id.
-func (a *EurekaApp) Restart(t testing.TB) {
-	t.Helper()
-	if err := a.start(); err != nil {
-		t.Fatalf("starting %s again: %v", a.Name, err)
-	}
-}
 
 // Exited is closed when the app has ended.
 func (a *EurekaApp) Exited() <-chan struct{} { return a.exited }

@@ -25,7 +25,7 @@ type Process struct {
 // startProcess starts a program that stays in the foreground, in a group of
 // its own. It ends with the test, and its log is then shown if the test has
 // failed. It ends also when the test's process dies: by parentDeath, which for
-// a master must be a signal that makes it end its workers.
+// a master must be a signal after which its workers end.
 func startProcess(t testing.TB, parentDeath syscall.Signal, program string, args ...string) *Process {
 	t.Helper()
 	p := &Process{name: program, log: &logEnd{}, exited: make(chan struct{})}

@@ -22,31 +22,39 @@ func (r *Registry) explain(doing, needs string, err error) error {
 	} else if inURL := (*url.Error)(nil); errors.As(err, &inURL) {
 		err = inURL.Err
 	}
-	return fmt.Errorf("consul at %s: %s: %w%s", r.at, doing, err, advice(status, needs, err))
+	advice := advise(status.Code, needs, err.Error())
+	switch {
+	case advice == "":
+		return fmt.Errorf("consul at %s: %s: %w", r.at, doing, err)
+	case status.Code == http.StatusForbidden:
+		// Consul's own words come last: they are long, and get cut off.
+		return fmt.Errorf("consul at %s: %s: %s: %w", r.at, doing, advice, err)
+	}
+	return fmt.Errorf("consul at %s: %s: %w: %s", r.at, doing, err, advice)
 }
 
-// advice is what a user can do about a failure, after a colon, or nothing.
-func advice(status api.StatusError, needs string, err error) string {
-	text := err.Error()
+// advise says what a user can do about a failure, if that can be told.
+func advise(code int, needs, text string) string {
+	has := func(part string) bool { return strings.Contains(text, part) }
 	switch {
-	case status.Code == http.StatusForbidden && strings.Contains(text, "Permission denied"):
-		return ": give the token in CONSUL_HTTP_TOKEN a policy with " + needs
-	case status.Code == http.StatusForbidden && strings.Contains(text, "ACL not found"):
-		return ": Consul does not know the token in CONSUL_HTTP_TOKEN; it may have expired or been deleted"
-	case status.Code == http.StatusForbidden && strings.Contains(text, "Access is restricted"):
-		return ": allow the pod's address in http_config.allow_write_http_from of Consul's agent"
-	case strings.Contains(text, "x509:"):
-		return ": set CONSUL_CACERT to the CA that signed the server's certificate, and CONSUL_TLS_SERVER_NAME to the name in it where that is not the address"
-	case strings.Contains(text, "HTTP request to an HTTPS server"):
-		return ": set CONSUL_HTTP_SSL=true, or https:// in CONSUL_HTTP_ADDR"
-	case strings.Contains(text, "HTTP response to HTTPS client"):
-		return ": set http:// in CONSUL_HTTP_ADDR, and not CONSUL_HTTP_SSL"
-	case strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"):
-		return ": set CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY to a certificate that the server accepts"
-	case strings.Contains(text, "connection refused"), strings.Contains(text, "no such host"):
-		return ": is CONSUL_HTTP_ADDR right?"
-	case status.Code/100 == 3:
-		return ": is CONSUL_HTTP_ADDR right? Redirects are not followed"
+	case code == http.StatusForbidden && has("Permission denied"):
+		return "the token in CONSUL_HTTP_TOKEN needs " + needs
+	case code == http.StatusForbidden && has("ACL not found"):
+		return "Consul does not know the token in CONSUL_HTTP_TOKEN; it may have expired or been deleted"
+	case code == http.StatusForbidden && has("Access is restricted"):
+		return "allow the pod's address in http_config.allow_write_http_from of Consul's agent"
+	case has("x509:"):
+		return "set CONSUL_CACERT to the CA that signed the server's certificate, and CONSUL_TLS_SERVER_NAME to the name in it where that is not the address"
+	case has("HTTP request to an HTTPS server"):
+		return "set CONSUL_HTTP_SSL=true, or https:// in CONSUL_HTTP_ADDR"
+	case has("HTTP response to HTTPS client"):
+		return "set http:// in CONSUL_HTTP_ADDR, and not CONSUL_HTTP_SSL"
+	case has("certificate required"), has("bad certificate"):
+		return "set CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY to a certificate that the server accepts"
+	case has("connection refused"), has("no such host"):
+		return "is CONSUL_HTTP_ADDR right?"
+	case code/100 == 3:
+		return "is CONSUL_HTTP_ADDR right? Redirects are not followed"
 	}
 	return ""
 }

@@ -3,7 +3,9 @@ package consul
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -158,7 +160,7 @@ func (r *Registry) search(ctx context.Context) ([]string, error) {
 	}
 	switch {
 	case len(services) > mostServices:
-		return nil, fmt.Errorf("consul at %s: searching the catalog for %s: it names %d services, at most %d are looked into; servers before Consul 1.14 cannot search", r.at, r.wanted(), len(services), mostServices)
+		return nil, fmt.Errorf("consul at %s: searching the catalog for the %s: %d services are too many to look into, at most %d; servers before Consul 1.14 cannot search", r.at, r.wanted(), len(services), mostServices)
 	case len(services) == 0 && (meta.ResultsFilteredByACLs || r.anonymous && meta.DefaultACLPolicy == "deny"):
 		return nil, r.blind("the pod's service")
 	}
@@ -178,8 +180,8 @@ func (r *Registry) choose(found []instance) ([]instance, error) {
 	}
 	here := slices.DeleteFunc(slices.Clone(found), func(i instance) bool { return !r.isAt(i.service, i.node.Address) })
 	if len(here) == 0 {
-		return nil, fmt.Errorf("consul at %s: the catalog has %d instances with the id %q, on nodes %s and %s among others, and none of them is at %s, which LASTCALL_POD_IP says: set CONSUL_HTTP_ADDR to the agent that holds the pod's",
-			r.at, len(found), r.id, found[0].node.Node, found[1].node.Node, r.pod.IP)
+		return nil, fmt.Errorf("consul at %s: %d nodes have a service instance %q, none of them at LASTCALL_POD_IP=%s: set CONSUL_HTTP_ADDR to the agent that holds the pod's",
+			r.at, len(found), r.id, r.pod.IP)
 	}
 	return here, nil
 }
@@ -220,15 +222,15 @@ func (r *Registry) healthy(ctx context.Context, name string, ask healthQuery, fi
 
 // blind is the error for an empty answer that need not mean that there is nothing.
 func (r *Registry) blind(what string) error {
-	return fmt.Errorf("consul at %s: the token in CONSUL_HTTP_TOKEN may not see %s: give it a policy with node:read, and service:write on the service and its sidecar proxy", r.at, what)
+	return fmt.Errorf("consul at %s: the token in CONSUL_HTTP_TOKEN may not see %s: it needs node:read, and service:write on the service and its sidecar proxy", r.at, what)
 }
 
 // wanted says what is looked for.
 func (r *Registry) wanted() string {
 	if r.id != "" {
-		return fmt.Sprintf("a service instance with the id %q (LASTCALL_CONSUL_SERVICE_ID)", r.id)
+		return fmt.Sprintf("service instance %q", r.id)
 	}
-	return fmt.Sprintf("a service instance at %s, port %d (LASTCALL_POD_IP, LASTCALL_APP_PORT)", r.pod.IP, r.pod.AppPort)
+	return "service instance at " + net.JoinHostPort(r.pod.IP, strconv.Itoa(r.pod.AppPort))
 }
 
 // heldByAgent returns an error if an instance in the catalog is on a node that
@@ -237,8 +239,8 @@ func (i instance) heldByAgent(at string) error {
 	if i.onAgent || !slices.ContainsFunc(i.checks, func(c *api.HealthCheck) bool { return c.CheckID == serfHealth && c.ServiceID == "" }) {
 		return nil
 	}
-	return fmt.Errorf("consul at %s: service instance %q is held by another agent, that of node %q (%s): set CONSUL_HTTP_ADDR to its address, which is usually port 8500 of the pod's node",
-		at, i.service.ID, i.node.Node, i.node.Address)
+	return fmt.Errorf("consul at %s: service instance %q is held by another agent, of node %q: set CONSUL_HTTP_ADDR to it, usually http://%s",
+		at, i.service.ID, i.node.Node, net.JoinHostPort(i.node.Address, "8500"))
 }
 
 func inEntry(e *api.ServiceEntry) instance {

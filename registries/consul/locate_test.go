@@ -98,6 +98,35 @@ func TestFoundByAddress(t *testing.T) {
 	}
 }
 
+// TestFindSays what was found and where, or what to set.
+func TestFindSays(t *testing.T) {
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	says := func(h *harness, texts ...string) {
+		t.Helper()
+		said, err := h.plugIn(t).Find(t.Context())
+		if err != nil {
+			said = err.Error()
+		}
+		for _, text := range append(texts, server.Address) {
+			if !strings.Contains(said, text) {
+				t.Errorf("Find says %q; want it to hold %q", said, text)
+			}
+		}
+	}
+	for _, pod := range []func(*testing.T, *testservers.ConsulAgent) *harness{onNodeAgent, agentless} {
+		h := pod(t, server)
+		says(h, h.pod.IP+":8080", "set LASTCALL_CONSUL_SERVICE_ID")
+		h.byID = true
+		says(h, h.id, "check LASTCALL_CONSUL_SERVICE_ID", "CONSUL_HTTP_ADDR")
+		h.Register(t)
+		if h.mesh {
+			says(h, h.id, h.name, h.proxyID(), "catalog", "k8s-node-virtual")
+		} else {
+			says(h, h.id, h.name, "held by the agent")
+		}
+	}
+}
+
 // TestOneAddressTwoServices: everything that the pod serves at its port is withdrawn.
 func TestOneAddressTwoServices(t *testing.T) {
 	server := testservers.StartConsul(t, testservers.ConsulOptions{})

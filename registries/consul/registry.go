@@ -102,7 +102,11 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(found) == 0 {
-		return "", fmt.Errorf("consul at %s: neither the agent nor the catalog has %s: if the app has registered, set LASTCALL_CONSUL_SERVICE_ID to the id that it registers with, and CONSUL_HTTP_ADDR to the agent that it registers at", r.at, r.wanted())
+		advice := "set LASTCALL_CONSUL_SERVICE_ID"
+		if r.id != "" {
+			advice = "check LASTCALL_CONSUL_SERVICE_ID and CONSUL_HTTP_ADDR"
+		}
+		return "", fmt.Errorf("consul at %s: no %s, neither at the agent nor in the catalog: if the app has registered, %s", r.at, r.wanted(), advice)
 	}
 	said := make([]string, len(found))
 	for n, i := range found {

@@ -13,9 +13,32 @@ import (
 	"syscall"
 )
 
-// maxAnswer bounds one answer, unpacked: some 40,000 instances. Answers are
-// read as they come and never held as a whole.
-const maxAnswer = 64 << 20
+const (
+	// maxAnswer bounds one answer, unpacked: some 40,000 instances.
+	maxAnswer = 64 << 20
+	// maxInstance bounds what is read from one instance to the next, and so
+	// the memory: answers are read as they come and never held as a whole.
+	maxInstance = 1 << 20
+)
+
+// bounded is the body of an answer.
+type bounded struct {
+	io.Reader
+	total int
+	since int // read since the last instance
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.total > maxAnswer {
+		return 0, fmt.Errorf("the answer is larger than %d MiB", maxAnswer>>20)
+	}
+	if b.since > maxInstance {
+		return 0, fmt.Errorf("the answer holds something larger than %d MiB that is no list of instances", maxInstance>>20)
+	}
+	n, err := b.Reader.Read(p)
+	b.total, b.since = b.total+n, b.since+n
+	return n, err
+}
 
 // newTransport is what calls go through in the end. Connections are not kept:
 // each call finds out anew whether the peer is there, and nothing idles
@@ -40,7 +63,9 @@ type carrier struct {
 	ctx    context.Context //nolint:containedctx // the library takes none
 	peer   *peer
 	accept string
-	read   func(*http.Response) error
+	read   func(http.Header, *bounded) error
+
+	refused *statusError // an answer other than 2xx
 }
 
 func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -57,18 +82,14 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	defer func() { _ = answer.Body.Close() }() // only read
 	if answer.StatusCode/100 != 2 {
-		return nil, &statusError{code: answer.StatusCode, to: answer.Header.Get("Location"), user: c.peer.user != nil}
-	}
-	if c.read != nil {
-		answer.Body = http.MaxBytesReader(nil, answer.Body, maxAnswer)
-		if err := c.read(answer); err != nil {
-			if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-				err = fmt.Errorf("the answer is larger than %d MiB, which is not read to its end", maxAnswer>>20)
-			}
-			return nil, fmt.Errorf("reading the answer: %w", err)
+		c.refused = &statusError{code: answer.StatusCode, to: answer.Header.Get("Location"), user: c.peer.user != nil}
+		if answer.StatusCode/100 == 3 {
+			return nil, c.refused // the library would go there, with a 307 for ever
 		}
+	} else if err := c.read(answer.Header, &bounded{Reader: answer.Body}); err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
-	// What is left of the body is the library's to read: nothing.
+	// The body has been dealt with, so none is left to the library.
 	return &http.Response{
 		Status: answer.Status, StatusCode: answer.StatusCode, Header: answer.Header,
 		Proto: answer.Proto, ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, Request: req,
@@ -78,7 +99,7 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 // explain adds what to do about a failure to get an answer.
 func explain(err error) error {
 	if cert := (*tls.CertificateVerificationError)(nil); errors.As(err, &cert) {
-		return fmt.Errorf("%w: set LASTCALL_EUREKA_CA_FILE to the authority that signed the server's certificate", err)
+		return fmt.Errorf("set LASTCALL_EUREKA_CA_FILE to the authority of the server's certificate: %w", err)
 	}
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("the connection was closed without an answer: %w", err)
@@ -100,28 +121,31 @@ type statusError struct {
 	user bool   // credentials were sent
 }
 
+// Error says first what to do: reports show no more than the first words.
 func (e *statusError) Error() string {
-	s := fmt.Sprintf("status %d %s", e.code, http.StatusText(e.code))
+	var s string
 	switch {
 	case e.code/100 == 3:
-		s += ": redirects are not followed"
+		s = "redirects, which is not followed"
 		if to, err := url.Parse(e.to); err == nil && to.Host != "" {
-			s += "; if " + to.Scheme + "://" + to.Host + " is the server, put it into LASTCALL_EUREKA_URLS"
+			s = "redirects to " + to.Scheme + "://" + to.Host + ", which belongs into LASTCALL_EUREKA_URLS then"
 		}
 	case e.code == http.StatusUnauthorized && e.user:
-		s += ": the user or the password in LASTCALL_EUREKA_URLS is wrong (special characters must be percent-encoded)"
+		s = "wrong user or password in LASTCALL_EUREKA_URLS; special characters must be percent-encoded"
 	case e.code == http.StatusUnauthorized:
-		s += ": the server wants a user and a password: put USER:PASSWORD@ before its host in LASTCALL_EUREKA_URLS"
+		s = "wants USER:PASSWORD@ before its host in LASTCALL_EUREKA_URLS"
 	case e.code == http.StatusForbidden:
-		s += ": the user may not do this, or the server's CSRF protection is not switched off for /eureka/**, or it has just started and waits for its peers"
+		s = "refused: by the user's rights, by CSRF protection (switch it off for /eureka/**), or because it has just started"
 	case e.code == http.StatusBadRequest:
-		s += ": Tomcat and others refuse a slash or backslash in an instance's id or application; give the app an id without"
+		s = "Tomcat takes no slash or backslash in an instance's id: register without"
 	case e.code == http.StatusNotFound:
-		s += ": not registered, or its lease has run out"
+		s = "not registered, or its lease has run out"
 	case e.code >= 500:
-		s += ": the server's log says why"
+		s = "failed: see the server's log"
+	default:
+		s = "unexpected answer"
 	}
-	return s
+	return fmt.Sprintf("%s (status %d)", s, e.code)
 }
 
 func hasStatus(err error, code int) bool {

@@ -71,7 +71,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	}
 	return &Registry{
 		peers:  peers,
-		app:    cfg.App,
+		app:    strings.ToUpper(cfg.App), // as the server does with whatever it is given
 		id:     cfg.InstanceID,
 		ip:     ip.Unmap(),
 		port:   pod.AppPort,

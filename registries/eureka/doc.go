@@ -25,12 +25,21 @@
 // answers (X-Eureka-Accept), single VIPs, and answers with ?regions=. They are
 // renewed in the same passes.
 //
+// A server that is making an answer anew in the very moment of the override,
+// because of another change just before, keeps the outdated one: for three
+// minutes, or until something else in it changes. (Guava's cache does not
+// invalidate what is being loaded.) It is rare in a small registry, and less so
+// in a large one during a rollout. Withdrawn says so, and the next Withdraw sets
+// the override to the other status and back, which makes the server throw its
+// answers away.
+//
 // # A peer that is down
 //
 // A peer that refuses connections, or whose name does not resolve, can tell
 // nobody of the pod: it is left out, provided that another peer answers. When
-// it comes back it copies the registry, overrides and all, from its peers, and
-// each call asks it anew. Any other failure (no answer in time, a 5xx, a
+// it comes back it is told of the pod and its override by the others, with the
+// app's next heartbeat to them; should the app's client speak to it first, it
+// holds the pod as UP. Each call asks it anew. Any other failure (no answer in time, a 5xx, a
 // broken answer, an address without a route) may be on this pod's side only,
 // with clients still being served: it is an error, for the drainer to try
 // again. When no peer answers, everything is an error.

@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
+	"time"
 )
 
 // Registry is the pod's instance in Eureka. Its methods may be called from
 // several goroutines.
 type Registry struct {
 	peers  []*peer
-	app    string // empty: not told
+	app    string // in upper case; empty: not told
 	id     string // empty: found by ip and port
 	ip     netip.Addr
 	port   int
@@ -35,21 +35,33 @@ type Registry struct {
 // with each restart has many.
 const maxKnown = 32
 
+// nudgeAfter is how long a server has to forget an answer that it was making
+// while the instance was withdrawn.
+const nudgeAfter = 10 * time.Second
+
 // Withdraw overrides the instance's status at every peer. It returns nil when
 // all peers have done so, or do not know the instance, or are down (see the
 // package's comment); an instance that is not registered has nothing to be
 // withdrawn.
+//
+// Called again, because clients are still told of the instance, it also makes
+// servers throw away the answers that they keep, see the package's comment.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	r.mu.Lock()
+	again := r.withdrawn
 	r.withdrawn = true
 	r.mu.Unlock()
-	return r.atPeers(ctx, "withdrawing the instance", func(ctx context.Context, p *peer) error {
+	return r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		return r.forOwn(ctx, p, func(n name) error {
 			i, err := p.instance(ctx, n)
 			if err != nil {
 				return err
 			}
-			for _, status := range overrides(i.instance, r.status) {
+			steps := overrides(i.instance, r.status)
+			if again && i.age > nudgeAfter && i.overridden() && i.Status == i.Overridden {
+				steps = []string{other(string(i.Status)), string(i.Status)}
+			}
+			for _, status := range steps {
 				if err := p.override(ctx, n, status); err != nil {
 					return err
 				}
@@ -64,19 +76,24 @@ func (r *Registry) Withdraw(ctx context.Context) error {
 // word gets the other status, as a mark; where it has that by itself, the first
 // of two makes the second differ, and never is it UP in between.
 func overrides(i instance, status string) []string {
-	other := outOfService
-	if status == outOfService {
-		other = down
-	}
-	switch {
+	switch mark := other(status); {
 	case i.Status == up:
 		return []string{status}
 	case i.overridden():
 		return nil
-	case string(i.Status) == other:
-		return []string{status, other}
+	case string(i.Status) == mark:
+		return []string{status, mark}
+	default:
+		return []string{mark}
 	}
-	return []string{other}
+}
+
+// other is the other one of the two statuses that a withdrawn instance has.
+func other(status string) string {
+	if status == down {
+		return outOfService
+	}
+	return down
 }
 
 // Restore removes the override at every peer. The instance is UP at once if
@@ -86,7 +103,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
 	r.withdrawn, r.confirmed = false, nil
 	r.mu.Unlock()
-	return r.atPeers(ctx, "putting the instance back into service", func(ctx context.Context, p *peer) error {
+	return r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		return r.forOwn(ctx, p, func(n name) error {
 			i, err := p.instance(ctx, n)
 			if err != nil || !i.overridden() {
@@ -111,23 +128,24 @@ func (r *Registry) ownStatus(i instance) string {
 
 // Deregister cancels the instance at every peer.
 func (r *Registry) Deregister(ctx context.Context) error {
-	return r.atPeers(ctx, "deregistering the instance", func(ctx context.Context, p *peer) error {
+	return r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		return r.forOwn(ctx, p, func(n name) error { return p.cancel(ctx, n) })
 	})
 }
 
 // atPeers runs f for all peers side by side. The error joins the failures, less
-// those of peers that are down if another has answered.
-func (r *Registry) atPeers(ctx context.Context, doing string, f func(context.Context, *peer) error) error {
+// those of peers that are down if another has answered. Each begins with the
+// peer's URL; what was being done is known to whoever called.
+func (r *Registry) atPeers(ctx context.Context, f func(context.Context, *peer) error) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s in Eureka: %w", doing, err)
+		return fmt.Errorf("no server was asked: %w", err)
 	}
 	errs := make([]error, len(r.peers))
 	var running sync.WaitGroup
 	for n, p := range r.peers {
 		running.Go(func() {
 			if err := f(ctx, p); err != nil {
-				errs[n] = fmt.Errorf("%s at %s: %w", doing, p.url, err)
+				errs[n] = fmt.Errorf("%s: %w", p.url, err)
 			}
 		})
 	}
@@ -150,7 +168,7 @@ func (r *Registry) forOwn(ctx context.Context, p *peer, f func(name) error) erro
 		switch err := f(n); {
 		case isNotFound(err):
 		case err != nil:
-			return fmt.Errorf("%s: %w", n, err)
+			return fmt.Errorf("%w (%s)", err, n)
 		default:
 			found = true
 		}
@@ -164,16 +182,16 @@ func (r *Registry) forOwn(ctx context.Context, p *peer, f func(name) error) erro
 // own returns the names of the pod's instance: what is configured, or what p
 // and the other peers have shown so far.
 func (r *Registry) own(ctx context.Context, p *peer) ([]name, error) {
-	if r.id != "" && r.app != "" {
-		return r.configured(), nil
+	if r.id == "" || r.app == "" {
+		var found []name
+		err := r.lookUp(ctx, p, func(i instance) { found = append(found, i.name()) })
+		r.remember(found)
+		if err != nil && (ctx.Err() != nil || len(r.names()) == 0) {
+			return nil, err
+		}
+		// With a name that is known, a look-up that failed is no loss.
 	}
-	var names []name
-	err := r.lookUp(ctx, p, func(i instance) { names = append(names, i.name()) })
-	known := r.remember(names)
-	if err != nil && len(known) > 0 && ctx.Err() == nil {
-		err = nil // the names are enough; a peer that is in trouble will say so again
-	}
-	return known, err
+	return r.names(), nil
 }
 
 // lookUp visits the pod's instances at p. Without a configured id it reads what
@@ -186,18 +204,20 @@ func (r *Registry) lookUp(ctx context.Context, p *peer, visit func(instance)) er
 		}
 		return passOver404(err)
 	}
-	for _, l := range r.lists() {
-		err := p.each(ctx, l, asJSON, func(i instance) bool {
-			if r.isOwn(i) {
-				visit(i)
-			}
-			return true
-		})
-		if passOver404(err) != nil {
-			return err
+	return passOver404(p.each(ctx, r.list(), asJSON, func(i instance) bool {
+		if r.isOwn(i) {
+			visit(i)
 		}
+		return true
+	}))
+}
+
+// list is what to look through for the instance.
+func (r *Registry) list() list {
+	if r.app == "" {
+		return allApps()
 	}
-	return nil
+	return oneApp(r.app)
 }
 
 func passOver404(err error) error {
@@ -209,43 +229,26 @@ func passOver404(err error) error {
 
 // isOwn tells whether a list's entry leads clients to the pod.
 func (r *Registry) isOwn(i instance) bool {
-	if r.id == "" {
-		return (r.app == "" || strings.EqualFold(string(i.App), r.app)) && i.isAt(r.ip, r.port)
+	if r.app != "" && string(i.App) != r.app {
+		return false
 	}
-	return i.name().id == r.id && (r.app == "" || strings.EqualFold(string(i.App), r.app))
+	if r.id != "" {
+		return i.name().id == r.id
+	}
+	return i.isAt(r.ip, r.port)
 }
 
-// apps are the spellings of the configured application: Java's and most other
-// clients register in upper case, and the server minds the case.
-func (r *Registry) apps() []string {
-	if r.app == "" {
-		return nil
+// names are those that are known without asking.
+func (r *Registry) names() []name {
+	if r.id != "" && r.app != "" {
+		return []name{{r.app, r.id}}
 	}
-	return slices.Compact([]string{strings.ToUpper(r.app), r.app})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.known)
 }
 
-func (r *Registry) configured() []name {
-	var names []name
-	for _, app := range r.apps() {
-		names = append(names, name{app, r.id})
-	}
-	return names
-}
-
-// lists are what to look through for the instance.
-func (r *Registry) lists() []list {
-	if r.app == "" {
-		return []list{allApps()}
-	}
-	var lists []list
-	for _, app := range r.apps() {
-		lists = append(lists, oneApp(app))
-	}
-	return lists
-}
-
-// remember adds names to the known ones, and returns them all.
-func (r *Registry) remember(names []name) []name {
+func (r *Registry) remember(names []name) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range names {
@@ -256,5 +259,4 @@ func (r *Registry) remember(names []name) []name {
 	if over := len(r.known) - maxKnown; over > 0 {
 		r.known = slices.Delete(r.known, 0, over)
 	}
-	return slices.Clone(r.known)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -30,11 +32,12 @@ type sighting struct {
 // otherwise.
 //
 // An error says that no peer that can be reached holds the instance, and what
-// to set.
+// to set; or that it is withdrawn and holds another address than the pod's, so
+// that it cannot be told yet whether that is a leftover.
 func (r *Registry) Find(ctx context.Context) (string, error) {
 	var mu sync.Mutex
 	var sightings []sighting
-	err := r.atPeers(ctx, "looking for the instance", func(ctx context.Context, p *peer) error {
+	err := r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		return r.forOwn(ctx, p, func(n name) error {
 			i, err := p.instance(ctx, n)
 			if err != nil {
@@ -84,9 +87,12 @@ func (r *Registry) clear(ctx context.Context, of []sighting) (string, error) {
 		return "", nil
 	}
 	if !r.isLeftover(of) {
+		if r.ip.IsValid() && !slices.ContainsFunc(of, func(s sighting) bool { return s.hasIP(r.ip) }) {
+			return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", r.describe(of), of[0].IP, r.ip)
+		}
 		return ", which was set after it registered and stays so", nil
 	}
-	err := r.atPeers(ctx, "removing what an earlier instance of this id left behind", func(ctx context.Context, p *peer) error {
+	err := r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		for _, s := range of {
 			if s.peer == p && s.overridden() {
 				return passOver404(p.removeOverride(ctx, s.name, r.ownStatus(s.instance)))
@@ -126,7 +132,8 @@ func (r *Registry) describe(of []sighting) string {
 	return ""
 }
 
-// notFound says what was looked for, what is there instead, and what to set.
+// notFound says what was looked for, by which variables, and what is there
+// instead.
 func (r *Registry) notFound(ctx context.Context) error {
 	const like = 3 // examples are enough
 	var others []string
@@ -138,22 +145,20 @@ func (r *Registry) notFound(ctx context.Context) error {
 		return len(others) < like
 	}
 	for _, p := range r.peers {
-		for _, l := range r.lists() {
-			_ = p.each(ctx, l, asJSON, hint) // what fails here has been told as the cause
+		if r.app == "" && r.id != "" {
+			break // there is nothing like it to be shown
 		}
+		_ = p.each(ctx, r.list(), asJSON, hint) // what fails here has been told as the cause
 	}
-	what := fmt.Sprintf("no instance at %v, port %d", r.ip, r.port)
-	set := "LASTCALL_POD_IP and LASTCALL_APP_PORT to the address that the app registers, or LASTCALL_EUREKA_INSTANCE_ID to its id"
+	what, more := fmt.Sprintf("at %s (LASTCALL_POD_IP, LASTCALL_APP_PORT)", net.JoinHostPort(r.ip.String(), strconv.Itoa(r.port))), "; LASTCALL_EUREKA_INSTANCE_ID would name it"
 	if r.id != "" {
-		what = fmt.Sprintf("no instance with the id %q", r.id)
-		set = "LASTCALL_EUREKA_INSTANCE_ID to the id that the app registers"
+		what, more = fmt.Sprintf("as %q (LASTCALL_EUREKA_INSTANCE_ID)", r.id), ""
 	}
 	if r.app != "" {
-		what += fmt.Sprintf(" of the application %q", r.app)
-		set = "LASTCALL_EUREKA_APP to its application, " + set
+		what = fmt.Sprintf("in %s (LASTCALL_EUREKA_APP) ", r.app) + what
 	}
 	if len(others) > 0 {
-		what += ", but " + strings.Join(others, ", ")
+		more += "; registered: " + strings.Join(others, ", ")
 	}
-	return errors.New(what + " in Eureka: its app may not have registered yet, and a server's answers can be " + ServerCache.String() + " old; otherwise set " + set)
+	return errors.New("not registered yet, or not " + what + more)
 }

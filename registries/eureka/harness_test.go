@@ -17,6 +17,11 @@ import (
 	"lastcall/internal/testservers"
 )
 
+func TestMain(m *testing.M) {
+	RouteLogs()
+	m.Run()
+}
+
 // The servers are started once for all tests, which use applications and
 // instances of their own. They die with the test process.
 var (
@@ -106,6 +111,23 @@ func (a *fakeApp) Heartbeat(t *testing.T) {
 	default:
 		t.Fatalf("heartbeat: status %d: %s", code, answer)
 	}
+}
+
+// replicated waits until the server that was started anew has been told of the
+// instance, by the heartbeats that the other one gets. These must not come too
+// often: a server waits with its peers until it has heard nothing for 500ms.
+func (a *fakeApp) replicated(t *testing.T, server string) {
+	t.Helper()
+	beats := time.NewTicker(time.Second)
+	defer beats.Stop()
+	await(t, "the instance reaching "+server, func() bool {
+		select {
+		case <-beats.C:
+			a.Heartbeat(t)
+		default:
+		}
+		return a.statusAt(t, server) != ""
+	})
 }
 
 // Listed reads what Java clients read first: everything, as JSON.

@@ -187,11 +187,12 @@ func (s jsonScanner) value(key string, depth int) error {
 		}
 	case token == json.Delim('{'):
 		for s.More() {
-			key, err := s.Token()
+			token, err := s.Token()
 			if err != nil {
 				return err
 			}
-			if err := s.value(key.(string), depth+1); err != nil { //nolint:errcheck,forcetypeassert // the decoder lets nothing else be a key
+			key, _ := token.(string) // the decoder lets nothing else be a key
+			if err := s.value(key, depth+1); err != nil {
 				return err
 			}
 		}
@@ -207,15 +208,16 @@ func (s jsonScanner) value(key string, depth int) error {
 func (s jsonScanner) single() error {
 	fields := map[string]json.RawMessage{}
 	for s.More() {
-		key, err := s.Token()
+		token, err := s.Token()
 		if err != nil {
 			return err
 		}
+		key, _ := token.(string) // the decoder lets nothing else be a key
 		var value json.RawMessage
 		if err := s.Decode(&value); err != nil {
 			return err
 		}
-		fields[key.(string)] = value //nolint:errcheck,forcetypeassert // the decoder lets nothing else be a key
+		fields[key] = value
 	}
 	if _, err := s.Token(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -29,7 +30,7 @@ func (n name) path() string { return "apps/" + url.PathEscape(n.app) + "/" + url
 // call makes one call through the client library, and hands a good answer to
 // read. Everything else is an error: see statusError for answers other than
 // 2xx, which are neither retried nor followed.
-func (p *peer) call(ctx context.Context, method, path, accept string, read func(*http.Response) error) error {
+func (p *peer) call(ctx context.Context, method, path, accept string, read func(http.Header, *bounded) error) error {
 	// The library takes no context, retries by itself, and is given only an
 	// *http.Transport. So each call gets a client of its own, with a transport
 	// that hands the library's request to the carrier.
@@ -53,6 +54,9 @@ func (p *peer) call(ctx context.Context, method, path, accept string, read func(
 	}
 	if inURL := (*url.Error)(nil); errors.As(err, &inURL) {
 		err = inURL.Err
+	}
+	if c.refused != nil {
+		err = c.refused // the library takes some of these for success
 	}
 	if ended := ctx.Err(); err != nil && ended != nil && !errors.Is(err, ended) {
 		err = fmt.Errorf("%w: %w", ended, err)
@@ -85,12 +89,12 @@ func (p *peer) instanceByID(ctx context.Context, id string) (seen, error) {
 func (p *peer) one(ctx context.Context, path string) (seen, error) {
 	s := seen{age: -1}
 	found := false
-	err := p.call(ctx, http.MethodGet, path, asJSON, func(answer *http.Response) error {
-		err := scanJSON(answer.Body, "instance", func(i instance) bool {
+	err := p.call(ctx, http.MethodGet, path, asJSON, func(header http.Header, body *bounded) error {
+		err := scanJSON(body, "instance", func(i instance) bool {
 			s.instance, found = i, true
 			return true
 		})
-		if now, bad := http.ParseTime(answer.Header.Get("Date")); bad == nil {
+		if now, bad := http.ParseTime(header.Get("Date")); bad == nil {
 			s.age = max(now.Sub(s.Updated.time()), 0)
 		}
 		return err
@@ -115,19 +119,22 @@ func oneApp(app string) list { return list{"apps/" + url.PathEscape(app), "appli
 
 // each visits the instances of a list, as long as visit returns true.
 func (p *peer) each(ctx context.Context, l list, accept string, visit func(instance) bool) error {
-	return p.call(ctx, http.MethodGet, l.path, accept, func(answer *http.Response) error {
+	return p.call(ctx, http.MethodGet, l.path, accept, func(_ http.Header, body *bounded) error {
 		scan := scanJSON
 		if accept == asXML {
 			scan = scanXML
 		}
-		return scan(answer.Body, l.root, visit)
+		return scan(body, l.root, func(i instance) bool {
+			body.since = 0
+			return visit(i)
+		})
 	})
 }
 
 // override sets a status override, which also shows as the status unless the
 // app itself says DOWN or STARTING afterwards.
 func (p *peer) override(ctx context.Context, n name, status string) error {
-	return p.call(ctx, http.MethodPut, n.path()+"/status?value="+status, asJSON, nil)
+	return p.call(ctx, http.MethodPut, n.path()+"/status?value="+status, asJSON, nothing)
 }
 
 // removeOverride removes it and sets the status. Without one, the status is
@@ -138,12 +145,24 @@ func (p *peer) removeOverride(ctx context.Context, n name, status string) error 
 	if status != "" {
 		path += "?value=" + status
 	}
-	return p.call(ctx, http.MethodDelete, path, asJSON, nil)
+	return p.call(ctx, http.MethodDelete, path, asJSON, nothing)
 }
 
 // cancel removes the instance, and its override with it.
 func (p *peer) cancel(ctx context.Context, n name) error {
-	return p.call(ctx, http.MethodDelete, n.path(), asJSON, nil)
+	return p.call(ctx, http.MethodDelete, n.path(), asJSON, nothing)
+}
+
+// nothing is what a server answers that has done as it was told. Whatever
+// shows a page instead is no Eureka server.
+func nothing(_ http.Header, body *bounded) error {
+	switch n, err := io.ReadFull(body, make([]byte, 1)); {
+	case n > 0:
+		return errShape
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
 }
 
 // check tells whether there is a Eureka server at the URL at all. It is asked
@@ -159,4 +178,4 @@ func (p *peer) check(ctx context.Context) error {
 	return err
 }
 
-var errNotEureka = errors.New("there is no Eureka server at this path: the service URL usually ends in /eureka, or in /eureka/v2 for Netflix' own")
+var errNotEureka = errors.New("no Eureka server at this path: service URLs usually end in /eureka, or /eureka/v2 for Netflix' own (status 404)")

@@ -22,7 +22,7 @@ const freshFor = time.Minute
 // error as soon as one peer is seen to list the pod, whatever the others say.
 func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	var listed atomic.Bool
-	err := r.atPeers(ctx, "asking for the instance", func(ctx context.Context, p *peer) error {
+	err := r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		gone, err := r.goneAt(ctx, p)
 		if err == nil && !gone {
 			listed.Store(true)
@@ -36,10 +36,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 }
 
 func (r *Registry) goneAt(ctx context.Context, p *peer) (bool, error) {
-	names := r.configured()
-	if r.id == "" || r.app == "" {
-		names = r.remember(nil)
-	}
+	names := r.names()
 	r.mu.Lock()
 	confirmed, wasConfirmed := r.confirmed[p]
 	r.mu.Unlock()
@@ -59,7 +56,7 @@ func (r *Registry) goneAt(ctx context.Context, p *peer) (bool, error) {
 		case isNotFound(err):
 			continue
 		case err != nil:
-			return false, fmt.Errorf("%s: %w", n, err)
+			return false, fmt.Errorf("%w (%s)", err, n)
 		case i.available():
 			return false, nil
 		case i.age >= 0 && i.age < freshFor:
@@ -95,7 +92,10 @@ func (r *Registry) goneAt(ctx context.Context, p *peer) (bool, error) {
 
 // appsOf returns the applications of names, and the configured one.
 func (r *Registry) appsOf(names []name) []string {
-	apps := r.apps()
+	var apps []string
+	if r.app != "" {
+		apps = append(apps, r.app)
+	}
 	for _, n := range names {
 		if !slices.Contains(apps, n.app) {
 			apps = append(apps, n.app)
@@ -121,11 +121,11 @@ func (r *Registry) goneFrom(ctx context.Context, p *peer, l list, accept string,
 	case isNotFound(err) && l != allApps() && l != changes():
 		return true, nil // no such application
 	case isNotFound(err):
-		return false, fmt.Errorf("%s: %w", l.path, errNotEureka)
+		return false, errNotEureka
 	case hasStatus(err, http.StatusForbidden) && l == changes():
 		return true, nil // switched off: no client reads it. A server that refuses more refuses apps too.
 	case err != nil:
-		return false, fmt.Errorf("%s: %w", l.path, err)
+		return false, fmt.Errorf("%w (%s)", err, l.path)
 	case listed:
 		return false, nil
 	case l != changes():

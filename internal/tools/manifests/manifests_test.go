@@ -28,11 +28,15 @@ func TestManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	examples, err := filepath.Glob("../../../examples/*/deployment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(files) < 2 {
 		t.Fatalf("found %v, want the classic and the native Deployment", files)
 	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
+	for _, file := range append(files, examples...) {
+		t.Run(filepath.Base(filepath.Dir(file))+"/"+filepath.Base(file), func(t *testing.T) {
 			d := read(t, file)
 			selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
 			if err != nil || !selector.Matches(labels.Set(d.Spec.Template.Labels)) {
@@ -80,7 +84,7 @@ func restricted(t *testing.T, pod *corev1.PodTemplateSpec) {
 	}
 }
 
-// split finds the sidecar, which is a native one if the file's name says so.
+// split finds the sidecar, which in deploy/ is a native one if the file's name says so.
 func split(t *testing.T, pod *corev1.PodSpec) (sidecar *corev1.Container, apps []corev1.Container) {
 	t.Helper()
 	for i, c := range pod.InitContainers {
@@ -102,7 +106,7 @@ func split(t *testing.T, pod *corev1.PodSpec) (sidecar *corev1.Container, apps [
 		t.Fatal("want a container named lastcall, and the app's")
 	}
 	native := slices.ContainsFunc(pod.InitContainers, func(c corev1.Container) bool { return c.Name == "lastcall" })
-	if native != strings.HasSuffix(t.Name(), "-native.yaml") {
+	if strings.Contains(t.Name(), "/deploy/") && native != strings.HasSuffix(t.Name(), "-native.yaml") {
 		t.Errorf("native sidecar: %v, which the file's name contradicts", native)
 	}
 	return sidecar, apps

@@ -1,8 +1,14 @@
 package lastcall.example;
 
+import java.nio.file.Path;
+import org.springframework.beans.factory.annotation.Value;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
+import org.springframework.boot.autoconfigure.condition.ConditionalOnProperty;
+import org.springframework.boot.web.servlet.FilterRegistrationBean;
+import org.springframework.context.annotation.Bean;
 import org.springframework.web.bind.annotation.GetMapping;
+import org.springframework.web.bind.annotation.RequestMapping;
 import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
 
@@ -15,9 +21,24 @@ public class SlowApp {
   }
 
   /** Answers after the given number of milliseconds, as a slow query would. */
-  @GetMapping("/work")
+  @RequestMapping("/work")
   String work(@RequestParam(defaultValue = "500") long ms) throws InterruptedException {
     Thread.sleep(Math.min(ms, 60_000));
     return "done in " + ms + " ms\n";
+  }
+
+  /** For the kubelet; it is not work. */
+  @GetMapping("/ready")
+  String ready() {
+    return "ok\n";
+  }
+
+  /** Counts the requests to /work, where there is a file to write the number to. */
+  @Bean
+  @ConditionalOnProperty("inflight.file")
+  FilterRegistrationBean<InFlight> inFlight(@Value("${inflight.file}") Path file) {
+    FilterRegistrationBean<InFlight> filter = new FilterRegistrationBean<>(new InFlight(file));
+    filter.addUrlPatterns("/work");
+    return filter;
   }
 }

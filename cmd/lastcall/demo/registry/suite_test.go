@@ -1,0 +1,85 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"lastcall/drain"
+	"lastcall/registries/eureka"
+	"lastcall/registries/registrytest"
+)
+
+// The real plug-in works with this server as it does with Netflix'.
+func TestPlugin(t *testing.T) {
+	registrytest.Run(t, func(t *testing.T) registrytest.Harness {
+		r := New(50 * time.Millisecond)
+		ctx, stop := context.WithCancel(context.Background())
+		s := httptest.NewServer(r.Handler())
+		go r.Run(ctx)
+		t.Cleanup(func() { stop(); s.Close() })
+		return &harness{server: s, r: r}
+	})
+}
+
+type harness struct {
+	server *httptest.Server
+	r      *Registry
+	starts int64
+}
+
+// Register is later at each call, as an app's clock is.
+func (h *harness) Register(t *testing.T) {
+	t.Helper()
+	h.starts++
+	body := strings.Replace(registration("web-1", Up), "1700000000000", fmt.Sprint(1700000000000+h.starts), 1)
+	if code := h.call(t, http.MethodPost, "apps/SHOP", body); code != http.StatusNoContent {
+		t.Fatalf("registering: %d", code)
+	}
+}
+
+func (h *harness) Heartbeat(t *testing.T) {
+	t.Helper()
+	if code := h.call(t, http.MethodPut, one+"?status=UP", ""); code != http.StatusOK {
+		h.Register(t)
+	}
+}
+
+func (h *harness) Listed(t *testing.T) bool {
+	t.Helper()
+	c := client{t, h.r}
+	return c.listed("apps") == Up || c.listed("apps/SHOP") == Up
+}
+
+func (h *harness) Known(*testing.T) bool { return h.r.Status("SHOP", "web-1") != "" }
+
+func (h *harness) Registry(t *testing.T) drain.Registry {
+	t.Helper()
+	r, err := eureka.New(eureka.Config{
+		URLs:   []string{h.server.URL + "/eureka"},
+		App:    "shop",
+		Status: OutOfService,
+	}, drain.Pod{IP: "10.0.0.1", AppPort: 8080})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (h *harness) call(t *testing.T, method, path, body string) int {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), method, h.server.URL+"/eureka/"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Body.Close()
+	return a.StatusCode
+}

@@ -1,0 +1,125 @@
+package envoy
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// choice is what is counted.
+type choice struct {
+	listeners map[string]bool
+	managers  map[string]bool
+}
+
+// choose picks what is counted: what the regular expression matches, or all
+// that is not for keeping house when it is nil. A listener that is picked brings
+// its managers along.
+func (s *stats) choose(pattern *regexp.Regexp) choice {
+	c := choice{listeners: make(map[string]bool), managers: make(map[string]bool)}
+	for name, l := range s.listeners {
+		if pattern != nil && pattern.MatchString(name) || pattern == nil && !housekeeper(name, l) {
+			c.listeners[name] = true
+		}
+	}
+	for name := range s.managers {
+		switch {
+		case pattern != nil:
+			c.managers[name] = pattern.MatchString(name)
+		case s.homeless(name):
+			c.managers[name] = !housekeeping(name, "")
+		}
+	}
+	for name := range c.listeners {
+		for _, m := range s.listeners[name].managers {
+			if pattern != nil || !housekeeping(m, name) {
+				c.managers[m] = true
+			}
+		}
+	}
+	return c
+}
+
+// any tells whether anything is counted.
+func (c choice) any() bool {
+	if len(c.listeners) > 0 {
+		return true
+	}
+	for _, counted := range c.managers {
+		if counted {
+			return true
+		}
+	}
+	return false
+}
+
+// homeless tells whether no listener is known to have the manager.
+func (s *stats) homeless(manager string) bool {
+	for _, l := range s.listeners {
+		if slices.Contains(l.managers, manager) {
+			return false
+		}
+	}
+	return true
+}
+
+// housekeeper tells whether all that a listener does is keeping house.
+func housekeeper(name string, l listener) bool {
+	for _, m := range l.managers {
+		if !housekeeping(m, name) {
+			return false
+		}
+	}
+	return len(l.managers) > 0
+}
+
+// housekeeping tells whether a manager of a listener serves statistics,
+// readiness or the admin interface, as control planes set them up. Where the
+// name is one that an app's manager may have as well, the port must be theirs.
+func housekeeping(manager, listener string) bool {
+	switch manager {
+	case "eg-ready-http", "eg-stats-http": // Envoy Gateway
+		return true
+	case "envoy-admin": // Contour
+		return true
+	case "stats": // Contour and Istio
+		return strings.HasSuffix(listener, "_8002") || strings.HasSuffix(listener, "_15090")
+	case "agent": // Istio's readiness
+		return strings.HasSuffix(listener, "_15021")
+	}
+	return false
+}
+
+// sum adds up what is in flight and what has arrived.
+func (s *stats) sum(c choice) (inFlight int64, arrived uint64) {
+	for name := range c.managers {
+		if m := s.managers[name]; c.managers[name] {
+			inFlight += m.active
+			arrived += m.requests - min(m.checks, m.requests)
+		}
+	}
+	// A listener may have filter chains of both kinds. What is not a manager's
+	// connection there is a plain one.
+	var mixed, http listener
+	seen := make(map[string]bool)
+	for name := range c.listeners {
+		l := s.listeners[name]
+		if len(l.managers) == 0 {
+			inFlight += l.conns
+			arrived += l.connsEver
+			continue
+		}
+		mixed.conns += l.conns
+		mixed.connsEver += l.connsEver
+		for _, m := range l.managers {
+			if !seen[m] {
+				seen[m] = true
+				http.conns += s.managers[m].conns
+				http.connsEver += s.managers[m].connsEver
+			}
+		}
+	}
+	inFlight += max(0, mixed.conns-http.conns)
+	arrived += mixed.connsEver - min(http.connsEver, mixed.connsEver)
+	return inFlight, arrived
+}

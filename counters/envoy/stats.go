@@ -1,0 +1,156 @@
+package envoy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// filter is the regular expression of the statistics that are asked for.
+const filter = `^(http\..+\.downstream_(rq|cx)_(active|total)` +
+	`|http\..+\.health_check\.request_total` +
+	`|listener\..+\.downstream_cx_(active|total)` +
+	`|listener\..+\.http\..+\.downstream_rq_completed)$`
+
+// manager is an HTTP connection manager, or several with one stat_prefix.
+type manager struct {
+	known     bool   // active is there
+	active    int64  // requests
+	requests  uint64 // that have come
+	checks    uint64 // those of them that its health check filter has taken
+	conns     int64
+	connsEver uint64
+}
+
+// listener is a listener, under its stat_prefix or address.
+type listener struct {
+	conns     int64
+	connsEver uint64
+	managers  []string // the HTTP managers of its filter chains; none: it is plain TCP
+}
+
+// stats are Envoy's statistics of what clients are connected to, less those of
+// the admin interface.
+type stats struct {
+	managers  map[string]manager
+	listeners map[string]listener
+}
+
+// parse reads the answer of /stats with format=json.
+func parse(body []byte) (stats, error) {
+	var answer struct {
+		Stats []struct {
+			Name  string `json:"name"`
+			Value *int64 `json:"value"` // of counters and gauges; 0 − 1 is too large for it, and an error
+		} `json:"stats"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return stats{}, fmt.Errorf("the answer is not Envoy's statistics: %w", err)
+	}
+	if answer.Stats == nil {
+		return stats{}, errors.New("the answer is not Envoy's statistics: it has no list of them")
+	}
+	s := stats{managers: make(map[string]manager), listeners: make(map[string]listener)}
+	for _, one := range answer.Stats {
+		if one.Value == nil {
+			continue // a histogram or a text
+		}
+		if *one.Value < 0 {
+			return stats{}, fmt.Errorf("the statistic %s is below zero", one.Name)
+		}
+		if name, found := strings.CutPrefix(one.Name, "http."); found {
+			s.addManager(name, *one.Value)
+		} else if name, found := strings.CutPrefix(one.Name, "listener."); found {
+			s.addListener(name, *one.Value)
+		}
+	}
+	// What has connections and no number of active requests is no manager, but
+	// a part of one: Envoy counts by user agent, for instance.
+	maps.DeleteFunc(s.managers, func(_ string, m manager) bool { return !m.known })
+	delete(s.managers, admin)
+	delete(s.listeners, admin)
+	for name, l := range s.listeners {
+		for _, m := range l.managers {
+			if _, found := s.managers[m]; !found {
+				return stats{}, fmt.Errorf("the statistics have no http.%s.downstream_rq_active, though listener %s has such a manager: "+
+					"stats_matcher must let the prefixes http. and listener. through", m, name)
+			}
+		}
+	}
+	return s, nil
+}
+
+// admin is the name of both the listener and the manager of the admin interface.
+const admin = "admin"
+
+// addManager takes in a statistic of the prefix `http.`.
+func (s *stats) addManager(name string, value int64) {
+	name, statistic := cutLast(name)
+	if statistic == "request_total" {
+		name = strings.TrimSuffix(name, ".health_check")
+	}
+	m := s.managers[name]
+	switch statistic {
+	case "downstream_rq_active":
+		m.active, m.known = value, true
+	case "downstream_rq_total":
+		m.requests = count(value)
+	case "downstream_cx_active":
+		m.conns = value
+	case "downstream_cx_total":
+		m.connsEver = count(value)
+	case "request_total":
+		m.checks = count(value)
+	}
+	s.managers[name] = m
+}
+
+// addListener takes in a statistic of the prefix `listener.`.
+func (s *stats) addListener(name string, value int64) {
+	name, statistic := cutLast(name)
+	if perThread(name) {
+		return
+	}
+	name, manager, _ := strings.Cut(name, ".http.")
+	l := s.listeners[name]
+	switch statistic {
+	case "downstream_cx_active":
+		l.conns = value
+	case "downstream_cx_total":
+		l.connsEver = count(value)
+	case "downstream_rq_completed":
+		l.managers = append(l.managers, manager)
+	}
+	s.listeners[name] = l
+}
+
+// cutLast cuts name at its last dot. Names of listeners and managers may have
+// dots themselves.
+func cutLast(name string) (before, after string) {
+	i := strings.LastIndexByte(name, '.')
+	return name[:max(i, 0)], name[i+1:]
+}
+
+// count is the value of a counter, which parse has found not to be below zero.
+func count(value int64) uint64 { return uint64(value) } //nolint:gosec // see above
+
+// perThread tells whether the name is that of one worker's part of a listener,
+// which is in the listener's own number as well.
+func perThread(name string) bool {
+	name, thread := cutLast(name)
+	digits, found := strings.CutPrefix(thread, "worker_")
+	return name != "" && (found && strings.Trim(digits, "0123456789") == "" || thread == "main_thread")
+}
+
+// names lists what a regular expression can match, for people, the first few.
+func (s *stats) names() string {
+	const most = 10
+	list := slices.Concat(slices.Sorted(maps.Keys(s.managers)), slices.Sorted(maps.Keys(s.listeners)))
+	if len(list) > most {
+		list = append(list[:most], fmt.Sprintf("and %d more", len(list)-most))
+	}
+	return strings.Join(list, ", ")
+}

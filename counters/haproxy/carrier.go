@@ -1,0 +1,65 @@
+package haproxy
+
+import "errors"
+
+// carrier finds the frontend that the request for the page comes through. That
+// request is one of its open streams while HAProxy writes the page.
+type carrier struct {
+	name   string // empty as long as it is not known
+	itself uint64 // what it had answered itself at the last reading
+	own    uint64 // readings that are among its arrivals, since the first by which it was known
+}
+
+// counted returns how many of the counted streams are the request for the
+// page: 1 where its frontend is counted, 0 otherwise. last are the frontends at
+// the reading before, nil when there is none of the same worker.
+func (c *carrier) counted(frontends []frontend, last map[string]frontend, counts func(frontend) bool) (int64, error) {
+	candidates, known := c.candidates(frontends, last)
+	if len(candidates) == 0 {
+		return 0, errors.New("the page does not count the request that asks for it: it seems to be a cached copy")
+	}
+	found := len(candidates) == 1 && !known
+	switch {
+	case found:
+		c.name, c.itself = candidates[0].name, candidates[0].itself
+	case !known:
+		c.name = ""
+	}
+	// As long as several could be it, one that is not counted is taken to be
+	// it: then a request too many may be counted, and never one too few.
+	for _, f := range candidates {
+		if c.name != "" && c.name != f.name {
+			continue
+		}
+		if !counts(f) {
+			return 0, nil
+		}
+		if c.name == f.name && !found {
+			c.arrive(f)
+		}
+	}
+	return 1, nil
+}
+
+// candidates returns the frontends that have an open stream, and a request
+// more than at the last reading, and whether the known one is among them.
+func (c *carrier) candidates(frontends []frontend, last map[string]frontend) (list []frontend, known bool) {
+	for _, f := range frontends {
+		if before, found := last[f.name]; !f.http || f.streams == 0 || found && f.total <= before.total {
+			continue
+		}
+		list = append(list, f)
+		known = known || f.name == c.name
+	}
+	return list, known
+}
+
+// arrive tells whether the reading is among the arrivals of its frontend. It
+// is not where the frontend answers the page itself, and it is where the page
+// is a backend's.
+func (c *carrier) arrive(f frontend) {
+	if f.itself == c.itself {
+		c.own++
+	}
+	c.itself = f.itself
+}

@@ -1,0 +1,256 @@
+// Package haproxy counts the requests in flight in HAProxy, by its statistics:
+// the CSV page, or the runtime socket of a worker or, best, of the master.
+//
+// # What is counted
+//
+// Of a frontend in mode http, the streams that are open on its HTTP/1 and
+// HTTP/2 connections: each is a request, from its first byte to the last one of
+// its answer. The sessions that HAProxy shows are connections, idle keep-alive
+// ones among them, and requests less responses do not come out even (a redirect
+// is no response, a request that is not complete no request). A WebSocket is a
+// request until it is closed. Connections in their TLS handshake count, and
+// those of HTTP/3, of which HAProxy does not tell the streams. Of a frontend in
+// mode tcp, the open connections. HAProxy 2.6 tells all this; older versions may
+// lack the numbers, which is an error.
+//
+// Arrived is the number of requests, or connections in mode tcp, less those
+// requests that HAProxy has answered itself: statistics, health, redirects.
+//
+// # What is not
+//
+// A frontend that has answered all of its requests itself is one for statistics,
+// metrics or health, and not counted. LASTCALL_HAPROXY_FRONTENDS replaces this
+// rule: then the frontends whose name matches are counted, and no others. It is
+// needed where HAProxy itself works on requests, in a Lua service for instance,
+// and where a backend section has the statistics, whose other readers are taken
+// for work otherwise. The request for the CSV page is not counted in either
+// case, whichever frontend it comes through: it is always in the statistics, as
+// one open stream.
+//
+// # Reload and stop
+//
+// A reload starts a new worker, whose statistics begin at zero; the old one
+// works on what it has, and is not in them. Only the master knows of both: with
+// `unix://` and the path of its socket (`haproxy -W -S PATH,mode,660`), which is
+// told from a worker's by asking, the workers are added up, and all stays right
+// through reloads and an orderly stop (SIGUSR1).
+//
+// With the CSV page or a worker's socket, a reload shows in numbers that are
+// less than before, or in another process id. When work was in flight at the
+// last reading, it is unknown from then on, and an error, until the kernel says
+// that it is over: until all connections that were open on LASTCALL_APP_PORT
+// after the reload have ended. Requests on other ports are not seen by this, and
+// idle connections can make it long; without LASTCALL_APP_PORT it does not end.
+// A reload before the first reading is not seen at all. Use the master's socket
+// where HAProxy is reloaded.
+//
+// When HAProxy stops, page and worker's socket go first and its requests last.
+// From then on the connections that remain are counted, see package gone, down
+// to zero, which is HAProxy gone for good; LASTCALL_APP_PORT must be its port
+// for this, and the page in this pod.
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"lastcall/drain"
+	"lastcall/internal/fetch"
+	"lastcall/internal/gone"
+	"lastcall/internal/procnet"
+)
+
+// Config is the counter's part of the environment.
+type Config struct {
+	Stats     string `envconfig:"LASTCALL_HAPROXY_STATS" default:"http://127.0.0.1:8404/;csv" desc:"HAProxy's CSV page, or unix:///path of its runtime socket; the master's socket stays right through reloads" secret:"url"`
+	Frontends string `envconfig:"LASTCALL_HAPROXY_FRONTENDS" desc:"a regular expression: which frontends to count (all but those that only HAProxy itself answers, when unset)"`
+}
+
+// Counter is a drain.Counter.
+type Counter struct {
+	url       string // of the CSV page; empty where there is a socket
+	socket    socket
+	client    *http.Client
+	frontends *regexp.Regexp // nil when unset
+	proxy     *gone.Proxy
+
+	// turn holds a token while a reading is under way, and guards what follows.
+	turn    chan struct{}
+	carrier carrier
+	arrived arrivals
+	old     old
+}
+
+// New makes the counter, and asks nothing yet.
+func New(cfg Config, pod drain.Pod) (*Counter, error) {
+	c := &Counter{
+		client: fetch.NewClient(),
+		proxy:  &gone.Proxy{AppPort: pod.AppPort, Sockets: procnet.Kernel()},
+		turn:   make(chan struct{}, 1),
+	}
+	if err := errors.Join(c.setStats(cfg.Stats, pod), c.setFrontends(cfg.Frontends)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Counter) setStats(stats string, pod drain.Pod) error {
+	const variable, examples = "LASTCALL_HAPROXY_STATS", "http://127.0.0.1:8404/;csv or unix:///run/haproxy/master.sock"
+	if strings.HasPrefix(stats, "unix:") {
+		u, err := url.Parse(stats)
+		if err != nil || u.Host != "" || !filepath.IsAbs(u.Path) {
+			return fmt.Errorf("%s must be unix:// and an absolute path, or an http:// or https:// URL, such as %s", variable, examples)
+		}
+		c.socket.path = u.Path
+		c.proxy.Local = true
+		return nil
+	}
+	u, err := fetch.ParseURL(variable, stats, examples)
+	if err != nil {
+		return err
+	}
+	c.url = stats
+	c.proxy.Local = fetch.Local(u.Hostname(), pod.IP)
+	c.proxy.PagePort = fetch.Port(u)
+	return nil
+}
+
+func (c *Counter) setFrontends(pattern string) (err error) {
+	if pattern == "" {
+		return nil
+	}
+	if c.frontends, err = regexp.Compile(pattern); err != nil {
+		return fmt.Errorf("LASTCALL_HAPROXY_FRONTENDS must be a regular expression, such as ^(web|api)$: %w", err)
+	}
+	return nil
+}
+
+// Count reads the statistics. It is an error when they cannot be read, or do
+// not tell what a worker from before a reload still has, unless HAProxy is
+// stopping or gone: then what is in flight are the connections that remain, and
+// arrivals are not told.
+func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return drain.Reading{}, fmt.Errorf("reading HAProxy's statistics: an earlier reading has not ended: %w", ctx.Err())
+	}
+	r, err := c.read(ctx)
+	if fetch.Refused(err) {
+		if r.InFlight, err = c.proxy.Left(err); err == nil && r.InFlight == 0 {
+			c.old = old{} // gone as well
+		}
+	}
+	if err != nil {
+		return drain.Reading{}, fmt.Errorf("reading HAProxy's statistics (LASTCALL_HAPROXY_STATS): %w", err)
+	}
+	return r, nil
+}
+
+func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
+	workers, complete, err := c.ask(ctx)
+	if err != nil {
+		return drain.Reading{}, err
+	}
+	c.proxy.Readable()
+	replaced := !complete && c.old.replaced(workers[0], c.url != "")
+	var inFlight int64
+	for _, w := range workers {
+		n, err := c.add(w)
+		if err != nil {
+			return drain.Reading{}, err
+		}
+		inFlight += n
+	}
+	if c.url != "" {
+		own, err := c.own(workers[0], replaced)
+		if err != nil {
+			return drain.Reading{}, err
+		}
+		inFlight -= own
+	}
+	if !complete {
+		if err := c.old.look(workers[0], inFlight, replaced, c.open); err != nil {
+			return drain.Reading{}, err
+		}
+	}
+	arrived := c.arrived.sum(workers, c.counts)
+	return drain.Reading{InFlight: inFlight, Arrived: arrived - min(c.carrier.own, arrived), HasArrived: true}, nil
+}
+
+// own returns how many of the counted requests are the one for the page.
+func (c *Counter) own(w worker, replaced bool) (int64, error) {
+	last := c.old.last
+	if replaced {
+		last = nil
+	}
+	return c.carrier.counted(w.frontends, last, c.counts)
+}
+
+// ask returns what each process says that can be asked, and whether these are
+// all there are.
+func (c *Counter) ask(ctx context.Context) (workers []worker, complete bool, err error) {
+	if c.url == "" {
+		return c.socket.read(ctx)
+	}
+	page, err := fetch.Get(ctx, c.client, c.url, pageLimit)
+	if err != nil {
+		return nil, false, err
+	}
+	frontends, err := parse(page)
+	return []worker{{frontends: frontends}}, false, err
+}
+
+// counts tells whether a frontend is counted.
+func (c *Counter) counts(f frontend) bool {
+	if c.frontends != nil {
+		return c.frontends.MatchString(f.name)
+	}
+	return !f.answersItself()
+}
+
+// add returns what one process has in flight.
+func (c *Counter) add(w worker) (int64, error) {
+	var sum int64
+	matched := false
+	for _, f := range w.frontends {
+		if c.counts(f) {
+			matched = true
+			sum += f.inFlight()
+		}
+	}
+	if c.frontends != nil && !matched {
+		return 0, fmt.Errorf("LASTCALL_HAPROXY_FRONTENDS=%s matches none of HAProxy's frontends %s", c.frontends, names(w.frontends))
+	}
+	return sum, nil
+}
+
+// names lists frontends for people, the first few of them.
+func names(frontends []frontend) string {
+	const most = 10
+	var list []string
+	for i, f := range frontends {
+		if i == most {
+			list = append(list, fmt.Sprintf("and %d more", len(frontends)-most))
+			break
+		}
+		list = append(list, f.name)
+	}
+	return strings.Join(list, ", ")
+}
+
+// open returns the connections of the app's port.
+func (c *Counter) open() (map[string]bool, error) {
+	if c.proxy.AppPort == 0 || !c.proxy.Local {
+		return nil, errNotTold
+	}
+	c.client.CloseIdleConnections() // the page may be on the app's port
+	return c.proxy.Sockets.Unfinished(c.proxy.AppPort)
+}

@@ -1,0 +1,560 @@
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lastcall/counters/countertest"
+	"lastcall/drain"
+	"lastcall/internal/testservers"
+)
+
+// rig is HAProxy before a backend, with a client of its own.
+type rig struct {
+	*testservers.HAProxy
+	backend *testservers.Backend
+	client  *http.Client
+}
+
+func start(t *testing.T) *rig {
+	t.Helper()
+	backend := testservers.StartBackend(t)
+	return &rig{testservers.StartHAProxy(t, backend), backend, testservers.Client(t)}
+}
+
+// sources are the ways to read it.
+func (r *rig) sources() map[string]string {
+	return map[string]string{
+		"page":                  r.Stats,
+		"page of a counted one": r.WebStats,
+		"page by a backend":     r.BackStats,
+		"socket of the worker":  "unix://" + r.Socket,
+		"socket of the master":  "unix://" + r.Master,
+	}
+}
+
+func (r *rig) counter(t *testing.T, stats string) *Counter {
+	t.Helper()
+	return r.counterOf(t, Config{Stats: stats}, drain.Pod{IP: "10.9.8.7", AppPort: r.Port})
+}
+
+func (r *rig) counterOf(t *testing.T, cfg Config, pod drain.Pod) *Counter {
+	t.Helper()
+	c, err := New(cfg, pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.proxy.Sockets = testservers.Sockets{r.Port, r.Raw, r.StatsPort}
+	return c
+}
+
+func (r *rig) hold(t *testing.T) *testservers.Held {
+	t.Helper()
+	return r.backend.Hold(t, r.client, base(r.Port))
+}
+
+// get makes a request and leaves its answer alone.
+func (r *rig) get(t *testing.T, path string) int {
+	t.Helper()
+	resp, err := r.client.Get(base(r.Port) + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode
+}
+
+func base(port int) string    { return "http://" + address(port) }
+func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+var (
+	becomes    = countertest.Becomes
+	readable   = countertest.Readable
+	notZero    = countertest.NotZero
+	unreadable = countertest.Unreadable
+	anything   = countertest.Anything
+	nothing    = countertest.Nothing
+)
+
+// harness drives a rig for the suite.
+type harness struct {
+	*rig
+	stats string
+}
+
+func (h harness) Counter(t *testing.T) drain.Counter { return h.counter(t, h.stats) }
+
+func (h harness) Begin(t *testing.T) func() {
+	held := h.hold(t)
+	return func() { held.End(t) }
+}
+
+func (h harness) Idle(t *testing.T) bool {
+	testservers.IdleConnection(t, address(h.Port))
+	testservers.Connect(t, address(h.Port)) // and one that says nothing
+	return true
+}
+
+func (h harness) Break(t *testing.T) func() {
+	path, isSocket := strings.CutPrefix(h.stats, "unix://")
+	if !isSocket {
+		h.Freeze(t)
+		return func() { h.Thaw(t) }
+	}
+	move := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(path, path+".away")
+	return func() { move(path+".away", path) }
+}
+
+func (h harness) Arrivals() bool { return true }
+
+func TestSuite(t *testing.T) {
+	for _, source := range []string{"page", "socket of the worker", "socket of the master"} {
+		t.Run(source, func(t *testing.T) {
+			countertest.Run(t, func(t *testing.T) countertest.Harness {
+				r := start(t)
+				return harness{r, r.sources()[source]}
+			})
+		})
+	}
+}
+
+// TestEndsEven has requests end in all ways there are, and wants 0 after each
+// of them, whichever way the statistics are read.
+func TestEndsEven(t *testing.T) {
+	r := start(t)
+	for source, stats := range r.sources() {
+		t.Run(source, func(t *testing.T) {
+			c := r.counter(t, stats)
+			even := func(what string) {
+				t.Helper()
+				for range 3 {
+					becomes(t, c, 0, readable)
+				}
+				if got := becomes(t, c, 0, nothing); got.Arrived != becomes(t, c, 0, nothing).Arrived {
+					t.Fatalf("%s: arrivals grow by reading alone", what)
+				}
+			}
+			even("at first")
+			for path, want := range map[string]int{
+				"/": 200, "/returned": 200, "/denied": 403, "/down": 503, "/haproxy-stats": 401,
+			} {
+				if got := r.get(t, path); got != want {
+					t.Fatalf("%s: %d, want %d", path, got, want)
+				}
+				even(path)
+			}
+
+			held := r.hold(t)
+			becomes(t, c, 1, readable)
+			held.Abort()
+			held.Release()
+			even("aborted")
+
+			conn := testservers.Connect(t, address(r.Port))
+			if got := testservers.Say(t, conn, "GARBAGE\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") && !strings.HasPrefix(got, "HTTP/1.0 400 ") {
+				t.Fatalf("answered %q", got)
+			}
+			even("garbage")
+
+			conn = testservers.Connect(t, address(r.Port))
+			if _, err := conn.Write([]byte("POST /upload HTTP/1.1\r\nHost: test\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			becomes(t, c, 1, readable) // half a header
+			if _, err := conn.Write([]byte("Content-Length: 4\r\n\r\nab")); err != nil {
+				t.Fatal(err)
+			}
+			for range 5 {
+				becomes(t, c, 1, nothing) // half a body
+			}
+			if got := testservers.Say(t, conn, "cd"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+				t.Fatalf("answered %q", got)
+			}
+			even("uploaded")
+
+			conn = testservers.WebSocket(t, address(r.Port))
+			becomes(t, c, 1, readable)
+			conn.Close()
+			even("WebSocket")
+
+			client := testservers.HTTP2Client(t)
+			first := r.backend.Hold(t, client, base(r.Port))
+			second := r.backend.Hold(t, client, base(r.Port))
+			becomes(t, c, 2, readable)
+			first.End(t)
+			becomes(t, c, 1, readable)
+			second.End(t)
+			even("HTTP/2") // with the connection open, and idle
+
+			conn = testservers.Connect(t, address(r.Raw))
+			becomes(t, c, 1, readable) // TCP: the connection is the work
+			talk := func() drain.Reading {
+				t.Helper()
+				if got := testservers.Say(t, conn, "GET / HTTP/1.1\r\nHost: test\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+					t.Fatalf("answered %q", got)
+				}
+				return becomes(t, c, 1, readable)
+			}
+			if before, after := talk(), talk(); after.Arrived != before.Arrived {
+				t.Fatalf("got %+v after %+v", after, before)
+			}
+			conn.Close()
+			even("TCP")
+		})
+	}
+}
+
+func TestArrivals(t *testing.T) {
+	r := start(t)
+	for source, stats := range r.sources() {
+		t.Run(source, func(t *testing.T) {
+			c := r.counter(t, stats)
+			becomes(t, c, 0, readable)
+			arrived := func() uint64 { t.Helper(); return becomes(t, c, 0, readable).Arrived }
+			before := arrived()
+			for range 3 {
+				r.get(t, "/")
+			}
+			if got := arrived(); got != before+3 {
+				t.Errorf("arrivals went from %d to %d, want 3 more", before, got)
+			}
+			// Others read the statistics, and are no work.
+			other := r.counter(t, r.Stats)
+			before = arrived()
+			becomes(t, other, 0, readable)
+			if got := arrived(); got != before {
+				t.Errorf("another reader makes arrivals go from %d to %d", before, got)
+			}
+		})
+	}
+}
+
+func TestFrontendsByName(t *testing.T) {
+	r := start(t)
+	pod := drain.Pod{AppPort: r.Port}
+	web := r.hold(t)
+	raw := testservers.Connect(t, address(r.Raw))
+	for source, stats := range r.sources() {
+		for pattern, want := range map[string]int64{"": 2, "^web$": 1, "^raw$": 1, "^(web|raw)$": 2, ".": 2, "^stats$": 0} {
+			t.Run(source+" "+pattern, func(t *testing.T) {
+				c := r.counterOf(t, Config{Stats: stats, Frontends: pattern}, pod)
+				// Which frontend carries the request for the page may be known
+				// only at the second reading.
+				becomes(t, c, want, readable)
+				becomes(t, c, want, readable)
+				for range 3 {
+					becomes(t, c, want, nothing)
+				}
+			})
+		}
+		c := r.counterOf(t, Config{Stats: stats, Frontends: "^wbe$"}, pod)
+		wantError(t, c, "LASTCALL_HAPROXY_FRONTENDS=^wbe$ matches none", "web, raw, stats")
+	}
+	raw.Close()
+	web.End(t)
+}
+
+// wantError takes one reading, which is to fail.
+func wantError(t *testing.T, c *Counter, parts ...string) {
+	t.Helper()
+	r, err := c.Count(t.Context())
+	if err == nil {
+		t.Fatalf("got %+v, want an error", r)
+	}
+	for _, part := range append(parts, "LASTCALL_HAPROXY_STATS") {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q lacks %q", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), "hunter") {
+		t.Errorf("%q tells a secret", err)
+	}
+}
+
+func TestMasterStaysRightThroughReloads(t *testing.T) {
+	r := start(t)
+	c := r.counter(t, "unix://"+r.Master)
+	oldest := r.hold(t)
+	becomes(t, c, 1, readable)
+	r.Reload(t)
+	for range 20 {
+		becomes(t, c, 1, unreadable)
+	}
+	older := r.hold(t)
+	becomes(t, c, 2, readable)
+	r.Reload(t)
+	newest := r.hold(t)
+	becomes(t, c, 3, unreadable)
+	before := becomes(t, c, 3, nothing)
+	older.End(t)
+	becomes(t, c, 2, notZero) // an error while the worker that had it ends
+	newest.End(t)
+	becomes(t, c, 1, notZero)
+	oldest.End(t)
+	after := becomes(t, c, 0, notZero)
+	if after.Arrived != before.Arrived {
+		t.Fatalf("arrivals went from %d to %d when old workers ended", before.Arrived, after.Arrived)
+	}
+	r.get(t, "/")
+	if got := becomes(t, c, 0, notZero); got.Arrived != before.Arrived+1 {
+		t.Fatalf("arrivals went from %d to %d by one request", before.Arrived, got.Arrived)
+	}
+}
+
+func TestReloadOutOfSight(t *testing.T) {
+	for _, source := range []string{"page", "page of a counted one", "page by a backend", "socket of the worker"} {
+		t.Run(source, func(t *testing.T) {
+			r := start(t)
+			stats := r.sources()[source]
+			c := r.counter(t, stats)
+			blind := r.counterOf(t, Config{Stats: stats}, drain.Pod{})
+			becomes(t, c, 0, anything)
+			becomes(t, blind, 0, anything)
+			r.Reload(t) // with nothing in flight: nothing is lost
+			// Where the page is a backend's, one counter may see the request
+			// of the other end.
+			becomes(t, c, 0, anything)
+			becomes(t, blind, 0, anything)
+
+			held := r.hold(t)
+			becomes(t, c, 1, readable)
+			becomes(t, blind, 1, readable)
+			r.Reload(t)
+			wantError(t, blind, "reloaded with work in flight", "unix:///path", "LASTCALL_APP_PORT")
+			for range 10 {
+				wantError(t, c, "reloaded with work in flight", "unix:///path")
+			}
+			held.End(t)
+			becomes(t, c, 0, unreadable)
+			wantError(t, blind, "reloaded with work in flight")
+
+			second := r.hold(t) // in the new worker
+			becomes(t, c, 1, readable)
+			second.End(t)
+			becomes(t, c, 0, readable)
+		})
+	}
+}
+
+func TestStopIsCountedToItsEnd(t *testing.T) {
+	for source := range (&rig{HAProxy: &testservers.HAProxy{}}).sources() {
+		t.Run(source, func(t *testing.T) {
+			r := start(t)
+			stats := r.sources()[source]
+			c := r.counter(t, stats)
+			testservers.IdleConnection(t, address(r.Port))
+			held := r.hold(t)
+			becomes(t, c, 1, readable)
+			elsewhere := testservers.Connect(t, address(r.Raw)) // not on the app's port
+			testservers.Say(t, elsewhere, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+			becomes(t, c, 2, readable)
+			r.Signal(t, syscall.SIGUSR1)
+			becomes(t, c, 2, notZero)
+			held.End(t)
+			for range 10 {
+				becomes(t, c, 1, notZero)
+			}
+			if source != "socket of the master" { // which stays to the end
+				wantError(t, r.counterOf(t, Config{Stats: stats}, drain.Pod{}), "LASTCALL_APP_PORT")
+			}
+			elsewhere.Close()
+			r.WaitExit(t)
+			becomes(t, c, 0, notZero)
+			wantError(t, r.counterOf(t, Config{Stats: stats}, drain.Pod{}), "LASTCALL_APP_PORT")
+		})
+	}
+}
+
+func TestKilledIsGoneForGood(t *testing.T) {
+	for source := range (&rig{HAProxy: &testservers.HAProxy{}}).sources() {
+		t.Run(source, func(t *testing.T) {
+			r := start(t)
+			stats := r.sources()[source]
+			c := r.counter(t, stats)
+			blind := r.counterOf(t, Config{Stats: stats}, drain.Pod{})
+			held := r.hold(t)
+			becomes(t, c, 1, readable)
+			becomes(t, blind, 1, readable)
+			r.Kill()
+			if err := held.Answer(t); err == nil {
+				t.Fatal("the request in flight has outlived HAProxy")
+			}
+			becomes(t, c, 0, notZero)
+			wantError(t, blind, "LASTCALL_APP_PORT")
+			r.Start(t) // the container's restart
+			becomes(t, c, 0, unreadable)
+		})
+	}
+}
+
+func TestFrozenIsAnErrorWithinTheDeadline(t *testing.T) {
+	r := start(t)
+	var counters []*Counter
+	for _, stats := range r.sources() {
+		c := r.counter(t, stats)
+		becomes(t, c, 0, readable)
+		counters = append(counters, c)
+	}
+	r.Freeze(t)
+	defer r.Thaw(t)
+	for _, c := range counters {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if got, err := c.Count(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %+v, %v, want an error that is context.DeadlineExceeded", got, err)
+		}
+		cancel()
+	}
+}
+
+func TestErrorsSayWhatToCheck(t *testing.T) {
+	page := string(recorded(t, "page.csv"))
+	for _, test := range []struct {
+		name   string
+		status int
+		body   string
+		want   string
+	}{
+		{"no credentials", 401, "", "set its credentials in the URL"},
+		{"denied", 403, "", "allow requests from this pod"},
+		{"not there", 404, "", "not at this path"},
+		{"failing", 500, "", "see its log"},
+		{"the page for people", 200, "<html></html>", "ends in `;csv`"},
+		{"empty", 200, "", "not HAProxy's statistics"},
+		{"cut short", 200, page[:len(page)-30], "statistics"},
+		{"huge", 200, strings.Repeat(page, 1+pageLimit/len(page)), "longer than 8388608 bytes"},
+		{"a cached copy", 200, idlePage(page), "cached copy"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(test.status)
+				fmt.Fprint(w, test.body)
+			}))
+			defer s.Close()
+			c, err := New(Config{Stats: strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)}, drain.Pod{AppPort: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, c, test.want)
+		})
+	}
+}
+
+// idlePage is a page with its heading and a frontend without any stream.
+func idlePage(page string) string {
+	head, _, _ := strings.Cut(page, "\n")
+	names := strings.Split(strings.TrimPrefix(head, "# "), ",")
+	for i, name := range names {
+		switch name {
+		case "pxname":
+			names[i] = "web"
+		case "svname":
+			names[i] = "FRONTEND"
+		case "mode":
+			names[i] = "http"
+		case "":
+		default:
+			names[i] = "0"
+		}
+	}
+	return head + "\n" + strings.Join(names, ",") + "\n"
+}
+
+// TestBadSockets talks to sockets that are not HAProxy's.
+func TestBadSockets(t *testing.T) {
+	master := string(recorded(t, "proc.txt"))
+	for name, test := range map[string]struct {
+		answer func(command string) string
+		want   string
+	}{
+		"silent":              {func(string) string { return "" }, "cut short"},
+		"garbage":             {func(string) string { return "garbage\n\n" }, "cut short"},
+		"endless":             {func(string) string { return strings.Repeat("x", pageLimit+10) }, "longer than 8388608 bytes"},
+		"another program":     {func(string) string { return "+PONG\n\n+PONG\n\n" }, "not that of HAProxy"},
+		"a worker's half":     {func(string) string { return "Pid: 7\n\n# pxname,svname,\n\n" }, "column"},
+		"workers out of hand": {func(c string) string { return answerOnly(c, "show proc", master) }, "cut short"},
+		"workers that vanish": {func(c string) string {
+			if c == "show proc" {
+				return master + "\n"
+			}
+			return "Can't find the target PID matching the prefix\n\n"
+		}, "the workers keep changing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s")
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					command, _ := io.ReadAll(conn)
+					io.WriteString(conn, test.answer(strings.TrimSpace(string(command))))
+					conn.Close()
+				}
+			}()
+			c, err := New(Config{Stats: "unix://" + path}, drain.Pod{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, c, test.want)
+		})
+	}
+}
+
+func answerOnly(command, want, answer string) string {
+	if command == want {
+		return answer + "\n"
+	}
+	return ""
+}
+
+func TestSocketWithoutPermission(t *testing.T) {
+	err := fmt.Errorf("dial: %w", syscall.EACCES)
+	if got := explain(err); !errors.Is(got, syscall.EACCES) || !strings.Contains(got.Error(), "mode or a group") {
+		t.Fatalf("got %v", got)
+	}
+}
+
+func TestNewNamesTheVariables(t *testing.T) {
+	for _, bad := range []string{"", "127.0.0.1:8404", "http://user:hunter2@", "unix://", "unix://run/haproxy.sock", "unix:haproxy.sock"} {
+		_, err := New(Config{Stats: bad, Frontends: "("}, drain.Pod{})
+		if err == nil {
+			t.Errorf("%q was taken", bad)
+			continue
+		}
+		for _, want := range []string{"LASTCALL_HAPROXY_STATS must be", "unix:///", "LASTCALL_HAPROXY_FRONTENDS must be a regular expression"} {
+			if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter") {
+				t.Errorf("%q: got %v, want %q", bad, err, want)
+			}
+		}
+	}
+	for _, good := range []string{"http://127.0.0.1:8404/;csv", "https://u:p@h/x;csv", "unix:///run/haproxy.sock", "unix:/run/haproxy.sock"} {
+		if _, err := New(Config{Stats: good}, drain.Pod{}); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+}

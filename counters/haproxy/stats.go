@@ -1,0 +1,117 @@
+package haproxy
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// frontend is what the statistics say of one frontend.
+type frontend struct {
+	name    string
+	http    bool   // of mode http, and not tcp
+	conns   int64  // open connections
+	muxed   int64  // those of them that speak HTTP/1 or HTTP/2 by now, idle or not
+	streams int64  // requests on these that have begun and not ended
+	total   uint64 // requests, or connections where it is not http, since the process began
+	itself  uint64 // those of the requests that HAProxy has answered itself
+}
+
+// inFlight is the work in flight. Connections of mode http that speak neither
+// HTTP/1 nor HTTP/2 count whole: they are in their TLS handshake, or speak
+// HTTP/3, of which HAProxy does not tell the requests.
+func (f frontend) inFlight() int64 {
+	if !f.http {
+		return f.conns
+	}
+	return f.streams + max(0, f.conns-f.muxed)
+}
+
+// arrived is the number of pieces of work that have come.
+func (f frontend) arrived() uint64 { return f.total - min(f.itself, f.total) }
+
+// answersItself tells whether HAProxy has answered every request so far by
+// itself: the frontend is one for statistics, metrics or health.
+func (f frontend) answersItself() bool { return f.http && f.total > 0 && f.itself >= f.total }
+
+// parse reads the frontends out of the statistics in CSV.
+func parse(page []byte) ([]frontend, error) {
+	if !bytes.HasPrefix(page, []byte("# pxname,svname,")) {
+		return nil, errors.New("the answer is not HAProxy's statistics in CSV; an address of the page ends in `;csv`")
+	}
+	if !bytes.HasSuffix(page, []byte("\n")) {
+		return nil, errors.New("the statistics are cut short")
+	}
+	lines := csv.NewReader(bytes.NewReader(page[len("# "):]))
+	head, err := lines.Read()
+	if err != nil {
+		return nil, fmt.Errorf("the statistics' heading: %w", err)
+	}
+	column := make(map[string]int, len(head))
+	for i, name := range head {
+		column[name] = i
+	}
+	for _, name := range []string{
+		"mode", "scur", "stot", "req_tot", "intercepted",
+		"h1_open_connections", "h1_open_streams", "h2_open_connections", "h2_backend_open_streams",
+	} {
+		if _, ok := column[name]; !ok {
+			return nil, fmt.Errorf("the statistics lack the column %s, which HAProxy 2.6 has; this one is too old", name)
+		}
+	}
+	records, err := lines.ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("the statistics: %w", err)
+	}
+	var frontends []frontend
+	for _, record := range records {
+		if record[column["svname"]] != "FRONTEND" {
+			continue
+		}
+		r := row{record: record, column: column}
+		f := frontend{
+			name:  record[column["pxname"]],
+			http:  record[column["mode"]] == "http",
+			conns: r.gauge("scur"),
+			total: r.count("stot"),
+		}
+		if f.http {
+			f.muxed = r.gauge("h1_open_connections") + r.gauge("h2_open_connections")
+			// For a frontend these are its clients' streams, whatever the name says.
+			f.streams = r.gauge("h1_open_streams") + r.gauge("h2_backend_open_streams")
+			f.total = r.count("req_tot")
+			f.itself = r.count("intercepted")
+		}
+		if r.err != nil {
+			return nil, fmt.Errorf("the statistics of frontend %q: %w", f.name, r.err)
+		}
+		frontends = append(frontends, f)
+	}
+	if len(frontends) == 0 {
+		return nil, errors.New("the statistics hold no frontend; an address that limits them to some proxies must leave the frontends in")
+	}
+	return frontends, nil
+}
+
+// row reads the numbers of a line, and keeps the first error.
+type row struct {
+	record []string
+	column map[string]int
+	err    error
+}
+
+// gauge reads a number of what there is now. The sum of any few fits.
+func (r *row) gauge(name string) int64 { return int64(r.number(name, 32)) } //nolint:gosec // 32 bits
+
+// count reads a number of what has been.
+func (r *row) count(name string) uint64 { return r.number(name, 64) }
+
+func (r *row) number(name string, bits int) uint64 {
+	n, err := strconv.ParseUint(r.record[r.column[name]], 10, bits)
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("%s: %w", name, err)
+	}
+	return n
+}

@@ -1,0 +1,187 @@
+package prometheus
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	client "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// TestMain is the test, or, started again by it, the program whose work is
+// counted: a web server instrumented with Prometheus' own library.
+func TestMain(m *testing.M) {
+	if os.Getenv("PROGRAM") == "" {
+		os.Exit(m.Run())
+	}
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "program:", err)
+		os.Exit(1)
+	}
+}
+
+// gauge is the program's metric, with the labels job and path.
+const gauge = "http_server_active_requests"
+
+// serve listens, prints its address, and ends when its standard input does.
+//
+//	GET  /                 answers at once
+//	POST /hold             is in flight until its body ends
+//	GET  /metrics          the exposition, which counts its own scrape
+//	PUT  /broken/{how}     breaks the exposition; how is one of broken
+//	PUT  /broken/not       mends it
+func serve() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	inFlight := client.NewGaugeVec(client.GaugeOpts{Name: gauge, Help: "Requests being worked on."}, []string{"job", "path"})
+	registry := client.NewRegistry()
+	registry.MustRegister(inFlight)
+	// Another metric of the same beginning, and one that always says 7.
+	registry.MustRegister(client.NewGaugeFunc(client.GaugeOpts{Name: gauge + "_limit"}, func() float64 { return 7 }))
+	inFlight.WithLabelValues("batch", "/hold").Set(7)
+
+	counted := func(path string, h http.HandlerFunc) http.Handler {
+		return promhttp.InstrumentHandlerInFlight(inFlight.WithLabelValues("web", path), h)
+	}
+	var how atomic.Value
+	how.Store("not")
+	exposition := promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", counted("/", func(http.ResponseWriter, *http.Request) {}))
+	mux.Handle("POST /hold", counted("/hold", func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		if err := errors.Join(control.EnableFullDuplex(), control.Flush()); err != nil {
+			panic(err)
+		}
+		_, _ = io.Copy(w, r.Body)
+	}))
+	mux.Handle("GET /metrics", counted("/metrics", func(w http.ResponseWriter, r *http.Request) {
+		if answer := broken[how.Load().(string)]; answer != nil {
+			answer(w)
+			return
+		}
+		exposition.ServeHTTP(w, r)
+	}))
+	mux.HandleFunc("PUT /broken/{how}", func(_ http.ResponseWriter, r *http.Request) { how.Store(r.PathValue("how")) })
+
+	server := &http.Server{Handler: mux}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	fmt.Println(listener.Addr())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = server.Close()
+	}()
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// broken holds the ways in which an exposition can be no good.
+var broken = map[string]func(http.ResponseWriter){
+	"500":      func(w http.ResponseWriter) { http.Error(w, "collecting failed", http.StatusInternalServerError) },
+	"empty":    func(http.ResponseWriter) {},
+	"web page": func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>\n<h1>It works!</h1>\n") },
+	"NaN":      func(w http.ResponseWriter) { _, _ = io.WriteString(w, gauge+`{job="web"} NaN`+"\n") },
+	"cut": func(w http.ResponseWriter) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, gauge+`{job="web"} 0`+"\n")
+	},
+}
+
+type program struct{ url string }
+
+func start(t *testing.T) *program {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	// The race detector's last second would be most of each test.
+	cmd.Env = append(os.Environ(), "PROGRAM=web", "GORACE=atexit_sleep_ms=0")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the program: %v", err)
+		}
+	})
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the program did not come up: %v", err)
+	}
+	return &program{"http://" + strings.TrimSpace(addr)}
+}
+
+// begin starts a request, and returns once the program works on it.
+func (p *program) begin(t *testing.T) (end func()) {
+	t.Helper()
+	body, finish := io.Pipe()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/hold", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = finish.Close(); _ = answer.Body.Close() })
+	return sync.OnceFunc(func() {
+		_ = finish.Close()
+		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+			t.Errorf("the answer: %v", err)
+		}
+		_ = answer.Body.Close()
+	})
+}
+
+// idle leaves a connection open that has had its answer.
+func (p *program) idle(t *testing.T) {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	p.do(t, &http.Client{Transport: transport}, http.MethodGet, "/")
+}
+
+// breaks makes the program's exposition no good, in one of the ways of broken.
+func (p *program) breaks(t *testing.T, how string) {
+	t.Helper()
+	p.do(t, http.DefaultClient, http.MethodPut, "/broken/"+strings.ReplaceAll(how, " ", "%20"))
+}
+
+func (p *program) do(t *testing.T, c *http.Client, method, path string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, p.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := c.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s: %s, %v", method, path, answer.Status, err)
+	}
+}

@@ -1,0 +1,191 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lastcall/drain"
+	"lastcall/internal/sidecartest"
+	"lastcall/internal/testservers"
+)
+
+// The settings of the drains that are measured. LASTCALL_POLL is the default.
+const (
+	quiet  = 200 * time.Millisecond
+	poll   = 100 * time.Millisecond
+	drains = 41 // of each counter
+)
+
+// work is something that a counter sees in flight.
+type work struct {
+	env   []string      // that tells the sidecar where to look
+	begin func() func() // puts it in flight; the returned function ends it, and returns when its client has its answer
+}
+
+// measureDrainEnds measures how long after the end of the last work in flight
+// /prestop returns, less LASTCALL_QUIET, which it is told to wait.
+func measureDrainEnds(b *testing.B, t *table) {
+	polled := fmt.Sprintf("%d ms: POLL + 20 ms", (poll+20*time.Millisecond)/time.Millisecond)
+	for _, counter := range []struct {
+		name   string
+		target string
+		start  func(testing.TB) work
+	}{
+		{"file", "20 ms", fileWork},
+		{"nginx", polled, nginxWork},
+		{"haproxy", polled, haproxyWork},
+		{"envoy", polled, envoyWork},
+		{"prometheus", polled, prometheusWork},
+	} {
+		b.Run(counter.name, func(b *testing.B) {
+			w := counter.start(b)
+			s := sidecartest.Start(b, program, append([]string{
+				"LASTCALL_COUNTERS=" + counter.name,
+				"LASTCALL_ENDPOINTS_WAIT=0s",
+				"LASTCALL_GRACE_PERIOD=10m",
+				fmt.Sprintf("LASTCALL_QUIET=%v", quiet),
+			}, w.env...)...)
+			var values []float64
+			for range drains {
+				values = append(values, drainOnce(b, s, w))
+			}
+			t.add("last work in flight ends → /prestop returns, less LASTCALL_QUIET: `"+counter.name+"`",
+				values, "ms", 1, counter.target, fmt.Sprintf("%d drains", drains))
+		})
+	}
+}
+
+// drainOnce returns milliseconds.
+func drainOnce(b *testing.B, s *sidecartest.Sidecar, w work) float64 {
+	b.Helper()
+	finish := w.begin()
+	hook := s.PreStop(context.Background())
+	s.Await(b, "the work in flight", func(status drain.Status) bool {
+		return status.Phase == drain.Draining && status.InFlight != nil && *status.InFlight == 1
+	})
+	// Work ends when it does, not in step with the polls.
+	<-time.After(time.Duration(rand.Int64N(int64(2 * poll))))
+	finish()
+	ended := time.Now()
+	answer := sidecartest.Wait(b, hook, time.Minute)
+	if answer.Code != http.StatusOK {
+		b.Fatalf("the hook was answered %d %s %v", answer.Code, answer.Body, answer.Err)
+	}
+	s.Want(b, http.StatusOK, http.MethodDelete, "/drain")
+	return milliseconds(answer.At.Sub(ended) - quiet)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// fileWork ends when its writer has renamed the file.
+func fileWork(b testing.TB) work {
+	path := filepath.Join(b.TempDir(), "inflight")
+	put := func(n int) {
+		if err := os.WriteFile(path+".tmp", []byte(strconv.Itoa(n)), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.Rename(path+".tmp", path); err != nil {
+			b.Fatal(err)
+		}
+	}
+	put(0)
+	return work{
+		env: []string{"LASTCALL_FILE_PATH=" + path},
+		begin: func() func() {
+			put(1)
+			return func() { put(0) }
+		},
+	}
+}
+
+// requests are requests that the backend holds, through a proxy at port.
+func requests(b testing.TB, backend *testservers.Backend, port int, env ...string) work {
+	client := testservers.Client(b)
+	return work{
+		env: append(env, "LASTCALL_APP_PORT="+strconv.Itoa(port)),
+		begin: func() func() {
+			held := backend.Hold(b, client, "http://127.0.0.1:"+strconv.Itoa(port))
+			return func() { held.End(b) }
+		},
+	}
+}
+
+func nginxWork(b testing.TB) work {
+	backend := testservers.StartBackend(b)
+	nginx := testservers.StartNginx(b, backend)
+	return requests(b, backend, nginx.Port, "LASTCALL_NGINX_STATUS="+nginx.Status)
+}
+
+func haproxyWork(b testing.TB) work {
+	backend := testservers.StartBackend(b)
+	haproxy := testservers.StartHAProxy(b, backend)
+	return requests(b, backend, haproxy.Port, "LASTCALL_HAPROXY_STATS="+haproxy.Stats)
+}
+
+func envoyWork(b testing.TB) work {
+	backend := testservers.StartBackend(b)
+	envoy := testservers.StartEnvoy(b, backend, testservers.EnvoyOptions{})
+	return requests(b, backend, envoy.Port, "LASTCALL_ENVOY_ADMIN="+envoy.Admin)
+}
+
+// prometheusWork is an app that exposes how many requests it has in flight.
+func prometheusWork(b testing.TB) work {
+	var inFlight atomic.Int64
+	release := make(chan struct{})
+	arrived := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "# TYPE http_server_active_requests gauge\nhttp_server_active_requests{job=\"web\"} %d\n", inFlight.Load())
+	})
+	mux.HandleFunc("/work", func(w http.ResponseWriter, _ *http.Request) {
+		inFlight.Add(1)
+		defer inFlight.Add(-1)
+		arrived <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, "done")
+	})
+	app := httptest.NewServer(mux)
+	b.Cleanup(app.Close)
+	client := testservers.Client(b)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(app.URL, "http://"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return work{
+		env: []string{
+			"LASTCALL_APP_PORT=" + port,
+			"LASTCALL_PROMETHEUS_URL=" + app.URL + "/metrics",
+			`LASTCALL_PROMETHEUS_METRIC=http_server_active_requests{job="web"}`,
+		},
+		begin: func() func() {
+			answered := make(chan error, 1)
+			go func() {
+				resp, err := client.Get(app.URL + "/work")
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close() // read to its end
+				}
+				answered <- err
+			}()
+			<-arrived
+			return func() {
+				release <- struct{}{}
+				if err := <-answered; err != nil {
+					b.Fatal(err)
+				}
+			}
+		},
+	}
+}

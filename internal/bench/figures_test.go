@@ -1,0 +1,51 @@
+// Package bench measures the figures in docs/benchmarks.md, with the program
+// as it is in the image, and with real registries and proxies.
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"lastcall/internal/sidecartest"
+)
+
+var write = flag.String("write", "", "write the table between the markers in this file")
+
+// program is the path of the program.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(sidecartest.Main(m, &program)) }
+
+// BenchmarkFigures measures everything once, medians over its own
+// repetitions: run it with -benchtime 1x. `make bench` does.
+func BenchmarkFigures(b *testing.B) {
+	var all table
+	for _, part := range []struct {
+		name    string
+		measure func(*testing.B, *table)
+	}{
+		{"drain", measureDrainEnds},
+		{"start", measureStart},
+		{"size", measureSize},
+		{"memory", measureMemory},
+		{"idle", measureIdle},
+	} {
+		b.Run(part.name, func(b *testing.B) {
+			var rows table // the last of several runs counts
+			part.measure(b, &rows)
+			all.replace(part.name, rows)
+		})
+	}
+	if b.Failed() {
+		return
+	}
+	text := all.markdown(b)
+	fmt.Println("\n" + text)
+	if *write != "" {
+		if err := writeBetweenMarkers(*write, text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

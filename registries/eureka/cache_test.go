@@ -1,0 +1,149 @@
+package eureka
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"lastcall/internal/testservers"
+)
+
+// Once Withdrawn says true, no client of a server with a response cache is told
+// of the instance, by whatever call: although the server does give other
+// answers ahead of those, on which a plug-in could be led astray.
+func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
+	t.Parallel()
+	testservers.NeedEureka(t)
+	s, err := testservers.StartEureka(testservers.EurekaOptions{ResponseCache: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	server := s.URLs[0]
+
+	ahead := false
+	for range 3 { // the cache may be renewed in the very moment of the withdrawal
+		a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
+		a.Register(t)
+		told := map[string]func() bool{
+			"all, JSON":     func() bool { return tells(t, server+"/apps/", "application/json", a.id) },
+			"all, XML":      func() bool { return tells(t, server+"/apps/", "application/xml", a.id) },
+			"changes, JSON": func() bool { return tells(t, server+"/apps/delta", "application/json", a.id) },
+			"changes, XML":  func() bool { return tells(t, server+"/apps/delta", "application/xml", a.id) },
+		}
+		for what, ask := range told {
+			await(t, what+" telling of the instance", ask)
+		}
+		r := a.registry(t)
+		do(t, "Withdraw", r.Withdraw)
+
+		// Nobody has asked for this one before, so it is made on demand.
+		naive := tells(t, server+"/apps/"+a.app, "application/json", a.id)
+		if !naive && told["all, JSON"]() {
+			ahead = true
+		}
+		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		for what, ask := range told {
+			if ask() {
+				t.Errorf("%s: clients are told of the instance although Withdrawn says true", what)
+			}
+		}
+		// Clients that read changes only must have been told of this one.
+		if _, answer := send(t, http.MethodGet, server+"/apps/delta", nil); !strings.Contains(string(answer), a.id) {
+			t.Error("the changes do not show the withdrawal although Withdrawn says true")
+		}
+	}
+	if !ahead {
+		t.Error("no answer was ahead of what clients read: is the server's response cache on? Without it this test shows nothing")
+	}
+}
+
+// tells whether an answer, JSON or XML, holds the instance as UP. It looks no
+// closer than a client that does not use the plug-in's own parser.
+func tells(t *testing.T, url, accept, id string) bool {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var body strings.Builder
+	if err := resp.Write(&body); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: status %d, %v", url, resp.StatusCode, err)
+	}
+	quoted, err := json.Marshal(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := body.String()
+	begin, status, end := `"instanceId":`+string(quoted), `"status":"UP"`, `"actionType"`
+	if accept == asXML {
+		begin, status, end = "<instanceId>"+id+"</instanceId>", "<status>UP</status>", "</instance>"
+	}
+	_, after, found := strings.Cut(text, begin)
+	one, _, _ := strings.Cut(after, end)
+	return found && strings.Contains(one, status)
+}
+
+// A server that keeps an outdated answer is made to throw it away.
+func TestOutdatedAnswerIsThrownAway(t *testing.T) {
+	t.Parallel()
+	testservers.NeedEureka(t)
+	// With many instances, another change just before, and answers that are
+	// renewed all the time, one is likely to be in the making when an instance
+	// is withdrawn.
+	s, err := testservers.StartEureka(testservers.EurekaOptions{ResponseCache: 5 * time.Millisecond, Outdated: 3 * time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	for range 300 {
+		newApp(s, nil).Register(t)
+	}
+	noise := newApp(s, nil)
+	for range 300 {
+		a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
+		a.Register(t)
+		await(t, "the instance being listed", func() bool { return a.Listed(t) })
+		r := a.registry(t)
+		noise.Register(t) // what is being made now was begun before the withdrawal
+		do(t, "Withdraw", r.Withdraw)
+		// How old the withdrawal is, by the server's clock.
+		age := func() time.Duration {
+			i, err := r.peers[0].instance(t.Context(), name{a.app, a.id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i.age
+		}
+		outdated := func() bool { return a.Listed(t) && age() > time.Second }
+		await(t, "it being gone, or an outdated answer", func() bool { return !a.Listed(t) || outdated() })
+		if !outdated() {
+			continue
+		}
+		await(t, "its growing old", func() bool { return age() > nudgeAfter })
+		if !a.Listed(t) {
+			continue // it was but late
+		}
+		if isWithdrawn(t, r) {
+			t.Error("Withdrawn says true while the server tells clients of the instance")
+		}
+		do(t, "Withdraw again", r.Withdraw)
+		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		if a.Listed(t) {
+			t.Error("Withdrawn says true, and a client is still told")
+		}
+		if got := a.statusAt(t, s.URLs[0]); got != outOfService {
+			t.Errorf("it is %s now, want OUT_OF_SERVICE", got)
+		}
+		return
+	}
+	t.Error("no outdated answer was kept in 300 withdrawals: if servers no longer do that, Withdraw need not care")
+}

@@ -1,0 +1,456 @@
+package eureka
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"lastcall/drain"
+)
+
+// What only a broken server does is told by a fake one.
+
+func brokenServer(t *testing.T, answer http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(answer)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func newRegistry(t *testing.T, cfg Config) *Registry {
+	t.Helper()
+	if cfg.Status == "" {
+		cfg.Status = outOfService
+	}
+	r, err := New(cfg, drain.Pod{IP: "10.0.0.1", AppPort: 8080})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// calls are all that the drainer can call.
+func calls(r *Registry) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"Withdraw": r.Withdraw,
+		"Withdrawn": func(ctx context.Context) error {
+			gone, err := r.Withdrawn(ctx)
+			if gone && err == nil {
+				return nil
+			}
+			if err == nil {
+				return errors.New("(still listed)")
+			}
+			return err
+		},
+		"Restore":    r.Restore,
+		"Deregister": r.Deregister,
+		"Find":       func(ctx context.Context) error { _, err := r.Find(ctx); return err },
+	}
+}
+
+// ways are the ways to say which instance.
+func ways() map[string]Config {
+	return map[string]Config{
+		"by address":             {},
+		"by address and app":     {App: "orders"},
+		"by id":                  {InstanceID: "pod-1"},
+		"by id and app":          {App: "orders", InstanceID: "pod-1"},
+		"by id and app, as DOWN": {App: "orders", InstanceID: "pod-1", Status: down},
+	}
+}
+
+func TestBrokenServers(t *testing.T) {
+	refusing, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := refusing.Close(); err != nil {
+		t.Fatal(err)
+	}
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	text := func(s string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) }
+	}
+	endless := func(begin, more string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			_, err := io.WriteString(w, begin)
+			for err == nil {
+				_, err = io.WriteString(w, more)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name string
+		url  string
+		want string // in every error
+	}{
+		{"refuses", "http://" + refusing.Addr().String(), "connection refused"},
+		{"unknown name", "http://eureka.invalid", "eureka.invalid"},
+		{"500", brokenServer(t, status(500)), "see the server's log (status 500)"},
+		{"503", brokenServer(t, status(503)), "see the server's log (status 503)"},
+		{"401", brokenServer(t, status(401)), "USER:PASSWORD@ before its host in LASTCALL_EUREKA_URLS (status 401)"},
+		{"403", brokenServer(t, status(403)), "CSRF protection"},
+		{"404", brokenServer(t, status(404)), "no Eureka server at this path"},
+		{"418", brokenServer(t, status(418)), "unexpected answer (status 418)"},
+		{"redirect loop", brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://"+r.Host+r.URL.Path, http.StatusTemporaryRedirect)
+		}), "redirects to http://127.0.0.1:"},
+		{"redirect to elsewhere", brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://user:secret@eureka.example/login?token=secret", http.StatusFound)
+		}), "redirects to https://eureka.example, "},
+		{"redirect to nowhere", brokenServer(t, status(http.StatusTemporaryRedirect)), "redirects, which is not followed (status 307)"},
+		{"hangs up", brokenServer(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), "EOF"},
+		{"page", brokenServer(t, text("<!DOCTYPE html><p>Welcome!")), "not an answer of Eureka's"},
+		{"garbage", brokenServer(t, text("\x00\xff garbage")), "not an answer of Eureka's"},
+		{"nothing", brokenServer(t, text("")), "not an answer of Eureka's"},
+		{"other JSON", brokenServer(t, text(`{"status":"UP"}`)), "not an answer of Eureka's"},
+		{"cut off", brokenServer(t, text(`{"applications":{"application":[{"name":"ORDERS","instance":[{"app":"ORDERS"`)), ""},
+		{"endless text", brokenServer(t, endless(`{"applications":{"application":[{"name":"`, strings.Repeat("x", 4096))), ""},
+		{"endless list", brokenServer(t, endless(`{"applications":[`, strings.Repeat("11111111111111111111111111111111,", 128))), ""},
+		{"deep", brokenServer(t, endless(`{"applications":`, strings.Repeat("[", 4096))), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			for way, cfg := range ways() {
+				cfg.URLs = []string{test.url}
+				for name, f := range calls(newRegistry(t, cfg)) {
+					err := f(t.Context())
+					if test.name == "nothing" && name == "Deregister" && err == nil {
+						continue // that is what a server answers that has done it
+					}
+					if err == nil || !strings.HasPrefix(err.Error(), test.url) {
+						t.Errorf("%s, %s: got %v, want an error that begins with %s", name, way, err, test.url)
+					} else if !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+						t.Errorf("%s, %s: got %v, want %q in it, and no secrets", name, way, err, test.want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// An answer with more instances than anybody has is not read for ever.
+func TestAnswerWithoutEnd(t *testing.T) {
+	block := strings.Repeat(`{"app":"OTHER","metadata":"`+strings.Repeat("x", 32<<10)+`"},`, 30)
+	r := newRegistry(t, Config{URLs: []string{brokenServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, err := io.WriteString(w, `{"applications":{"application":[{"name":"OTHER","instance":[`)
+		for err == nil {
+			_, err = io.WriteString(w, block)
+		}
+	})}})
+	if err := r.Withdraw(t.Context()); err == nil || !strings.Contains(err.Error(), "larger than 64 MiB") {
+		t.Errorf("got %v, want an error that names the limit", err)
+	}
+}
+
+// A server that never answers, or never ends its answer, holds a call no longer
+// than its context.
+func TestHangingServers(t *testing.T) {
+	for _, begin := range []string{"", `{"applications":{"application":[`} {
+		asked := make(chan struct{}, 100)
+		hanging := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+			if begin != "" {
+				_, _ = io.WriteString(w, begin)
+				_ = http.NewResponseController(w).Flush()
+			}
+			asked <- struct{}{}
+			<-r.Context().Done()
+		})
+		for way, cfg := range ways() {
+			cfg.URLs = []string{hanging}
+			for name, f := range calls(newRegistry(t, cfg)) {
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- f(ctx) }()
+				<-asked
+				cancel()
+				if err := <-ended; !errors.Is(err, context.Canceled) && begin == "" {
+					t.Errorf("%s, %s: got %v, want an error that is context.Canceled", name, way, err)
+				} else if err == nil {
+					t.Errorf("%s, %s: no error", name, way)
+				}
+			}
+		}
+	}
+}
+
+// No credentials, whatever goes wrong and however much is logged.
+func TestNoCredentialsInErrorsAndLogs(t *testing.T) {
+	var logged locked
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	t.Cleanup(func() {
+		slog.SetDefault(before)
+		RouteLogs()
+	})
+	RouteLogs()
+
+	const user, password = "lastcall-user", `p@ss/w0rd:?#[]%&" +ä`
+	var authorized, calls401 int
+	wants := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+		calls401++
+		if u, p, ok := r.BasicAuth(); ok && u == user && p == password {
+			authorized++
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	hangs := brokenServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	redirects := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+url.UserPassword(user, password).String()+"@"+r.Host, http.StatusFound)
+	})
+	for _, server := range []string{wants, hangs, redirects, "http://127.0.0.1:1", "http://eureka.invalid"} {
+		u, err := url.Parse(server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword(user, password)
+		for _, cfg := range ways() {
+			cfg.URLs = []string{u.String()}
+			for name, f := range calls(newRegistry(t, cfg)) {
+				ctx, cancel := context.WithCancel(t.Context())
+				if server == hangs {
+					cancel()
+				}
+				err := f(ctx)
+				cancel()
+				if err == nil {
+					t.Errorf("%s at %s: no error", name, server)
+				}
+				leaks(t, fmt.Sprint("the error of ", name), err.Error(), user, password)
+			}
+		}
+	}
+	if authorized == 0 || authorized != calls401 {
+		t.Errorf("%d of %d calls had the user and password", authorized, calls401)
+	}
+	if !strings.Contains(logged.String(), "eureka client: ") {
+		t.Errorf("the library's log is not routed to slog: %s", logged.String())
+	}
+	leaks(t, "the log", logged.String(), user, password)
+}
+
+func leaks(t *testing.T, where, text, user, password string) {
+	t.Helper()
+	for _, secret := range []string{user, password, url.QueryEscape(password), url.PathEscape(password), url.UserPassword(user, password).String(), "w0rd", "Basic "} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s holds %q: %s", where, secret, text)
+		}
+	}
+}
+
+// locked is a buffer for several goroutines.
+type locked struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Certificates are verified, against the system's authorities and those of
+// LASTCALL_EUREKA_CA_FILE, unless LASTCALL_EUREKA_INSECURE says otherwise.
+func TestTLS(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/eureka/instances/") {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = io.WriteString(w, `{"applications":{"versions__delta":"1","apps__hashcode":"","application":[]}}`)
+	}))
+	defer s.Close()
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{URLs: []string{s.URL + "/eureka"}, InstanceID: "pod-1"}
+	if err := newRegistry(t, cfg).Withdraw(t.Context()); err == nil || !strings.Contains(err.Error(), "LASTCALL_EUREKA_CA_FILE") {
+		t.Errorf("with a certificate of an unknown authority: got %v, want an error that names LASTCALL_EUREKA_CA_FILE", err)
+	}
+	cfg.CAFile = file
+	do(t, "Withdraw with the authority's file", newRegistry(t, cfg).Withdraw)
+	cfg.CAFile, cfg.Insecure = "", true
+	do(t, "Withdraw without verification", newRegistry(t, cfg).Withdraw)
+}
+
+// Each answer that clients read can be the last to change.
+func TestEveryAnswerCounts(t *testing.T) {
+	inst := func(status, action string) (asJSON, asXML string) {
+		const updated = 4102444800000 // never longer ago than the answer's Date
+		return fmt.Sprintf(`{"instanceId":"pod-1","app":"ORDERS","ipAddr":"10.0.0.1","status":%q,"overriddenStatus":"OUT_OF_SERVICE","port":{"$":8080,"@enabled":"true"},"actionType":%q,"lastUpdatedTimestamp":"%d"}`, status, action, updated),
+			fmt.Sprintf(`<instance><instanceId>pod-1</instanceId><app>ORDERS</app><ipAddr>10.0.0.1</ipAddr><status>%s</status><port enabled="true">8080</port><actionType>%s</actionType></instance>`, status, action)
+	}
+	upJSON, upXML := inst(up, "ADDED")
+	outJSON, outXML := inst(outOfService, "MODIFIED")
+	deletedJSON, deletedXML := inst(up, "DELETED")
+	type answer struct{ path, accept string }
+	in := func(a answer, one string) string {
+		switch a {
+		case answer{"/apps", asJSON}, answer{"/apps/delta", asJSON}:
+			return `{"applications":{"versions__delta":"1","apps__hashcode":"","application":[{"name":"ORDERS","instance":[` + one + `]}]}}`
+		case answer{"/apps", asXML}, answer{"/apps/delta", asXML}:
+			return `<applications><application><name>ORDERS</name>` + one + `</application></applications>`
+		case answer{"/apps/ORDERS", asJSON}:
+			return `{"application":{"name":"ORDERS","instance":[` + one + `]}}`
+		case answer{"/apps/ORDERS", asXML}:
+			return `<application><name>ORDERS</name>` + one + `</application>`
+		}
+		return `{"instance":` + one + `}`
+	}
+	all := []answer{
+		{"/apps/ORDERS/pod-1", asJSON},
+		{"/apps/delta", asJSON}, {"/apps/delta", asXML},
+		{"/apps/ORDERS", asJSON}, {"/apps/ORDERS", asXML},
+		{"/apps", asJSON}, {"/apps", asXML},
+	}
+	good := func() map[answer]string {
+		answers := map[answer]string{}
+		for _, a := range all {
+			one := outJSON
+			if a.accept == asXML {
+				one = outXML
+			}
+			answers[a] = in(a, one)
+		}
+		return answers
+	}
+	ask := func(t *testing.T, answers map[answer]string) (bool, error) {
+		server := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+			body, ok := answers[answer{r.URL.Path, r.Header.Get("Accept")}]
+			switch {
+			case !ok:
+				t.Errorf("%s was asked for as %s", r.URL.Path, r.Header.Get("Accept"))
+				w.WriteHeader(http.StatusNotFound)
+			case body == "403":
+				w.WriteHeader(http.StatusForbidden)
+			case body == "404":
+				w.WriteHeader(http.StatusNotFound)
+			default:
+				_, _ = io.WriteString(w, body)
+			}
+		})
+		return newRegistry(t, Config{URLs: []string{server}, App: "orders", InstanceID: "pod-1"}).Withdrawn(t.Context())
+	}
+
+	if gone, err := ask(t, good()); !gone || err != nil {
+		t.Fatalf("with the instance out of service everywhere: got %v, %v; want true", gone, err)
+	}
+	for _, a := range all {
+		name := strings.TrimPrefix(a.path, "/") + " as " + a.accept
+		one, deleted, none := upJSON, deletedJSON, ""
+		if a.accept == asXML {
+			one, deleted = upXML, deletedXML
+		}
+		answers := good()
+		answers[a] = in(a, one)
+		if gone, err := ask(t, answers); gone || err != nil {
+			t.Errorf("%s lists it as UP: got %v, %v; want false", name, gone, err)
+		}
+		answers[a] = in(a, deleted)
+		if gone, err := ask(t, answers); !gone || err != nil {
+			t.Errorf("%s shows that it was deleted: got %v, %v; want true", name, gone, err)
+		}
+		answers[a] = "403"
+		if gone, err := ask(t, answers); gone != (a.path == "/apps/delta") || gone == (err != nil) {
+			t.Errorf("%s is refused: got %v, %v; want an error, but where only changes are", name, gone, err)
+		}
+		answers[a] = "404"
+		wantGone := a.path == "/apps/ORDERS" || a.path == "/apps/ORDERS/pod-1"
+		if gone, err := ask(t, answers); gone != wantGone || gone == (err != nil) {
+			t.Errorf("%s is not there: got %v, %v; want %v", name, gone, err, wantGone)
+		}
+		if a.path == "/apps/ORDERS/pod-1" {
+			continue
+		}
+		// Clients that read changes must have been told; elsewhere it may be missing.
+		answers[a] = in(a, none)
+		if gone, err := ask(t, answers); gone == (a.path == "/apps/delta") || err != nil {
+			t.Errorf("%s does not show it: got %v, %v", name, gone, err)
+		}
+	}
+}
+
+// Once seen, the whole registry is not read again and again.
+func TestWholeRegistryIsReadOnce(t *testing.T) {
+	var mu sync.Mutex
+	reads, updated := 0, 1
+	server := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/pod-1"):
+			_, _ = fmt.Fprintf(w, `{"instance":{"instanceId":"pod-1","app":"ORDERS","status":"OUT_OF_SERVICE","lastUpdatedTimestamp":%d}}`, updated)
+		case r.URL.Path == "/apps/ORDERS":
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			if r.URL.Path == "/apps" {
+				reads++
+			}
+			if r.Header.Get("Accept") == asXML {
+				_, _ = io.WriteString(w, "<applications/>")
+				return
+			}
+			_, _ = io.WriteString(w, `{"applications":{"application":[]}}`)
+		}
+	})
+	r := newRegistry(t, Config{URLs: []string{server}, App: "orders", InstanceID: "pod-1"})
+	want := func(n int) {
+		t.Helper()
+		if !isWithdrawn(t, r) {
+			t.Fatal("Withdrawn says false")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if reads != n {
+			t.Errorf("the registry was read %d times, want %d", reads, n)
+		}
+	}
+	want(2) // as JSON and as XML
+	want(2)
+	mu.Lock()
+	updated++
+	mu.Unlock()
+	want(4)
+	do(t, "Restore", r.Restore)
+	want(6)
+}
+
+// The methods may be called from several goroutines.
+func TestConcurrentCalls(t *testing.T) {
+	s := servers(t, oneServer)
+	a := newApp(s, nil)
+	a.Register(t)
+	r := a.registry(t)
+	var running sync.WaitGroup
+	for range 4 {
+		for _, f := range calls(r) {
+			running.Go(func() { _ = f(t.Context()) }) // the race detector judges
+		}
+	}
+	running.Wait()
+}

@@ -1,0 +1,212 @@
+package eureka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"lastcall/drain"
+	"lastcall/internal/testservers"
+)
+
+// javaApp is a pod whose app is a Spring Boot program with the real client.
+type javaApp struct {
+	*testservers.EurekaApp
+	*fakeApp // for looking at it; it never speaks for the app
+}
+
+// startingJavaApp starts the app of a, at an address of its own. It speaks to
+// the first server only, so that it is known who replicates what to whom.
+func startingJavaApp(t *testing.T, s *testservers.Eureka, a *fakeApp, ip string) javaApp {
+	t.Helper()
+	first := &testservers.Eureka{URLs: s.URLs[:1]}
+	j := javaApp{testservers.StartEurekaApp(t, first, a.app, a.id, ip), a}
+	a.pod = drain.Pod{IP: ip, AppPort: j.Port}
+	return j
+}
+
+// startJavaApp waits too until it is in service.
+func startJavaApp(t *testing.T, s *testservers.Eureka, a *fakeApp, ip string) javaApp {
+	t.Helper()
+	j := startingJavaApp(t, s, a, ip)
+	await(t, "the Java client's registration", func() bool { return a.Listed(t) })
+	return j
+}
+
+// renewed waits until the app has sent a few more heartbeats to its server.
+func (j javaApp) renewed(t *testing.T) {
+	t.Helper()
+	last := func() float64 {
+		i, _ := j.at(t, j.urls[0])
+		lease, _ := i["leaseInfo"].(map[string]any)
+		at, _ := lease["lastRenewalTimestamp"].(float64)
+		return at
+	}
+	for range 3 {
+		before := last()
+		await(t, "the app's next heartbeat", func() bool { return last() > before })
+	}
+}
+
+// neverUp looks at both servers until stop is called, which fails the test if
+// one ever held the instance as UP.
+func (j javaApp) neverUp(t *testing.T) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() {
+		looks := 0
+		for ; ctx.Err() == nil; looks++ {
+			for _, u := range j.urls {
+				if j.statusAt(t, u) == up {
+					result <- fmt.Errorf("it was UP at %s", u)
+					return
+				}
+			}
+		}
+		if looks == 0 {
+			result <- errors.New("nobody looked")
+			return
+		}
+		result <- nil
+	}()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestJavaClient(t *testing.T) {
+	t.Parallel()
+	s := servers(t, twoServers)
+	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.11")
+	r := j.registry(t)
+	var text string
+	await(t, "Find", func() (ok bool) {
+		var err error
+		text, err = r.Find(t.Context())
+		return err == nil
+	})
+	if !strings.Contains(text, j.app+"/"+j.id+" is UP") {
+		t.Errorf("Find says %q", text)
+	}
+
+	withdraw := func() {
+		t.Helper()
+		do(t, "Withdraw", r.Withdraw)
+		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		if j.Listed(t) {
+			t.Fatal("Withdrawn says true, and clients are told")
+		}
+	}
+
+	withdraw()
+	stop := j.neverUp(t)
+	j.renewed(t)
+	stop()
+	if !isWithdrawn(t, r) {
+		t.Fatal("heartbeats put it back into service")
+	}
+
+	do(t, "Restore", r.Restore)
+	await(t, "it being in service again", func() bool { return j.Listed(t) })
+	j.renewed(t)
+
+	// Forgotten by the servers, it registers again at its next heartbeat, as
+	// UP: the withdrawal is lost, which is seen.
+	withdraw()
+	send(t, "DELETE", j.urls[0]+j.path(), nil)
+	await(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
+	await(t, "both servers holding it as UP", func() bool {
+		return j.statusAt(t, j.urls[0]) == up && j.statusAt(t, j.urls[1]) == up
+	})
+	withdraw()
+	stop = j.neverUp(t)
+	j.renewed(t)
+
+	// Its own end: it says DOWN and cancels, while it is being withdrawn.
+	j.Terminate(t)
+	for exited := false; !exited; {
+		do(t, "Withdraw during its shutdown", r.Withdraw)
+		select {
+		case <-j.Exited():
+			exited = true
+		default:
+		}
+	}
+	do(t, "Deregister", r.Deregister)
+	stop()
+	if j.Known(t) {
+		t.Error("something was left behind")
+	}
+	if !isWithdrawn(t, r) || j.Listed(t) {
+		t.Error("it is in service, dead")
+	}
+}
+
+// A drain is cut short, the pod is killed, and the next one gets the same id and
+// another address, as a StatefulSet's does.
+func TestJavaClientAfterCutShortDrain(t *testing.T) {
+	t.Parallel()
+	s := servers(t, twoServers)
+	pod := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
+	j := startJavaApp(t, s, pod, "127.0.0.12")
+	r := j.registry(t)
+	do(t, "Withdraw", r.Withdraw)
+	await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	j.Kill()
+
+	// The next sidecar is there before its app has registered.
+	pod.pod.IP = "127.0.0.13"
+	r = pod.registry(t)
+	if text, err := r.Find(t.Context()); err == nil || !strings.Contains(err.Error(), "an earlier pod's") {
+		t.Errorf("Find says %q, %v of the earlier pod's registration; want an error, so that it is called again", text, err)
+	}
+	next := startingJavaApp(t, s, pod, "127.0.0.13")
+	var text string
+	await(t, "Find", func() (ok bool) {
+		var err error
+		text, err = r.Find(t.Context())
+		return err == nil
+	})
+	if !strings.Contains(text, "removed") {
+		t.Errorf("Find says %q, want it to tell that a leftover was removed", text)
+	}
+	await(t, "the new app being in service", func() bool { return next.Listed(t) })
+	next.renewed(t)
+	if !next.Listed(t) {
+		t.Error("it is out of service again")
+	}
+}
+
+// A server that is started anew has lost everything: the client registers
+// again, and the withdrawal with it.
+func TestJavaClientAndLostRegistry(t *testing.T) {
+	t.Parallel()
+	testservers.NeedEureka(t)
+	s, err := testservers.StartEureka(testservers.EurekaOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.14")
+	r := j.registry(t)
+	do(t, "Withdraw", r.Withdraw)
+	await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	s.Kill(0)
+	if gone, err := r.Withdrawn(t.Context()); gone || err == nil {
+		t.Errorf("with the only server dead: got %v, %v; want an error", gone, err)
+	}
+	s.Restart(t, 0)
+	await(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
+	do(t, "Withdraw", r.Withdraw)
+	await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	j.renewed(t)
+	if !isWithdrawn(t, r) || j.Listed(t) {
+		t.Error("it is in service again")
+	}
+}

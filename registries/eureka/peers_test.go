@@ -1,0 +1,125 @@
+package eureka
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"lastcall/internal/testservers"
+)
+
+// One of two peers dies, freezes and comes back.
+func TestOneOfTwoPeers(t *testing.T) {
+	t.Parallel()
+	testservers.NeedEureka(t)
+	s, err := testservers.StartEureka(testservers.EurekaOptions{Peers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	registered := func(t *testing.T) *fakeApp {
+		a := newApp(s, nil)
+		a.Register(t)
+		await(t, "the instance being listed", func() bool { return a.Listed(t) })
+		return a
+	}
+
+	t.Run("frozen", func(t *testing.T) {
+		a := registered(t)
+		r := a.registry(t)
+		find(t, r)
+		s.Freeze(t, 1)
+		thaw := func() { s.Thaw(t, 1) }
+		defer func() { thaw() }()
+		short := func(f func(context.Context) error) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			return f(ctx)
+		}
+		err := short(r.Withdraw)
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), s.URLs[1]) || strings.Contains(err.Error(), s.URLs[0]+":") {
+			t.Errorf("Withdraw: got %v, want the deadline at %s", err, s.URLs[1])
+		}
+		if got := a.statusAt(t, s.URLs[0]); got != outOfService {
+			t.Errorf("it is %s at the peer that answers, want OUT_OF_SERVICE", got)
+		}
+		// Whether the frozen one's clients are told is not known.
+		err = short(func(ctx context.Context) error {
+			gone, err := r.Withdrawn(ctx)
+			if gone {
+				t.Error("Withdrawn says true while one peer does not answer")
+			}
+			if err == nil { // the other one's answers are not renewed yet
+				<-ctx.Done()
+				err = ctx.Err()
+			}
+			return err
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Withdrawn: got %v, want the deadline", err)
+		}
+		thaw()
+		thaw = func() {}
+		do(t, "Withdraw once it answers", r.Withdraw)
+		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		if a.Listed(t) {
+			t.Error("Withdrawn says true, and a client is still told")
+		}
+	})
+
+	t.Run("dead", func(t *testing.T) {
+		a, b := registered(t), registered(t)
+		r := a.registry(t)
+		s.Kill(1)
+		a.urls, b.urls = s.URLs[:1], s.URLs[:1]
+		if text := find(t, r); !strings.Contains(text, "is UP at 1 of 2 servers") {
+			t.Errorf("Find says %q", text)
+		}
+		do(t, "Withdraw", r.Withdraw)
+		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		if a.Listed(t) {
+			t.Error("Withdrawn says true, and a client is still told")
+		}
+
+		// It comes back, and is told of the instance with the withdrawal.
+		s.Restart(t, 1)
+		a.urls, b.urls = s.URLs, s.URLs
+		a.replicated(t, s.URLs[1])
+		if got := a.statusAt(t, s.URLs[1]); got != outOfService {
+			t.Errorf("at the peer that came back it is %s, want OUT_OF_SERVICE", got)
+		}
+		await(t, "Withdrawn of both", func() bool { return isWithdrawn(t, r) })
+
+		// If the app speaks to it first, that is seen, and withdrawn again.
+		if code, _ := send(t, "DELETE", s.URLs[1]+a.path()+"/status?value=UP", nil); code != 200 {
+			t.Fatalf("removing the override: status %d", code)
+		}
+		if isWithdrawn(t, r) {
+			t.Error("Withdrawn says true although a peer holds the instance as UP")
+		}
+		do(t, "Withdraw again", r.Withdraw)
+		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+
+		s.Kill(0)
+		do(t, "Restore at the one that is left", r.Restore)
+		if got := a.statusAt(t, s.URLs[1]); got != up {
+			t.Errorf("restored, it is %s", got)
+		}
+		do(t, "Deregister at the one that is left", r.Deregister)
+		if a.urls = s.URLs[1:]; a.Known(t) {
+			t.Error("deregistered, it is still known")
+		}
+		s.Kill(1)
+		for name, f := range map[string]func(context.Context) error{
+			"Withdraw": r.Withdraw, "Restore": r.Restore, "Deregister": r.Deregister,
+			"Withdrawn": func(ctx context.Context) error { _, err := r.Withdrawn(ctx); return err },
+			"Find":      func(ctx context.Context) error { _, err := r.Find(ctx); return err },
+		} {
+			if err := f(t.Context()); err == nil || !strings.Contains(err.Error(), s.URLs[0]) || !strings.Contains(err.Error(), s.URLs[1]) {
+				t.Errorf("%s with both dead: got %v, want an error that names both", name, err)
+			}
+		}
+	})
+}

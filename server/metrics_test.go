@@ -1,0 +1,228 @@
+package server
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"lastcall/drain"
+)
+
+// scrape reads the metrics as Prometheus does.
+func (e *edge) scrape() map[string]*dto.MetricFamily {
+	e.t.Helper()
+	families, err := e.tryScrape()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return families
+}
+
+func (e *edge) tryScrape() (map[string]*dto.MetricFamily, error) {
+	w := e.call(http.MethodGet, "/metrics", "Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", "Accept-Encoding", "gzip")
+	if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != "text/plain; version=0.0.4; charset=utf-8" {
+		return nil, fmt.Errorf("answers %d as %q", w.Code, got)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	return parser.TextToMetricFamilies(w.Body)
+}
+
+// value is that of the series with the given label values; ok is false when
+// there is none.
+func value(f *dto.MetricFamily, labels ...string) (v float64, ok bool) {
+	for _, m := range f.GetMetric() {
+		var has []string
+		for _, l := range m.GetLabel() {
+			has = append(has, l.GetValue())
+		}
+		if !slices.Equal(has, labels) {
+			continue
+		}
+		switch f.GetType() {
+		case dto.MetricType_COUNTER:
+			return m.GetCounter().GetValue(), true
+		case dto.MetricType_SUMMARY:
+			return m.GetSummary().GetSampleSum(), true
+		default:
+			return m.GetGauge().GetValue(), true
+		}
+	}
+	return 0, false
+}
+
+func TestMetricsTellOfADrain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		e := newEdge(t)
+		holds := func(name string, want float64, labels ...string) {
+			t.Helper()
+			if got, ok := value(e.scrape()[name], labels...); !ok || math.Abs(got-want) > 0.001 { // reports have milliseconds
+				t.Errorf("%s%q is %v (there: %v), want %v", name, labels, got, ok, want)
+			}
+		}
+		e.counter.set(4, nil)
+		after(10 * time.Second)
+		holds("lastcall_build_info", 1, "v1.2.3")
+		holds("lastcall_phase", 1, "serving")
+		holds("lastcall_phase", 0, "draining")
+		holds("lastcall_phase_seconds_total", 10, "serving")
+		holds("lastcall_in_flight", 4, "count")
+		holds("lastcall_counter_up", 1, "count")
+
+		e.counter.set(0, errBroken)
+		holds("lastcall_counter_up", 0, "count")
+		if v, ok := value(e.scrape()["lastcall_in_flight"], "count"); ok {
+			t.Errorf("a counter that cannot be read shows as %v", v)
+		}
+
+		e.counter.set(4, nil)
+		e.registry.setBroken(errBroken)
+		hook := e.later(http.MethodGet, "/prestop")
+		after(2 * time.Second)
+		e.registry.setBroken(nil)
+		after(8 * time.Second)
+		holds("lastcall_phase", 1, "draining")
+		holds("lastcall_phase", 0, "serving")
+		holds("lastcall_in_flight", 4, "count")
+		calls, _ := value(e.scrape()["lastcall_registry_calls_total"], "withdraw", "reg")
+		failures, _ := value(e.scrape()["lastcall_registry_call_failures_total"], "withdraw", "reg")
+		if failures < 3 || calls != failures+1 {
+			t.Errorf("%v calls to the registry, of which %v failed; all but the last did", calls, failures)
+		}
+
+		e.counter.set(0, nil)
+		took := reportOf(t, <-hook).Seconds
+		holds("lastcall_drain_duration_seconds", took, "drained")
+		holds("lastcall_drain_duration_seconds", 0, "expired")
+		holds("lastcall_phase", 1, "drained")
+		after(10 * time.Second)
+		holds("lastcall_phase_seconds_total", 10, "drained")
+		holds("lastcall_phase_seconds_total", 10, "serving")
+		total := 0.0
+		for _, m := range e.scrape()["lastcall_phase_seconds_total"].GetMetric() {
+			total += m.GetCounter().GetValue()
+		}
+		if math.Abs(total-(10+took+10)) > 0.001 {
+			t.Errorf("the phases' times add up to %v, want %v", total, 10+took+10)
+		}
+	})
+}
+
+// described is one line of the table in docs/metrics.md.
+var described = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (gauge|counter|summary) \\| (.*?) ?\\| (.*) \\|$")
+
+var inBackticks = regexp.MustCompile("`([a-z_]+)`")
+
+func names(text string) (found []string) {
+	for _, m := range inBackticks.FindAllStringSubmatch(text, -1) {
+		found = append(found, m[1])
+	}
+	slices.Sort(found)
+	return found
+}
+
+// What is exposed, in whatever state, is what the docs tell of.
+func TestMetricsAreAsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type metric struct{ kind, labels, says string }
+	docs := map[string]metric{}
+	for _, m := range described.FindAllStringSubmatch(string(text), -1) {
+		docs[m[1]] = metric{m[2], strings.Join(names(m[3]), " "), m[4]}
+	}
+	seen := map[string]bool{}
+	bubble(t, func(t *testing.T) {
+		e := newEdge(t)
+		check := func() {
+			t.Helper()
+			for name, f := range e.scrape() {
+				seen[name] = true
+				doc, ok := docs[name]
+				if !ok {
+					t.Errorf("docs/metrics.md does not tell of %s", name)
+					continue
+				}
+				if kind := strings.ToLower(f.GetType().String()); kind != doc.kind {
+					t.Errorf("%s is a %s, documented as %s", name, kind, doc.kind)
+				}
+				if f.GetHelp() == "" {
+					t.Errorf("%s has no help text", name)
+				}
+				for _, m := range f.GetMetric() {
+					var labels []string
+					for _, l := range m.GetLabel() {
+						labels = append(labels, l.GetName())
+						if enumerated := l.GetName() == "phase" || l.GetName() == "outcome" || l.GetName() == "call"; enumerated &&
+							!strings.Contains(string(text), "`"+l.GetValue()+"`") {
+							t.Errorf("%s has %s=%q, which docs/metrics.md does not tell of", name, l.GetName(), l.GetValue())
+						}
+					}
+					if got := strings.Join(labels, " "); got != doc.labels {
+						t.Errorf("%s has the labels %s, documented are %s", name, got, doc.labels)
+					}
+				}
+			}
+		}
+		check()
+		e.registry.setBroken(errBroken)
+		e.counter.set(1, errBroken)
+		wants(t, e.call(http.MethodPost, "/drain"), http.StatusAccepted)
+		after(time.Second)
+		check()
+		e.registry.setBroken(nil)
+		e.counter.set(0, nil)
+		after(10 * time.Second)
+		check()
+		wants(t, e.call(http.MethodDelete, "/drain"), http.StatusOK)
+		after(time.Second)
+		check()
+		e.d.Stop()
+		after(e.cfg.GracePeriod) // the instance is deregistered
+		check()
+	})
+	for name := range docs {
+		if !seen[name] {
+			t.Errorf("docs/metrics.md tells of %s, which was never seen", name)
+		}
+	}
+	for _, p := range drain.Phases() {
+		if !strings.Contains(string(text), "`"+string(p)+"`") {
+			t.Errorf("docs/metrics.md does not tell of the phase %s", p)
+		}
+	}
+}
+
+// Two scrapes at once, while all changes, are each a whole.
+func TestScrapesSideBySide(t *testing.T) {
+	e := newEdge(t, func(c *drain.Config, _ *Options) { c.EndpointsWait, c.Quiet, c.Registries[0].ClientRefresh = 0, 0, 0 })
+	done := make(chan struct{})
+	for range 4 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for range 25 {
+				families, err := e.tryScrape()
+				if n := len(families["lastcall_phase"].GetMetric()); err != nil || n != len(drain.Phases()) {
+					t.Errorf("%d phases, want %d; %v", n, len(drain.Phases()), err)
+				}
+			}
+		}()
+	}
+	for range 25 {
+		e.call(http.MethodGet, "/prestop")
+		e.call(http.MethodDelete, "/drain")
+	}
+	for range 4 {
+		<-done
+	}
+}
