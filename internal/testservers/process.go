@@ -57,6 +57,21 @@ func startProcess(t testing.TB, parentDeath syscall.Signal, program string, args
 	return p
 }
 
+// StartProgram starts a program that stays in the foreground, with env besides
+// the test's own environment. It ends with the test.
+func StartProgram(t testing.TB, env []string, program string, args ...string) *Process {
+	t.Helper()
+	return startProcess(t, syscall.SIGKILL, "env", append(append(env, Need(t, program)), args...)...)
+}
+
+// Wait waits until ready returns no error, while the program runs.
+func (p *Process) Wait(t testing.TB, ready func() error) {
+	t.Helper()
+	if err := p.wait(ready); err != nil {
+		t.Fatalf("%s: %v\n%s", p.name, err, p.log)
+	}
+}
+
 // Signal sends s to the first process, the master where there are workers.
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 	t.Helper()

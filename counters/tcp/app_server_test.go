@@ -1,0 +1,225 @@
+package tcp
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"lastcall/internal/testservers"
+)
+
+// asProgram is the variable that makes the test's binary a program of its own.
+const asProgram = "LASTCALL_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(asProgram) {
+	case "":
+		os.Exit(m.Run())
+	case "app":
+		goApp(os.Args[1], os.Args[2])
+	case "count":
+		countAsProgram(os.Args[1:])
+	}
+}
+
+// goApp is the app of the tests: it listens on a port and asks the backend
+// when it may answer.
+func goApp(port, backend string) {
+	wait := func(id string) {
+		resp, err := http.Get("http://" + backend + "/hold?id=" + id)
+		if err == nil {
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	mux.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {
+		wait(r.FormValue("id"))
+		io.WriteString(w, "ok")
+	})
+	mux.HandleFunc("/upload", func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "ok")
+	})
+	mux.HandleFunc("/download", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 32<<20)) })
+	mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "tick\n")
+		http.NewResponseController(w).Flush()
+		for _, id := range r.URL.Query()["id"] {
+			wait(id)
+			io.WriteString(w, "tick\n")
+			http.NewResponseController(w).Flush()
+		}
+	})
+	mux.HandleFunc("/upgrade", func(w http.ResponseWriter, _ *http.Request) {
+		conn, both, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		io.Copy(conn, both)
+	})
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Addr: "127.0.0.1:" + port, Handler: mux, Protocols: protocols, ReadHeaderTimeout: time.Minute}
+	fmt.Fprintln(os.Stderr, server.ListenAndServe())
+	os.Exit(1)
+}
+
+// gate holds the app's answer to one request back.
+type gate struct {
+	id         string
+	came, open chan struct{}
+}
+
+// backend is what the app asks when it may answer.
+type backend struct {
+	address string
+	mu      sync.Mutex
+	gates   map[string]*gate
+}
+
+func startBackend(t testing.TB) *backend {
+	b := &backend{gates: make(map[string]*gate)}
+	server := httptest.NewServer(b)
+	b.address = server.Listener.Addr().String()
+	t.Cleanup(func() {
+		b.releaseAll()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return b
+}
+
+// gate makes one, closed.
+func (b *backend) gate() *gate {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := &gate{id: strconv.Itoa(len(b.gates) + 1), came: make(chan struct{}), open: make(chan struct{})}
+	b.gates[g.id] = g
+	return g
+}
+
+func (b *backend) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	g := b.gates[r.FormValue("id")]
+	b.mu.Unlock()
+	close(g.came)
+	<-g.open
+}
+
+func (b *backend) releaseAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range b.gates {
+		g.release()
+	}
+}
+
+// reached waits until the app asks.
+func (g *gate) reached(t testing.TB) {
+	t.Helper()
+	select {
+	case <-g.came:
+	case <-time.After(patience):
+		t.Fatal("the request has not reached the app")
+	}
+}
+
+func (g *gate) release() {
+	select {
+	case <-g.open:
+	default:
+		close(g.open)
+	}
+}
+
+// app is one of the servers that connections are counted of, a process of its
+// own, with the backend that it asks.
+type app struct {
+	*backend
+	*testservers.Process
+	port  int
+	http2 int // the port that speaks HTTP/2 without TLS, where one does
+}
+
+func (a *app) address() string { return fmt.Sprintf("127.0.0.1:%d", a.port) }
+
+// servers are what the tests run against.
+var servers = map[string]func(t testing.TB) *app{
+	"go":     startGo,
+	"java":   func(t testing.TB) *app { return startApp(t, nil, "java", "testdata/Server.java") },
+	"python": func(t testing.TB) *app { return startApp(t, nil, "python3", "testdata/server.py") },
+	"nginx":  startNginx,
+}
+
+func startGo(t testing.TB) *app {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := startApp(t, []string{asProgram + "=app"}, self)
+	a.http2 = a.port
+	return a
+}
+
+// startNginx starts nginx in front of the app in Go.
+func startNginx(t testing.TB) *app {
+	t.Helper()
+	behind := startGo(t)
+	n := testservers.StartNginx(t, &testservers.Backend{Address: behind.address()})
+	return &app{behind.backend, n.Process, n.Port, n.HTTP2}
+}
+
+// startApp starts a program with its port and the backend's address as its
+// last arguments.
+func startApp(t testing.TB, env []string, program string, args ...string) *app {
+	t.Helper()
+	a := &app{backend: startBackend(t), port: freePort(t)}
+	a.Process = testservers.StartProgram(t, env, program, append(args, strconv.Itoa(a.port), a.backend.address)...)
+	a.Wait(t, func() error {
+		if listening, err := NewApp(a.port).Listening(t.Context()); err != nil || !listening {
+			return fmt.Errorf("it does not listen: %w", err)
+		}
+		return nil
+	})
+	return a
+}
+
+// patience is how long anything may take.
+const patience = 30 * time.Second
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// eventually waits until ok.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick, deadline := time.NewTicker(5*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited for %s in vain", what)
+		}
+	}
+}

@@ -1,0 +1,469 @@
+package tcp
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// soon is a silence that tests can wait out, and never one that they cannot
+// keep: a doubt lasts longer than any test.
+const (
+	soon  = 50 * time.Millisecond
+	never = time.Hour
+)
+
+// settled is a counter for which a doubt never counts: what it counts is
+// certain. cautious is one for which each doubt does.
+func (a *app) settled(t *testing.T) *Counter {
+	return newCounter(t, Config{Silence: 0}, a.port)
+}
+
+func (a *app) cautious(t *testing.T) *Counter {
+	return newCounter(t, Config{Silence: never}, a.port)
+}
+
+// all has the counters agree.
+func all(t *testing.T, want int64, counters ...*Counter) {
+	t.Helper()
+	for _, c := range counters {
+		becomes(t, c, want, readable)
+	}
+}
+
+// cases are the rows of docs/tcp.md.
+var cases = []struct {
+	name string
+	run  func(t *testing.T, a *app)
+	only []string // the servers that can do it; all where empty
+}{
+	{name: "a connection that says nothing", run: func(t *testing.T, a *app) {
+		a.connect(t)
+		for _, mode := range []string{Requests, Active, Open} {
+			wantCount(t, newCounter(t, Config{Count: mode, Silence: never}, a.port), 0)
+		}
+	}},
+	{name: "a keep-alive connection after one request", run: func(t *testing.T, a *app) {
+		c := a.connect(t)
+		c.get(t, "/")
+		c.answer(t, http.StatusOK)
+		all(t, 0, a.settled(t), a.cautious(t)) // by a first look, and certain
+		all(t, 1, newCounter(t, Config{Count: Open}, a.port), newCounter(t, Config{Count: Active, Silence: never}, a.port))
+		all(t, 0, newCounter(t, Config{Count: Active, Silence: soon}, a.port))
+	}},
+	{name: "a keep-alive connection after many requests", run: func(t *testing.T, a *app) {
+		watched := a.cautious(t)
+		wantCount(t, watched, 0)
+		c := a.connect(t)
+		for range 20 {
+			c.get(t, "/")
+			c.answer(t, http.StatusOK)
+			becomes(t, watched, 0, readable)
+		}
+		all(t, 0, newCounter(t, Config{Silence: soon}, a.port))
+	}},
+	{name: "a slow request", run: func(t *testing.T, a *app) {
+		watched := a.cautious(t)
+		wantCount(t, watched, 0)
+		c := a.connect(t)
+		g := a.hold(t, c)
+		all(t, 1, watched, a.settled(t))
+		g.release()
+		c.answer(t, http.StatusOK)
+		all(t, 0, watched, a.settled(t))
+	}},
+	{name: "a slow request right after fast ones", run: func(t *testing.T, a *app) {
+		for _, looks := range []bool{true, false} {
+			watched := a.cautious(t)
+			wantCount(t, watched, 0)
+			c := a.connect(t)
+			for range 5 {
+				c.get(t, "/")
+				c.answer(t, http.StatusOK)
+				if looks {
+					becomes(t, watched, 0, readable)
+				}
+			}
+			g := a.hold(t, c) // within the tick of the last answer, often
+			for range 5 {
+				all(t, 1, watched, a.cautious(t))
+			}
+			g.release()
+			c.answer(t, http.StatusOK)
+			becomes(t, watched, 0, readable)
+			c.Close()
+		}
+	}},
+	{name: "slow requests one after another", run: func(t *testing.T, a *app) {
+		watched := a.cautious(t)
+		c := a.connect(t)
+		g := a.hold(t, c)
+		for range 5 {
+			becomes(t, watched, 1, readable)
+			g.release()
+			c.answer(t, http.StatusOK)
+			g = a.hold(t, c) // within the tick of the answer, often
+			all(t, 1, watched, a.cautious(t))
+		}
+		g.release()
+		c.answer(t, http.StatusOK)
+		becomes(t, watched, 0, readable)
+	}},
+	{name: "a slow upload", run: func(t *testing.T, a *app) {
+		watched := newCounter(t, Config{Silence: soon}, a.port)
+		wantCount(t, watched, 0)
+		c := a.connect(t)
+		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 300000\r\n\r\n")
+		for range 3 {
+			all(t, 1, watched, a.settled(t))
+			c.say(t, string(make([]byte, 100_000)))
+		}
+		c.answer(t, http.StatusOK)
+		becomes(t, watched, 0, readable)
+	}},
+	{name: "a slow download", run: func(t *testing.T, a *app) {
+		watched := newCounter(t, Config{Silence: soon}, a.port)
+		wantCount(t, watched, 0)
+		c := a.connect(t)
+		c.get(t, "/download")
+		if _, err := c.read.Peek(1000); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			all(t, 1, watched, a.settled(t))
+		}
+		c.answer(t, http.StatusOK)
+		becomes(t, watched, 0, readable)
+	}},
+	{name: "an answer that comes in pieces", run: func(t *testing.T, a *app) {
+		watched, patient := newCounter(t, Config{Silence: soon}, a.port), a.cautious(t)
+		all(t, 0, watched, patient)
+		c := a.connect(t)
+		one, two := a.gate(), a.gate()
+		c.get(t, "/stream?id="+one.id+"&id="+two.id)
+		one.reached(t)
+		all(t, 0, watched, patient) // until now it may have been all of the answer
+		one.release()
+		two.reached(t)
+		becomes(t, patient, 1, readable)
+		becomes(t, watched, 0, readable)
+		becomes(t, patient, 1, readable)
+		two.release()
+		c.answer(t, http.StatusOK)
+		becomes(t, watched, 0, readable)
+	}},
+	{name: "a WebSocket", only: []string{"go", "python", "nginx"}, run: func(t *testing.T, a *app) {
+		watched, active := a.settled(t), newCounter(t, Config{Count: Active, Silence: soon}, a.port)
+		open := newCounter(t, Config{Count: Open}, a.port)
+		c := a.connect(t)
+		c.say(t, "GET /upgrade HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		c.answer(t, http.StatusSwitchingProtocols)
+		all(t, 0, watched, active)
+		becomes(t, open, 1, readable)
+		before, err := active.Count(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.say(t, "a message that is answered")
+		if _, err := io.ReadFull(c.read, make([]byte, 26)); err != nil {
+			t.Fatal(err)
+		}
+		all(t, 0, watched, active)
+		if after, err := active.Count(t.Context()); err != nil || after.Arrived == before.Arrived {
+			t.Fatalf("got %+v, %v: a message is an arrival", after, err)
+		}
+		becomes(t, open, 1, readable)
+		c.Close()
+		becomes(t, open, 0, readable)
+	}},
+	{name: "requests sent ahead of answers", run: func(t *testing.T, a *app) {
+		watched := a.settled(t)
+		wantCount(t, watched, 0)
+		c := a.connect(t)
+		one, two := a.gate(), a.gate()
+		c.say(t, "GET /hold?id="+one.id+" HTTP/1.1\r\nHost: test\r\n\r\n"+"GET /hold?id="+two.id+" HTTP/1.1\r\nHost: test\r\n\r\n")
+		one.reached(t)
+		becomes(t, watched, 1, readable)
+		one.release()
+		c.answer(t, http.StatusOK)
+		two.reached(t)
+		becomes(t, watched, 0, readable) // the answer to the first looks like all
+		becomes(t, newCounter(t, Config{Count: Active, Silence: never}, a.port), 1, readable)
+		two.release()
+		c.answer(t, http.StatusOK)
+		becomes(t, watched, 0, readable)
+	}},
+	{name: "a request of a client that closes its half", run: func(t *testing.T, a *app) {
+		watched := a.settled(t)
+		wantCount(t, watched, 0)
+		c := a.connect(t)
+		g := a.hold(t, c)
+		c.Conn.(*net.TCPConn).CloseWrite()
+		for range 5 {
+			all(t, 1, watched, a.settled(t))
+		}
+		g.release()
+		c.answer(t, http.StatusOK)
+		all(t, 0, watched, a.settled(t))
+	}, only: []string{"go", "python"}}, // the others give the request up
+	{name: "a client that goes away", run: func(t *testing.T, a *app) {
+		watched := a.settled(t)
+		c := a.connect(t)
+		g := a.hold(t, c)
+		becomes(t, watched, 1, readable)
+		c.Close()
+		g.release()
+		becomes(t, watched, 0, readable)
+	}},
+	{name: "a body that waits for 100 Continue", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
+		watched := a.cautious(t)
+		wantCount(t, watched, 0)
+		c := a.connect(t)
+		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+		c.answer(t, http.StatusContinue)
+		for range 5 {
+			becomes(t, watched, 1, readable)
+		}
+		c.say(t, "12345")
+		c.answer(t, http.StatusOK)
+		becomes(t, watched, 0, readable)
+	}},
+	{name: "HTTP/2 with several streams", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
+		active := newCounter(t, Config{Count: Active, Silence: never}, a.port, a.http2)
+		requests := newCounter(t, Config{Silence: never}, a.port, a.http2)
+		wantCount(t, active, 0)
+		wantCount(t, requests, 0)
+		transport := &http.Transport{Protocols: new(http.Protocols)}
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		defer transport.CloseIdleConnections()
+		client := &http.Client{Transport: transport, Timeout: patience}
+		get := func(path string) <-chan error {
+			done := make(chan error, 1)
+			go func() {
+				resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", a.http2, path))
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+				done <- err
+			}()
+			return done
+		}
+		g := a.gate()
+		slow := get("/hold?id=" + g.id)
+		g.reached(t)
+		all(t, 1, active, requests)
+		for range 3 {
+			if err := <-get("/"); err != nil { // another stream, which is answered last
+				t.Fatal(err)
+			}
+			becomes(t, active, 1, readable)
+		}
+		g.release()
+		if err := <-slow; err != nil {
+			t.Fatal(err)
+		}
+		becomes(t, newCounter(t, Config{Count: Active, Silence: soon}, a.http2), 0, readable)
+		transport.CloseIdleConnections()
+		becomes(t, active, 0, readable)
+	}},
+}
+
+func TestCases(t *testing.T) {
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := start(t)
+			for _, test := range cases {
+				if len(test.only) > 0 && !slices.Contains(test.only, name) {
+					continue
+				}
+				t.Run(test.name, func(t *testing.T) {
+					test.run(t, a)
+				})
+				becomes(t, newCounter(t, Config{Count: Open}, a.port), 0, readable) // all is closed
+			}
+		})
+	}
+}
+
+// listener is an app that does nothing but what the test does.
+type listener struct {
+	net.Listener
+	*app
+}
+
+func listenOn(t *testing.T, address string) *listener {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return &listener{l, &app{port: l.Addr().(*net.TCPAddr).Port}}
+}
+
+func (l *listener) accept(t *testing.T) *client {
+	t.Helper()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &client{conn, bufio.NewReader(conn)}
+}
+
+// echo has text travel from one end to the other, and be read.
+func echo(t *testing.T, from, to *client, text string) {
+	t.Helper()
+	from.say(t, text)
+	if _, err := io.ReadFull(to.read, make([]byte, len(text))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const request1 = "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+func TestRequestThatTheAppHasNotAccepted(t *testing.T) {
+	l := listenOn(t, "127.0.0.1:0")
+	watched := l.settled(t)
+	wantCount(t, watched, 0)
+	l.connect(t) // accepted by the kernel alone
+	c := l.connect(t)
+	wantCount(t, watched, 0)
+	c.say(t, request1)
+	all(t, 1, watched, l.settled(t))
+}
+
+func TestIdleConnectionWhoseClientClosesItsHalf(t *testing.T) {
+	l := listenOn(t, "127.0.0.1:0")
+	watched := l.settled(t)
+	near := l.connect(t)
+	far := l.accept(t)
+	echo(t, near, far, request1)
+	becomes(t, watched, 1, readable)
+	echo(t, far, near, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	becomes(t, watched, 0, readable)
+	before, _ := watched.Count(t.Context())
+	near.Conn.(*net.TCPConn).CloseWrite()
+	eventually(t, "the end to arrive", func() bool {
+		ended := false
+		new(diagnostics).dump(t.Context(), []int{l.port}, connected, func(s *socket) error {
+			ended = ended || s.peerClosed() && s.unread == 1
+			return nil
+		})
+		return ended
+	})
+	all(t, 0, watched, l.settled(t))
+	if after, err := watched.Count(t.Context()); err != nil || after != before {
+		t.Fatalf("got %+v, %v, want %+v: the end is nothing that arrives", after, err, before)
+	}
+}
+
+func TestAppThatCloses(t *testing.T) {
+	l := listenOn(t, "127.0.0.1:0")
+	watched := newCounter(t, Config{Count: Open}, l.port)
+	near := l.connect(t)
+	far := l.accept(t)
+	echo(t, near, far, request1)
+	becomes(t, watched, 1, readable)
+	answer := make([]byte, 16<<20) // more than fits into the kernel's queues
+	go func() {
+		far.Write(answer)
+		far.Close()
+	}()
+	if _, err := near.read.Peek(1000); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, watched, 1, readable)
+	if n, err := io.Copy(io.Discard, near.read); err != nil || n != int64(len(answer)) {
+		t.Fatalf("got %d bytes, %v", n, err)
+	}
+	becomes(t, watched, 0, readable) // though the client keeps its half
+}
+
+func TestAddresses(t *testing.T) {
+	for name, test := range map[string]struct{ listen, dial string }{
+		"IPv4":             {"127.0.0.1:0", "127.0.0.1"},
+		"IPv6":             {"[::1]:0", "::1"},
+		"both, over IPv4":  {":0", "127.0.0.1"},
+		"both, over IPv6":  {":0", "::1"},
+		"another loopback": {"0.0.0.0:0", "127.0.0.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := listenOn(t, test.listen)
+			other := listenOn(t, test.listen)
+			c := newCounter(t, Config{}, 1, l.port, 2)
+			for _, port := range []int{l.port, other.port} {
+				conn, err := net.Dial("tcp", net.JoinHostPort(test.dial, strconv.Itoa(port)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+				io.WriteString(conn, request1)
+			}
+			becomes(t, c, 1, readable)
+			becomes(t, newCounter(t, Config{}, other.port, l.port), 2, readable)
+			if listening, err := NewApp(1, l.port).Listening(t.Context()); err != nil || !listening {
+				t.Errorf("listening is %v, %v", listening, err)
+			}
+			l.Close()
+			if listening, err := NewApp(1, l.port).Listening(t.Context()); err != nil || listening {
+				t.Errorf("after the end listening is %v, %v", listening, err)
+			}
+		})
+	}
+}
+
+func TestTLS(t *testing.T) {
+	b := startBackend(t)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			b.ServeHTTP(w, r)
+		}
+		io.WriteString(w, "ok")
+	}))
+	t.Cleanup(func() {
+		b.releaseAll()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	a := &app{backend: b, port: server.Listener.Addr().(*net.TCPAddr).Port}
+	watched := newCounter(t, Config{Silence: soon}, a.port)
+	wantCount(t, watched, 0)
+	connect := func() *client {
+		plain := a.connect(t)
+		conn := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
+		return &client{conn, bufio.NewReader(conn)}
+	}
+	c := connect()
+	g := a.hold(t, c)
+	all(t, 1, a.cautious(t))
+	g.release()
+	c.answer(t, http.StatusOK)
+	becomes(t, watched, 0, readable)
+	g = a.hold(t, c)
+	becomes(t, a.cautious(t), 1, readable)
+	g.release()
+	c.answer(t, http.StatusOK)
+	becomes(t, watched, 0, readable)
+	c.Close()
+	becomes(t, newCounter(t, Config{Count: Open}, a.port), 0, readable)
+
+	c = connect()
+	if err := c.Conn.(*tls.Conn).Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, a.cautious(t), 1, readable) // its end looks like a request
+	c.get(t, "/")
+	c.answer(t, http.StatusOK)
+	becomes(t, watched, 0, readable)
+}

@@ -1,0 +1,230 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"lastcall/drain"
+	"lastcall/internal/procnet"
+)
+
+// Config is the counter's part of the environment.
+type Config struct {
+	Count   string        `envconfig:"LASTCALL_TCP_COUNT" default:"requests" desc:"requests: connections on which a request waits for its answer (HTTP/1); active: also those that were not silent for LASTCALL_TCP_SILENCE (HTTP/2, gRPC, WebSockets); open: all on which anything was ever received"`
+	Silence time.Duration `envconfig:"LASTCALL_TCP_SILENCE" default:"5s" desc:"how long a connection that may be in use must be silent to count as idle"`
+}
+
+// What LASTCALL_TCP_COUNT may be.
+const (
+	Requests = "requests" // connections on which a request waits for its answer
+	Active   = "active"   // and those that were not silent for long enough
+	Open     = "open"     // all on which anything was ever received
+)
+
+const (
+	// maxPorts bounds the app's ports.
+	maxPorts = 64
+	// maxSockets bounds the app's connections, each of which is remembered.
+	maxSockets = 1 << 20
+	// tick is the longest of the kernel's ticks, in which it tells ages.
+	tick = 10 * time.Millisecond
+)
+
+// Counter is a drain.Counter and a drain.Notifier.
+type Counter struct {
+	ports   []int
+	mode    string
+	silence time.Duration
+	table   procnet.Table // what is read where the diagnostics are refused
+	ownEnds func(ports []int) map[netip.AddrPort]bool
+
+	// turn holds a token while a reading is under way. It guards what follows.
+	turn    chan struct{}
+	diag    diagnostics
+	blind   bool // the diagnostics are refused
+	known   map[uint64]*memory
+	look    uint32    // the number of the last look; 0: there was none
+	lookAt  time.Time // when it began
+	arrived uint64
+}
+
+// New makes the counter of the work on the app's ports, and asks nothing yet.
+func New(cfg Config, ports ...int) (*Counter, error) {
+	var mistakes []error
+	if cfg.Count != Requests && cfg.Count != Active && cfg.Count != Open {
+		mistakes = append(mistakes, fmt.Errorf("LASTCALL_TCP_COUNT=%q: must be %s, %s or %s", cfg.Count, Requests, Active, Open))
+	}
+	if cfg.Silence < 0 {
+		mistakes = append(mistakes, fmt.Errorf("LASTCALL_TCP_SILENCE=%v: must not be negative, such as 5s", cfg.Silence))
+	}
+	if !validPorts(ports) {
+		mistakes = append(mistakes, fmt.Errorf("LASTCALL_APP_PORT must be set to the port on which the app is reached for its connections to be counted, from 1 to 65535, such as 8080 (%d at most)", maxPorts))
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return nil, err
+	}
+	return &Counter{
+		ports:   ports,
+		mode:    cfg.Count,
+		silence: cfg.Silence,
+		table:   procnet.Kernel(),
+		ownEnds: ownEnds,
+		turn:    make(chan struct{}, 1),
+		known:   make(map[uint64]*memory),
+	}, nil
+}
+
+func validPorts(ports []int) bool {
+	for _, port := range ports {
+		if port < 1 || port > 65535 {
+			return false
+		}
+	}
+	return len(ports) > 0 && len(ports) <= maxPorts
+}
+
+// Count looks at the app's connections. Where the kernel's diagnostics are
+// refused it counts all of them as work, and cannot tell arrivals.
+func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return drain.Reading{}, fmt.Errorf("counting the app's connections: an earlier reading has not ended: %w", ctx.Err())
+	}
+	r, err := c.read(ctx)
+	if err != nil {
+		return drain.Reading{}, fmt.Errorf("counting the app's connections: %w", err)
+	}
+	return r, nil
+}
+
+// read has the turn.
+func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
+	if err := ctx.Err(); err != nil {
+		return drain.Reading{}, err
+	}
+	if !c.blind {
+		r, err := c.diagnose(ctx)
+		if !refused(err) {
+			return r, err
+		}
+		c.blind, c.known = true, nil
+		slog.WarnContext(ctx, "tcp: the kernel's socket diagnostics are refused: each open connection to the app counts as work, also an idle one, until it is closed; "+
+			"allow netlink sockets (AF_NETLINK) in the seccomp profile, or use another counter", "error", err)
+	}
+	n, err := c.fromTable()
+	return drain.Reading{InFlight: n}, err
+}
+
+// diagnose looks by the kernel's diagnostics.
+func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
+	var inFlight int64
+	look, began := c.look+1, time.Now()
+	own := c.own()
+	err := c.diag.dump(ctx, c.ports, connected, func(s *socket) error {
+		if !s.info {
+			return fmt.Errorf("%w: a connection without its tcp_info", errGarbled)
+		}
+		m, seen := c.known[s.cookie]
+		switch {
+		case seen && m.look == look:
+			return nil // shown twice, because the kernel's table has changed meanwhile
+		case !seen && len(c.known) >= maxSockets:
+			return fmt.Errorf("the app has more than %d connections", maxSockets)
+		case !seen:
+			first := fresh()
+			m = &first
+			m.own = own.has(s)
+			c.known[s.cookie] = m
+		}
+		if arrival := !seen || s.received() != m.recv; arrival && c.look > 0 && !m.own {
+			c.arrived++
+		}
+		m.next(s, seen || c.look > 0)
+		m.look = look
+		if !m.own && m.work(s, c.mode, c.silence) {
+			inFlight++
+		}
+		return nil
+	})
+	if err != nil {
+		return drain.Reading{}, err
+	}
+	for cookie, m := range c.known {
+		if m.look != look {
+			delete(c.known, cookie)
+		}
+	}
+	c.look, c.lookAt = look, began
+	return drain.Reading{InFlight: inFlight, Arrived: c.arrived, HasArrived: true}, nil
+}
+
+// ended takes in that the kernel has destroyed one of the app's sockets: what
+// came on it since the last look was never seen otherwise.
+func (c *Counter) ended(s *socket) {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	if c.look == 0 || s.remote.Port() == 0 { // a listening one has no peer
+		return
+	}
+	m, seen := c.known[s.cookie]
+	switch {
+	case seen:
+		delete(c.known, s.cookie)
+		if !m.own && s.recv > m.recv+1 { // its end is a byte
+			c.arrived++
+		}
+	case time.Duration(s.recvAge)*time.Millisecond <= time.Since(c.lookAt)+tick:
+		c.arrived++ // it was made, and ended, since the last look
+	}
+}
+
+// fromTable counts the connections in /proc/net/tcp: all that are not over.
+func (c *Counter) fromTable() (int64, error) {
+	var n int64
+	own := c.own()
+	for _, port := range c.ports {
+		remotes, err := c.table.Unfinished(port)
+		if err != nil {
+			return 0, err
+		}
+		for text := range remotes {
+			remote, ok := parseRemote(text)
+			if !ok || !own.holds(remote) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// ownSockets are the sidecar's own connections to the app, which are not work.
+// They are looked up when first asked for.
+type ownSockets struct {
+	look func() map[netip.AddrPort]bool
+	ends map[netip.AddrPort]bool
+}
+
+func (c *Counter) own() *ownSockets {
+	return &ownSockets{look: func() map[netip.AddrPort]bool { return c.ownEnds(c.ports) }}
+}
+
+// has tells whether the sidecar is the peer of s.
+func (o *ownSockets) has(s *socket) bool {
+	if s.remote.Addr() != s.local && !s.remote.Addr().IsLoopback() {
+		return false // from another pod
+	}
+	return o.holds(s.remote)
+}
+
+func (o *ownSockets) holds(remote netip.AddrPort) bool {
+	if o.ends == nil {
+		o.ends = o.look()
+	}
+	return o.ends[remote]
+}

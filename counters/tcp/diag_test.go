@@ -1,0 +1,150 @@
+package tcp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestLayoutIsTheKernels(t *testing.T) {
+	var i unix.TCPInfo
+	for name, offsets := range map[string][2]uintptr{
+		"last_data_sent": {infoLastSent, unsafe.Offsetof(i.Last_data_sent)},
+		"last_data_recv": {infoLastRecv, unsafe.Offsetof(i.Last_data_recv)},
+		"last_ack_recv":  {infoLastAck, unsafe.Offsetof(i.Last_ack_recv)},
+		"bytes_received": {infoBytesRecv, unsafe.Offsetof(i.Bytes_received)},
+		"segs_out":       {infoSegsOut, unsafe.Offsetof(i.Segs_out)},
+		"segs_in":        {infoSegsIn, unsafe.Offsetof(i.Segs_in)},
+		"data_segs_in":   {infoDataIn, unsafe.Offsetof(i.Data_segs_in)},
+		"data_segs_out":  {infoDataOut, unsafe.Offsetof(i.Data_segs_out)},
+		"bytes_sent":     {infoBytesSent, unsafe.Offsetof(i.Bytes_sent)},
+		"the end":        {tcpInfoMinimum, unsafe.Offsetof(i.Bytes_sent) + unsafe.Sizeof(i.Bytes_sent)},
+	} {
+		if offsets[0] != offsets[1] {
+			t.Errorf("%s is looked for at %d, and stands at %d", name, offsets[0], offsets[1])
+		}
+	}
+}
+
+// message is what the kernel sends of one socket.
+func message(family uint8, infoSize int) []byte {
+	b := make([]byte, messageSize+4+infoSize)
+	b[0], b[1] = family, established
+	binary.NativeEndian.PutUint16(b[messageSize:], uint16(4+infoSize))
+	binary.NativeEndian.PutUint16(b[messageSize+2:], attrInfo)
+	return b
+}
+
+func TestGarbledAnswersAreErrors(t *testing.T) {
+	good := message(unix.AF_INET, 280)
+	if err := new(socket).parse(good); err != nil {
+		t.Fatal(err)
+	}
+	long := bytes.Clone(good)
+	binary.NativeEndian.PutUint16(long[messageSize:], 1000)
+	for name, test := range map[string]struct {
+		b    []byte
+		want error
+	}{
+		"empty":           {nil, errGarbled},
+		"short":           {good[:messageSize-1], errGarbled},
+		"another family":  {message(unix.AF_UNIX, 280), errGarbled},
+		"half an info":    {good[:200], errGarbled},
+		"a long info":     {long, errGarbled},
+		"an older kernel": {message(unix.AF_INET6, 192), errOldKernel},
+	} {
+		if err := new(socket).parse(test.b); !errors.Is(err, test.want) {
+			t.Errorf("%s: got %v, want %v", name, err, test.want)
+		}
+	}
+	if !refused(errOldKernel) || refused(errGarbled) || refused(context.DeadlineExceeded) || refused(unix.ENOBUFS) {
+		t.Error("only what will never work is taken as refused")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(message(unix.AF_INET, 280))
+	f.Add(message(unix.AF_INET6, 280))
+	f.Add(message(unix.AF_INET6, 192))
+	f.Add(message(unix.AF_INET, 0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s socket
+		if s.parse(b) != nil {
+			return
+		}
+		m := fresh()
+		for _, known := range []bool{false, true, true} {
+			m.next(&s, known)
+			m.work(&s, Active, time.Second)
+			if m.recv > s.recv || m.order > streaming {
+				t.Fatalf("%+v of %+v", m, s)
+			}
+		}
+		if m.work(&s, Requests, 0) && !m.work(&s, Active, 0) || m.work(&s, Active, time.Hour) && !m.work(&s, Open, 0) {
+			t.Fatalf("a mode that counts more counts less: %+v of %+v", m, s)
+		}
+	})
+}
+
+// The kernel itself checks the filter, and the one for the ends of connections.
+func TestManyPorts(t *testing.T) {
+	l := listenOn(t, "127.0.0.1:0")
+	io.WriteString(l.connect(t), request1)
+	for n := range maxPorts {
+		ports := make([]int, 0, maxPorts)
+		for port := range n {
+			ports = append(ports, port+1)
+		}
+		ports = append(ports, l.port)
+		for port := n + 1; port < maxPorts; port++ {
+			ports = append(ports, port+1)
+		}
+		becomes(t, newCounter(t, Config{}, ports...), 1, readable)
+		conn, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := subscribe(conn, ports); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+}
+
+func TestEndedContextEndsAReadingAndTheNextIsGood(t *testing.T) {
+	l := listenOn(t, "127.0.0.1:0")
+	io.WriteString(l.connect(t), request1)
+	c := l.settled(t)
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel() // at any moment
+		if r, err := c.Count(ctx); err == nil && r.InFlight != 1 || err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %+v, %v", r, err)
+		}
+		wantCount(t, c, 1)
+	}
+}
+
+func TestNewNamesTheVariables(t *testing.T) {
+	_, err := New(Config{Count: "all", Silence: -1})
+	for _, part := range []string{
+		`LASTCALL_TCP_COUNT="all": must be requests, active or open`, "LASTCALL_TCP_SILENCE=-1ns: must not be negative", "LASTCALL_APP_PORT must be set",
+	} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%v lacks %q", err, part)
+		}
+	}
+	for _, ports := range [][]int{{0}, {80, 65536}, {-1}, make([]int, maxPorts+1)} {
+		if _, err := New(Config{Count: Requests}, ports...); err == nil || !strings.Contains(err.Error(), "LASTCALL_APP_PORT") {
+			t.Errorf("%v: got %v", ports, err)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package tcp
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"lastcall/counters/countertest"
+	"lastcall/drain"
+	"lastcall/internal/procnet"
+)
+
+var (
+	becomes  = countertest.Becomes
+	readable = countertest.Readable
+)
+
+// newCounter makes a counter for which the test's own connections are work.
+func newCounter(t testing.TB, cfg Config, ports ...int) *Counter {
+	t.Helper()
+	if cfg.Count == "" {
+		cfg.Count = Requests
+	}
+	c, err := New(cfg, ports...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ownEnds = nobody
+	return c
+}
+
+// client is one connection to an app.
+type client struct {
+	net.Conn
+	read *bufio.Reader
+}
+
+func (a *app) connect(t testing.TB) *client {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", a.address(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(2 * patience))
+	return &client{conn, bufio.NewReader(conn)}
+}
+
+// say writes text.
+func (c *client) say(t testing.TB, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// get sends a request, and is not answered yet.
+func (c *client) get(t testing.TB, path string) {
+	t.Helper()
+	c.say(t, "GET "+path+" HTTP/1.1\r\nHost: test\r\n\r\n")
+}
+
+// answer reads one answer to its end.
+func (c *client) answer(t testing.TB, status int) {
+	t.Helper()
+	resp, err := http.ReadResponse(c.read, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != status {
+		t.Fatalf("answered %s, want %d", resp.Status, status)
+	}
+}
+
+// hold sends a request that the app does not answer before the gate opens, and
+// returns once the app has it.
+func (a *app) hold(t testing.TB, c *client) *gate {
+	t.Helper()
+	g := a.gate()
+	c.get(t, "/hold?id="+g.id)
+	g.reached(t)
+	return g
+}
+
+// harness drives an app for the suite.
+type harness struct {
+	*app
+	counters []*Counter
+}
+
+func (h *harness) Counter(t *testing.T) drain.Counter {
+	c := newCounter(t, Config{}, h.port)
+	h.counters = append(h.counters, c)
+	return c
+}
+
+func (h *harness) Begin(t *testing.T) func() {
+	c := h.connect(t)
+	g := h.hold(t, c)
+	return func() {
+		g.release()
+		c.answer(t, http.StatusOK)
+	}
+}
+
+func (h *harness) Idle(t *testing.T) bool {
+	c := h.connect(t)
+	c.get(t, "/")
+	c.answer(t, http.StatusOK)
+	h.connect(t) // and one that says nothing
+	return true
+}
+
+func (h *harness) Arrivals() bool { return true }
+
+// Break refuses the counter the diagnostics, and has it look into a file that
+// is no table of sockets.
+func (h *harness) Break(*testing.T) func() {
+	for _, c := range h.counters {
+		c.turn <- struct{}{}
+		c.blind, c.table = true, procnet.Table{"testdata/server.py"}
+		<-c.turn
+	}
+	return func() {
+		for _, c := range h.counters {
+			c.turn <- struct{}{}
+			c.blind, c.table = false, procnet.Kernel()
+			<-c.turn
+		}
+	}
+}
+
+func TestSuite(t *testing.T) {
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			countertest.Run(t, func(t *testing.T) countertest.Harness { return &harness{app: start(t)} })
+		})
+	}
+}
+
+func wantCount(t *testing.T, c *Counter, want int64) {
+	t.Helper()
+	if r, err := c.Count(t.Context()); err != nil || r.InFlight != want {
+		t.Fatalf("got %+v, %v, want %d in flight", r, err, want)
+	}
+}
+
+func nobody([]int) map[netip.AddrPort]bool { return map[netip.AddrPort]bool{} }

@@ -1,0 +1,63 @@
+"""The app of the tests: python3 server.py PORT BACKEND. It asks the backend when it may answer."""
+import sys, urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+port, backend = int(sys.argv[1]), sys.argv[2]
+ask = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def wait(self, n):
+        ask.open("http://%s/hold?id=%s" % (backend, n)).read()
+
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(b"ok")
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        ids = [part.partition("=")[2] for part in query.split("&")]
+        if path == "/hold":
+            self.wait(ids[0])
+            self.answer(b"ok")
+        elif path == "/download":
+            self.answer(bytes(32 << 20))
+        elif path == "/stream":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\r\ntick\n\r\n")
+            for n in ids:
+                self.wait(n)
+                self.wfile.write(b"5\r\ntick\n\r\n")
+            self.wfile.write(b"0\r\n\r\n")
+        elif path == "/upgrade":
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.end_headers()
+            while data := self.connection.recv(4096):
+                self.connection.sendall(data)
+            self.close_connection = True
+        else:
+            self.answer(b"ok")
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+
+Server(("127.0.0.1", port), Handler).serve_forever()
