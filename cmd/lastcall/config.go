@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"lastcall/counters/tcp"
 	"lastcall/drain"
 	"lastcall/internal/podip"
-	"lastcall/internal/procnet"
 	"lastcall/internal/settings"
 )
 
@@ -37,7 +37,7 @@ type config struct {
 	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
 	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul"`
-	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, envoy, nginx, haproxy, prometheus; what is in flight is their sum"`
+	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum"`
 }
 
 // parts is everything that the sidecar is made of.
@@ -74,7 +74,7 @@ func configure() (parts, error) {
 		StayReady:     p.ReadyzOnDrain == "pass",
 	}
 	if p.AppPort != 0 {
-		p.drain.App = procnet.App{Table: procnet.Kernel(), Port: p.AppPort}
+		p.drain.App = tcp.NewApp(p.AppPort)
 	}
 	p.drain.Registries, err = choose("LASTCALL_REGISTRIES", p.Registries, known.registries, pod)
 	mistakes = append(mistakes, err)

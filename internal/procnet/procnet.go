@@ -154,13 +154,3 @@ func parse(r io.Reader, visit func(socket) bool) error {
 	}
 	return lines.Err()
 }
-
-// App is the app's port, as the drainer looks at it.
-type App struct {
-	Table Table
-	Port  int
-}
-
-// Listening tells whether anybody accepts connections on the app's port. The
-// kernel answers at once, whatever ctx says.
-func (a App) Listening(context.Context) (bool, error) { return a.Table.Listening(a.Port) }
