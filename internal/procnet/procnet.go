@@ -5,7 +5,6 @@ package procnet
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
