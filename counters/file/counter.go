@@ -79,9 +79,11 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	go func() {
 		defer func() { <-c.turn }()
 		s, err := c.sum(c.path)
-		c.seen = c.seen || s.files > 0
-		if err == nil && s.files == 0 && !c.seen {
-			err = errNoFiles
+		if s.folder {
+			c.seen = c.seen || s.files > 0
+			if err == nil && !c.seen {
+				err = errNoFiles
+			}
 		}
 		done <- outcome{s.inFlight, err}
 	}()

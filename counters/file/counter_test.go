@@ -136,6 +136,19 @@ func TestEmptyFolder(t *testing.T) {
 	refuses(t, c, dir, "no such file")
 }
 
+// An empty folder that takes a file's place holds no workers that have left.
+func TestFolderInTheFilesPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inflight")
+	must(t, os.WriteFile(path, []byte("1"), 0o600))
+	c := counter(t, path)
+	if n := inFlight(t, c); n != 1 {
+		t.Fatalf("in flight %d, want 1", n)
+	}
+	must(t, os.Remove(path))
+	must(t, os.Mkdir(path, 0o700))
+	refuses(t, c, path, "holds no file yet")
+}
+
 func TestFolderIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	c := counter(t, dir)

@@ -24,7 +24,8 @@ const (
 // sum is what the files of one path hold together.
 type sum struct {
 	inFlight int64
-	files    int
+	folder   bool // the path is a folder
+	files    int  // that were seen in it
 }
 
 // read reads the file at path, or the folder of files.
@@ -41,7 +42,7 @@ func read(path string) (sum, error) {
 		return readFolder(f)
 	}
 	n, err := readNumber(f, info)
-	return sum{inFlight: n, files: 1}, err
+	return sum{inFlight: n}, err
 }
 
 // open never blocks: neither on a FIFO that nobody writes to, nor on a device.
@@ -72,7 +73,7 @@ func readFolder(dir *os.File) (sum, error) {
 		return sum{}, fmt.Errorf("the folder holds more than %d files: there should be one for each worker process", maxNames)
 	}
 	slices.Sort(names) // the same mistake is told each time
-	var s sum
+	s := sum{folder: true}
 	for _, name := range names {
 		if ignored(name) {
 			continue
@@ -82,9 +83,9 @@ func readFolder(dir *os.File) (sum, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // its worker removed it since the listing
 		case err != nil:
-			return sum{files: s.files}, fmt.Errorf("file %q: %w", name, err)
+			return sum{folder: true, files: s.files}, fmt.Errorf("file %q: %w", name, err)
 		case n > math.MaxInt64-s.inFlight:
-			return sum{files: s.files}, fmt.Errorf("file %q holds %d: the sum of all files must not be above %d", name, n, int64(math.MaxInt64))
+			return sum{folder: true, files: s.files}, fmt.Errorf("file %q holds %d: the sum of all files must not be above %d", name, n, int64(math.MaxInt64))
 		}
 		s.inFlight += n
 		s.files++

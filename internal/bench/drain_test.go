@@ -51,7 +51,7 @@ func measureDrainEnds(b *testing.B, t *table) {
 	} {
 		b.Run(counter.name, func(b *testing.B) {
 			w := counter.start(b)
-			s := sidecartest.Start(b, program, append([]string{
+			s := sidecartest.Start(b, &program, append([]string{
 				"LASTCALL_COUNTERS=" + counter.name,
 				"LASTCALL_ENDPOINTS_WAIT=0s",
 				"LASTCALL_GRACE_PERIOD=10m",

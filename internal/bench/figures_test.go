@@ -13,8 +13,7 @@ import (
 
 var write = flag.String("write", "", "write the table between the markers in this file")
 
-// program is the path of the program.
-var program string
+var program sidecartest.Program
 
 func TestMain(m *testing.M) { os.Exit(sidecartest.Main(m, &program)) }
 

@@ -30,7 +30,7 @@ func measureStart(b *testing.B, t *table) {
 	for range starts {
 		address := freeAddress(b)
 		began := time.Now()
-		s := sidecartest.Launch(b, program, append(env, "LASTCALL_LISTEN="+address)...)
+		s := sidecartest.Launch(b, &program, append(env, "LASTCALL_LISTEN="+address)...)
 		s.URL = "http://" + address
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		for {
@@ -60,7 +60,7 @@ func freeAddress(b testing.TB) string {
 // measureSize measures what the image holds: the program and the trusted roots.
 func measureSize(b *testing.B, t *table) {
 	var size int64
-	for _, file := range []string{program, "/etc/ssl/certs/ca-certificates.crt"} {
+	for _, file := range []string{program.Path, "/etc/ssl/certs/ca-certificates.crt"} {
 		info, err := os.Stat(file)
 		if err != nil {
 			b.Fatal(err)
@@ -145,7 +145,7 @@ func measureMemory(b *testing.B, t *table) {
 	} {
 		var idle, draining []float64
 		for range memories {
-			s := sidecartest.Start(b, program, c.pod.env...)
+			s := sidecartest.Start(b, &program, c.pod.env...)
 			s.Await(b, "the instance being found", func(status drain.Status) bool {
 				return strings.Count(s.Log(), "instance found") == len(status.Registries)
 			})
@@ -212,7 +212,7 @@ const idleFor = 2 * time.Minute
 // measureIdle measures the CPU time of a sidecar that is probed every 10 s and
 // scraped every 30 s.
 func measureIdle(b *testing.B, t *table) {
-	s := sidecartest.Start(b, program, everything(b).env...)
+	s := sidecartest.Start(b, &program, everything(b).env...)
 	s.Await(b, "the instances being found", func(drain.Status) bool { return strings.Count(s.Log(), "instance found") == 2 })
 	probe(b, s)
 	scrape(b, s)

@@ -22,20 +22,27 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/testservers"
 )
 
 // patience is how long the program may take to get somewhere on a busy machine.
 const patience = time.Minute
 
+// Program is the program, once it is built.
+type Program struct {
+	Path   string
+	looked sync.Once
+}
+
 // Main builds the program for the tests of a package, whose TestMain it is, and
-// runs them. The program is at the path that it sets *program to; with -race it
-// has the race detector too, and ends with code 66 when that finds a race.
-func Main(m *testing.M, program *string) int {
+// runs them. With -race it has the race detector too, and ends with code 66
+// when that finds a race.
+func Main(m *testing.M, program *Program) int {
 	dir, err := os.MkdirTemp("", "lastcall")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }() // under the system's folder for temporary files
-		*program = filepath.Join(dir, "lastcall")
-		err = build(*program)
+		program.Path = filepath.Join(dir, "lastcall")
+		err = build(program.Path)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -58,6 +65,17 @@ func build(program string) error {
 	return nil
 }
 
+// Command returns a call of the program with the environment env and no other.
+func (p *Program) Command(t testing.TB, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	// The results of tests are not to be remembered when the program changes.
+	p.looked.Do(func() { testservers.DependsOn(t, "lastcall/cmd/lastcall") })
+	cmd := exec.CommandContext(context.Background(), p.Path, args...) //nolint:gosec // built by Main
+	cmd.Env = append([]string{"GORACE=halt_on_error=1 atexit_sleep_ms=0"}, env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics cleans nothing up
+	return cmd
+}
+
 // Sidecar is a running `lastcall serve`.
 type Sidecar struct {
 	URL string // of its HTTP server; known once it listens
@@ -72,7 +90,7 @@ type Sidecar struct {
 // Start starts `lastcall serve` with the environment env and no other, and
 // returns once it listens. It is killed when the test ends; its log is shown
 // then if the test has failed.
-func Start(t testing.TB, program string, env ...string) *Sidecar {
+func Start(t testing.TB, program *Program, env ...string) *Sidecar {
 	t.Helper()
 	s := Launch(t, program, env...)
 	s.URL = "http://" + s.waitListening(t)
@@ -81,7 +99,7 @@ func Start(t testing.TB, program string, env ...string) *Sidecar {
 
 // Launch is Start that waits for nothing. LASTCALL_LISTEN is a free port of
 // 127.0.0.1 unless env says otherwise.
-func Launch(t testing.TB, program string, env ...string) *Sidecar {
+func Launch(t testing.TB, program *Program, env ...string) *Sidecar {
 	t.Helper()
 	s := &Sidecar{
 		log:    &buffer{},
@@ -89,10 +107,8 @@ func Launch(t testing.TB, program string, env ...string) *Sidecar {
 		// As the kubelet: a connection for each call, and no time-out.
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	}
-	s.cmd = exec.CommandContext(context.Background(), program, "serve")
-	s.cmd.Env = append([]string{"LASTCALL_LISTEN=127.0.0.1:0", "GORACE=halt_on_error=1"}, env...)
+	s.cmd = program.Command(t, append([]string{"LASTCALL_LISTEN=127.0.0.1:0"}, env...), "serve")
 	s.cmd.Stderr = s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics cleans nothing up
 	started := make(chan error)
 	go func() {
 		// Linux sends that signal when the thread ends that has started the

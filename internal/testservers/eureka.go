@@ -190,6 +190,15 @@ func (a *EurekaApp) Terminate(t testing.TB) {
 // Kill ends the app at once: it tells its registry nothing.
 func (a *EurekaApp) Kill() { a.kill() }
 
+// Start starts the app anew, at the same address and under the same id, after
+// it has ended, and waits until it answers.
+func (a *EurekaApp) Start(t testing.TB) {
+	t.Helper()
+	if err := a.start(); err != nil {
+		t.Fatalf("starting %s again: %v", a.Name, err)
+	}
+}
+
 // Exited is closed when the app has ended.
 func (a *EurekaApp) Exited() <-chan struct{} { return a.exited }
 
