@@ -39,10 +39,12 @@
 // nobody of the pod: it is left out, provided that another peer answers. When
 // it comes back it is told of the pod and its override by the others, with the
 // app's next heartbeat to them; should the app's client speak to it first, it
-// holds the pod as UP. Each call asks it anew. Any other failure (no answer in time, a 5xx, a
-// broken answer, an address without a route) may be on this pod's side only,
-// with clients still being served: it is an error, for the drainer to try
-// again. When no peer answers, everything is an error.
+// holds the pod as UP. Each call asks it anew.
+//
+// Any other failure (no answer in time, a 5xx, a broken answer, an address
+// without a route, a name server that does not answer) may be on this pod's
+// side only, with clients still being served: it is an error, for the drainer
+// to try again. When no peer answers, everything is an error.
 //
 // List every peer in LASTCALL_EUREKA_URLS by a name of its own. A name that
 // stands for several (a Kubernetes Service) hides from which of them an answer
