@@ -746,3 +746,39 @@ func TestNeededBudget(t *testing.T) {
 		t.Errorf("needs %v: %s", needed, sum)
 	}
 }
+
+// finder is a registry that holds an earlier pod's registration, with its
+// withdrawal, until the app has started.
+type finder struct {
+	fakeRegistry
+	appRegisters time.Time
+	cleared      time.Time
+	finds        int
+}
+
+func (f *finder) Find(context.Context) (string, error) {
+	f.finds++
+	if time.Now().Before(f.appRegisters) {
+		return "an earlier pod's, OUT_OF_SERVICE", nil
+	}
+	if f.cleared.IsZero() {
+		f.cleared = time.Now()
+	}
+	return "the pod's own", nil
+}
+
+func TestALeftoverIsClearedWhenTheAppHasRegistered(t *testing.T) {
+	f := &finder{}
+	inPod(t, func(c *Config, _ *pod) {
+		f.appRegisters = time.Now().Add(70 * time.Second) // a slow start
+		c.Registries[0].Registry = f
+	}, func(t *testing.T, _ *pod) {
+		after(time.Hour)
+		if f.cleared.IsZero() || f.cleared.After(f.appRegisters.Add(findAgainEvery)) {
+			t.Errorf("cleared at %v, and the app registered at %v", f.cleared, f.appRegisters)
+		}
+		if f.finds > 12 {
+			t.Errorf("%d look-ups in an hour", f.finds)
+		}
+	})
+}

@@ -16,6 +16,12 @@ const (
 	tellAgainEvery = 5 * time.Second
 	// restoreAgainEvery is the same for an instance that was put back.
 	restoreAgainEvery = 30 * time.Second
+	// findFor is how long an instance that was found is looked up again and
+	// again: what was there first may be an earlier pod's registration, which
+	// the app's own replaces when it has started.
+	findFor = 5 * time.Minute
+	// findAgainEvery is how often.
+	findAgainEvery = 30 * time.Second
 	// confirmFor is how long a registry that was told to list the instance
 	// again is asked often whether it does; after that, now and then.
 	confirmFor = 5 * time.Minute
@@ -45,7 +51,8 @@ type keeper struct {
 	drop    context.CancelFunc // ends the call under way; nil when there is none
 	mustEnd bool               // the call under way is not to be dropped
 
-	found      bool      // Find has succeeded
+	found      string    // what Find last found
+	foundAt    time.Time // when it first did; zero: not yet
 	findTries  int       // failures of Find since it last succeeded
 	told       bool      // the registry may hold a withdrawal of ours
 	confirming time.Time // when the instance was put back, until that is seen
@@ -82,7 +89,7 @@ func newKeeper(d *Drainer, a Announced) *keeper {
 // Restore. It ends by its own limit.
 func (k *keeper) order(want place, until time.Time) {
 	if k.want == outOfService && want == inService {
-		k.found = false // whatever was found is out of date
+		k.found, k.foundAt = "", time.Time{} // it is out of date
 	}
 	k.want, k.until = want, until
 	k.settled = make(chan struct{})
@@ -184,7 +191,8 @@ func (k *keeper) withdraw(ctx context.Context) time.Duration {
 
 func (k *keeper) serve(ctx context.Context) time.Duration {
 	k.d.mu.Lock()
-	told, confirming, found := k.told, k.confirming, k.found
+	told, confirming := k.told, k.confirming
+	found := !k.foundAt.IsZero() && time.Since(k.foundAt) > findFor
 	k.d.mu.Unlock()
 	switch finder, canFind := k.Registry.(Finder); {
 	case told:
@@ -268,9 +276,15 @@ func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
 		// From a second up to half a minute: an app may take its time to register.
 		return min(time.Duration(k.findTries)*time.Second, 30*time.Second)
 	}
-	k.found, k.findTries = true, 0
-	slog.Info("registry: instance found", "registry", k.Name, "instance", what)
-	return -1
+	k.findTries = 0
+	if k.foundAt.IsZero() {
+		k.foundAt = time.Now()
+	}
+	if what != k.found {
+		k.found = what
+		slog.Info("registry: instance found", "registry", k.Name, "instance", what)
+	}
+	return findAgainEvery
 }
 
 func (k *keeper) deregister(ctx context.Context) time.Duration {
