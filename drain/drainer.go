@@ -223,6 +223,13 @@ func (d *Drainer) Ready() bool {
 	return d.leaving == nil && !d.stopping || d.cfg.StayReady
 }
 
+// Leaving tells whether there is a drain, under way or ended.
+func (d *Drainer) Leaving() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leaving != nil || d.stopping
+}
+
 // begin returns the drain under way, or a new one. A drain that ended, and
 // whose grace period is over, belongs to an earlier stop of the app: what
 // begins after it is another.

@@ -25,6 +25,12 @@ func readyz(d *drain.Drainer, appReady string) http.HandlerFunc {
 			fail(w, http.StatusServiceUnavailable, "draining")
 			return
 		}
+		if d.Leaving() {
+			// Ready all the same, as configured. The app is not asked: to
+			// some counters that would be one more request.
+			ok(w)
+			return
+		}
 		if err := app.ask(r.Context()); err != nil {
 			fail(w, http.StatusServiceUnavailable, err.Error())
 			return

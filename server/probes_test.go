@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +36,18 @@ func TestReadyzMayPassDuringADrain(t *testing.T) {
 		wants(t, e.call(http.MethodGet, "/prestop"), http.StatusOK)
 		wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
 	})
+}
+
+func TestReadyzThatPassesDoesNotAskTheApp(t *testing.T) {
+	var asked atomic.Int32
+	url := app(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	e := newEdge(t, func(c *drain.Config, o *Options) { c.StayReady, o.AppReady = true, url })
+	wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
+	wants(t, e.call(http.MethodPost, "/drain"), http.StatusAccepted)
+	wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the app was asked %d times, want only before the drain", n)
+	}
 }
 
 func TestLivezAlwaysAnswers(t *testing.T) {
