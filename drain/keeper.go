@@ -20,8 +20,8 @@ const (
 	// again: what was there first may be an earlier pod's registration, which
 	// the app's own replaces when it has started.
 	findFor = 5 * time.Minute
-	// findAgainEvery is how often.
-	findAgainEvery = 30 * time.Second
+	// findAgainAfter is when, the first time; then the wait doubles.
+	findAgainAfter = 30 * time.Second
 	// confirmFor is how long a registry that was told to list the instance
 	// again is asked often whether it does; after that, now and then.
 	confirmFor = 5 * time.Minute
@@ -284,7 +284,7 @@ func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
 		k.found = what
 		slog.Info("registry: instance found", "registry", k.Name, "instance", what)
 	}
-	return findAgainEvery
+	return max(findAgainAfter, time.Since(k.foundAt))
 }
 
 func (k *keeper) deregister(ctx context.Context) time.Duration {
