@@ -48,6 +48,7 @@ func measureDrainEnds(b *testing.B, t *table) {
 		{"haproxy", polled, haproxyWork},
 		{"envoy", polled, envoyWork},
 		{"prometheus", polled, prometheusWork},
+		{"tcp", polled, tcpWork},
 	} {
 		b.Run(counter.name, func(b *testing.B) {
 			w := counter.start(b)
@@ -110,7 +111,8 @@ func fileWork(b testing.TB) work {
 	}
 }
 
-// requests are requests that the backend holds, through a proxy at port.
+// requests are requests that the backend holds, through a proxy at port or by
+// itself.
 func requests(b testing.TB, backend *testservers.Backend, port int, env ...string) work {
 	client := testservers.Client(b)
 	return work{
@@ -138,6 +140,20 @@ func envoyWork(b testing.TB) work {
 	backend := testservers.StartBackend(b)
 	envoy := testservers.StartEnvoy(b, backend, testservers.EnvoyOptions{})
 	return requests(b, backend, envoy.Port, "LASTCALL_ENVOY_ADMIN="+envoy.Admin)
+}
+
+// tcpWork is an app whose connections are all that is seen of it.
+func tcpWork(b testing.TB) work {
+	backend := testservers.StartBackend(b)
+	_, port, err := net.SplitHostPort(backend.Address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return requests(b, backend, number)
 }
 
 // prometheusWork is an app that exposes how many requests it has in flight.

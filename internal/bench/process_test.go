@@ -45,7 +45,7 @@ func measureStart(b *testing.B, t *table) {
 		cancel()
 		s.Stop()
 	}
-	t.add("start of the process → first 200 of /readyz, with 2 registries and 5 counters", values, "ms", 1, "50 ms", fmt.Sprintf("%d starts", starts))
+	t.add("start of the process → first 200 of /readyz, with 2 registries and 6 counters", values, "ms", 1, "50 ms", fmt.Sprintf("%d starts", starts))
 }
 
 func freeAddress(b testing.TB) string {
@@ -98,7 +98,7 @@ func everything(b testing.TB) pod {
 	register(b, eureka.URLs[0], nginx.Port)
 
 	return pod{file: file, env: append(append(file.env, prometheus.env[1:]...),
-		"LASTCALL_COUNTERS=file,nginx,haproxy,envoy,prometheus",
+		"LASTCALL_COUNTERS=file,nginx,haproxy,envoy,prometheus,tcp",
 		"LASTCALL_NGINX_STATUS="+nginx.Status,
 		"LASTCALL_HAPROXY_STATS="+haproxy.Stats,
 		"LASTCALL_ENVOY_ADMIN="+envoy.Admin,
@@ -141,7 +141,7 @@ func measureMemory(b *testing.B, t *table) {
 		pod  pod
 	}{
 		{"with `file` alone", pod{append(file.env, "LASTCALL_COUNTERS=file"), file}},
-		{"with 2 registries and 5 counters", everything(b)},
+		{"with 2 registries and 6 counters", everything(b)},
 	} {
 		var idle, draining []float64
 		for range memories {
