@@ -195,7 +195,10 @@ func (m *model) registryAsked(i int, gone bool, err error) {
 	case err != nil:
 	case !gone:
 		a := &m.asked[i]
-		a.until, a.before, a.goneSince = time.Now(), a.goneSince, time.Time{}
+		if now := time.Now(); !a.until.Equal(now) {
+			a.until, a.before = now, a.goneSince
+		}
+		a.goneSince = time.Time{}
 	case m.asked[i].goneSince.IsZero():
 		m.asked[i].goneSince = time.Now()
 	}

@@ -47,7 +47,8 @@ type Counter struct {
 	diag    diagnostics
 	blind   bool // the diagnostics are refused
 	known   map[uint64]*memory
-	look    uint32    // the number of the last look; 0: there was none
+	tries   uint32    // looks begun
+	look    uint32    // the last of them that was not cut short; 0: there was none
 	lookAt  time.Time // when it began
 	arrived uint64
 }
@@ -124,7 +125,10 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 // diagnose looks by the kernel's diagnostics.
 func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
 	var inFlight int64
-	look, began := c.look+1, time.Now()
+	// A look that is cut short has its own number too: what it has seen is
+	// not to be passed over by the next.
+	c.tries++
+	look, began := c.tries, time.Now()
 	own := c.own()
 	err := c.diag.dump(ctx, c.ports, connected, func(s *socket) error {
 		if !s.info {

@@ -133,6 +133,19 @@ func TestEndedContextEndsAReadingAndTheNextIsGood(t *testing.T) {
 	}
 }
 
+// A look that was cut short has seen some connections, and noted that; the next
+// one must not take them for shown twice.
+func TestWhatACutShortLookHasSeenIsCountedByTheNext(t *testing.T) {
+	l := listenOn(t, "127.0.0.1:0")
+	io.WriteString(l.connect(t), request1)
+	c := l.settled(t)
+	c.tries++
+	for _, m := range c.known {
+		m.look = c.tries
+	}
+	wantCount(t, c, 1)
+}
+
 func TestNewNamesTheVariables(t *testing.T) {
 	_, err := New(Config{Count: "all", Silence: -1})
 	for _, part := range []string{
