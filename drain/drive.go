@@ -95,7 +95,7 @@ func (v *driver) advance(now time.Time) (until time.Time) {
 	l.waiting = "waiting for " + waits
 	if now.Sub(v.toldAt) >= tellEvery {
 		v.toldAt = now
-		slog.Info("drain: "+l.waiting, "phase", phase, "budget_left", l.budgetEnd.Sub(now).Round(100*time.Millisecond))
+		slog.Info("drain: "+l.waiting, "phase", phase, "budget_left", l.budgetEnd.Sub(now).Round(100*time.Millisecond).String())
 	}
 	return until
 }

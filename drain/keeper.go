@@ -255,7 +255,7 @@ func (k *keeper) confirm(ctx context.Context) time.Duration {
 		return k.ask.wait()
 	case !k.doubted:
 		k.doubted = true
-		slog.Warn("registry: still does not list the pod: has its app registered?", "registry", k.Name, "waited", confirmFor)
+		slog.Warn("registry: still does not list the pod: has its app registered?", "registry", k.Name, "waited", confirmFor.String())
 	}
 	return restoreAgainEvery
 }

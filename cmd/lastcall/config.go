@@ -109,6 +109,9 @@ func (p *parts) check() (mistakes []error) {
 	if p.Reserve >= p.GracePeriod && p.GracePeriod >= time.Second {
 		wrong("LASTCALL_RESERVE=%v leaves nothing of LASTCALL_GRACE_PERIOD=%v to the drain: must be less", p.Reserve, p.GracePeriod)
 	}
+	if strings.TrimSpace(p.Token) != p.Token {
+		wrong("LASTCALL_TOKEN begins or ends with white space, which no header can carry: make the Secret without it (printf, or echo -n)")
+	}
 	if p.Threshold < 0 {
 		wrong("LASTCALL_THRESHOLD=%d: must be 0 or more", p.Threshold)
 	}
