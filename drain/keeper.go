@@ -158,11 +158,7 @@ func (k *keeper) withdraw(ctx context.Context) time.Duration {
 		return 0
 	}
 
-	var gone bool
-	current, err := k.call(ctx, "ask", outOfService, func(ctx context.Context) (err error) {
-		gone, err = k.Registry.Withdrawn(ctx)
-		return err
-	})
+	gone, current, err := k.askWithdrawn(ctx, outOfService)
 	k.d.mu.Lock()
 	defer k.d.mu.Unlock()
 	switch {
@@ -232,11 +228,7 @@ func (k *keeper) restore(ctx context.Context) time.Duration {
 // answer from before its cache has turned over proves nothing: it may be older
 // than the withdrawal.
 func (k *keeper) confirm(ctx context.Context) time.Duration {
-	var gone bool
-	current, err := k.call(ctx, "ask", inService, func(ctx context.Context) (err error) {
-		gone, err = k.Registry.Withdrawn(ctx)
-		return err
-	})
+	gone, current, err := k.askWithdrawn(ctx, inService)
 	k.d.mu.Lock()
 	defer k.d.mu.Unlock()
 	switch {
@@ -258,6 +250,15 @@ func (k *keeper) confirm(ctx context.Context) time.Duration {
 		slog.Warn("registry: still does not list the pod: has its app registered?", "registry", k.Name, "waited", confirmFor.String())
 	}
 	return restoreAgainEvery
+}
+
+// askWithdrawn asks whether clients are no longer told of the instance.
+func (k *keeper) askWithdrawn(ctx context.Context, want place) (gone, current bool, err error) {
+	current, err = k.call(ctx, "ask", want, func(ctx context.Context) (err error) {
+		gone, err = k.Registry.Withdrawn(ctx)
+		return err
+	})
+	return gone, current, err
 }
 
 func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
