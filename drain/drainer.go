@@ -69,8 +69,9 @@ func (d *Drainer) goroutine(f func()) { d.running.Go(f) }
 
 // Run keeps the registries, and returns when the process may end: a signal has
 // come, the drain that it began or joined is over, and the instance is
-// deregistered; by the end of the grace period at the latest. When ctx ends,
-// it is as if a second signal had come.
+// deregistered; by the end of the grace period at the latest. When ctx ends
+// during a drain, it is as if a second signal had come; while the pod serves,
+// nothing is withdrawn, and Run returns an error.
 //
 // It returns ErrWorkLeft when work was in flight at the end, or might have been.
 func (d *Drainer) Run(ctx context.Context) error {
@@ -81,10 +82,17 @@ func (d *Drainer) Run(ctx context.Context) error {
 	for _, v := range d.valves {
 		d.goroutine(func() { v.run(d.life) })
 	}
+	select {
+	case <-d.stop:
+	case <-ctx.Done():
+		if !d.Leaving() {
+			return fmt.Errorf("ended while serving: %w", context.Cause(ctx))
+		}
+		d.Interrupt()
+	}
 	unhook := context.AfterFunc(ctx, d.Interrupt)
 	defer unhook()
 
-	<-d.stop
 	l := d.begin(CauseSignal)
 	select {
 	case <-l.over:

@@ -782,3 +782,33 @@ func TestALeftoverIsClearedWhenTheAppHasRegistered(t *testing.T) {
 		}
 	})
 }
+
+func TestAnEndedContextEndsRun(t *testing.T) {
+	for _, draining := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := &fakeRegistry{registered: true}
+			d := New(Config{
+				GracePeriod: 30 * time.Second, Reserve: 5 * time.Second, Poll: time.Second, Quiet: time.Hour,
+				Registries: []Announced{{Name: "r", Registry: r}},
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			ran := make(chan error, 1)
+			go func() { ran <- d.Run(ctx) }()
+			synctest.Wait()
+			if draining {
+				d.Begin(CauseCall)
+				after(time.Second)
+			}
+			began := time.Now()
+			cancel()
+			err := <-ran
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("draining %v: took %v", draining, took)
+			}
+			withdrawals, _, _ := r.seen()
+			if !draining && (!errors.Is(err, context.Canceled) || withdrawals > 0) {
+				t.Errorf("while serving: %v, after %d withdrawals", err, withdrawals)
+			}
+		})
+	}
+}
