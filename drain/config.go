@@ -18,7 +18,9 @@ type Config struct {
 	StayReady     bool          // readiness stays true during a drain
 	Registries    []Announced
 	Counters      []Named
-	App           App // nil when the app's port is not known
+	App           App    // nil when the app's port is not known
+	Notice        Notice // nil when the app is not told
+	Observers     []Observer
 }
 
 // Announced is a registry that the pod is announced in.

@@ -58,8 +58,13 @@ func New(cfg Config) *Drainer {
 	for _, n := range cfg.Counters {
 		d.meters = append(d.meters, newMeter(n))
 		if s, ok := n.Counter.(AcceptStopper); ok {
-			d.valves = append(d.valves, &valve{name: n.Name, stop: s, d: d, kick: make(chan struct{}, 1)})
+			d.valves = append(d.valves, newValve(d, n.Name, "takes no new work", s))
 		}
+	}
+	if cfg.Notice != nil {
+		v := newValve(d, "the app's notice", "posted", posted{cfg.Notice})
+		v.unsure = true // an earlier process may have posted it
+		d.valves = append(d.valves, v)
 	}
 	return d
 }
@@ -270,6 +275,7 @@ func (d *Drainer) begin(cause Cause) *leaving {
 	}
 	d.leaving = l // from here on the pod is not ready
 	d.note("begun (%s); not ready", cause)
+	d.tell(KindDraining, "the pod leaves (%s): no longer ready; it may take %v to drain", cause, d.cfg.Budget())
 	for _, k := range d.keepers {
 		k.order(outOfService, l.budgetEnd)
 	}
@@ -297,6 +303,7 @@ func (d *Drainer) replace(l *leaving, now time.Time) {
 func (d *Drainer) takeBack(l *leaving, why string) {
 	d.note("%s", why)
 	now := time.Now()
+	l.why = why
 	d.finishLocked(l, OutcomeTakenBack)
 	d.replace(l, now)
 	d.leaving = nil
@@ -321,24 +328,26 @@ func (d *Drainer) finishLocked(l *leaving, outcome Outcome) {
 		return
 	}
 	now := time.Now()
+	l.waits.become(nil, now)
 	l.outcome = outcome
 	phase := Expired
 	switch outcome {
 	case OutcomeDrained:
-		phase, l.waiting = Drained, ""
+		phase, l.present = Drained, nil
 	case OutcomeTakenBack:
-		phase, l.waiting = Serving, ""
+		phase, l.present = Serving, nil
 	case OutcomeExpired, OutcomeCutShort:
 	}
 	l.enter(phase, now)
 	took := now.Sub(l.began)
 	ended := fmt.Sprintf("%s after %v", outcome, took.Round(time.Millisecond))
 	if phase == Expired {
-		ended += ", " + l.waiting
+		ended += ", " + sentence(l.present, now)
 	}
 	l.mark(ended)
 	l.report = d.reportOf(l)
 	d.last = &l.report
+	d.tellEnd(l, took)
 	d.totals.end(l, outcome, took)
 	l.end()
 	close(l.over)

@@ -12,6 +12,11 @@ const (
 	// roundsApart is the least time between two looks at the counters: an app
 	// that writes its file for every request must not keep the sidecar busy.
 	roundsApart = 5 * time.Millisecond
+	// seldomer is by how much of the time for which nothing has changed the
+	// next look is put off: a drain that waits for hours for one connection
+	// looks every second, one that waits for seconds at each poll, and what
+	// is lost by it is at most 1 % of the wait.
+	seldomer = 100
 	// safetyNet is how often counters that tell their changes are read all
 	// the same, and how often all are while a drain waits for something else.
 	safetyNet = time.Second
@@ -78,7 +83,7 @@ func (v *driver) advance(now time.Time) (until time.Time) {
 	if l.outcome != "" {
 		return time.Time{}
 	}
-	phase, waits, until := v.standing(now)
+	phase, present, until := v.standing(now)
 	if phase != l.phase {
 		l.enter(phase, now)
 		v.note("%s", phase)
@@ -90,21 +95,23 @@ func (v *driver) advance(now time.Time) (until time.Time) {
 		}
 	}
 	if phase == Draining {
-		waits = v.inFlightText()
+		present = v.inFlight()
 	}
-	l.waiting = "waiting for " + waits
+	l.waits.become(present, now)
+	l.present = present
 	if now.Sub(v.toldAt) >= tellEvery {
 		v.toldAt = now
-		slog.Info("drain: "+l.waiting, "phase", phase, "budget_left", l.budgetEnd.Sub(now).Round(100*time.Millisecond).String())
+		slog.Info("drain: "+l.waitingFor(now), "phase", phase)
 	}
 	return until
 }
 
 // standing tells the phase that the registries and the time allow, what is
 // waited for, and when time alone may change that. Callers hold d.mu.
-func (v *driver) standing(now time.Time) (phase Phase, waitsFor string, until time.Time) {
-	var waits []string
-	sooner := func(t time.Time) {
+func (v *driver) standing(now time.Time) (phase Phase, present []waiting, until time.Time) {
+	wait := func(what string) { present = append(present, waiting{what: what, text: what}) }
+	waitUntil := func(t time.Time, what string) {
+		present = append(present, waiting{what, what, t})
 		if until.IsZero() || t.Before(until) {
 			until = t
 		}
@@ -114,45 +121,54 @@ func (v *driver) standing(now time.Time) (phase Phase, waitsFor string, until ti
 		switch forgotten := k.forgottenAt(); {
 		case !k.tried:
 			phase = Withdrawing
-			waits = append(waits, k.Name+" to be told")
+			wait(k.Name + " to be told")
 		case k.withdrawnAt.IsZero():
-			waits = append(waits, k.Name+" to accept the withdrawal")
+			wait(k.Name + " to accept the withdrawal")
 		case forgotten.IsZero():
-			waits = append(waits, k.Name+" to drop the pod from its answers")
+			wait(k.Name + " to drop the pod from its answers")
 		case now.Before(forgotten):
-			waits = append(waits, fmt.Sprintf("%s's clients to refresh (%v)", k.Name, forgotten.Sub(now).Round(100*time.Millisecond)))
-			sooner(forgotten)
+			waitUntil(forgotten, k.Name+"'s clients to refresh")
 		}
 	}
 	if endpoints := v.l.began.Add(v.cfg.EndpointsWait); now.Before(endpoints) {
-		waits = append(waits, fmt.Sprintf("endpoints (%v)", endpoints.Sub(now).Round(100*time.Millisecond)))
-		sooner(endpoints)
+		waitUntil(endpoints, "endpoints")
 	}
-	if len(waits) > 0 && phase == Draining {
+	if len(present) > 0 && phase == Draining {
 		phase = Propagating
 	}
-	return phase, strings.Join(waits, ", "), until
+	return phase, present, until
 }
 
-// inFlightText tells what is in flight: "3 requests: file 2, envoy 1".
-func (v *driver) inFlightText() string {
+// inFlight tells what work is waited for, by the last round. Callers hold d.mu.
+func (v *driver) inFlight() []waiting {
 	sum, known := inFlight(v.l.samples)
-	var parts []string
+	var present []waiting
+	var busy []string
+	over := sum > v.cfg.Threshold
 	for _, s := range v.l.samples {
 		switch {
 		case s.err != nil:
-			parts = append(parts, s.name+" unreadable")
-		case s.InFlight > 0:
-			parts = append(parts, fmt.Sprintf("%s %d", s.name, s.InFlight))
+			what := s.name + " to be readable"
+			present = append(present, waiting{what: what, text: what})
+		case s.InFlight > 0 && over:
+			present = append(present, waiting{what: "requests in flight: " + s.name})
+			busy = append(busy, fmt.Sprintf("%s %d", s.name, s.InFlight))
 		}
 	}
 	switch {
-	case !known:
-		return "unreadable counters: " + strings.Join(parts, ", ")
-	case sum > v.cfg.Threshold:
-		return fmt.Sprintf("%d in flight: %s", sum, strings.Join(parts, ", "))
+	case over:
+		requests := "requests"
+		if sum == 1 {
+			requests = "request"
+		}
+		present[len(present)-1].text = fmt.Sprintf("%d %s: %s", sum, requests, strings.Join(busy, ", "))
+	case !known && len(present) == 0:
+		const overflow = "a sum of the counters that is too large to be true"
+		present = append(present, waiting{what: overflow, text: overflow})
+	case known:
+		present = append(present, waiting{what: "quiet", text: fmt.Sprintf("%v of quiet", v.cfg.Quiet)})
 	}
-	return fmt.Sprintf("%v of quiet", v.cfg.Quiet)
+	return present
 }
 
 // read begins a round when one is due.
@@ -195,11 +211,11 @@ func (v *driver) take(r round) bool {
 	v.reading = false
 	v.l.samples = r.samples
 	every := max(v.cfg.Poll, safetyNet)
+	done := v.quiet.look(r, now)
 	if v.l.phase == Draining && !v.notify {
-		every = v.cfg.Poll
+		every = min(every, max(v.cfg.Poll, now.Sub(v.quiet.changed)/seldomer))
 	}
 	v.nextAt = r.began.Add(every)
-	done := v.quiet.look(r, now)
 	if v.l.phase != Draining {
 		return v.l.outcome != ""
 	}

@@ -25,6 +25,9 @@ const (
 	// confirmFor is how long a registry that was told to list the instance
 	// again is asked often whether it does; after that, now and then.
 	confirmFor = 5 * time.Minute
+	// unreachableAfter is how many calls in a row must fail before people are
+	// told: one that fails once is of no interest to them.
+	unreachableAfter = 2
 )
 
 // place is where a registry should hold the pod's instance.
@@ -65,6 +68,8 @@ type keeper struct {
 	goneAt      time.Time // since when the instance has been seen gone
 	calls       map[string]*CallCount
 	failures    int    // in this drain
+	inARow      int    // the last ones of them, since a success
+	unreachable bool   // the observers have been told so, in this drain
 	lastErr     string // of the last call; empty after a success
 
 	retry, ask backoff
@@ -96,7 +101,8 @@ func (k *keeper) order(want place, until time.Time) {
 	k.retry.reset()
 	k.ask.reset()
 	if want == outOfService {
-		k.tried, k.failures, k.lastErr = false, 0, ""
+		k.tried, k.failures, k.inARow, k.lastErr = false, 0, 0, ""
+		k.unreachable = false
 		k.withdrawnAt, k.tellAgainAt, k.goneAt = time.Time{}, time.Time{}, time.Time{}
 		k.confirming = time.Time{}
 	}
@@ -172,6 +178,7 @@ func (k *keeper) withdraw(ctx context.Context) time.Duration {
 		if k.goneAt.IsZero() {
 			k.goneAt = time.Now()
 			k.d.note("%s: no longer lists the pod; its clients forget it within %v", k.Name, k.ClientRefresh)
+			k.d.tellWithdrawn(k)
 			k.d.wakeDriver()
 		}
 		return watchEvery
@@ -340,11 +347,16 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 	}
 	count.Calls++
 	if err == nil {
-		k.lastErr = ""
+		k.lastErr, k.inARow = "", 0
 		return current, nil
 	}
 	count.Failures++
 	k.failures++
+	k.inARow++
+	if want == outOfService && k.inARow == unreachableAfter && !k.unreachable {
+		k.unreachable = true
+		k.d.tell(KindUnreachable, "calls to %s fail, and are tried again until the budget ends: %s: %s", k.Name, op, clip(err.Error()))
+	}
 	if text := clip(err.Error()); text != k.lastErr {
 		k.lastErr = text
 		slog.Warn("registry: call failed, will be tried again", "registry", k.Name, "call", op, "error", err)

@@ -25,7 +25,9 @@ type leaving struct {
 	since    time.Time
 	waited   map[Phase]time.Duration
 	timeline []Event
-	waiting  string // what the drain waits for, for people
+	present  []waiting // what the drain waits for, or was waiting for at its end
+	waits    waits     // how long it has waited, and for what
+	why      string    // it was taken back
 
 	samples []sample // of the last round
 
@@ -43,6 +45,11 @@ type leaving struct {
 func (l *leaving) enter(p Phase, now time.Time) {
 	l.waited[l.phase] += now.Sub(l.since)
 	l.phase, l.since = p, now
+}
+
+// waitingFor tells people what the drain waits for, and how long it still can.
+func (l *leaving) waitingFor(now time.Time) string {
+	return fmt.Sprintf("%s; %s of budget left", sentence(l.present, now), short(max(0, l.budgetEnd.Sub(now))))
 }
 
 // timelineLimit bounds the timeline, so that a report stays under 10 KiB: the

@@ -54,6 +54,16 @@ type AcceptStarter interface {
 	StartAccepting(ctx context.Context) error
 }
 
+// Notice tells the app that a drain is under way, so that it can ask its
+// clients to leave. Both methods are idempotent.
+type Notice interface {
+	// Post is called when a drain begins, again and again until it succeeds.
+	Post(ctx context.Context) error
+	// Remove is called when a drain is taken back, and at the sidecar's start:
+	// one that was killed during a drain has left its notice behind.
+	Remove(ctx context.Context) error
+}
+
 // Notifier is a Counter that knows when its reading may have changed.
 type Notifier interface {
 	// Changed returns a channel that receives whenever a new reading is
@@ -68,5 +78,7 @@ type Pod struct {
 	Name    string // its name; empty when not told
 	IP      string // its address, as registries hold it
 	HostIP  string // its node's address; empty when not told
-	AppPort int    // the app's port; 0 when not told
+	AppPort int    // the app's port, by which registries know it; 0 when not told
+	// AppPorts are all ports at which the app takes its work, AppPort first.
+	AppPorts []int
 }

@@ -10,6 +10,8 @@ type quiet struct {
 
 	since   time.Time // since when it has been quiet; zero: it is not
 	arrived []uint64  // of each counter, at the last look
+	sum     int64     // of all counters, at the last look
+	changed time.Time // when a look last differed from the one before it
 }
 
 // look takes one round in, whose last reading ended at now, and tells whether
@@ -17,6 +19,9 @@ type quiet struct {
 func (q *quiet) look(r round, now time.Time) bool {
 	sum, known := inFlight(r.samples)
 	arrival := q.arrival(r.samples)
+	if arrival || sum != q.sum || q.changed.IsZero() {
+		q.sum, q.changed = sum, now
+	}
 	switch {
 	case !known || sum > q.threshold:
 		q.since = time.Time{}

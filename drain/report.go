@@ -49,6 +49,7 @@ type Report struct {
 	InFlight   *int64          `json:"in_flight"` // null when a counter cannot be read
 	WaitingFor string          `json:"waiting_for,omitempty"`
 	Phases     []PhaseTime     `json:"phases"`
+	Waits      []Wait          `json:"waits,omitempty"`
 	Registries []RegistryState `json:"registries,omitempty"`
 	Counters   []CounterState  `json:"counters,omitempty"`
 	Timeline   []Event         `json:"timeline"`
@@ -64,6 +65,7 @@ type Status struct {
 	Deadline   *time.Time      `json:"deadline,omitempty"` // when the budget ends
 	BudgetLeft *float64        `json:"budget_left_seconds,omitempty"`
 	WaitingFor string          `json:"waiting_for,omitempty"`
+	Waits      []Wait          `json:"waits,omitempty"`
 	InFlight   *int64          `json:"in_flight"` // null when a counter cannot be read
 	Counters   []CounterState  `json:"counters,omitempty"`
 	Registries []RegistryState `json:"registries,omitempty"`
@@ -104,7 +106,11 @@ func (d *Drainer) Status(ctx context.Context) Status {
 	s.Phase, s.Seconds, s.Cause = l.phase, seconds(now.Sub(l.since)), l.cause
 	s.Began, s.Deadline = &l.began, &l.budgetEnd
 	left := seconds(max(0, l.budgetEnd.Sub(now)))
-	s.BudgetLeft, s.WaitingFor = &left, l.waiting
+	s.BudgetLeft, s.WaitingFor = &left, sentence(l.present, now)
+	if l.outcome == "" {
+		s.WaitingFor = l.waitingFor(now)
+	}
+	s.Waits = l.waits.list(now)
 	s.Timeline = append([]Event(nil), l.timeline...)
 	return s
 }
@@ -119,9 +125,10 @@ func (d *Drainer) reportOf(l *leaving) Report {
 		Seconds:    seconds(now.Sub(l.began)),
 		Budget:     seconds(d.cfg.Budget()),
 		InFlight:   known(l.samples),
-		WaitingFor: clip(l.waiting),
+		WaitingFor: clip(sentence(l.present, now)),
 		Registries: d.registryStates(now),
 		Counters:   counterStates(l.samples),
+		Waits:      l.waits.list(now),
 		Timeline:   append([]Event(nil), l.timeline...),
 	}
 	for _, p := range []Phase{Withdrawing, Propagating, Draining} {

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// A valve is a proxy that can be told to take no new work. It holds nothing
-// up: a proxy that cannot be told is counted all the same.
+// A valve is a proxy that can be told to take no new work, or the app's notice.
+// It holds nothing up: a proxy that cannot be told is counted all the same.
 type valve struct {
 	name string
+	done string // what is noted when it was told of a drain
 	stop AcceptStopper
 	d    *Drainer
 	kick chan struct{}
@@ -18,7 +19,18 @@ type valve struct {
 	closed bool      // as it should be
 	until  time.Time // when there is no more use in trying to close it
 	told   bool      // as it is
+	unsure bool      // what it is is not known
 }
+
+func newValve(d *Drainer, name, done string, stop AcceptStopper) *valve {
+	return &valve{name: name, done: done, stop: stop, d: d, kick: make(chan struct{}, 1)}
+}
+
+// posted makes a Notice fit a valve.
+type posted struct{ notice Notice }
+
+func (p posted) StopAccepting(ctx context.Context) error  { return p.notice.Post(ctx) }
+func (p posted) StartAccepting(ctx context.Context) error { return p.notice.Remove(ctx) }
 
 // turn opens or closes the valve. Callers hold d.mu.
 func (v *valve) turn(closed bool, until time.Time) {
@@ -32,6 +44,9 @@ func (v *valve) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		v.d.mu.Lock()
 		closed, told, late := v.closed, v.told, v.closed && !time.Now().Before(v.until)
+		if v.unsure {
+			told = !closed
+		}
 		v.d.mu.Unlock()
 		if closed == told || late {
 			retry.reset()
@@ -42,15 +57,15 @@ func (v *valve) run(ctx context.Context) {
 		if err := v.tell(ctx, closed); err != nil {
 			if err.Error() != lastErr {
 				lastErr = err.Error()
-				slog.Warn("proxy: call failed, will be tried again", "counter", v.name, "accept", !closed, "error", err)
+				slog.Warn("drain: "+v.name+" could not be told, will be tried again", "draining", closed, "error", err)
 			}
 			pause(ctx, retry.wait(), v.kick)
 			continue
 		}
 		v.d.mu.Lock()
-		v.told = closed
+		v.told, v.unsure = closed, false
 		if closed {
-			v.d.note("%s: takes no new work", v.name)
+			v.d.note("%s: %s", v.name, v.done)
 		}
 		v.d.mu.Unlock()
 	}
@@ -59,7 +74,7 @@ func (v *valve) run(ctx context.Context) {
 func (v *valve) tell(ctx context.Context, closed bool) error {
 	ctx, cancel := context.WithTimeout(ctx, registryCallLimit)
 	defer cancel()
-	return guard(v.name+" counter", func() error {
+	return guard(v.name, func() error {
 		if closed {
 			return v.stop.StopAccepting(ctx)
 		}

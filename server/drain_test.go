@@ -130,7 +130,7 @@ func TestStatus(t *testing.T) {
 		}{
 			{500 * time.Millisecond, drain.Propagating, 0.5, "waiting for reg's clients to refresh (", "gone"},
 			{2 * time.Second, drain.Propagating, 2, "waiting for endpoints (", "forgotten"},
-			{5 * time.Second, drain.Draining, 2, "waiting for 4 in flight: count 4", "forgotten"},
+			{5 * time.Second, drain.Draining, 2, "waiting for 4 requests: count 4; 20.0 s of budget left", "forgotten"},
 		} {
 			began := s.Began
 			if began != nil {

@@ -53,8 +53,9 @@ func TestReportNames(t *testing.T) {
 			of    string
 			names string
 		}{
-			{"", "began budget_seconds cause counters in_flight outcome phases registries seconds timeline"},
+			{"", "began budget_seconds cause counters in_flight outcome phases registries seconds timeline waits"},
 			{"phases", "phase seconds"},
+			{"waits", "for seconds"},
 			{"counters", "arrived in_flight name"},
 			{"registries", "gone_after_seconds name state withdrawn_after_seconds"},
 			{"timeline", "event seconds"},
@@ -87,11 +88,11 @@ func TestPreStopOutcomes(t *testing.T) {
 	}{
 		"the budget ends with work in flight": {
 			func(e *edge) { e.counter.set(3, nil) }, nil,
-			http.StatusGatewayTimeout, drain.OutcomeExpired, "3 in flight: count 3",
+			http.StatusGatewayTimeout, drain.OutcomeExpired, "waiting for 3 requests: count 3",
 		},
 		"the budget ends with a counter unreadable": {
 			func(e *edge) { e.counter.set(0, errBroken) }, nil,
-			http.StatusGatewayTimeout, drain.OutcomeExpired, "unreadable counters: count unreadable",
+			http.StatusGatewayTimeout, drain.OutcomeExpired, "waiting for count to be readable",
 		},
 		"the budget ends with a registry that refuses": {
 			func(e *edge) { e.registry.setBroken(errBroken) }, nil,

@@ -1,0 +1,78 @@
+package drain
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind is what sort of thing has happened.
+type Kind string
+
+// The kinds, by the names under which people see them.
+const (
+	KindDraining    Kind = "Draining"            // a drain has begun
+	KindWithdrawn   Kind = "Withdrawn"           // a registry no longer lists the pod
+	KindDrained     Kind = "Drained"             // the drain ended well
+	KindExpired     Kind = "DrainExpired"        // the budget ended first, or the drain was cut short
+	KindTakenBack   Kind = "DrainTakenBack"      // the pod serves again
+	KindUnreachable Kind = "RegistryUnreachable" // calls to a registry fail; at most once for each in a drain
+)
+
+// Warning tells whether people should look into it.
+func (k Kind) Warning() bool { return k == KindExpired || k == KindUnreachable }
+
+// Happening is something in the pod's leaving that people should be able to see.
+type Happening struct {
+	Kind Kind
+	At   time.Time
+	Text string // one sentence, for people
+}
+
+// Observer is told what happens, in the order in which it happens. Observe
+// must return at once, and must not call the Drainer.
+type Observer interface{ Observe(Happening) }
+
+// tell tells the observers. Callers hold d.mu.
+func (d *Drainer) tell(kind Kind, format string, args ...any) {
+	h := Happening{Kind: kind, At: time.Now(), Text: fmt.Sprintf(format, args...)}
+	for _, o := range d.cfg.Observers {
+		o.Observe(h)
+	}
+}
+
+// tellWithdrawn tells the observers that a registry no longer lists the pod.
+// Callers hold d.mu.
+func (d *Drainer) tellWithdrawn(k *keeper) {
+	if d.leaving == nil {
+		return
+	}
+	d.tell(KindWithdrawn, "%s no longer lists the pod, %s after the drain began; its clients forget it within %v",
+		k.Name, short(k.goneAt.Sub(d.leaving.began)), k.ClientRefresh)
+}
+
+// tellEnd tells the observers how a drain ended. Callers hold d.mu.
+func (d *Drainer) tellEnd(l *leaving, took time.Duration) {
+	switch l.outcome {
+	case OutcomeDrained:
+		d.tell(KindDrained, "drained after %s: %s", short(took), l.phaseTimes())
+	case OutcomeTakenBack:
+		d.tell(KindTakenBack, "the drain was taken back after %s: %s", short(took), l.why)
+	case OutcomeExpired:
+		d.tell(KindExpired, "the budget of %v ended, %s: %s", d.cfg.Budget(), l.report.WaitingFor, l.phaseTimes())
+	case OutcomeCutShort:
+		d.tell(KindExpired, "cut short by a second signal after %s, %s: %s", short(took), l.report.WaitingFor, l.phaseTimes())
+	}
+}
+
+// phaseTimes tells how long each phase took.
+func (l *leaving) phaseTimes() string {
+	var texts []string
+	for _, p := range []Phase{Withdrawing, Propagating, Draining} {
+		texts = append(texts, fmt.Sprintf("%s %s", p, short(l.waited[p])))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// short is d as people read it: to the tenth of a second.
+func short(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
