@@ -1,0 +1,54 @@
+package manyconns
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lastcall/internal/procnet"
+)
+
+func TestOpen(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	const n = perAddress + 10 // more than one address, and more than one process
+	c, err := Open(t.Context(), port, n)
+	if os.Geteuid() != 0 {
+		if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "as root") {
+			t.Fatalf("got %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := procnet.Kernel().Look(port); err != nil || got != (procnet.Sockets{Listening: true, Open: n}) {
+		t.Errorf("got %+v, %v, want %d open", got, err, n)
+	}
+	if again, err := Open(t.Context(), port, 1); err == nil {
+		again.Close()
+		t.Error("the same connection was made twice")
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if got, err := procnet.Kernel().Look(port); err != nil || got != (procnet.Sockets{Listening: true}) {
+		t.Errorf("after Close: %+v, %v", got, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for _, bad := range [][2]int{{0, 1}, {65536, 1}, {80, -1}, {80, Most + 1}} {
+		if _, err := Open(t.Context(), bad[0], bad[1]); err == nil {
+			t.Errorf("port %d, %d connections: no error", bad[0], bad[1])
+		}
+	}
+}
