@@ -223,7 +223,9 @@ type Totals struct {
 	Seconds    map[Phase]time.Duration         // spent in each phase
 	Registries map[string]map[string]CallCount // calls, by registry and call
 	Counters   []CounterState
-	since      time.Time // when the pod last began to serve
+	Budget     time.Duration // the longest that a drain may take
+	Needed     time.Duration // what NeededBudget says
+	since      time.Time     // when the pod last began to serve
 }
 
 func newTotals() Totals {
@@ -246,6 +248,8 @@ func (d *Drainer) Totals(ctx context.Context) Totals {
 	defer d.mu.Unlock()
 	t := newTotals()
 	t.Phase, t.Counters = status.Phase, status.Counters
+	t.Budget = d.cfg.Budget()
+	t.Needed, _ = d.cfg.NeededBudget()
 	for outcome, sum := range d.totals.Drains {
 		t.Drains[outcome] = sum
 	}

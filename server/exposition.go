@@ -33,7 +33,10 @@ func (e *exposition) sample(suffix string, value float64, labels ...string) {
 		e.text = fmt.Appendf(e.text, `%s="%s"`, labels[i], escaped.Replace(labels[i+1]))
 		separator = ','
 	}
-	e.text = append(e.text, "} "...)
+	if len(labels) > 0 {
+		e.text = append(e.text, '}')
+	}
+	e.text = append(e.text, ' ')
 	e.text = strconv.AppendFloat(e.text, value, 'g', -1, 64)
 	e.text = append(e.text, '\n')
 }

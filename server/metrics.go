@@ -54,6 +54,11 @@ func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 			e.sample("", float64(n.Failures), "call", call, "registry", registry)
 		})
 
+		e.family("lastcall_drain_budget_seconds", "gauge", "The longest that a drain may take.")
+		e.sample("", t.Budget.Seconds())
+		e.family("lastcall_drain_budget_needed_seconds", "gauge", "What a drain takes with registries as slow as they may be and nothing in flight.")
+		e.sample("", t.Needed.Seconds())
+
 		e.family("lastcall_drain_duration_seconds", "summary", "How long drains took, by outcome.")
 		for _, o := range drain.Outcomes() {
 			e.sample("_sum", t.Drains[o].Seconds, "outcome", string(o))

@@ -72,6 +72,8 @@ func TestMetricsTellOfADrain(t *testing.T) {
 		e.counter.set(4, nil)
 		after(10 * time.Second)
 		holds("lastcall_build_info", 1, "v1.2.3")
+		holds("lastcall_drain_budget_seconds", 25)
+		holds("lastcall_drain_budget_needed_seconds", 4) // endpoints 3 s + quiet 1 s
 		holds("lastcall_phase", 1, "serving")
 		holds("lastcall_phase", 0, "draining")
 		holds("lastcall_phase_seconds_total", 10, "serving")
