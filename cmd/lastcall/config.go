@@ -8,12 +8,15 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"lastcall/counters/file"
 	"lastcall/counters/tcp"
 	"lastcall/drain"
+	"lastcall/internal/drainfile"
 	"lastcall/internal/podip"
 	"lastcall/internal/settings"
 )
@@ -32,12 +35,13 @@ type config struct {
 	PodName       string        `envconfig:"LASTCALL_POD_NAME" desc:"the pod's name, by the downward API"`
 	PodIP         string        `envconfig:"LASTCALL_POD_IP" desc:"the pod's address, by the downward API; found from the interfaces when unset"`
 	HostIP        string        `envconfig:"LASTCALL_HOST_IP" desc:"the node's address, by the downward API"`
-	AppPort       int           `envconfig:"LASTCALL_APP_PORT" desc:"the app's port"`
+	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list: the first is the one that registries know"`
 	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"the app's own readiness; while it fails, so does /readyz" secret:"url"`
 	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
 	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul"`
-	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum"`
+	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum; tcp when unset and LASTCALL_APP_PORT is set"`
+	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app, which is there while a drain is under way: the app can then answer with Connection: close"`
 }
 
 // parts is everything that the sidecar is made of.
@@ -73,8 +77,15 @@ func configure() (parts, error) {
 		Threshold:     p.Threshold,
 		StayReady:     p.ReadyzOnDrain == "pass",
 	}
-	if p.AppPort != 0 {
-		p.drain.App = tcp.NewApp(p.AppPort)
+	if len(p.AppPorts) > 0 {
+		p.drain.App = tcp.NewApp(p.AppPorts...)
+	}
+	if len(p.AppPorts) > 0 && len(p.Counters) == 0 {
+		p.Counters = []string{"tcp"} // needs nothing of the app
+	}
+	if p.DrainingFile != "" {
+		p.drain.Notice, err = p.notice(known)
+		mistakes = append(mistakes, err)
 	}
 	p.drain.Registries, err = choose("LASTCALL_REGISTRIES", p.Registries, known.registries, pod)
 	mistakes = append(mistakes, err)
@@ -89,8 +100,8 @@ func (p *parts) check() (mistakes []error) {
 		wrong("LASTCALL_LISTEN=%q: must be HOST:PORT or :PORT, such as :8099", p.Listen)
 	} else if n, err := net.LookupPort("tcp", port); err != nil { //nolint:noctx // a number or a name in /etc/services
 		wrong("LASTCALL_LISTEN=%q: its port must be from 0 to 65535", p.Listen)
-	} else if n == p.AppPort && n != 0 {
-		wrong("LASTCALL_APP_PORT=%d is the port that lastcall itself listens on: set it to the app's, or LASTCALL_LISTEN to another", p.AppPort)
+	} else if slices.Contains(p.AppPorts, n) && n != 0 {
+		wrong("LASTCALL_APP_PORT=%d is the port that lastcall itself listens on: set it to the app's, or LASTCALL_LISTEN to another", n)
 	}
 	for _, d := range []struct {
 		name        string
@@ -115,9 +126,7 @@ func (p *parts) check() (mistakes []error) {
 	if p.Threshold < 0 {
 		wrong("LASTCALL_THRESHOLD=%d: must be 0 or more", p.Threshold)
 	}
-	if p.AppPort < 0 || p.AppPort > 65535 {
-		wrong("LASTCALL_APP_PORT=%d: must be from 1 to 65535", p.AppPort)
-	}
+	mistakes = append(mistakes, p.AppPorts.check()...)
 	if p.ReadyzOnDrain != "fail" && p.ReadyzOnDrain != "pass" {
 		wrong("LASTCALL_READYZ_ON_DRAIN=%q: must be fail or pass", p.ReadyzOnDrain)
 	}
@@ -145,7 +154,7 @@ func (p *parts) check() (mistakes []error) {
 // pod is what the plug-ins are told of the pod. Its address is only looked for
 // when a registry needs it.
 func (p *parts) pod() (drain.Pod, error) {
-	pod := drain.Pod{Name: p.PodName, IP: p.PodIP, HostIP: p.HostIP, AppPort: p.AppPort}
+	pod := drain.Pod{Name: p.PodName, IP: p.PodIP, HostIP: p.HostIP, AppPort: p.AppPorts.first(), AppPorts: p.AppPorts}
 	if pod.IP != "" || len(p.Registries) == 0 {
 		return pod, nil
 	}
@@ -154,6 +163,22 @@ func (p *parts) pod() (drain.Pod, error) {
 		return pod, fmt.Errorf("LASTCALL_POD_IP is not set, and cannot be found: %w", err)
 	}
 	return pod, nil
+}
+
+// notice is the file by which the app is told of a drain. It must not be
+// taken for one of the files that hold what is in flight.
+func (p *parts) notice(known catalog) (drain.Notice, error) {
+	f, err := drainfile.New(p.DrainingFile)
+	if err != nil {
+		return nil, err
+	}
+	counted, counts := known.counters["file"].settings.(*file.Config)
+	if path := filepath.Clean(p.DrainingFile); counts && slices.Contains(p.Counters, "file") {
+		if inFlight := filepath.Clean(counted.Path); path == inFlight || filepath.Dir(path) == inFlight {
+			return nil, fmt.Errorf("LASTCALL_DRAINING_FILE=%q: must be beside LASTCALL_FILE_PATH=%q, not it nor in it", p.DrainingFile, counted.Path)
+		}
+	}
+	return f, nil
 }
 
 // choose makes the parts that a variable names, each once.

@@ -45,7 +45,7 @@ func plugins() catalog {
 			"haproxy":    counter(haproxy.New),
 			"nginx":      counter(nginx.New),
 			"prometheus": counter(func(c prometheus.Config, _ drain.Pod) (*prometheus.Counter, error) { return prometheus.New(c) }),
-			"tcp":        counter(func(c tcp.Config, pod drain.Pod) (*tcp.Counter, error) { return tcp.New(c, pod.AppPort) }),
+			"tcp":        counter(func(c tcp.Config, pod drain.Pod) (*tcp.Counter, error) { return tcp.New(c, pod.AppPorts...) }),
 		},
 	}
 }

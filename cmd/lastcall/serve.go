@@ -111,9 +111,9 @@ func (p *parts) warn() {
 			"set", "terminationGracePeriodSeconds and LASTCALL_GRACE_PERIOD to "+(needed+p.Reserve).String()+" or more, and more by the longest request")
 	}
 	if len(p.drain.Counters) == 0 {
-		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_COUNTERS")
+		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_APP_PORT, or LASTCALL_COUNTERS")
 	}
-	if p.AppPort == 0 {
+	if len(p.AppPorts) == 0 {
 		slog.Warn("LASTCALL_APP_PORT is not set: a restart of the app cannot be told from the pod's deletion, unless its postStart hook calls /poststart")
 	}
 }

@@ -102,7 +102,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 		proxy: &gone.Proxy{
 			Local:    fetch.Local(admin.Hostname(), pod.IP),
 			PagePort: fetch.Port(admin),
-			AppPort:  pod.AppPort,
+			AppPorts: pod.AppPorts,
 			Sockets:  procnet.Kernel(),
 		},
 	}, nil

@@ -37,7 +37,11 @@ func (r *rig) counter(t *testing.T) *Counter { t.Helper(); return r.counterOf(t,
 
 func (r *rig) counterOf(t *testing.T, listeners string, appPort int) *Counter {
 	t.Helper()
-	c, err := New(Config{Admin: r.Admin, Listeners: listeners}, drain.Pod{IP: "10.9.8.7", AppPort: appPort})
+	pod := drain.Pod{IP: "10.9.8.7"}
+	if appPort != 0 {
+		pod.AppPorts = []int{appPort}
+	}
+	c, err := New(Config{Admin: r.Admin, Listeners: listeners}, pod)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +420,7 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 				fmt.Fprint(w, test.body)
 			}))
 			defer s.Close()
-			c, err := New(Config{Admin: strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)}, drain.Pod{AppPort: 1})
+			c, err := New(Config{Admin: strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)}, drain.Pod{AppPorts: []int{1}})
 			if err != nil {
 				t.Fatal(err)
 			}

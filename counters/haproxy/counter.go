@@ -91,7 +91,7 @@ type Counter struct {
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	c := &Counter{
 		client: fetch.NewClient(),
-		proxy:  &gone.Proxy{AppPort: pod.AppPort, Sockets: procnet.Kernel()},
+		proxy:  &gone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
 		turn:   make(chan struct{}, 1),
 	}
 	if err := errors.Join(c.setStats(cfg.Stats, pod), c.setFrontends(cfg.Frontends)); err != nil {
@@ -246,11 +246,21 @@ func names(frontends []frontend) string {
 	return strings.Join(list, ", ")
 }
 
-// open returns the connections of the app's port.
+// open returns the connections of the app's ports.
 func (c *Counter) open() (map[string]bool, error) {
-	if c.proxy.AppPort == 0 || !c.proxy.Local {
+	if len(c.proxy.AppPorts) == 0 || !c.proxy.Local {
 		return nil, errNotTold
 	}
 	c.client.CloseIdleConnections() // the page may be on the app's port
-	return c.proxy.Sockets.Unfinished(c.proxy.AppPort)
+	all := map[string]bool{}
+	for _, port := range c.proxy.AppPorts {
+		open, err := c.proxy.Sockets.Unfinished(port)
+		if err != nil {
+			return nil, err
+		}
+		for remote := range open {
+			all[fmt.Sprint(port, " ", remote)] = true
+		}
+	}
+	return all, nil
 }

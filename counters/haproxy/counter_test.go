@@ -46,7 +46,7 @@ func (r *rig) sources() map[string]string {
 
 func (r *rig) counter(t *testing.T, stats string) *Counter {
 	t.Helper()
-	return r.counterOf(t, Config{Stats: stats}, drain.Pod{IP: "10.9.8.7", AppPort: r.Port})
+	return r.counterOf(t, Config{Stats: stats}, drain.Pod{IP: "10.9.8.7", AppPorts: []int{r.Port}})
 }
 
 func (r *rig) counterOf(t *testing.T, cfg Config, pod drain.Pod) *Counter {
@@ -250,7 +250,7 @@ func TestArrivals(t *testing.T) {
 
 func TestFrontendsByName(t *testing.T) {
 	r := start(t)
-	pod := drain.Pod{AppPort: r.Port}
+	pod := drain.Pod{AppPorts: []int{r.Port}}
 	web := r.hold(t)
 	raw := testservers.Connect(t, address(r.Raw))
 	for source, stats := range r.sources() {
@@ -449,7 +449,7 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 				fmt.Fprint(w, test.body)
 			}))
 			defer s.Close()
-			c, err := New(Config{Stats: strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)}, drain.Pod{AppPort: 1})
+			c, err := New(Config{Stats: strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)}, drain.Pod{AppPorts: []int{1}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -70,7 +70,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 		proxy: &gone.Proxy{
 			Local:    fetch.Local(u.Hostname(), pod.IP),
 			PagePort: fetch.Port(u),
-			AppPort:  pod.AppPort,
+			AppPorts: pod.AppPorts,
 			Sockets:  procnet.Kernel(),
 		},
 		turn: make(chan struct{}, 1),

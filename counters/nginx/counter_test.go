@@ -29,7 +29,7 @@ func start(t *testing.T) *rig {
 	return &rig{testservers.StartNginx(t, backend), backend, testservers.Client(t)}
 }
 
-func (r *rig) pod() drain.Pod { return drain.Pod{IP: "10.9.8.7", AppPort: r.Port} }
+func (r *rig) pod() drain.Pod { return drain.Pod{IP: "10.9.8.7", AppPorts: []int{r.Port}} }
 
 func (r *rig) counter(t *testing.T) *Counter {
 	t.Helper()
@@ -288,7 +288,7 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 			}))
 			defer s.Close()
 			secret := strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)
-			wantError(t, newCounter(t, secret, drain.Pod{AppPort: 1}), test.want)
+			wantError(t, newCounter(t, secret, drain.Pod{AppPorts: []int{1}}), test.want)
 		})
 	}
 }

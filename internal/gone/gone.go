@@ -20,7 +20,7 @@ import (
 type Proxy struct {
 	Local    bool    // whether the page is in this pod, so that its sockets are seen
 	PagePort int     // the page's TCP port; 0 where it is a unix socket
-	AppPort  int     // the port that the pod takes its work at; 0 when not told
+	AppPorts []int   // the ports at which the pod takes its work; none when not told
 	Sockets  Sockets // of the pod; procnet.Kernel()
 
 	mu     sync.Mutex
@@ -38,7 +38,7 @@ type Sockets interface {
 // ports the proxy may be serving, in addition to those that it has noted before:
 // a page may be read while its proxy is closing one port after the other.
 func (p *Proxy) Readable() {
-	if !p.Local || p.AppPort == 0 {
+	if !p.Local || len(p.AppPorts) == 0 {
 		return // Left will not get as far as asking
 	}
 	ports, err := p.Sockets.Listeners()
@@ -58,13 +58,13 @@ func (p *Proxy) Readable() {
 // connections, as err says: 0 when it is gone for good. A connection is at
 // least one request (over HTTP/2 it may be several). It is an error, which
 // wraps err and says why, when the proxy may be at work unseen: when the page
-// or the app's port is listened on, or is not known, or is in another pod; and
+// or a port of the app is listened on, or is not known, or is in another pod; and
 // at first, since a proxy closes its ports one after the other.
 func (p *Proxy) Left(err error) (int64, error) {
 	switch {
 	case !p.Local:
 		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing tells whether the proxy is gone for good", err)
-	case p.AppPort == 0:
+	case len(p.AppPorts) == 0:
 		return 0, fmt.Errorf("%w; with LASTCALL_APP_PORT set it could be told whether the proxy is gone for good", err)
 	}
 	listeners, tableErr := p.Sockets.Listeners()
@@ -73,8 +73,11 @@ func (p *Proxy) Left(err error) (int64, error) {
 		return 0, fmt.Errorf("%w; whether the proxy is gone for good is not known: %w", err, tableErr)
 	case p.PagePort != 0 && listeners[p.PagePort]:
 		return 0, fmt.Errorf("%w; something listens there again", err)
-	case listeners[p.AppPort]:
-		return 0, fmt.Errorf("%w; but port %d is listened on, so the proxy may be at work", err, p.AppPort)
+	}
+	for _, port := range p.AppPorts {
+		if listeners[port] {
+			return 0, fmt.Errorf("%w; but port %d is listened on, so the proxy may be at work", err, port)
+		}
 	}
 	ports, settled := p.closed(listeners)
 	if !settled {
@@ -96,7 +99,10 @@ func (p *Proxy) Left(err error) (int64, error) {
 func (p *Proxy) closed(listeners map[int]bool) (ports map[int]bool, settled bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ports, still := map[int]bool{p.AppPort: true}, map[int]bool{}
+	ports, still := map[int]bool{}, map[int]bool{}
+	for _, port := range p.AppPorts {
+		ports[port] = true
+	}
 	for port := range p.served {
 		switch {
 		case listeners[port]:

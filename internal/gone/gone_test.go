@@ -59,7 +59,7 @@ func TestLeft(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			k := &kernel{}
-			p := &Proxy{Local: true, PagePort: page, AppPort: app, Sockets: k}
+			p := &Proxy{Local: true, PagePort: page, AppPorts: []int{app}, Sockets: k}
 			if test.before != nil {
 				k.listen = test.before
 				p.Readable()
@@ -91,9 +91,9 @@ func TestLeft(t *testing.T) {
 
 func TestWhatCannotBeTold(t *testing.T) {
 	for want, p := range map[string]*Proxy{
-		"not in this pod":   {PagePort: 1, AppPort: 2, Sockets: &kernel{}},
+		"not in this pod":   {PagePort: 1, AppPorts: []int{2}, Sockets: &kernel{}},
 		"LASTCALL_APP_PORT": {Local: true, PagePort: 1, Sockets: &kernel{}},
-		"no /proc":          {Local: true, PagePort: 1, AppPort: 2, Sockets: &kernel{err: errors.New("no /proc")}},
+		"no /proc":          {Local: true, PagePort: 1, AppPorts: []int{2}, Sockets: &kernel{err: errors.New("no /proc")}},
 	} {
 		p.Readable()
 		got, err := p.Left(errRefused)
@@ -104,7 +104,7 @@ func TestWhatCannotBeTold(t *testing.T) {
 }
 
 func TestUnixSocketHasNoPort(t *testing.T) {
-	p := &Proxy{Local: true, AppPort: 8080, Sockets: &kernel{listen: []int{8099}, open: []int{8080}}}
+	p := &Proxy{Local: true, AppPorts: []int{8080}, Sockets: &kernel{listen: []int{8099}, open: []int{8080}}}
 	if got, err := p.Left(errRefused); err != nil || got != 1 {
 		t.Fatalf("got %d, %v, want 1", got, err)
 	}

@@ -71,6 +71,8 @@ func kind(t reflect.Type) string {
 		return "a duration such as 500ms, 30s or 2m"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Int:
+		return "a whole number, or a comma-separated list of them"
 	case t.Kind() == reflect.Slice:
 		return "a comma-separated list"
 	case t.Kind() == reflect.String:

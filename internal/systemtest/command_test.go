@@ -74,7 +74,8 @@ func wrong() (env, says []string) {
 		"LASTCALL_POLL=1ms":                         "LASTCALL_POLL=1ms: must be at least 10ms",
 		"LASTCALL_READYZ_ON_DRAIN=maybe":            `LASTCALL_READYZ_ON_DRAIN="maybe": must be fail or pass`,
 		"LASTCALL_POD_IP=localhost":                 `LASTCALL_POD_IP="localhost": must be an IP address`,
-		"LASTCALL_APP_PORT=70000":                   "LASTCALL_APP_PORT=70000: must be from 1 to 65535",
+		"LASTCALL_APP_PORT=80, 70000,80":            "LASTCALL_APP_PORT=70000: must be from 1 to 65535",
+		"LASTCALL_DRAINING_FILE=draining":           `LASTCALL_DRAINING_FILE="draining": must be an absolute path`,
 		"LASTCALL_APP_READY_URL=u:hunter2@app":      "LASTCALL_APP_READY_URL: must be a URL",
 		"LASTCALL_LOG_LEVEL=loud":                   `LASTCALL_LOG_LEVEL="loud": must be debug, info, warn or error`,
 		"LASTCALL_LOG_FORMAT=xml":                   `LASTCALL_LOG_FORMAT="xml": must be json or text`,
@@ -93,7 +94,7 @@ func wrong() (env, says []string) {
 			says = append(says, said)
 		}
 	}
-	return env, append(says, `LASTCALL_COUNTERS names "guess": must be any of`)
+	return env, append(says, `LASTCALL_COUNTERS names "guess": must be any of`, "LASTCALL_APP_PORT names 80 twice")
 }
 
 func TestBadConfiguration(t *testing.T) {

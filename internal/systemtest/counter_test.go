@@ -114,7 +114,7 @@ func TestFileStaysUnreadable(t *testing.T) {
 	app.write("lots")
 	a := prestop(t, s)
 	r := a.Report(t)
-	if r.Outcome != drain.OutcomeExpired || r.InFlight != nil || !strings.Contains(r.WaitingFor, "file unreadable") {
+	if r.Outcome != drain.OutcomeExpired || r.InFlight != nil || !strings.Contains(r.WaitingFor, "file to be readable") {
 		t.Errorf("the report is %s", a.Body)
 	}
 	s.Signal(t, os.Interrupt)

@@ -205,7 +205,7 @@ func TestRestartToldByPostStart(t *testing.T) {
 	t.Parallel()
 	consul := testservers.StartConsul(t, testservers.ConsulOptions{})
 	app := announce(t, startApp(t), consul)
-	s := startFound(t, app.withConsul(consul.Address, "LASTCALL_APP_PORT=0", "LASTCALL_CONSUL_SERVICE_ID="+app.id))
+	s := startFound(t, app.withConsul(consul.Address, "LASTCALL_APP_PORT=", "LASTCALL_CONSUL_SERVICE_ID="+app.id))
 	drains(t, s.PreStop(t.Context()))
 	app.awaitListed(t, false)
 	s.Want(t, http.StatusOK, http.MethodGet, "/poststart")
