@@ -1,0 +1,196 @@
+package manifests
+
+import (
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+type sidecarKind int
+
+const (
+	anyKind sidecarKind = iota
+	native
+	classic
+)
+
+// port is the one of LASTCALL_LISTEN's default, which the manifests keep.
+var port = intstr.FromInt32(8099)
+
+// checkPod checks all that Lastcall asks of a pod.
+func checkPod(t *testing.T, o objects, template *corev1.PodTemplateSpec, kind sidecarKind) {
+	t.Helper()
+	restricted(t, template)
+	pod := &template.Spec
+	sidecar, apps := split(t, pod, kind)
+	hooks(t, apps)
+	probes(t, sidecar)
+	environment(t, o, pod, sidecar, apps)
+}
+
+// restricted asks the code that admits pods to namespaces of that level.
+func restricted(t *testing.T, pod *corev1.PodTemplateSpec) {
+	t.Helper()
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
+		if !result.Allowed {
+			t.Errorf("Pod Security, restricted: %s: %s", result.ForbiddenReason, result.ForbiddenDetail)
+		}
+	}
+}
+
+// split finds the sidecar, and tells it from the app's containers.
+func split(t *testing.T, pod *corev1.PodSpec, kind sidecarKind) (sidecar *corev1.Container, apps []corev1.Container) {
+	t.Helper()
+	var kinds []sidecarKind
+	for i, c := range pod.InitContainers {
+		if c.Name == "lastcall" {
+			kinds = append(kinds, native)
+			sidecar = &pod.InitContainers[i]
+			if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+				t.Error("the sidecar among initContainers lacks restartPolicy: Always")
+			}
+			if c.StartupProbe == nil || c.StartupProbe.HTTPGet == nil || c.StartupProbe.HTTPGet.Path != "/livez" || c.StartupProbe.HTTPGet.Port != port {
+				t.Errorf("startupProbe %v: the app would start before the sidecar answers", c.StartupProbe)
+			}
+		}
+	}
+	for i, c := range pod.Containers {
+		if c.Name == "lastcall" {
+			kinds = append(kinds, classic)
+			sidecar = &pod.Containers[i]
+			if c.RestartPolicy != nil {
+				t.Error("an ordinary container has no restartPolicy")
+			}
+			continue
+		}
+		apps = append(apps, c)
+	}
+	if len(kinds) != 1 || len(apps) == 0 {
+		t.Fatal("want one container named lastcall, and the app's")
+	}
+	if kind != anyKind && kinds[0] != kind {
+		t.Error("a native sidecar where an ordinary container was expected, or the other way round")
+	}
+	return sidecar, apps
+}
+
+func hooks(t *testing.T, apps []corev1.Container) {
+	t.Helper()
+	for _, app := range apps {
+		if app.Lifecycle == nil || app.Lifecycle.PreStop == nil || app.Lifecycle.PreStop.HTTPGet == nil {
+			t.Errorf("%s: no preStop httpGet", app.Name)
+			continue
+		}
+		if app.Lifecycle.PreStop.Exec != nil || app.Lifecycle.PreStop.Sleep != nil {
+			t.Errorf("%s: two preStop hooks in one, which Kubernetes refuses", app.Name)
+		}
+		if post := app.Lifecycle.PostStart; post != nil && post.HTTPGet != nil && post.HTTPGet.Port == port {
+			t.Errorf("%s: a postStart that finds the sidecar not up yet kills the app", app.Name)
+		}
+		hook := app.Lifecycle.PreStop.HTTPGet
+		if hook.Path != "/prestop" || hook.Port != port || hook.Host != "" {
+			t.Errorf("%s: the hook calls %s:%s%s, want the pod's own address, %s and /prestop",
+				app.Name, hook.Host, hook.Port.String(), hook.Path, port.String())
+		}
+	}
+}
+
+func probes(t *testing.T, sidecar *corev1.Container) {
+	t.Helper()
+	ready := sidecar.ReadinessProbe
+	if ready == nil || ready.HTTPGet == nil || ready.HTTPGet.Path != "/readyz" || ready.HTTPGet.Port != port {
+		t.Errorf("readinessProbe %v, want httpGet /readyz on %s", ready, port.String())
+	}
+	if sidecar.LivenessProbe != nil || sidecar.Lifecycle != nil {
+		t.Error("the sidecar has a livenessProbe or hooks of its own")
+	}
+	if security := sidecar.SecurityContext; security == nil ||
+		security.ReadOnlyRootFilesystem == nil || !*security.ReadOnlyRootFilesystem {
+		t.Error("the sidecar's root file system can be written")
+	}
+	if sidecar.Resources.Requests.Cpu().IsZero() || sidecar.Resources.Requests.Memory().IsZero() || sidecar.Resources.Limits.Memory().IsZero() {
+		t.Error("the sidecar lacks requests, or a limit on memory")
+	}
+}
+
+func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.Container, apps []corev1.Container) {
+	t.Helper()
+	values, fields := map[string]string{}, map[string]string{}
+	for _, from := range sidecar.EnvFrom {
+		switch {
+		case from.ConfigMapRef != nil:
+			config := o.configMaps[from.ConfigMapRef.Name]
+			if config == nil {
+				t.Fatalf("there is no ConfigMap %s", from.ConfigMapRef.Name)
+			}
+			for name, value := range config.Data {
+				values[name] = value
+			}
+		case from.SecretRef == nil:
+			t.Errorf("envFrom of %v", from)
+		}
+	}
+	seen := map[string]bool{}
+	for _, v := range sidecar.Env {
+		if seen[v.Name] {
+			t.Errorf("%s is set twice", v.Name)
+		}
+		seen[v.Name] = true
+		values[v.Name] = v.Value
+		if v.ValueFrom != nil && v.ValueFrom.FieldRef != nil {
+			fields[v.Name] = v.ValueFrom.FieldRef.FieldPath
+			values[v.Name] = "192.0.2.1" // does for all of them
+		}
+	}
+
+	told, err := time.ParseDuration(values["LASTCALL_GRACE_PERIOD"])
+	if err != nil {
+		t.Errorf("LASTCALL_GRACE_PERIOD: %v", err)
+	}
+	if given := pod.TerminationGracePeriodSeconds; given == nil || told != time.Duration(*given)*time.Second {
+		t.Errorf("LASTCALL_GRACE_PERIOD is %v, which is not terminationGracePeriodSeconds", told)
+	}
+	served := slices.ContainsFunc(apps, func(app corev1.Container) bool {
+		return slices.ContainsFunc(app.Ports, func(p corev1.ContainerPort) bool {
+			at := intstr.FromInt32(p.ContainerPort)
+			return at.String() == values["LASTCALL_APP_PORT"]
+		})
+	})
+	if !served {
+		t.Errorf("LASTCALL_APP_PORT is %q, which is no containerPort of the app", values["LASTCALL_APP_PORT"])
+	}
+	for name, want := range map[string]string{
+		"LASTCALL_POD_NAME": "metadata.name",
+		"LASTCALL_POD_IP":   "status.podIP",
+		"LASTCALL_HOST_IP":  "status.hostIP",
+	} {
+		if fields[name] != want {
+			t.Errorf("%s comes from %q, want the field %s", name, fields[name], want)
+		}
+	}
+	accepted(t, values)
+}
+
+// accepted asks the program itself about its environment.
+func accepted(t *testing.T, values map[string]string) {
+	t.Helper()
+	config := exec.Command(program, "config")
+	config.Env = []string{}
+	for name, value := range values {
+		config.Env = append(config.Env, name+"="+value)
+	}
+	if out, err := config.CombinedOutput(); err != nil {
+		t.Errorf("lastcall config: %v\n%s", err, out)
+	}
+}
