@@ -1,6 +1,9 @@
 package drain
 
-import "context"
+import (
+	"context"
+	"net/netip"
+)
 
 // Registry announces the pod's instance to clients. All methods are idempotent.
 type Registry interface {
@@ -52,6 +55,15 @@ type AcceptStopper interface {
 // back. It is idempotent.
 type AcceptStarter interface {
 	StartAccepting(ctx context.Context) error
+}
+
+// ProbeIgnorer is a Counter to which the kubelet's probes of the app look like
+// work: they go on while a pod leaves, and one that comes every second would
+// keep it from ever being quiet.
+type ProbeIgnorer interface {
+	// IgnoreProbes tells an address that the kubelet's calls come from. Others
+	// may share it: the node's own programs, and whom the node stands in for.
+	IgnoreProbes(from netip.Addr)
 }
 
 // Notice tells the app that a drain is under way, so that it can ask its

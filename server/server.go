@@ -64,7 +64,7 @@ func Listen(address string) (net.Listener, error) {
 // Handler returns the handler of all of d's HTTP calls.
 func Handler(d *drain.Drainer, o Options) http.Handler {
 	r := chi.NewRouter()
-	r.Use(recovered, limited)
+	r.Use(recovered, limited, knowKubelet(d))
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, "there is no such call: /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics are")
 	})
