@@ -8,19 +8,13 @@ import (
 	"lastcall/drain"
 )
 
-// kubeletAgents are how the User-Agent of the kubelet's calls begins: its
-// probes, and its hooks.
-var kubeletAgents = []string{"kube-probe/", "kube-lifecycle/"}
-
 // knowKubelet tells the drainer the address that the kubelet calls from, which
 // depends on the cluster's network. It probes the app from the same one.
 func knowKubelet(d *drain.Drainer) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for _, agent := range kubeletAgents {
-				if !strings.HasPrefix(r.UserAgent(), agent) {
-					continue
-				}
+			agent := r.UserAgent()
+			if strings.HasPrefix(agent, "kube-probe/") || strings.HasPrefix(agent, "kube-lifecycle/") {
 				if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 					d.KubeletAt(from.Addr())
 				}
