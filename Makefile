@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
-SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
+SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
 
 .PHONY: help
 help: ## list what there is to run
@@ -29,9 +29,10 @@ build: ## bin/lastcall, static
 .PHONY: test
 test: ## all tests, against real servers, which it installs first (some minutes, once)
 	@internal/testservers/install
+	@internal/tools/install-deploy
 	go vet ./...
 	REQUIRE_SERVERS=1 go test -race -count=1 -timeout 20m ./...
-	go test -C internal/tools/manifests -count=1 ./...
+	REQUIRE_SERVERS=1 go test -C internal/tools/manifests -count=1 ./...
 
 .PHONY: fuzz
 fuzz: ## look for input that breaks a parser, FUZZTIME (30s) for each

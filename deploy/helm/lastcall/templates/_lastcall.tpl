@@ -1,0 +1,111 @@
+{{/*
+What a chart includes. Each template takes the chart's root context, and reads
+the values under `lastcall`. ../../example/templates/deployment.yaml uses all.
+*/}}
+
+{{/* The pod's terminationGracePeriodSeconds. */}}
+{{- define "lastcall.gracePeriodSeconds" -}}
+{{ .Values.lastcall.gracePeriodSeconds | int }}
+{{- end }}
+
+{{/* The label by which a PodMonitor or a NetworkPolicy finds the pods. */}}
+{{- define "lastcall.labels" -}}
+lastcall: sidecar
+{{- end }}
+
+{{/*
+The preStop hook, for `lifecycle` of each of the app's containers. The kubelet
+calls it and waits; SIGTERM comes when it returns. The port is a number: a name
+would be looked up in the app's container.
+*/}}
+{{- define "lastcall.preStop" -}}
+preStop:
+  httpGet:
+    path: /prestop
+    port: 8099
+    {{- with .Values.lastcall.hookHeaders }}
+    httpHeaders:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+{{- end }}
+
+{{/* For `initContainers`: the native sidecar, or nothing in mode classic. */}}
+{{- define "lastcall.initContainers" -}}
+{{- if eq .Values.lastcall.mode "native" -}}
+- {{ include "lastcall.container" . | nindent 2 | trim }}
+  restartPolicy: Always
+  # The app starts once the sidecar answers.
+  startupProbe:
+    httpGet: {path: /livez, port: 8099}
+    periodSeconds: 1
+    failureThreshold: 30
+{{- end }}
+{{- end }}
+
+{{/* For `containers`: the ordinary container, or nothing in mode native. */}}
+{{- define "lastcall.containers" -}}
+{{- if eq .Values.lastcall.mode "classic" -}}
+- {{ include "lastcall.container" . | nindent 2 | trim }}
+{{- end }}
+{{- end }}
+
+{{/*
+The sidecar's container, in any mode. It has no livenessProbe and no preStop:
+either would begin a drain of a pod that nobody deletes, or end one too early.
+*/}}
+{{- define "lastcall.container" -}}
+name: lastcall
+image: {{ .Values.lastcall.image | quote }}
+{{- with .Values.lastcall.imagePullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+env:
+  - name: LASTCALL_GRACE_PERIOD
+    value: {{ include "lastcall.gracePeriodSeconds" . }}s
+  - name: LASTCALL_APP_PORT
+    value: {{ include "lastcall.appPorts" . | quote }}
+  {{- range $name, $value := .Values.lastcall.env }}
+  - name: {{ $name }}
+    {{- /* Numbers of a values file are floats to helm: 1e+06 would be no number to others. */}}
+    value: {{ kindIs "float64" $value | ternary (int64 $value) $value | toString | quote }}
+  {{- end }}
+  - name: LASTCALL_POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  - name: LASTCALL_POD_IP
+    valueFrom: {fieldRef: {fieldPath: status.podIP}}
+  - name: LASTCALL_HOST_IP
+    valueFrom: {fieldRef: {fieldPath: status.hostIP}}
+{{- with .Values.lastcall.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+ports:
+  - {name: lastcall, containerPort: 8099}
+# The pod is ready when all its containers are: this probe takes it out of its
+# Services as soon as a drain begins.
+readinessProbe:
+  httpGet: {path: /readyz, port: 8099}
+  periodSeconds: 1
+  failureThreshold: 1
+resources:
+  {{- toYaml .Values.lastcall.resources | nindent 2 }}
+securityContext:
+  runAsNonRoot: true
+  allowPrivilegeEscalation: false
+  capabilities: {drop: [ALL]}
+  readOnlyRootFilesystem: true
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.lastcall.volumeMounts }}
+volumeMounts:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The app's ports as LASTCALL_APP_PORT has them. */}}
+{{- define "lastcall.appPorts" -}}
+{{- $ports := list }}
+{{- range .Values.lastcall.appPorts }}
+{{- $ports = append $ports (int . | toString) }}
+{{- end }}
+{{- join "," $ports }}
+{{- end }}
