@@ -1,0 +1,113 @@
+package events
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"lastcall/drain"
+)
+
+const (
+	// component is who tells of it.
+	component = "lastcall"
+	// noteLimit is how long the API server lets an event's message be, in
+	// bytes, and instanceLimit its reporter's name.
+	noteLimit     = 1024
+	instanceLimit = 128
+	// microTime is the form of an eventTime.
+	microTime = "2006-01-02T15:04:05.000000Z07:00"
+)
+
+// event is an Event of core/v1, the API that kubectl reads. Its older fields
+// for the time are set too: kubectl sorts by them.
+type event struct {
+	APIVersion         string    `json:"apiVersion"`
+	Kind               string    `json:"kind"`
+	Metadata           metadata  `json:"metadata"`
+	InvolvedObject     reference `json:"involvedObject"`
+	Type               string    `json:"type"`
+	Reason             string    `json:"reason"`
+	Action             string    `json:"action"`
+	Message            string    `json:"message"`
+	Source             source    `json:"source"`
+	ReportingComponent string    `json:"reportingComponent"`
+	ReportingInstance  string    `json:"reportingInstance"`
+	EventTime          string    `json:"eventTime"`
+	FirstTimestamp     string    `json:"firstTimestamp"`
+	LastTimestamp      string    `json:"lastTimestamp"`
+	Count              int       `json:"count"`
+
+	at time.Time
+}
+
+type metadata struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+}
+
+type reference struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace"`
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
+}
+
+type source struct {
+	Component string `json:"component"`
+}
+
+// newEvent makes the event that tells of h. It is named by the time named, which
+// no other event of the pod is.
+func newEvent(p pod, h drain.Happening, named time.Time) *event {
+	e := &event{
+		APIVersion:         "v1",
+		Kind:               "Event",
+		Metadata:           metadata{Name: eventName(p.Name, named), Namespace: p.Namespace},
+		InvolvedObject:     reference{"v1", "Pod", p.Namespace, p.Name, p.UID},
+		Type:               "Normal",
+		Reason:             string(h.Kind),
+		Action:             "Drain",
+		Message:            clip(h.Text, noteLimit),
+		Source:             source{component},
+		ReportingComponent: component,
+		ReportingInstance:  clip(p.Name, instanceLimit),
+		EventTime:          h.At.UTC().Format(microTime),
+		FirstTimestamp:     h.At.UTC().Format(time.RFC3339),
+		LastTimestamp:      h.At.UTC().Format(time.RFC3339),
+		Count:              1,
+		at:                 h.At,
+	}
+	if h.Kind.Warning() {
+		e.Type = "Warning"
+	}
+	return e
+}
+
+// eventName is the pod's name and a time, as everybody names events: so they
+// are listed in their order. A call whose answer was lost can be made again
+// with the same name.
+func eventName(podName string, at time.Time) string {
+	suffix := fmt.Sprintf(".%x", at.UnixNano())
+	const nameLimit = 253 // of a DNS subdomain
+	if most := nameLimit - len(suffix); len(podName) > most {
+		podName = strings.TrimRight(podName[:most], ".-")
+	}
+	return podName + suffix
+}
+
+// clip cuts text to so many bytes.
+func clip(text string, limit int) string {
+	const more = "…"
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) <= limit {
+		return text
+	}
+	cut := limit - len(more)
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + more
+}
