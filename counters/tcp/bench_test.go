@@ -8,37 +8,50 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/procnet"
+	"lastcall/internal/manyconns"
 )
 
-// BenchmarkReading measures one reading with 50 connections of the app, 5 of
-// them busy, among sockets of others, against reading /proc/net/tcp.
+// BenchmarkReading measures one reading of an app with 50 connections, 5 of
+// them busy, where the pod has n more: foreign ones, or the app's.
 func BenchmarkReading(b *testing.B) {
-	app, foreign := listenHere(b), listenHere(b)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	port := l.Addr().(*net.TCPAddr).Port
 	for i := range 50 {
-		near, far := pair(b, app)
+		near, far := pair(b, l)
 		io.WriteString(near, request1)
 		if i >= 5 {
 			io.ReadFull(far, make([]byte, len(request1)))
 			io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		}
 	}
-	port := app.Addr().(*net.TCPAddr).Port
-	sockets := 0
-	for _, n := range []int{0, 100, 10_000} {
-		for ; sockets < n; sockets += 2 { // a connection within the namespace has two ends
-			pair(b, foreign)
-		}
-		b.Run(fmt.Sprintf("diagnostics/%d", n), func(b *testing.B) {
-			c := newCounter(b, Config{}, port)
-			defer cpu(b)()
-			for b.Loop() {
-				if _, err := c.Count(b.Context()); err != nil {
-					b.Fatal(err)
-				}
+	measure := func(more int, whose string, morePort int) {
+		if more > 0 {
+			c, err := manyconns.Open(b.Context(), morePort, more)
+			if err != nil {
+				b.Fatal(err)
 			}
+			defer c.Close()
+		}
+		name := func(how string) string { return fmt.Sprintf("%d_%s/%s", more, whose, how) }
+		b.Run(name("nothing_new"), func(b *testing.B) {
+			c := newCounter(b, Config{}, port)
+			oneByOne(b, c)
+			measureCount(b, c, func() {})
 		})
-		b.Run(fmt.Sprintf("listening/%d", n), func(b *testing.B) {
+		b.Run(name("walk"), func(b *testing.B) {
+			c := newCounter(b, Config{}, port)
+			measureCount(b, c, func() { c.walk.before = time.Time{} })
+		})
+		b.Run(name("proc"), func(b *testing.B) {
+			c := newCounter(b, Config{}, port)
+			c.blind = true
+			measureCount(b, c, func() {})
+		})
+		b.Run(name("listening"), func(b *testing.B) {
 			a := NewApp(port)
 			defer cpu(b)()
 			for b.Loop() {
@@ -47,25 +60,24 @@ func BenchmarkReading(b *testing.B) {
 				}
 			}
 		})
-		b.Run(fmt.Sprintf("proc/%d", n), func(b *testing.B) {
-			defer cpu(b)()
-			for b.Loop() {
-				if _, err := procnet.Kernel().Unfinished(port); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+	}
+	measure(0, "more", 0)
+	for _, n := range []int{100, 10_000, 100_000} {
+		foreign := freePort(b)
+		measure(n, "foreign", foreign)
+		measure(n, "of_the_app", port)
 	}
 }
 
-func listenHere(b *testing.B) net.Listener {
+func measureCount(b *testing.B, c *Counter, before func()) {
 	b.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
+	defer cpu(b)()
+	for b.Loop() {
+		before()
+		if r, err := c.Count(b.Context()); err != nil || r.InFlight < 5 {
+			b.Fatal(r, err)
+		}
 	}
-	b.Cleanup(func() { l.Close() })
-	return l
 }
 
 func pair(b *testing.B, l net.Listener) (near, far net.Conn) {

@@ -51,6 +51,7 @@ type Counter struct {
 	look    uint32    // the last of them that was not cut short; 0: there was none
 	lookAt  time.Time // when it began
 	arrived uint64
+	walk    walk
 }
 
 // New makes the counter of the work on the app's ports, and asks nothing yet.
@@ -76,6 +77,7 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 		ownEnds: ownEnds,
 		turn:    make(chan struct{}, 1),
 		known:   make(map[uint64]*memory),
+		walk:    walk{accepted: procnet.KernelStatistics().Accepted},
 	}, nil
 }
 
@@ -122,50 +124,93 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	return drain.Reading{InFlight: n}, err
 }
 
-// diagnose looks by the kernel's diagnostics.
+// diagnose looks by the kernel's diagnostics: at the connections that are
+// known, one by one, where there can be no others; or for all that there are.
 func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
-	var inFlight int64
-	// A look that is cut short has its own number too: what it has seen is
-	// not to be passed over by the next.
-	c.tries++
-	look, began := c.tries, time.Now()
-	own := c.own()
-	err := c.diag.dump(ctx, c.ports, connected, func(s *socket) error {
-		if !s.info {
-			return fmt.Errorf("%w: a connection without its tcp_info", errGarbled)
-		}
-		m, seen := c.known[s.cookie]
+	began := time.Now()
+	if c.walk.sure(began) {
+		r, ids, shown := c.newReading(began), c.walk.again(c.known), 0
+		err := c.diag.each(ctx, ids, func(s *socket) error {
+			shown++
+			return r.see(s)
+		})
 		switch {
-		case seen && m.look == look:
-			return nil // shown twice, because the kernel's table has changed meanwhile
-		case !seen && len(c.known) >= maxSockets:
-			return fmt.Errorf("the app has more than %d connections", maxSockets)
-		case !seen:
-			first := fresh()
-			m = &first
-			m.own = own.has(s)
-			c.known[s.cookie] = m
+		case ctx.Err() != nil:
+			return drain.Reading{}, ctx.Err()
+		case err == nil && shown == len(ids):
+			return r.end(), nil
 		}
-		if arrival := !seen || s.received() != m.recv; arrival && c.look > 0 && !m.own {
-			c.arrived++
-		}
-		m.next(s, seen || c.look > 0)
-		m.look = look
-		if !m.own && m.work(s, c.mode, c.silence) {
-			inFlight++
-		}
-		return nil
+		// One was not found: that it has gone is for the walk to say.
+	}
+	r := c.newReading(began)
+	c.walk.begin()
+	err := c.diag.dump(ctx, c.ports, connected, func(s *socket) error {
+		c.walk.found(s)
+		return r.see(s)
 	})
 	if err != nil {
 		return drain.Reading{}, err
 	}
-	for cookie, m := range c.known {
-		if m.look != look {
-			delete(c.known, cookie)
+	c.walk.end(began)
+	return r.end(), nil
+}
+
+// reading is one look at the app's connections.
+type reading struct {
+	*Counter
+	number   uint32
+	began    time.Time
+	own      *ownSockets
+	inFlight int64
+}
+
+// newReading begins one. One that is cut short has its own number too: what it
+// has seen is not to be passed over by the next.
+func (c *Counter) newReading(began time.Time) reading {
+	c.tries++
+	return reading{Counter: c, number: c.tries, began: began, own: c.own()}
+}
+
+// see takes in one connection.
+func (r *reading) see(s *socket) error {
+	if connected&(1<<s.state) == 0 {
+		return nil // there is nothing left to do on it
+	}
+	if !s.info {
+		return fmt.Errorf("%w: a connection without its tcp_info", errGarbled)
+	}
+	m, seen := r.known[s.cookie]
+	switch {
+	case seen && m.look == r.number:
+		return nil // shown twice, because the kernel's table has changed meanwhile
+	case !seen && len(r.known) >= maxSockets:
+		return fmt.Errorf("the app has more than %d connections", maxSockets)
+	case !seen:
+		first := fresh()
+		m = &first
+		m.own = r.own.has(s)
+		r.known[s.cookie] = m
+	}
+	if arrival := !seen || s.received() != m.recv; arrival && r.look > 0 && !m.own {
+		r.arrived++
+	}
+	m.next(s, seen || r.look > 0)
+	m.look = r.number
+	if !m.own && m.work(s, r.mode, r.silence) {
+		r.inFlight++
+	}
+	return nil
+}
+
+// end forgets the connections that were not seen.
+func (r *reading) end() drain.Reading {
+	for cookie, m := range r.known {
+		if m.look != r.number {
+			delete(r.known, cookie)
 		}
 	}
-	c.look, c.lookAt = look, began
-	return drain.Reading{InFlight: inFlight, Arrived: c.arrived, HasArrived: true}, nil
+	r.look, r.lookAt = r.number, r.began
+	return drain.Reading{InFlight: r.inFlight, Arrived: r.arrived, HasArrived: true}
 }
 
 // ended takes in that the kernel has destroyed one of the app's sockets: what

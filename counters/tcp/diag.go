@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -28,9 +30,16 @@ const connected = 1<<established | 1<<finWait1 | 1<<closeWait | 1<<lastAck | 1<<
 
 // What is used of linux/inet_diag.h. All of it is part of the kernel's ABI.
 const (
+	headerSize     = 16 // struct nlmsghdr
 	getSockets     = 18 // TCPDIAG_GETSOCK
+	getByFamily    = 20 // SOCK_DIAG_BY_FAMILY
 	requestSize    = 60 // struct inet_diag_req
+	exactSize      = 56 // struct inet_diag_req_v2
 	messageSize    = 72 // struct inet_diag_msg
+	sockIDSize     = 48 // struct inet_diag_sockid
+	sockIDAt       = 4  // and where it stands in the message
+	cookieAt       = 40 // and the cookie in it
+	attrHeader     = 4  // struct nlattr
 	attrBytecode   = 1  // INET_DIAG_REQ_BYTECODE
 	attrInfo       = 2  // INET_DIAG_INFO: struct tcp_info
 	wantInfo       = 1 << (attrInfo - 1)
@@ -53,6 +62,14 @@ const (
 	infoBytesSent = 200
 )
 
+const (
+	// answerBuffer is as much as the kernel sends at once.
+	answerBuffer = 32 << 10
+	// atOnce is how many sockets the kernel is asked for by one call. Their
+	// answers, 2 kB each as the kernel counts, wait in the connection's buffer.
+	atOnce = 32
+)
+
 var (
 	errGarbled   = errors.New("the kernel's answer cannot be understood")
 	errOldKernel = errors.New("the kernel does not tell the bytes that were sent: Linux 4.19 or newer is needed")
@@ -60,6 +77,7 @@ var (
 
 // socket is one of the app's sockets, as the kernel shows it.
 type socket struct {
+	id     identity
 	cookie uint64 // tells it from all others, also after it is gone
 	state  uint8
 	local  netip.Addr
@@ -76,8 +94,14 @@ type socket struct {
 	dataOut                 uint32
 }
 
-// answerBuffer is as much as the kernel answers at once.
-const answerBuffer = 32 << 10
+// identity is by what the kernel finds one socket without looking at others:
+// its family, and its struct inet_diag_sockid with the cookie in it.
+type identity struct {
+	family uint8
+	id     [sockIDSize]byte
+}
+
+func (i *identity) cookie() uint64 { return binary.NativeEndian.Uint64(i.id[cookieAt:]) }
 
 // dial opens a connection to the kernel's socket diagnostics. It asks nothing
 // that needs a capability.
@@ -92,7 +116,17 @@ func dial() (*netlink.Conn, error) {
 // diagnostics asks the kernel for sockets, over one connection that it keeps
 // from the first time on, unless something goes wrong on it. It is for one
 // caller at a time. Its zero value is ready.
-type diagnostics struct{ conn *netlink.Conn }
+//
+// The connection is the library's; what goes over it is put together and taken
+// apart here, in memory that is kept, because it is done every 10 ms.
+type diagnostics struct {
+	conn     *netlink.Conn
+	raw      syscall.RawConn
+	sequence uint32
+	question []byte
+	answer   []byte
+	socket   socket // that is shown
+}
 
 func (d *diagnostics) close() {
 	if d.conn != nil {
@@ -103,66 +137,236 @@ func (d *diagnostics) close() {
 
 // dump shows visit each socket in one of states, a set of bits, whose local
 // port is one of ports. The kernel leaves out all others, so that they cost
-// neither memory nor copying. It ends with ctx.
-func (d *diagnostics) dump(ctx context.Context, ports []int, states uint32, visit func(*socket) error) (err error) {
+// neither memory nor copying; but it goes through all that the node has. It
+// ends with ctx.
+func (d *diagnostics) dump(ctx context.Context, ports []int, states uint32, visit func(*socket) error) error {
+	return d.within(ctx, func() error {
+		first := d.sequence + 1
+		request := dumpRequest(states, ports)
+		d.question = append(d.header(d.question[:0], getSockets, unix.NLM_F_DUMP, len(request)), request...)
+		if err := d.send(); err != nil {
+			return err
+		}
+		for {
+			done := false
+			err := d.receive(func(m message) error {
+				switch {
+				case m.sequence != first:
+					return fmt.Errorf("%w: it is to another question", errGarbled)
+				case m.kind == unix.NLMSG_DONE:
+					done = true
+					return m.failure()
+				case m.kind == unix.NLMSG_ERROR:
+					return m.failure()
+				case m.kind != getSockets:
+					return fmt.Errorf("%w: a message of type %d", errGarbled, m.kind)
+				}
+				return d.show(m.data, visit)
+			})
+			if err != nil || done {
+				return err
+			}
+		}
+	})
+}
+
+// each shows visit those sockets of ids that are still there. The kernel finds
+// each by itself, so others cost nothing. It ends with ctx.
+func (d *diagnostics) each(ctx context.Context, ids []identity, visit func(*socket) error) error {
+	return d.within(ctx, func() error {
+		for batch := range slices.Chunk(ids, atOnce) {
+			if err := d.ask(batch, visit); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (d *diagnostics) ask(ids []identity, visit func(*socket) error) error {
+	first := d.sequence + 1
+	d.question = d.question[:0]
+	for i := range ids {
+		d.question = d.header(d.question, getByFamily, 0, exactSize)
+		d.question = append(d.question, ids[i].family, unix.IPPROTO_TCP, wantInfo, 0, 0, 0, 0, 0)
+		d.question = append(d.question, ids[i].id[:]...)
+	}
+	if err := d.send(); err != nil {
+		return err
+	}
+	for answered := 0; answered < len(ids); {
+		err := d.receive(func(m message) error {
+			if m.sequence != first+uint32(answered) { //nolint:gosec // at most atOnce
+				return fmt.Errorf("%w: it is to another question", errGarbled)
+			}
+			answered++
+			switch m.kind {
+			case unix.NLMSG_ERROR:
+				if err := m.failure(); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+					return err
+				}
+				return nil // it is gone
+			case getByFamily:
+				return d.show(m.data, visit)
+			}
+			return fmt.Errorf("%w: a message of type %d", errGarbled, m.kind)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show shows visit the socket of which b tells.
+func (d *diagnostics) show(b []byte, visit func(*socket) error) error {
+	if err := d.socket.parse(b); err != nil {
+		return err
+	}
+	return visit(&d.socket)
+}
+
+// within has do talk to the kernel until ctx ends.
+func (d *diagnostics) within(ctx context.Context, do func() error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if d.conn == nil {
-		if d.conn, err = dial(); err != nil {
+		if err := d.open(); err != nil {
 			return err
 		}
 	}
 	conn := d.conn
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = dump(conn, ports, states, visit)
+	err = do()
 	if !stop() || err != nil {
 		d.close() // the rest of an answer may be in it
 	}
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return err
-}
-
-func dump(conn *netlink.Conn, ports []int, states uint32, visit func(*socket) error) error {
-	sent, err := conn.Send(netlink.Message{
-		Header: netlink.Header{Type: getSockets, Flags: netlink.Request | netlink.Dump},
-		Data:   request(states, ports),
-	})
 	if err != nil {
 		return fmt.Errorf("asking the kernel for sockets: %w", err)
 	}
-	var s socket
-	var failed error
-	for m, err := range conn.ReceiveIter() {
-		switch {
-		case failed != nil: // what is left of the answer is not looked at
-		case err != nil:
-			failed = fmt.Errorf("asking the kernel for sockets: %w", err)
-		case m.Header.Sequence != sent.Header.Sequence || m.Header.Type != getSockets:
-			failed = fmt.Errorf("%w: a message of type %d", errGarbled, m.Header.Type)
-		default:
-			if failed = s.parse(m.Data); failed == nil {
-				failed = visit(&s)
-			}
-		}
-	}
-	return failed
+	return nil
 }
 
-// request is a struct inet_diag_req with the filter as its attribute. Unlike its
-// successor (inet_diag_req_v2) it asks for IPv4 and IPv6 at once, as ss does:
-// the kernel goes through its table of all sockets, most of it empty, for each
-// request, and that is what a reading costs.
-func request(states uint32, ports []int) []byte {
+func (d *diagnostics) open() error {
+	conn, err := dial()
+	if err != nil {
+		return err
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		_ = conn.Close() // nothing is in it
+		return fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	d.conn, d.raw = conn, raw
+	if d.answer == nil {
+		d.answer = make([]byte, answerBuffer)
+	}
+	return nil
+}
+
+// message is one of the kernel's.
+type message struct {
+	kind     uint16
+	sequence uint32
+	data     []byte // good until the next is received
+}
+
+// failure returns the error that the kernel tells, or nil.
+func (m message) failure() error {
+	if len(m.data) < 4 {
+		return fmt.Errorf("%w: a message of %d bytes", errGarbled, len(m.data))
+	}
+	if number := int32(binary.NativeEndian.Uint32(m.data)); number < 0 { //nolint:gosec // it is one
+		return unix.Errno(-number)
+	}
+	return nil
+}
+
+// header adds to b the header of a message, after which size bytes follow.
+func (d *diagnostics) header(b []byte, kind, flags uint16, size int) []byte {
+	d.sequence++
+	native := binary.NativeEndian
+	b = native.AppendUint32(b, uint32(headerSize+size)) //nolint:gosec // at most some thousand
+	b = native.AppendUint16(b, kind)
+	b = native.AppendUint16(b, unix.NLM_F_REQUEST|flags)
+	b = native.AppendUint32(b, d.sequence)
+	return native.AppendUint32(b, 0) // the kernel knows who asks
+}
+
+// send sends the question.
+func (d *diagnostics) send() error {
+	var err error
+	if closed := d.raw.Write(func(fd uintptr) bool {
+		err = ignoringEINTR(func() error { return unix.Send(int(fd), d.question, 0) })
+		return !errors.Is(err, unix.EAGAIN)
+	}); closed != nil {
+		return closed
+	}
+	return err
+}
+
+// receive shows visit what the kernel sends at once.
+func (d *diagnostics) receive(visit func(message) error) error {
+	var n int
+	var err error
+	if closed := d.raw.Read(func(fd uintptr) bool {
+		err = ignoringEINTR(func() (err error) {
+			n, err = unix.Read(int(fd), d.answer)
+			return err
+		})
+		return !errors.Is(err, unix.EAGAIN)
+	}); closed != nil {
+		return closed
+	}
+	if err != nil {
+		return err
+	}
+	return messages(d.answer[:n], visit)
+}
+
+// messages shows visit each message in b.
+func messages(b []byte, visit func(message) error) error {
+	for len(b) > 0 {
+		if len(b) < headerSize {
+			return fmt.Errorf("%w: %d bytes", errGarbled, len(b))
+		}
+		length := int(binary.NativeEndian.Uint32(b))
+		if length < headerSize || length > len(b) {
+			return fmt.Errorf("%w: a message of %d bytes, of which %d are there", errGarbled, length, len(b))
+		}
+		m := message{kind: binary.NativeEndian.Uint16(b[4:]), sequence: binary.NativeEndian.Uint32(b[8:]), data: b[headerSize:length]}
+		if err := visit(m); err != nil {
+			return err
+		}
+		b = b[min(aligned(length), len(b)):]
+	}
+	return nil
+}
+
+func ignoringEINTR(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// dumpRequest is a struct inet_diag_req with the filter as its attribute. Unlike
+// its successor (inet_diag_req_v2) it asks for IPv4 and IPv6 at once, as ss
+// does: the kernel goes through its table of all sockets, most of it empty, for
+// each request, and that is what a dump costs.
+func dumpRequest(states uint32, ports []int) []byte {
 	code := portFilter(ports)
-	b := make([]byte, requestSize, requestSize+4+len(code))
+	b := make([]byte, requestSize, requestSize+attrHeader+len(code))
 	if states&^(1<<listen) != 0 {
 		b[3] = wantInfo
 	}
 	binary.NativeEndian.PutUint32(b[52:], states)
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(code))) //nolint:gosec // at most maxPorts ports
+	b = binary.NativeEndian.AppendUint16(b, uint16(attrHeader+len(code))) //nolint:gosec // at most maxPorts ports
 	b = binary.NativeEndian.AppendUint16(b, attrBytecode)
 	return append(b, code...)
 }
@@ -208,36 +412,45 @@ func (s *socket) parse(b []byte) error {
 	}
 	native := binary.NativeEndian
 	*s = socket{
+		id:     identity{b[0], [sockIDSize]byte(b[sockIDAt:])},
+		cookie: native.Uint64(b[sockIDAt+cookieAt:]),
 		state:  b[1],
 		local:  local,
 		remote: netip.AddrPortFrom(remote, binary.BigEndian.Uint16(b[6:])),
-		cookie: native.Uint64(b[44:]),
 		unread: native.Uint32(b[56:]),
 		unsent: native.Uint32(b[60:]),
 	}
-	attributes, err := netlink.NewAttributeDecoder(b[messageSize:])
-	if err != nil {
-		return fmt.Errorf("%w: %w", errGarbled, err)
-	}
-	for attributes.Next() {
-		if attributes.Type() != attrInfo {
-			continue
+	for rest := b[messageSize:]; len(rest) >= attrHeader; {
+		size, kind := int(native.Uint16(rest)), native.Uint16(rest[2:])
+		if size < attrHeader || size > len(rest) {
+			return fmt.Errorf("%w: an attribute of %d bytes, of which %d are there", errGarbled, size, len(rest))
 		}
-		i := attributes.Bytes()
-		if len(i) < tcpInfoMinimum {
-			return errOldKernel
+		if kind == attrInfo {
+			if err := s.parseInfo(rest[attrHeader:size]); err != nil {
+				return err
+			}
 		}
-		s.info = true
-		s.sentAge, s.recvAge, s.ackAge = native.Uint32(i[infoLastSent:]), native.Uint32(i[infoLastRecv:]), native.Uint32(i[infoLastAck:])
-		s.recv, s.sent = native.Uint64(i[infoBytesRecv:]), native.Uint64(i[infoBytesSent:])
-		s.segsIn, s.dataIn = native.Uint32(i[infoSegsIn:]), native.Uint32(i[infoDataIn:])
-		s.segsOut, s.dataOut = native.Uint32(i[infoSegsOut:]), native.Uint32(i[infoDataOut:])
-	}
-	if err := attributes.Err(); err != nil {
-		return fmt.Errorf("%w: %w", errGarbled, err)
+		rest = rest[min(aligned(size), len(rest)):]
 	}
 	return nil
 }
+
+// parseInfo reads a struct tcp_info.
+func (s *socket) parseInfo(b []byte) error {
+	if len(b) < tcpInfoMinimum {
+		return errOldKernel
+	}
+	native := binary.NativeEndian
+	s.info = true
+	s.sentAge, s.recvAge, s.ackAge = native.Uint32(b[infoLastSent:]), native.Uint32(b[infoLastRecv:]), native.Uint32(b[infoLastAck:])
+	s.recv, s.sent = native.Uint64(b[infoBytesRecv:]), native.Uint64(b[infoBytesSent:])
+	s.segsIn, s.dataIn = native.Uint32(b[infoSegsIn:]), native.Uint32(b[infoDataIn:])
+	s.segsOut, s.dataOut = native.Uint32(b[infoSegsOut:]), native.Uint32(b[infoDataOut:])
+	return nil
+}
+
+// aligned is size with what is left free behind it in netlink's messages.
+func aligned(size int) int { return (size + 3) &^ 3 }
 
 // refused tells whether err says that this kernel, or what guards it, will
 // never answer.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,8 +35,8 @@ func TestLayoutIsTheKernels(t *testing.T) {
 	}
 }
 
-// message is what the kernel sends of one socket.
-func message(family uint8, infoSize int) []byte {
+// shown is what the kernel sends of one socket.
+func shown(family uint8, infoSize int) []byte {
 	b := make([]byte, messageSize+4+infoSize)
 	b[0], b[1] = family, established
 	binary.NativeEndian.PutUint16(b[messageSize:], uint16(4+infoSize))
@@ -44,7 +45,7 @@ func message(family uint8, infoSize int) []byte {
 }
 
 func TestGarbledAnswersAreErrors(t *testing.T) {
-	good := message(unix.AF_INET, 280)
+	good := shown(unix.AF_INET, 280)
 	if err := new(socket).parse(good); err != nil {
 		t.Fatal(err)
 	}
@@ -56,10 +57,10 @@ func TestGarbledAnswersAreErrors(t *testing.T) {
 	}{
 		"empty":           {nil, errGarbled},
 		"short":           {good[:messageSize-1], errGarbled},
-		"another family":  {message(unix.AF_UNIX, 280), errGarbled},
+		"another family":  {shown(unix.AF_UNIX, 280), errGarbled},
 		"half an info":    {good[:200], errGarbled},
 		"a long info":     {long, errGarbled},
-		"an older kernel": {message(unix.AF_INET6, 192), errOldKernel},
+		"an older kernel": {shown(unix.AF_INET6, 192), errOldKernel},
 	} {
 		if err := new(socket).parse(test.b); !errors.Is(err, test.want) {
 			t.Errorf("%s: got %v, want %v", name, err, test.want)
@@ -71,10 +72,10 @@ func TestGarbledAnswersAreErrors(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(message(unix.AF_INET, 280))
-	f.Add(message(unix.AF_INET6, 280))
-	f.Add(message(unix.AF_INET6, 192))
-	f.Add(message(unix.AF_INET, 0))
+	f.Add(shown(unix.AF_INET, 280))
+	f.Add(shown(unix.AF_INET6, 280))
+	f.Add(shown(unix.AF_INET6, 192))
+	f.Add(shown(unix.AF_INET, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s socket
 		if s.parse(b) != nil {
@@ -91,6 +92,46 @@ func FuzzParse(f *testing.F) {
 		if m.work(&s, Requests, 0) && !m.work(&s, Active, 0) || m.work(&s, Active, time.Hour) && !m.work(&s, Open, 0) {
 			t.Fatalf("a mode that counts more counts less: %+v of %+v", m, s)
 		}
+	})
+}
+
+// framed is b as a message of netlink.
+func framed(kind uint16, b []byte) []byte {
+	d := new(diagnostics)
+	framed := append(d.header(nil, kind, 0, len(b)), b...)
+	return append(framed, make([]byte, aligned(len(framed))-len(framed))...)
+}
+
+func TestGarbledMessagesAreErrors(t *testing.T) {
+	two := append(framed(getByFamily, make([]byte, 5)), framed(unix.NLMSG_ERROR, make([]byte, 4))...)
+	var kinds []uint16
+	if err := messages(two, func(m message) error {
+		kinds = append(kinds, m.kind)
+		return nil
+	}); err != nil || !slices.Equal(kinds, []uint16{getByFamily, unix.NLMSG_ERROR}) {
+		t.Fatalf("got %v, %v", kinds, err)
+	}
+	for end := 1; end < len(two); end++ {
+		err := messages(two[:end], func(message) error { return nil })
+		if whole := end >= 21 && end <= 24; whole != (err == nil) || err != nil && !errors.Is(err, errGarbled) {
+			t.Errorf("the first %d bytes: %v", end, err)
+		}
+	}
+	if err := (message{data: []byte{1}}).failure(); !errors.Is(err, errGarbled) {
+		t.Errorf("got %v of an error of one byte", err)
+	}
+}
+
+func FuzzMessages(f *testing.F) {
+	f.Add(framed(getByFamily, shown(unix.AF_INET, 280)))
+	f.Add(append(framed(unix.NLMSG_ERROR, make([]byte, 20)), framed(unix.NLMSG_DONE, make([]byte, 4))...))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		_ = messages(b, func(m message) error {
+			if err := m.failure(); err != nil {
+				return err
+			}
+			return new(diagnostics).show(m.data, func(*socket) error { return nil })
+		})
 	})
 }
 

@@ -56,6 +56,14 @@
 // more was received on one. With Changed running, connections that came and went
 // between two looks are seen as well: the kernel tells of each that ends.
 //
+// # What a reading costs
+//
+// To find the app's connections the kernel goes through its table of all
+// connections of the node. It tells how many connections were ever made to the
+// pod (PassiveOpens in /proc/net/snmp), and while that stays the same there can
+// be no others than those found before. Then it is asked for each of these by
+// itself, which costs nothing for others: see walk.
+//
 // # Where the diagnostics are refused
 //
 // By a seccomp profile, for instance, or a kernel before Linux 4.19. Then

@@ -134,9 +134,16 @@ func parse(r io.Reader, visit func(socket) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Scan() // the heading
 	for lines.Scan() {
-		fields := bytes.Fields(lines.Bytes())
-		if len(fields) < 4 {
-			return fmt.Errorf("a line of %d fields: %q", len(fields), lines.Bytes())
+		var fields [4][]byte
+		n := 0
+		for field := range bytes.FieldsSeq(lines.Bytes()) {
+			fields[n] = field
+			if n++; n == len(fields) {
+				break
+			}
+		}
+		if n < len(fields) {
+			return fmt.Errorf("a line of %d fields: %q", n, lines.Bytes())
 		}
 		colon := bytes.LastIndexByte(fields[1], ':')
 		port, err := strconv.ParseUint(string(fields[1][colon+1:]), 16, 16)
