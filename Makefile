@@ -13,6 +13,7 @@ FUZZTIME ?= 30s
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
 SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
+SCRIPTS += $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image up)
 
 .PHONY: help
 help: ## list what there is to run
