@@ -1,10 +1,10 @@
 package lastcall.example;
 
 import java.nio.file.Path;
+import java.util.Optional;
 import org.springframework.beans.factory.annotation.Value;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
-import org.springframework.boot.autoconfigure.condition.ConditionalOnProperty;
 import org.springframework.boot.web.servlet.FilterRegistrationBean;
 import org.springframework.context.annotation.Bean;
 import org.springframework.web.bind.annotation.GetMapping;
@@ -33,11 +33,12 @@ public class SlowApp {
     return "ok\n";
   }
 
-  /** Counts the requests to /work, where there is a file to write the number to. */
+  /** For the requests to /work, and not for probes. The paths come from the environment. */
   @Bean
-  @ConditionalOnProperty("inflight.file")
-  FilterRegistrationBean<InFlight> inFlight(@Value("${inflight.file}") Path file) {
-    FilterRegistrationBean<InFlight> filter = new FilterRegistrationBean<>(new InFlight(file));
+  FilterRegistrationBean<Leaving> leaving(
+      @Value("${lastcall.draining.file:}") Optional<Path> draining,
+      @Value("${lastcall.file.path:}") Optional<Path> inFlight) {
+    FilterRegistrationBean<Leaving> filter = new FilterRegistrationBean<>(new Leaving(draining, inFlight));
     filter.addUrlPatterns("/work");
     return filter;
   }
