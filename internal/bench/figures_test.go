@@ -8,14 +8,20 @@ import (
 	"os"
 	"testing"
 
+	"lastcall/internal/bench/compare"
 	"lastcall/internal/sidecartest"
 )
 
-var write = flag.String("write", "", "write the table between the markers in this file")
+var write = flag.String("write", "", "write the tables between the markers in this file")
 
 var program sidecartest.Program
 
-func TestMain(m *testing.M) { os.Exit(sidecartest.Main(m, &program)) }
+func TestMain(m *testing.M) {
+	if compare.IsApp() {
+		os.Exit(compare.App())
+	}
+	os.Exit(sidecartest.Main(m, &program))
+}
 
 // BenchmarkFigures measures everything once, medians over its own
 // repetitions: run it with -benchtime 1x. `make bench` does.
@@ -42,9 +48,5 @@ func BenchmarkFigures(b *testing.B) {
 	}
 	text := all.markdown(b)
 	fmt.Println("\n" + text)
-	if *write != "" {
-		if err := writeBetweenMarkers(*write, text); err != nil {
-			b.Fatal(err)
-		}
-	}
+	put(b, *write, "figures", text)
 }

@@ -1,17 +1,13 @@
 package bench
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // row is one figure.
@@ -53,81 +49,38 @@ func (t *table) markdown(b testing.TB) string {
 		number := func(v float64) string { return fmt.Sprintf("%.*f %s", r.digits, v, r.unit) }
 		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s |\n", r.what, number(quantile(r.values, 0.5)), number(quantile(r.values, 0.9)), r.target, r.repeated)
 	}
-	fmt.Fprintf(&out, "\nMeasured on %s at commit %s, on %s.\n", time.Now().UTC().Format(time.DateOnly), commit(b), machine(b))
-	return out.String()
+	return out.String() + "\n" + provenance(b)
 }
 
-// machine tells what this machine is.
-func machine(b testing.TB) string {
-	b.Helper()
-	model := "an unknown processor"
-	cpus, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer cpus.Close()
-	for lines := bufio.NewScanner(cpus); lines.Scan(); {
-		if name, value, found := strings.Cut(lines.Text(), ":"); found && strings.TrimSpace(name) == "model name" {
-			model = strings.TrimSpace(value)
-			break
-		}
-	}
-	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		b.Fatal(err)
-	}
-	load, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		b.Fatal(err)
-	}
-	return fmt.Sprintf("%d cores of %s, Linux %s, %s %s/%s; load average at the end: %s",
-		runtime.NumCPU(), model, strings.TrimSpace(string(kernel)), runtime.Version(), runtime.GOOS, runtime.GOARCH,
-		strings.Join(strings.Fields(string(load))[:3], " "))
+// markers are those between which a text is written.
+func markers(name string) (begin, end string) {
+	return "<!-- make bench writes the " + name + " from here -->\n", "<!-- the " + name + " to here -->\n"
 }
 
-// commit is what is measured.
-func commit(b testing.TB) string {
-	b.Helper()
-	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		return "unknown"
-	}
-	text := strings.TrimSpace(string(out))
-	// The table itself is changed by this.
-	if exec.Command("git", "diff", "--quiet", "HEAD", "--", ":/", ":!/docs").Run() != nil {
-		text += " with changes"
-	}
-	return text
-}
+var errNoMarkers = errors.New("lacks the markers between which this is written")
 
-// The markers between which the table is written.
-const (
-	begin = "<!-- make bench writes from here -->\n"
-	end   = "<!-- to here -->\n"
-)
-
-var errNoMarkers = errors.New("lacks the markers between which the table is written")
-
-func writeBetweenMarkers(file, text string) error {
+func writeBetweenMarkers(file, name, text string) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
+	begin, end := markers(name)
 	before, rest, found := strings.Cut(string(old), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		return fmt.Errorf("%s %w", file, errNoMarkers)
+		return fmt.Errorf("%s %w: %s", file, errNoMarkers, name)
 	}
 	return os.WriteFile(file, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644)
 }
 
 func TestWriteBetweenMarkers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "benchmarks.md")
+	begin, end := markers("figures")
 	if err := os.WriteFile(file, []byte("# Figures\n"+begin+"old\n"+end+"The end.\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // what it has written it can write again
-		if err := writeBetweenMarkers(file, "| new |\n"); err != nil {
+		if err := writeBetweenMarkers(file, "figures", "| new |\n"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -138,19 +91,27 @@ func TestWriteBetweenMarkers(t *testing.T) {
 	if err := os.WriteFile(file, []byte("# Figures\n"+begin), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeBetweenMarkers(file, "| new |\n"); !errors.Is(err, errNoMarkers) {
+	if err := writeBetweenMarkers(file, "figures", "| new |\n"); !errors.Is(err, errNoMarkers) {
 		t.Fatalf("without the second marker: %v", err)
 	}
 }
 
-// The docs have the markers, so that `make bench` can write its table.
+// The docs have the markers, so that `make bench` can write its tables.
 func TestDocsHaveMarkers(t *testing.T) {
-	text, err := os.ReadFile("../../docs/benchmarks.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Count(string(text), begin) != 1 || strings.Count(string(text), end) != 1 {
-		t.Fatal(errNoMarkers)
+	for file, names := range map[string][]string{
+		"../../docs/benchmarks.md": {"comparison", "figures"},
+		"../../README.md":          {"comparison"},
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			begin, end := markers(name)
+			if strings.Count(string(text), begin) != 1 || strings.Count(string(text), end) != 1 {
+				t.Errorf("%s %v: %s", file, errNoMarkers, name)
+			}
+		}
 	}
 }
 

@@ -1,0 +1,179 @@
+package compare
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// appVariable makes this program an app.
+const appVariable = "LASTCALL_BENCH_APP"
+
+// maxWork is the longest work that the app takes.
+const maxWork = time.Minute
+
+// IsApp tells whether this process was started to be an app. If so, all that
+// it is to do is to exit with what App returns.
+func IsApp() bool { return os.Getenv(appVariable) != "" }
+
+// App is a web service that takes as long for each request as that says, and
+// ends well: on SIGTERM it takes no new connection, and finishes what is in
+// flight. On standard output it says where it listens, and then when each
+// piece of work came and when its answer had been handed to the kernel. It
+// ends also when its standard input does, with whoever started it.
+func App() int {
+	if err := serve(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func serve(in io.Reader, out io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(out, format+"\n", args...)
+	}
+	say("listening %s", listener.Addr())
+	server := &http.Server{Handler: worker(say), ReadHeaderTimeout: time.Minute}
+	failed := make(chan error, 3)
+	go func() { failed <- server.Serve(listener) }()
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		failed <- errors.New("whoever started the app is gone")
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	go func() { failed <- server.Shutdown(context.WithoutCancel(ctx)) }()
+	for {
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+	}
+}
+
+// worker handles requests, and says when they come and go.
+func worker(say func(format string, args ...any)) http.Handler {
+	var last atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := last.Add(1)
+		say("began %d %d", id, time.Now().UnixNano())
+		defer func() { say("ended %d %d", id, time.Now().UnixNano()) }()
+		d, err := time.ParseDuration(r.FormValue("for"))
+		if err != nil || d < 0 || d > maxWork {
+			http.Error(w, "for must be a duration up to "+maxWork.String(), http.StatusBadRequest)
+			return
+		}
+		if sleep(r.Context(), d) != nil {
+			return // the client has left
+		}
+		const answer = "done\n"
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		_, _ = io.WriteString(w, answer)
+		_ = http.NewResponseController(w).Flush() // sent before it is said to be
+	})
+}
+
+// app is a running App.
+type app struct {
+	*record
+	address string
+	cmd     *exec.Cmd
+	life    io.Closer // its standard input
+	exited  chan struct{}
+}
+
+// startApp starts command, which is this program. The app runs until it is
+// ended, or this program ends.
+func startApp(command string) (*app, error) {
+	cmd := exec.CommandContext(context.Background(), command)
+	cmd.Env = append(os.Environ(), appVariable+"=1")
+	cmd.Stderr = os.Stderr
+	life, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting an app: %w", err)
+	}
+	a := &app{record: newRecord(), cmd: cmd, life: life, exited: make(chan struct{})}
+	lines := bufio.NewScanner(out)
+	if lines.Scan() {
+		a.address, _ = strings.CutPrefix(lines.Text(), "listening ")
+	}
+	go func() {
+		defer close(a.exited)
+		for lines.Scan() {
+			a.hear(lines.Text())
+		}
+		_ = cmd.Wait() // killed, or it says why on standard error
+	}()
+	if a.address == "" {
+		a.kill()
+		return nil, errors.New("starting an app: it does not say where it listens")
+	}
+	return a, nil
+}
+
+// hear takes a line of the app's into the record.
+func (a *app) hear(line string) {
+	var what string
+	var id int
+	var at int64
+	if _, err := fmt.Sscan(line, &what, &id, &at); err != nil {
+		return // not one of them
+	}
+	switch what {
+	case "began":
+		a.began(id, time.Unix(0, at))
+	case "ended":
+		a.ended(id, time.Unix(0, at))
+	}
+}
+
+// terminate sends SIGTERM, and SIGKILL after the time that is left.
+func (a *app) terminate(left time.Duration) {
+	_ = a.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-a.exited:
+	case <-timer.C:
+		a.kill()
+	}
+}
+
+func (a *app) kill() {
+	_ = a.cmd.Process.Kill() // it may have ended
+	_ = a.life.Close()
+	<-a.exited
+}

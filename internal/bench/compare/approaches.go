@@ -1,0 +1,96 @@
+package compare
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"lastcall/internal/sidecartest"
+)
+
+// Lastcall is the approach that this project is.
+const Lastcall = "Lastcall, `tcp`"
+
+// approach is a way of letting a pod leave.
+type approach struct {
+	name  string
+	runs  int
+	envoy bool     // clients come to the pod through an Envoy
+	only  Scenario // where it makes no difference otherwise; empty: both
+	// hook makes the preStop hook of a pod that is ready.
+	hook func(b testing.TB, t *testbed, p *pod) func(context.Context) error
+}
+
+// approaches are those that are compared, in the order in which they are shown.
+func approaches(runs, lastcallRuns int) []approach {
+	return []approach{
+		{name: "no hook", runs: runs, hook: func(testing.TB, *testbed, *pod) func(context.Context) error {
+			return func(context.Context) error { return nil }
+		}},
+		{name: "`sleep 30`", runs: runs, hook: func(_ testing.TB, t *testbed, _ *pod) func(context.Context) error {
+			return func(ctx context.Context) error { return sleep(ctx, t.sleep) }
+		}},
+		{name: "registry call, `sleep 30`", runs: runs, only: ByRegistry, hook: func(_ testing.TB, t *testbed, p *pod) func(context.Context) error {
+			return func(ctx context.Context) error {
+				if err := p.instance.withdraw(ctx); err != nil {
+					return err
+				}
+				return sleep(ctx, t.sleep)
+			}
+		}},
+		{name: "connections every 1 s (Envoy Gateway)", runs: runs, envoy: true, hook: func(_ testing.TB, t *testbed, p *pod) func(context.Context) error {
+			return func(ctx context.Context) error { return t.gateway.wait(ctx, forGateway(p.admin, t.http)) }
+		}},
+		{name: "connections every 5 s (Contour)", runs: runs, envoy: true, hook: func(_ testing.TB, t *testbed, p *pod) func(context.Context) error {
+			return func(ctx context.Context) error { return t.contour.wait(ctx, forContour(p.admin, t.http)) }
+		}},
+		{name: "30 s without a request (Knative)", runs: runs, hook: func(_ testing.TB, t *testbed, p *pod) func(context.Context) error {
+			return func(ctx context.Context) error { return t.knative.wait(ctx, p.app.arrived) }
+		}},
+		{name: Lastcall, runs: lastcallRuns, hook: lastcall},
+	}
+}
+
+// lastcall starts a sidecar, whose hook it is.
+func lastcall(b testing.TB, t *testbed, p *pod) func(context.Context) error {
+	b.Helper()
+	_, port, err := net.SplitHostPort(p.address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	env := []string{
+		"LASTCALL_APP_PORT=" + port,
+		"LASTCALL_POD_IP=127.0.0.1",
+		"LASTCALL_COUNTERS=tcp",
+		"LASTCALL_GRACE_PERIOD=" + t.grace.String(),
+		"LASTCALL_QUIET=" + t.Quiet.String(),
+		"LASTCALL_ENDPOINTS_WAIT=" + t.endpointsWait.String(),
+	}
+	if p.instance != nil {
+		env = append(env,
+			"LASTCALL_REGISTRIES=eureka",
+			"LASTCALL_EUREKA_URLS="+p.instance.service,
+			"LASTCALL_EUREKA_APP="+p.instance.app,
+			"LASTCALL_EUREKA_CLIENT_REFRESH="+t.refresh.String(),
+		)
+	}
+	s := sidecartest.Start(b, t.program, env...)
+	if p.instance != nil {
+		s.AwaitLog(b, "instance found")
+	}
+	p.stop = func() { // a native sidecar's comes when the app has gone
+		<-p.app.exited
+		_ = syscall.Kill(s.Pid, syscall.SIGTERM) // it may have ended by itself
+	}
+	return func(ctx context.Context) error {
+		a := <-s.PreStop(ctx)
+		if a.Err != nil || a.Code != http.StatusOK {
+			return fmt.Errorf("answered %d %s %w", a.Code, strings.TrimSpace(a.Body), a.Err)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,171 @@
+// Package compare lets pods leave in several ways, side by side, on the same
+// scripted work, and measures what each way costs: failed requests and time.
+//
+// Apps, sidecars, proxies and the registry are real processes. What is played
+// is the clients, Kubernetes' endpoints, the kubelet, and the rules of those
+// that are compared with, which are written out in rules.go.
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"lastcall/internal/sidecartest"
+	"lastcall/internal/testservers"
+)
+
+// Settings are those of a comparison.
+type Settings struct {
+	workload
+	Quiet         time.Duration // LASTCALL_QUIET
+	endpointsWait time.Duration // LASTCALL_ENDPOINTS_WAIT
+	serverCache   time.Duration // how often the registry renews its answers
+	sleep         time.Duration // what a shell hook sleeps
+	calm          time.Duration // what there is of normal life, before
+	grace         time.Duration // terminationGracePeriodSeconds
+	runs          int           // of each approach
+	lastcallRuns  int
+	gateway       envoyGateway
+	contour       contour
+	knative       knative
+}
+
+// Defaults are the settings of `make bench`. The registry is faster than
+// Eureka's defaults are, where server and client take 30 s each: then no
+// `sleep 30` would be long enough.
+func Defaults() Settings {
+	return Settings{
+		workload: workload{
+			shortest: 100 * time.Millisecond, longest: 5 * time.Second,
+			restLeast: 50 * time.Millisecond, restMost: 250 * time.Millisecond,
+			idle:     90 * time.Second, // net/http's default
+			lagLeast: 500 * time.Millisecond, lagMost: 2 * time.Second,
+			refresh:   10 * time.Second,
+			newcomers: 250 * time.Millisecond,
+		},
+		Quiet:         time.Second,
+		endpointsWait: 3 * time.Second,
+		serverCache:   3 * time.Second,
+		sleep:         30 * time.Second,
+		calm:          5 * time.Second,
+		grace:         100 * time.Second,
+		runs:          5,
+		lastcallRuns:  7,
+		gateway:       newEnvoyGateway(),
+		contour:       newContour(),
+		knative:       newKnative(),
+	}
+}
+
+// clients is how many there are.
+const clients = 16
+
+// testbed is what all runs share.
+type testbed struct {
+	Settings
+	program *sidecartest.Program
+	self    string // this program, which is the app too
+	http    *http.Client
+	eureka  string // the registry's URL
+	apps    int    // that are registered in it
+}
+
+// Run makes all runs at the same time, and returns when all are over.
+func Run(b testing.TB, program *sidecartest.Program, s Settings) []Result {
+	b.Helper()
+	t := &testbed{Settings: s, program: program, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
+	defer t.http.CloseIdleConnections()
+	var err error
+	if t.self, err = os.Executable(); err != nil {
+		b.Fatal(err)
+	}
+	testservers.NeedEureka(b)
+	registry, err := testservers.StartEureka(testservers.EurekaOptions{ResponseCache: s.serverCache})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(registry.Stop)
+	t.eureka = registry.URLs[0]
+
+	var runs []*run
+	for _, a := range approaches(s.runs, s.lastcallRuns) {
+		for _, scenario := range []Scenario{ByEndpoints, ByRegistry} {
+			if a.only != "" && a.only != scenario {
+				continue
+			}
+			for n := range a.runs {
+				runs = append(runs, t.prepare(b, a, scenario, n))
+			}
+		}
+	}
+	b.Logf("%d pods leave", len(runs))
+
+	results, failed := make([]Result, len(runs)), make([]error, len(runs))
+	var all sync.WaitGroup
+	for n, r := range runs {
+		r.calm += time.Duration(n) * 50 * time.Millisecond // not all in the same moment
+		all.Go(func() { results[n], failed[n] = r.play(context.Background()) })
+	}
+	all.Wait()
+	if err := errors.Join(failed...); err != nil {
+		b.Fatal(err)
+	}
+	return results
+}
+
+// prepare readies the pods of a run.
+func (t *testbed) prepare(b testing.TB, a approach, scenario Scenario, n int) *run {
+	b.Helper()
+	r := &run{
+		workload: t.workload,
+		scenario: scenario,
+		approach: a.name,
+		seed:     uint64(n + 1), //nolint:gosec // a small number
+		service:  t.eureka,
+		calm:     t.calm,
+		grace:    t.grace,
+		after:    t.lagMost,
+	}
+	r.byEndpoints = clients
+	name := ""
+	if scenario == ByRegistry {
+		r.byEndpoints, r.byRegistry = clients/2, clients/2
+		r.after = t.serverCache + t.refresh + time.Second
+		r.calm += t.serverCache
+		t.apps++
+		name = fmt.Sprintf("WEB-%d", t.apps)
+	}
+	r.staying = t.pod(b, name, "staying", false)
+	r.leaving = t.pod(b, name, "leaving", a.envoy)
+	r.leaving.hook = a.hook(b, t, r.leaving)
+	return r
+}
+
+// pod starts a pod, and registers it under name if there is one.
+func (t *testbed) pod(b testing.TB, name, id string, behindEnvoy bool) *pod {
+	b.Helper()
+	app, err := startApp(t.self)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(app.kill)
+	p := &pod{app: app, address: app.address, stop: func() {}}
+	if behindEnvoy {
+		e := testservers.StartEnvoy(b, &testservers.Backend{Address: app.address}, testservers.EnvoyOptions{})
+		p.address, p.admin = fmt.Sprintf("127.0.0.1:%d", e.Port), e.Admin
+		p.stop = e.Kill // SIGTERM ends it at once too
+	}
+	if name != "" {
+		p.instance = &instance{service: t.eureka, app: name, id: name + "-" + id, address: p.address, http: t.http}
+		if err := p.instance.register(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return p
+}
