@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -14,12 +15,8 @@ import (
 // BenchmarkReading measures one reading of an app with 50 connections, 5 of
 // them busy, where the pod has n more: foreign ones, or the app's.
 func BenchmarkReading(b *testing.B) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { l.Close() })
-	port := l.Addr().(*net.TCPAddr).Port
+	l := listenOn(b, "127.0.0.1:0")
+	port := l.port
 	for i := range 50 {
 		near, far := pair(b, l)
 		io.WriteString(near, request1)
@@ -69,6 +66,32 @@ func BenchmarkReading(b *testing.B) {
 	}
 }
 
+// BenchmarkWatching measures what a drain costs that waits for one request: the
+// processor's time of each second.
+func BenchmarkWatching(b *testing.B) {
+	l := listenOn(b, "127.0.0.1:0")
+	for range 50 {
+		pair(b, l)
+	}
+	c := newCounter(b, Config{}, l.port)
+	busy := map[string]func(){"idle": func() {}, "busy": func() {
+		near, _ := pair(b, l)
+		io.WriteString(near, request1)
+	}}
+	for _, name := range []string{"idle", "busy"} {
+		b.Run(name, func(b *testing.B) {
+			busy[name]()
+			defer cpu(b)()
+			for b.Loop() {
+				ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+				c.Changed(ctx)
+				<-ctx.Done()
+				cancel()
+			}
+		})
+	}
+}
+
 func measureCount(b *testing.B, c *Counter, before func()) {
 	b.Helper()
 	defer cpu(b)()
@@ -80,7 +103,7 @@ func measureCount(b *testing.B, c *Counter, before func()) {
 	}
 }
 
-func pair(b *testing.B, l net.Listener) (near, far net.Conn) {
+func pair(b *testing.B, l *listener) (near, far net.Conn) {
 	b.Helper()
 	near, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

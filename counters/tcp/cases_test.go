@@ -301,7 +301,7 @@ type listener struct {
 	*app
 }
 
-func listenOn(t *testing.T, address string) *listener {
+func listenOn(t testing.TB, address string) *listener {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {

@@ -14,19 +14,26 @@ import (
 	"lastcall/drain"
 )
 
+// The kernel tells nobody that a request on a connection that stays open has
+// ended, nor that one has come: the connections are looked at.
 const (
-	// lookEvery is how often the connections are looked at: the kernel tells
-	// nobody that a request on a connection that stays open has ended.
-	lookEvery = 10 * time.Millisecond
-	// lookShare bounds what that costs: a reading that took 1 ms is followed
-	// by lookShare-1 ms without one.
+	// afterChange is the pause after a look that has shown something new.
+	afterChange = 10 * time.Millisecond
+	// whileBusy is the longest pause while something is in flight, and so
+	// bounds how late its end is seen.
+	whileBusy = 20 * time.Millisecond
+	// whileIdle is the longest pause otherwise. What comes then is seen so
+	// much later at most, and the quiet time begins anew.
+	whileIdle = 40 * time.Millisecond
+	// lookShare bounds what looks cost, however many connections there are: one
+	// that took 1 ms is followed by lookShare ms without one.
 	lookShare = 50
 	// lookLimit is how long one reading may take.
 	lookLimit = 2 * time.Second
 )
 
 // Changed tells of changes from its return until ctx ends. It looks for them
-// every 10 ms, or more seldom where a reading takes long, with 2 % of one
+// every 10 to 40 ms, or more seldom where a reading takes long, with 2 % of one
 // processor at most. When a connection is closed the kernel tells it at once,
 // where it may, and also of those that came and went between two looks.
 func (c *Counter) Changed(ctx context.Context) <-chan struct{} {
@@ -38,9 +45,10 @@ func (c *Counter) Changed(ctx context.Context) <-chan struct{} {
 	return changed
 }
 
-// watch looks again and again, and at once when look receives.
+// watch looks again and again, and sooner when look receives.
 func (c *Counter) watch(ctx context.Context, look <-chan struct{}, changed chan<- struct{}) {
 	var last drain.Reading
+	var p pace
 	lastFailed, first := false, true
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -50,21 +58,51 @@ func (c *Counter) watch(ctx context.Context, look <-chan struct{}, changed chan<
 			return
 		case <-timer.C:
 		case <-look:
+			if rest := time.Until(p.earliest); rest > 0 {
+				timer.Reset(rest)
+				continue
+			}
 		}
 		began := time.Now()
 		limited, cancel := context.WithTimeout(ctx, lookLimit)
 		r, err := c.Count(limited)
 		cancel()
-		if failed := err != nil; first || failed != lastFailed || r != last {
-			last, lastFailed, first = r, failed, false
+		failed := err != nil
+		news := first || failed != lastFailed || r != last
+		last, lastFailed, first = r, failed, false
+		if news {
 			wake(changed)
 		}
-		timer.Reset(max(lookEvery, lookShare*time.Since(began)))
+		timer.Reset(p.next(began, time.Now(), news, failed || r.InFlight > 0))
 	}
 }
 
-// watchEnds makes look receive when a connection of the app has ended, until
-// ctx ends. The kernel tells it to anybody who asks.
+// pace tells when to look again.
+type pace struct {
+	pause    time.Duration
+	took     time.Duration
+	earliest time.Time // of the next look, whatever happens
+}
+
+// next returns the pause after a look. What one took may be the wait for a
+// processor, so that the shorter of the last two is reckoned with.
+func (p *pace) next(began, ended time.Time, news, busy bool) time.Duration {
+	took := ended.Sub(began)
+	rest := lookShare * min(took, p.took)
+	p.took, p.earliest = took, ended.Add(rest)
+	switch {
+	case news:
+		p.pause = afterChange
+	case busy:
+		p.pause = min(2*p.pause, whileBusy)
+	default:
+		p.pause = min(2*p.pause, whileIdle)
+	}
+	return max(p.pause, rest)
+}
+
+// watchEnds has look receive when a connection of the app has ended, until ctx
+// ends. The kernel tells it to anybody who asks.
 func (c *Counter) watchEnds(ctx context.Context, look chan<- struct{}) error {
 	conn, err := dial()
 	if err != nil {

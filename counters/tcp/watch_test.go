@@ -89,6 +89,35 @@ func TestChangedWhereNetlinkIsRefused(t *testing.T) {
 	told(t, changed) // it can again
 }
 
+func TestPace(t *testing.T) {
+	const ms = time.Millisecond
+	var p pace
+	now := time.Now()
+	for i, look := range []struct {
+		took, want  time.Duration
+		news, busy  bool
+		earliestMin time.Duration // after the look
+	}{
+		{took: 100 * ms, news: true, want: 10 * ms}, // the first has opened files, and so on
+		{took: ms / 10, want: 20 * ms, earliestMin: 5 * ms},
+		{took: ms / 10, want: 40 * ms, earliestMin: 5 * ms},
+		{took: ms / 10, want: 40 * ms, earliestMin: 5 * ms},
+		{took: ms / 10, want: 10 * ms, news: true, busy: true, earliestMin: 5 * ms},
+		{took: ms / 10, want: 20 * ms, busy: true, earliestMin: 5 * ms},
+		{took: ms / 10, want: 20 * ms, busy: true, earliestMin: 5 * ms},
+		{took: ms / 10, want: 40 * ms, earliestMin: 5 * ms},
+		{took: 30 * ms, want: 40 * ms, earliestMin: 5 * ms}, // it waited for a processor
+		{took: 2 * ms, want: 100 * ms, earliestMin: 100 * ms, busy: true},
+		{took: 2 * ms, want: 100 * ms, earliestMin: 100 * ms, news: true},
+	} {
+		ended := now.Add(look.took)
+		if got := p.next(now, ended, look.news, look.busy); got != look.want || !p.earliest.Equal(ended.Add(look.earliestMin)) {
+			t.Errorf("look %d: %v, %v at the earliest, want %v, %v", i, got, p.earliest.Sub(ended), look.want, look.earliestMin)
+		}
+		now = ended.Add(look.want)
+	}
+}
+
 func TestOwnConnectionsAreNoWork(t *testing.T) {
 	a := startGo(t)
 	c, err := New(Config{Count: Open}, a.port)
