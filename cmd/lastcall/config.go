@@ -41,14 +41,16 @@ type config struct {
 	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
 	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul"`
 	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum; tcp when unset and LASTCALL_APP_PORT is set"`
+	Events        bool          `envconfig:"LASTCALL_EVENTS" default:"false" desc:"write Kubernetes Events on the pod; needs a Role with the verb create on events"`
 	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app, which is there while a drain is under way: the app can then answer with Connection: close"`
 }
 
 // parts is everything that the sidecar is made of.
 type parts struct {
 	config
-	level slog.Level
-	drain drain.Config
+	level     slog.Level
+	drain     drain.Config
+	observers []observer // those of the drain
 }
 
 // configure reads the environment, and returns all its mistakes at once.
@@ -86,6 +88,11 @@ func configure() (parts, error) {
 	if p.DrainingFile != "" {
 		p.drain.Notice, err = p.notice(known)
 		mistakes = append(mistakes, err)
+	}
+	p.observers, err = p.observe()
+	mistakes = append(mistakes, err)
+	for _, o := range p.observers {
+		p.drain.Observers = append(p.drain.Observers, o)
 	}
 	p.drain.Registries, err = choose("LASTCALL_REGISTRIES", p.Registries, known.registries, pod)
 	mistakes = append(mistakes, err)

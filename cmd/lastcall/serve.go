@@ -37,6 +37,7 @@ func serve() int {
 	p, err := configure()
 	if err != nil {
 		complain(err)
+		leaveWord("bad configuration:\n" + err.Error())
 		return exitBadInput
 	}
 	p.setLog()
@@ -49,6 +50,7 @@ func serve() int {
 	listener, err := server.Listen(p.Listen)
 	if err != nil {
 		slog.Error("http: cannot listen; is LASTCALL_LISTEN's port taken by another container of the pod?", "address", p.Listen, "error", err)
+		leaveWord("cannot listen: " + err.Error())
 		return exitFailed
 	}
 	edge := server.New(drainer, server.Options{Token: p.Token, AppReady: p.AppReadyURL, Version: version})
@@ -70,6 +72,7 @@ func serve() int {
 	if err := edge.Shutdown(closing); err != nil {
 		slog.Debug("http: not every caller took its answer", "error", err)
 	}
+	p.flush()
 	if err != nil {
 		slog.Error("ending", "error", err)
 		return exitFailed

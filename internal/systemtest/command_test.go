@@ -85,6 +85,7 @@ func wrong() (env, says []string) {
 		"LASTCALL_FILE_PATH=inflight":               `LASTCALL_FILE_PATH="inflight": must be an absolute path`,
 		"LASTCALL_EUREKA_CLIENT_REFRESH=-1s":        "LASTCALL_EUREKA_CLIENT_REFRESH",
 		"LASTCALL_EUREKA_STATUS=STARTING":           "LASTCALL_EUREKA_STATUS",
+		"LASTCALL_EVENTS=true":                      "LASTCALL_EVENTS=true, and KUBERNETES_SERVICE_HOST",
 		"LASTCALL_TOKEN=hunter4":                    "",
 		"CONSUL_HTTP_TOKEN=hunter5":                 "",
 		"LASTCALL_ENVOY_ADMIN=http://u:hunter6@e:1": "",
