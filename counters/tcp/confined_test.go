@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -27,6 +28,8 @@ import (
 type confined struct {
 	UID       int
 	Caps      string // what it may, of all that a process may
+	ReadOnly  bool   // it cannot write to the root file system
+	NoKeys    bool   // the kernel's keyrings are refused, as by the profiles of containers
 	Readings  []drain.Reading
 	Listening bool
 	Told      bool // the end of a connection was told by the kernel
@@ -37,9 +40,14 @@ type confined struct {
 // nobodyID is the user of the image.
 const nobodyID = 65532
 
-// countAsProgram gives up all rights, counts, and prints what it saw as JSON.
-// Its arguments are the app's port and, where netlink is to be refused,
-// "refused".
+// What a process without rights is told besides the app's port.
+const (
+	giveUp         = "give-up"   // it has to give them up itself
+	netlinkRefused = "refused"   // and also the use of netlink
+	contained      = "contained" // it has none already
+)
+
+// countAsProgram counts without any rights, and prints what it saw as JSON.
 func countAsProgram(args []string) {
 	var seen confined
 	if err := seen.look(args); err != nil {
@@ -59,16 +67,21 @@ func (seen *confined) look(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := giveUpRights(len(args) > 1); err != nil {
-		return err
+	if how := args[1]; how != contained {
+		if err := giveUpRights(how == netlinkRefused); err != nil {
+			return err
+		}
 	}
 	seen.UID = os.Getuid()
+	_, err = unix.KeyctlGetKeyringID(unix.KEY_SPEC_PROCESS_KEYRING, true)
+	seen.NoKeys = errors.Is(err, unix.EPERM)
+	seen.ReadOnly = errors.Is(os.WriteFile("/file", nil, 0o600), unix.EROFS)
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(string(status)) {
-		for _, set := range []string{"CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "NoNewPrivs:", "Seccomp:"} {
+		for _, set := range []string{"CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:", "Seccomp:"} {
 			if strings.HasPrefix(line, set) {
 				seen.Caps += strings.Join(strings.Fields(line), "") + " "
 			}
@@ -150,18 +163,21 @@ func giveUpRights(refuseNetlink bool) error {
 }
 
 // runConfined has a process without rights look at the app.
-func runConfined(t *testing.T, a *app, args ...string) confined {
+func runConfined(t *testing.T, a *app, how string) confined {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, append([]string{strconv.Itoa(a.port)}, args...)...)
+	cmd := exec.CommandContext(t.Context(), testBinary(t), strconv.Itoa(a.port), how)
 	cmd.Env = append(os.Environ(), asProgram+"=count")
-	cmd.Stderr = os.Stderr
+	return seenBy(t, cmd)
+}
+
+// seenBy runs the process, and checks that it has no rights.
+func seenBy(t *testing.T, cmd *exec.Cmd) confined {
+	t.Helper()
+	var problems strings.Builder
+	cmd.Stderr = &problems
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %s", err, problems.String())
 	}
 	var seen confined
 	if err := json.Unmarshal(out, &seen); err != nil {
@@ -169,11 +185,24 @@ func runConfined(t *testing.T, a *app, args ...string) confined {
 	}
 	t.Logf("%+v", seen)
 	none := strings.Repeat("0", 16)
-	want := fmt.Sprintf("CapInh:%[1]s CapPrm:%[1]s CapEff:%[1]s CapAmb:%[1]s NoNewPrivs:1 Seccomp:2 ", none)
-	if seen.UID == 0 || seen.Caps != want || seen.Err != "" || !seen.Listening || len(seen.Readings) != 3 {
+	for _, part := range []string{"CapInh:" + none, "CapPrm:" + none, "CapEff:" + none, "CapAmb:" + none, "NoNewPrivs:1", "Seccomp:2"} {
+		if !strings.Contains(seen.Caps, part+" ") {
+			t.Errorf("the process has %s, want %s", seen.Caps, part)
+		}
+	}
+	if seen.Err != "" || !seen.Listening || len(seen.Readings) != 3 {
 		t.Fatalf("got %+v", seen)
 	}
 	return seen
+}
+
+func testBinary(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return self
 }
 
 // busyApp is an app with a slow request and an idle connection.
@@ -189,7 +218,16 @@ func busyApp(t *testing.T) *app {
 }
 
 func TestNoRightsAreNeeded(t *testing.T) {
-	seen := runConfined(t, busyApp(t))
+	seen := runConfined(t, busyApp(t), giveUp)
+	if seen.UID == 0 {
+		t.Error("it is root")
+	}
+	seen.countsAll(t)
+}
+
+// countsAll checks that nothing was kept from the process.
+func (seen *confined) countsAll(t *testing.T) {
+	t.Helper()
 	for _, r := range seen.Readings {
 		if r.InFlight != 1 || !r.HasArrived {
 			t.Errorf("got %+v, want 1 in flight", r)
@@ -204,7 +242,7 @@ func TestNoRightsAreNeeded(t *testing.T) {
 }
 
 func TestNetlinkRefused(t *testing.T) {
-	seen := runConfined(t, busyApp(t), "refused")
+	seen := runConfined(t, busyApp(t), netlinkRefused)
 	for _, r := range seen.Readings {
 		if r != (drain.Reading{InFlight: 2}) {
 			t.Errorf("got %+v, want 2 in flight: the idle one cannot be told from the busy one", r)
