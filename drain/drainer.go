@@ -328,8 +328,8 @@ func (d *Drainer) replace(l *leaving, now time.Time) {
 func (d *Drainer) takeBack(l *leaving, why string) {
 	d.note("%s", why)
 	now := time.Now()
-	l.why = why
-	d.finishLocked(l, OutcomeTakenBack)
+	d.finishLocked(l, OutcomeTakenBack) // unless it had ended before
+	d.tell(KindTakenBack, "the drain was taken back after %s: %s", short(now.Sub(l.began)), why)
 	d.replace(l, now)
 	d.leaving = nil
 	d.totals.since = now

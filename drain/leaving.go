@@ -27,7 +27,6 @@ type leaving struct {
 	timeline []Event
 	present  []waiting // what the drain waits for, or was waiting for at its end
 	waits    waits     // how long it has waited, and for what
-	why      string    // it was taken back
 
 	samples []sample // of the last round
 

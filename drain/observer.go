@@ -51,13 +51,13 @@ func (d *Drainer) tellWithdrawn(k *keeper) {
 		k.Name, short(k.goneAt.Sub(d.leaving.began)), k.ClientRefresh)
 }
 
-// tellEnd tells the observers how a drain ended. Callers hold d.mu.
+// tellEnd tells the observers how a drain ended; whether it is taken back is
+// another matter, and may come later. Callers hold d.mu.
 func (d *Drainer) tellEnd(l *leaving, took time.Duration) {
 	switch l.outcome {
 	case OutcomeDrained:
 		d.tell(KindDrained, "drained after %s: %s", short(took), l.phaseTimes())
-	case OutcomeTakenBack:
-		d.tell(KindTakenBack, "the drain was taken back after %s: %s", short(took), l.why)
+	case OutcomeTakenBack: // told by takeBack
 	case OutcomeExpired:
 		d.tell(KindExpired, "the budget of %v ended, %s: %s", d.cfg.Budget(), l.report.WaitingFor, l.phaseTimes())
 	case OutcomeCutShort:

@@ -115,6 +115,23 @@ func TestObserversAreToldOfABadEnd(t *testing.T) {
 	}
 }
 
+// The app was only restarted: that shows when the drain has ended.
+func TestObserversAreToldOfADrainThatIsTakenBackAfterItsEnd(t *testing.T) {
+	notes := &notebook{}
+	inPod(t, func(c *Config, _ *pod) { c.Observers = []Observer{notes} }, func(t *testing.T, p *pod) {
+		p.hook()
+		if got := notes.read(); !strings.Contains(got, "Drained: ") || strings.Contains(got, string(KindTakenBack)) {
+			t.Fatalf("told\n%s", got)
+		}
+		after(2 * time.Second)
+		p.PostStart()
+		const want = "DrainTakenBack: the drain was taken back after 8.X s: the app's postStart hook was called: it was only restarted"
+		if got := tenths(notes.read()); got != want {
+			t.Errorf("told\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
 func TestAFailureThatPassesIsNotTold(t *testing.T) {
 	notes := &notebook{}
 	inPod(t, func(c *Config, p *pod) {
