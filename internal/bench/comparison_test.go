@@ -23,13 +23,14 @@ func BenchmarkComparison(b *testing.B) {
 	share := busy(b).since(before)
 	for i := range results {
 		if r := &results[i]; r.Approach == compare.Lastcall {
+			fmt.Printf("%s: %v until the return, %v wasted\n", r.Scenario, r.Took, r.Wasted)
 			for _, failure := range r.Failures {
 				b.Logf("with Lastcall a request failed: %v", failure)
 			}
 		}
 	}
 	summary := compare.Summarize(results, settings.Quiet)
-	text := summary.Markdown() + fmt.Sprintf("\nAll at the same time, the machine's processors %.0f %% busy. %s", 100*share, provenance(b))
+	text := summary.Markdown() + fmt.Sprintf("\nThe machine's processors were %.0f %% busy. %s", 100*share, provenance(b))
 	fmt.Println("\n" + text)
 	put(b, *write, "comparison", text)
 	put(b, *readme, "comparison", fmt.Sprintf("![From the preStop hook's call to its return, and failed requests](docs/benchmarks.svg)\n\n%s How this is measured, and all figures: [docs/benchmarks.md](docs/benchmarks.md).\n",

@@ -112,7 +112,7 @@ type app struct {
 // ended, or this program ends.
 func startApp(command string) (*app, error) {
 	cmd := exec.CommandContext(context.Background(), command)
-	cmd.Env = append(os.Environ(), appVariable+"=1")
+	cmd.Env = append(os.Environ(), appVariable+"=1", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	life, err := cmd.StdinPipe()
 	if err != nil {

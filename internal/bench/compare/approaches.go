@@ -91,6 +91,7 @@ func lastcall(b testing.TB, t *testbed, p *pod) func(context.Context) error {
 		if a.Err != nil || a.Code != http.StatusOK {
 			return fmt.Errorf("answered %d %s %w", a.Code, strings.TrimSpace(a.Body), a.Err)
 		}
+		p.said = a.Body
 		return nil
 	}
 }

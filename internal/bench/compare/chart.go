@@ -11,7 +11,7 @@ import (
 const (
 	chartWidth = 900
 	labels     = 270 // for the names
-	bars       = 400 // for the longest time
+	bars       = 380 // for the longest time
 	lineHeight = 26
 	barHeight  = 14
 	headHeight = 38
@@ -27,6 +27,8 @@ const (
 		`<rect width="6" height="6" fill="#d29922" fill-opacity=".25"/><rect width="2" height="6" fill="#d29922"/></pattern>`
 )
 
+const chartTitle = "From the preStop hook’s call to its return, and failed requests; medians"
+
 // SVG draws the medians: for each approach the time from the hook's call to its
 // return, the wasted part of it hatched, and what failed.
 func (s Summary) SVG() string {
@@ -37,7 +39,8 @@ func (s Summary) SVG() string {
 	scale := func(d time.Duration) float64 { return bars * d.Seconds() / max(longest.Seconds(), 1) }
 
 	var body strings.Builder
-	y := float64(margin)
+	fmt.Fprintf(&body, `<text x="%d" y="%d">%s</text>`+"\n", margin, margin+12, chartTitle)
+	y := float64(margin + lineHeight)
 	for _, scenario := range []Scenario{ByEndpoints, ByRegistry} {
 		rows := s.of(scenario)
 		if len(rows) == 0 {
@@ -60,7 +63,7 @@ func (s Summary) SVG() string {
 
 	height := y + margin
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%.0f" viewBox="0 0 %d %.0f" role="img">`+"\n", chartWidth, height, chartWidth, height) +
-		"<title>From the preStop hook's call to its return, in seconds, and failed requests; medians</title>\n" +
+		"<title>" + chartTitle + "</title>\n" +
 		"<style>" + style + "</style><defs>" + hatch + "</defs>\n" + body.String() + "</svg>\n"
 }
 
@@ -75,13 +78,16 @@ func drawRow(out *strings.Builder, r *Row, y float64, scale func(time.Duration) 
 	said := seconds(r.Took.Median)
 	switch {
 	case r.Cut > 0:
-		said += ", the grace period’s end"
+		said += ", then cut off"
 	case wasted > 0:
 		said += ", " + seconds(r.Wasted.Median) + " wasted"
 	}
 	class, failed := "good", "none failed"
-	if !r.perfect() {
-		class, failed = "bad", count(r.Failed)+" failed"
+	switch {
+	case r.Failed.Median > 0:
+		class, failed = "bad", fmt.Sprintf("%d failed", r.Failed.Median)
+	case !r.perfect():
+		class, failed = "bad", fmt.Sprintf("up to %d failed", r.Failed.Most)
 	}
 	fmt.Fprintf(out, `<text%s x="%.1f" y="%.0f">%s, <tspan class="%s">%s</tspan></text>`+"\n", ifUs(r), labels+used+wasted+8, y+12, said, class, failed)
 }

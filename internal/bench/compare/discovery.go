@@ -92,27 +92,26 @@ func (d *discovery) keep(ctx context.Context, c *cache, first time.Duration) {
 // soon is how long before its copy ends a newcomer uses it for the last time.
 const soon = 50 * time.Millisecond
 
-// comeUp lets clients come up again and again until stop is closed: each
-// asks once, and at the last moment goes by what it was told. Whenever a pod is
+// comeUp lets clients come up again and again until stop is closed: each asks
+// once, and at the last moment goes by what it was told. Whenever a pod is
 // dropped from the registry's answers, somebody has asked just before.
-func (d *discovery) comeUp(ctx context.Context, stop <-chan struct{}) {
-	ctx, cancel := context.WithCancel(ctx)
+func (d *discovery) comeUp(ctx context.Context, seed uint64, stop <-chan struct{}) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	defer cancel()
 	tick := time.NewTicker(d.newcomers)
 	defer tick.Stop()
-	for {
+	for number := uint64(10_000); ; number++ {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
-			all.Go(func() { d.newcomer(ctx, stop) })
+			c := d.newClient(seed, number, false, nil, d.tally)
+			all.Go(func() { d.newcomer(ctx, c, stop) })
 		}
 	}
 }
 
-func (d *discovery) newcomer(ctx context.Context, stop <-chan struct{}) {
+func (d *discovery) newcomer(ctx context.Context, c *client, stop <-chan struct{}) {
 	addresses, err := d.fetch(ctx)
 	if err != nil || !slices.Contains(addresses, d.leaving) {
 		return
@@ -124,6 +123,6 @@ func (d *discovery) newcomer(ctx context.Context, stop <-chan struct{}) {
 		return
 	case <-timer.C:
 	}
-	c := d.newClient(0, 0, false, nil, d.tally)
-	d.tally.add(c.request(ctx, d.leaving, d.shortest))
+	took, _, _ := c.next()
+	d.tally.add(c.request(ctx, d.leaving, took))
 }

@@ -29,7 +29,8 @@ type Result struct {
 	// Wasted is how long, at the return, there had been neither work in
 	// flight nor anybody who could still bring some.
 	Wasted time.Duration
-	Early  bool // at the return there was still work, or somebody who could bring some
+	Early  bool   // at the return there was still work, or somebody who could bring some
+	Report string // what the hook said, if anything
 }
 
 // pod is an app, and what stands in front of it.
@@ -40,6 +41,7 @@ type pod struct {
 	instance *instance // in the registry; nil where there is none
 	// hook is the app's preStop hook. It returns when SIGTERM may be sent.
 	hook func(ctx context.Context) error
+	said string // by the hook
 	// stop is called with the app's SIGTERM, for what else is in the pod.
 	stop func()
 }
@@ -103,7 +105,7 @@ func (r *run) play(ctx context.Context) (Result, error) {
 				}
 			})
 		}
-		rest.Go(func() { found.comeUp(ctx, stop) })
+		clients.Go(func() { found.comeUp(ctx, r.seed, stop) })
 	}
 
 	err := sleep(ctx, r.calm)
@@ -136,6 +138,7 @@ func (r *run) leave(ctx context.Context, pods *endpoints, found *discovery, resu
 		return fmt.Errorf("the hook of %s: %w", r.approach, err)
 	}
 	result.Took = returned.Sub(began)
+	result.Report = r.leaving.said
 
 	var gone sync.WaitGroup
 	if i := r.leaving.instance; i != nil {
