@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"bytes"
 	"os/exec"
 	"slices"
 	"testing"
@@ -188,9 +189,13 @@ func accepted(t *testing.T, values map[string]string) {
 	config := exec.Command(program, "config")
 	config.Env = []string{}
 	for name, value := range values {
-		config.Env = append(config.Env, name+"="+value)
+		if name != "LASTCALL_EVENTS" { // which asks for a cluster
+			config.Env = append(config.Env, name+"="+value)
+		}
 	}
-	if out, err := config.CombinedOutput(); err != nil {
-		t.Errorf("lastcall config: %v\n%s", err, out)
+	var mistakes bytes.Buffer
+	config.Stderr = &mistakes
+	if err := config.Run(); err != nil {
+		t.Errorf("lastcall config: %v\n%s", err, &mistakes)
 	}
 }

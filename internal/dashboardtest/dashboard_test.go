@@ -1,0 +1,194 @@
+// Package dashboardtest runs the queries of the dashboard and of the alerts in
+// a real Prometheus that scrapes real sidecars, and draws the picture of the
+// dashboard in the docs.
+package dashboardtest
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lastcall/internal/testservers"
+)
+
+// TestDashboard has pods drain in every way that the dashboard tells of, and
+// asks for each panel.
+func TestDashboard(t *testing.T) {
+	consul := testservers.StartConsul(t, testservers.ConsulOptions{})
+	prom := startPrometheus(t, 200*time.Millisecond)
+	began := time.Now()
+
+	quick := []string{"LASTCALL_ENDPOINTS_WAIT=100ms", "LASTCALL_QUIET=100ms"}
+	good := startPod(t, "good", consul, prom, quick...)
+	// Its budget is 1 s, and its one request never ends.
+	late := startPod(t, "late", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=3s", "LASTCALL_RESERVE=2s")...)
+	late.inFlight(t, 1)
+	// Its registry is not there, and its counter has nothing to read.
+	startPod(t, "broken", consul, prom, "CONSUL_HTTP_ADDR=http://"+freeAddress(t), "LASTCALL_FILE_PATH=/nowhere/inflight")
+
+	good.Want(t, http.StatusOK, http.MethodGet, "/prestop")
+	late.Want(t, http.StatusGatewayTimeout, http.MethodGet, "/prestop")
+
+	prom.Wait(t, func() error {
+		// Two scrapes that have seen failures make a rate of them, and what has
+		// ended has been seen too.
+		for expr, want := range map[string]float64{
+			`sum(max_over_time(lastcall_drain_duration_seconds_count[1h]))`:                                            2,
+			`sum(count_over_time((sum(lastcall_registry_call_failures_total{pod="broken"}) > 0)[1m:200ms])) >= bool 3`: 1,
+			`count(lastcall_counter_up == 0)`:                                                                          1,
+		} {
+			found := prom.query(t, expr, time.Now())
+			if len(found) != 1 || found[0].points[0].value != want {
+				return fmt.Errorf("%s is %v, want %v", expr, found, want)
+			}
+		}
+		return nil
+	})
+
+	v := view{from: began, to: time.Now(), interval: 200 * time.Millisecond, rate: time.Minute}
+	d := readDashboard(t)
+	for _, p := range d.Panels {
+		t.Run(p.Title, func(t *testing.T) {
+			for i, target := range p.Targets {
+				if !slices.ContainsFunc(p.ask(t, prom, v), func(s shown) bool { return s.target == i && len(s.points) > 0 && !strings.Contains(s.name, "{{") }) {
+					t.Errorf("no data for %s", v.expr(target.Expr))
+				}
+			}
+		})
+	}
+	holds := func(title, name string, want float64) {
+		t.Helper()
+		i := slices.IndexFunc(d.Panels, func(p panel) bool { return p.Title == title })
+		if i < 0 {
+			t.Fatalf("there is no panel %q", title)
+		}
+		for _, s := range d.Panels[i].ask(t, prom, v) {
+			if last := s.points[len(s.points)-1].value; s.name == name && last == want {
+				return
+			}
+		}
+		t.Errorf("%s: %s is not %v: %v", title, name, want, d.Panels[i].ask(t, prom, v))
+	}
+	holds("Drains", "drained", 1)
+	holds("Drains", "expired", 1)
+	holds("Drains", "cut_short", 0)
+	holds("Ended in time", "", 0.5)
+	holds("Pods by phase", "drained", 1)
+	holds("Pods by phase", "expired", 1)
+	holds("Pods by phase", "serving", 1)
+	holds("Work in flight", "file", 1)
+	holds("Work in flight in pods that leave", "late", 1)
+	holds("Counters that cannot be read", "file", 1)
+	holds("How long drains took", "budget", 1)
+	holds("Pods with Lastcall", "dev", 3)
+
+	t.Run("picture", func(t *testing.T) {
+		text := draw(t, d, prom, v)
+		for _, p := range d.Panels {
+			if !bytes.Contains(text, []byte(">"+escape(p.Title)+"<")) {
+				t.Errorf("the picture lacks the panel %s", p.Title)
+			}
+		}
+	})
+	t.Run("alerts", func(t *testing.T) { alerts(t, prom) })
+	t.Run("names", func(t *testing.T) { names(t, prom) })
+}
+
+// alerts holds that Prometheus evaluates every rule, and tells of the drain
+// that has expired.
+func alerts(t *testing.T, prom *prometheus) {
+	t.Helper()
+	prom.Wait(t, func() error {
+		var data struct {
+			Groups []struct {
+				Rules []struct {
+					Name, Health, State string
+					Alerts              []struct{ Labels map[string]string }
+				}
+			}
+		}
+		if err := prom.get("/api/v1/rules", &data); err != nil {
+			return err
+		}
+		var firing []string
+		for _, group := range data.Groups {
+			for _, rule := range group.Rules {
+				if rule.Health != "ok" {
+					return fmt.Errorf("%s: %s", rule.Name, rule.Health)
+				}
+				for _, alert := range rule.Alerts {
+					firing = append(firing, rule.Name+" "+alert.Labels["namespace"]+"/"+alert.Labels["pod"]+" "+rule.State)
+				}
+			}
+		}
+		for _, want := range []string{
+			"LastcallDrainExpired shop/late firing",
+			"LastcallWorkCutOff shop/late firing",
+			"LastcallCounterUnreadable shop/broken pending",
+			"LastcallPodStaysOut shop/good pending",
+		} {
+			if !slices.Contains(firing, want) {
+				return fmt.Errorf("%q is not among %q", want, firing)
+			}
+		}
+		if slices.Contains(firing, "LastcallDrainExpired shop/good firing") {
+			t.Errorf("a good drain is told of: %q", firing)
+		}
+		return nil
+	})
+}
+
+var metricName = regexp.MustCompile(`\blastcall_[a-z_]+`)
+
+// names holds that every metric in the dashboard and the rules is one that the
+// sidecar has.
+func names(t *testing.T, prom *prometheus) {
+	t.Helper()
+	var known []string
+	if err := prom.get("/api/v1/label/__name__/values", &known); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"dashboard.json", "rules.yaml", "rules_test.yaml"} {
+		text, err := os.ReadFile(monitoring + "/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metricName.FindAllString(string(text), -1) {
+			if !slices.Contains(known, name) {
+				t.Errorf("%s: there is no metric %s", file, name)
+			}
+		}
+	}
+}
+
+// TestRules runs the tests of the alerts.
+func TestRules(t *testing.T) {
+	promtool(t, nil, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml")
+	promtool(t, nil, "test", "rules", "rules_test.yaml")
+}
+
+// TestMetricsAsPrometheusLikesThem has promtool look at what a scrape gets.
+func TestMetricsAsPrometheusLikesThem(t *testing.T) {
+	consul := testservers.StartConsul(t, testservers.ConsulOptions{})
+	p := startPod(t, "web", consul, startPrometheus(t, time.Second))
+	promtool(t, strings.NewReader(p.Want(t, http.StatusOK, http.MethodGet, "/metrics").Body), "check", "metrics")
+}
+
+func promtool(t *testing.T, stdin *strings.Reader, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), testservers.Need(t, "promtool"), args...)
+	cmd.Dir = monitoring
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}

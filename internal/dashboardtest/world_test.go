@@ -1,0 +1,61 @@
+package dashboardtest
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"lastcall/internal/sidecartest"
+	"lastcall/internal/testservers"
+)
+
+var program sidecartest.Program
+
+func TestMain(m *testing.M) { os.Exit(sidecartest.Main(m, &program)) }
+
+// monitoring is the folder of the dashboard and the rules.
+const monitoring = "../../deploy/monitoring"
+
+// patience is how long anything may take on a busy machine.
+const patience = time.Minute
+
+// pod is a sidecar and what it looks at: an app's file, and an instance that is
+// registered in Consul.
+type pod struct {
+	*sidecartest.Sidecar
+	name, file string
+}
+
+// startPod starts one that Prometheus scrapes. env comes after what all have.
+func startPod(t testing.TB, name string, consul *testservers.ConsulAgent, prom *prometheus, env ...string) *pod {
+	t.Helper()
+	p := &pod{name: name, file: filepath.Join(t.TempDir(), "inflight")}
+	p.inFlight(t, 0)
+	err := consul.Client(t).Agent().ServiceRegister(&api.AgentServiceRegistration{ID: name, Name: "web", Address: "127.0.0.1", Port: 8080})
+	if err != nil {
+		t.Fatalf("registering %s: %v", name, err)
+	}
+	p.Sidecar = sidecartest.Start(t, &program, append([]string{
+		"LASTCALL_POD_NAME=" + name, "LASTCALL_POD_IP=127.0.0.1",
+		"LASTCALL_COUNTERS=file", "LASTCALL_FILE_PATH=" + p.file,
+		"LASTCALL_REGISTRIES=consul", "CONSUL_HTTP_ADDR=" + consul.Address, "LASTCALL_CONSUL_SERVICE_ID=" + name,
+	}, env...)...)
+	prom.scrape(t, name, p.Sidecar)
+	return p
+}
+
+// inFlight is what the app tells.
+func (p *pod) inFlight(t testing.TB, requests int) {
+	t.Helper()
+	err := os.WriteFile(p.file+".tmp", []byte(strconv.Itoa(requests)+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(p.file+".tmp", p.file)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
