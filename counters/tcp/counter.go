@@ -52,6 +52,7 @@ type Counter struct {
 	lookAt  time.Time // when it began
 	arrived uint64
 	walk    walk
+	probes  probes // its addresses have a lock of their own
 }
 
 // New makes the counter of the work on the app's ports, and asks nothing yet.
@@ -190,13 +191,17 @@ func (r *reading) see(s *socket) error {
 		m = &first
 		m.own = r.own.has(s)
 		r.known[s.cookie] = m
+		if r.look > 0 {
+			r.probes.began(s, r.began)
+		}
 	}
-	if arrival := !seen || s.received() != m.recv; arrival && r.look > 0 && !m.own {
+	probe, outgrown := r.probes.holds(s.cookie, r.began)
+	if arrival := !seen || outgrown || s.received() != m.recv; arrival && r.look > 0 && !m.own && !probe {
 		r.arrived++
 	}
 	m.next(s, seen || r.look > 0)
 	m.look = r.number
-	if !m.own && m.work(s, r.mode, r.silence) {
+	if !m.own && !probe && m.work(s, r.mode, r.silence) {
 		r.inFlight++
 	}
 	return nil
@@ -207,6 +212,7 @@ func (r *reading) end() drain.Reading {
 	for cookie, m := range r.known {
 		if m.look != r.number {
 			delete(r.known, cookie)
+			r.probes.ended(cookie)
 		}
 	}
 	r.look, r.lookAt = r.number, r.began
@@ -225,9 +231,10 @@ func (c *Counter) ended(s *socket) {
 	switch {
 	case seen:
 		delete(c.known, s.cookie)
-		if !m.own && s.recv > m.recv+1 { // its end is a byte
+		if probe := c.probes.ended(s.cookie); !m.own && !probe && s.recv > m.recv+1 { // its end is a byte
 			c.arrived++
 		}
+	case c.probes.come(s.remote.Addr()): // and went since the last look
 	case time.Duration(s.recvAge)*time.Millisecond <= time.Since(c.lookAt)+tick:
 		c.arrived++ // it was made, and ended, since the last look
 	}
