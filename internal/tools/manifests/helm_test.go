@@ -38,7 +38,7 @@ lastcall:
     LASTCALL_EUREKA_INSECURE: true
   envFrom: [{secretRef: {name: token}}]
   hookHeaders: [{name: Authorization, value: Bearer secret}]
-  volumeMounts: [{name: tmp, mountPath: /lastcall}]
+  volumeMounts: [{name: ca, mountPath: /ca}]
   resources: {requests: {cpu: 50m, memory: 16Mi}, limits: {memory: 64Mi}}
 `
 	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
@@ -78,7 +78,7 @@ lastcall:
 	if headers := apps[0].Lifecycle.PreStop.HTTPGet.HTTPHeaders; len(headers) != 1 || headers[0].Value != "Bearer secret" {
 		t.Errorf("headers of the hook: %v", headers)
 	}
-	if len(sidecar.VolumeMounts) != 1 || sidecar.VolumeMounts[0].MountPath != "/lastcall" {
+	if len(sidecar.VolumeMounts) != 2 || sidecar.VolumeMounts[1].MountPath != "/ca" {
 		t.Errorf("volumeMounts: %v", sidecar.VolumeMounts)
 	}
 	if sidecar.Resources.Limits.Memory().String() != "64Mi" || sidecar.Resources.Requests.Cpu().String() != "50m" {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,9 +50,11 @@ spec:
         - name: migrate
           image: web
           securityContext: &tight {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+      volumes: [{name: data, emptyDir: {}}]
       containers:
         - name: app
           image: web
+          volumeMounts: [{name: data, mountPath: /data}]
           ports: [{containerPort: 8080}]
           lifecycle:
             preStop: {exec: {command: [sleep, "30"]}}
@@ -72,6 +75,7 @@ spec:
     metadata: {labels: {app: db}}
     spec:
       securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+      volumes: [{name: data, emptyDir: {}}]
       containers:
         - name: app
           image: db
@@ -125,6 +129,14 @@ func TestKustomizeComponents(t *testing.T) {
 				sidecar, _ := split(t, &w.template.Spec, kind)
 				if got := w.template.Labels["lastcall"]; got != "sidecar" {
 					t.Errorf("%s: its pods' label lastcall is %q", w.name, got)
+				}
+				for _, c := range append(slices.Clone(w.template.Spec.Containers), *sidecar) {
+					if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "lastcall" && m.MountPath == "/lastcall" }) {
+						t.Errorf("%s: %s does not mount the shared volume: %v", w.name, c.Name, c.VolumeMounts)
+					}
+				}
+				if volumes := w.template.Spec.Volumes; len(volumes) != 2 || volumes[1].EmptyDir == nil {
+					t.Errorf("%s: the volumes are %v", w.name, volumes)
 				}
 				if got := *w.template.Spec.TerminationGracePeriodSeconds; got != 90 {
 					t.Errorf("%s: a grace period of %d s, want 90", w.name, got)

@@ -29,6 +29,19 @@ preStop:
     {{- end }}
 {{- end }}
 
+{{/*
+For `volumes`, and for `volumeMounts` of each of the app's containers: a folder
+that they share with the sidecar, for LASTCALL_DRAINING_FILE and the counter file.
+*/}}
+{{- define "lastcall.volumes" -}}
+- name: lastcall
+  emptyDir: {}
+{{- end }}
+
+{{- define "lastcall.volumeMounts" -}}
+- {name: lastcall, mountPath: /lastcall}
+{{- end }}
+
 {{/* For `initContainers`: the native sidecar, or nothing in mode classic. */}}
 {{- define "lastcall.initContainers" -}}
 {{- if eq .Values.lastcall.mode "native" -}}
@@ -95,10 +108,11 @@ securityContext:
   capabilities: {drop: [ALL]}
   readOnlyRootFilesystem: true
   seccompProfile: {type: RuntimeDefault}
-{{- with .Values.lastcall.volumeMounts }}
 volumeMounts:
+  {{- include "lastcall.volumeMounts" . | nindent 2 }}
+  {{- with .Values.lastcall.volumeMounts }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- end }}
 {{- end }}
 
 {{/* The app's ports as LASTCALL_APP_PORT has them. */}}
