@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -8,9 +9,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/websocket"
 
 	"lastcall/internal/testservers"
 )
@@ -32,6 +36,15 @@ func TestMain(m *testing.M) {
 // goApp is the app of the tests: it listens on a port and asks the backend
 // when it may answer.
 func goApp(port, backend string) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Addr: "127.0.0.1:" + port, Handler: goHandler(backend), Protocols: protocols, ReadHeaderTimeout: time.Minute}
+	fmt.Fprintln(os.Stderr, server.ListenAndServe())
+	os.Exit(1)
+}
+
+func goHandler(backend string) http.Handler {
 	wait := func(id string) {
 		resp, err := http.Get("http://" + backend + "/hold?id=" + id)
 		if err == nil {
@@ -68,12 +81,35 @@ func goApp(port, backend string) {
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
 		io.Copy(conn, both)
 	})
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Addr: "127.0.0.1:" + port, Handler: mux, Protocols: protocols, ReadHeaderTimeout: time.Minute}
-	fmt.Fprintln(os.Stderr, server.ListenAndServe())
-	os.Exit(1)
+	mux.Handle("/websocket", websocket.Server{Handler: func(ws *websocket.Conn) {
+		for {
+			var message string
+			if websocket.Message.Receive(ws, &message) != nil {
+				return
+			}
+			switch {
+			case message == "ping me":
+				ws.PayloadType = websocket.PingFrame
+				io.WriteString(ws, "")
+			case !strings.HasPrefix(message, "no answer"):
+				websocket.Message.Send(ws, message)
+			}
+		}
+	}})
+	// As a gRPC stream: each message is answered while the request goes on.
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).Flush()
+		b := make([]byte, 1000)
+		for {
+			n, err := r.Body.Read(b)
+			w.Write(b[:n])
+			http.NewResponseController(w).Flush()
+			if err != nil {
+				return
+			}
+		}
+	})
+	return mux
 }
 
 // gate holds the app's answer to one request back.
@@ -144,13 +180,15 @@ func (g *gate) release() {
 	}
 }
 
-// app is one of the servers that connections are counted of, a process of its
-// own, with the backend that it asks.
+// app is one of the servers that connections are counted of, with the backend
+// that it asks: a process of its own, mostly.
 type app struct {
 	*backend
 	*testservers.Process
 	port  int
-	http2 int // the port that speaks HTTP/2 without TLS, where one does
+	http2 int          // the port that speaks HTTP/2, where one does
+	tls   *tls.Config  // what its clients need, where it speaks TLS
+	hand  net.Listener // where the test itself is the app
 }
 
 func (a *app) address() string { return fmt.Sprintf("127.0.0.1:%d", a.port) }
@@ -158,7 +196,9 @@ func (a *app) address() string { return fmt.Sprintf("127.0.0.1:%d", a.port) }
 // servers are what the tests run against.
 var servers = map[string]func(t testing.TB) *app{
 	"go":     startGo,
-	"java":   func(t testing.TB) *app { return startApp(t, nil, "java", "testdata/Server.java") },
+	"tomcat": func(t testing.TB) *app { return startJava(t, "TomcatServer") },
+	"netty":  func(t testing.TB) *app { return startJava(t, "NettyServer") },
+	"jdk":    func(t testing.TB) *app { return startApp(t, nil, "java", "testdata/Server.java") },
 	"python": func(t testing.TB) *app { return startApp(t, nil, "python3", "testdata/server.py") },
 	"nginx":  startNginx,
 }
@@ -174,12 +214,38 @@ func startGo(t testing.TB) *app {
 	return a
 }
 
+// startGoTLS starts the app in Go with TLS, in this process.
+func startGoTLS(t testing.TB) *app {
+	t.Helper()
+	b := startBackend(t)
+	server := httptest.NewUnstartedServer(goHandler(b.address))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(func() {
+		b.releaseAll()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	port := server.Listener.Addr().(*net.TCPAddr).Port
+	return &app{backend: b, port: port, http2: port, tls: &tls.Config{InsecureSkipVerify: true}}
+}
+
+// startJava starts one of the servers in testdata/java.
+func startJava(t testing.TB, class string) *app {
+	t.Helper()
+	a := startApp(t, nil, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", testservers.Need(t, "tcp-servers.jar"), class)
+	if class == "TomcatServer" {
+		a.http2 = a.port
+	}
+	return a
+}
+
 // startNginx starts nginx in front of the app in Go.
 func startNginx(t testing.TB) *app {
 	t.Helper()
 	behind := startGo(t)
 	n := testservers.StartNginx(t, &testservers.Backend{Address: behind.address()})
-	return &app{behind.backend, n.Process, n.Port, n.HTTP2}
+	return &app{backend: behind.backend, Process: n.Process, port: n.Port, http2: n.HTTP2}
 }
 
 // startApp starts a program with its port and the backend's address as its

@@ -308,7 +308,7 @@ func listenOn(t testing.TB, address string) *listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return &listener{l, &app{port: l.Addr().(*net.TCPAddr).Port}}
+	return &listener{l, &app{port: l.Addr().(*net.TCPAddr).Port, hand: l}}
 }
 
 func (l *listener) accept(t *testing.T) *client {

@@ -178,7 +178,8 @@ func (m *memory) asked(s *socket, known bool) order {
 
 // answeredBy judges a connection on which data was sent last.
 func (m *memory) answeredBy(s *socket, known bool) order {
-	if known && s.sent-m.idleSent <= interimMaximum {
+	asked := s.received()-m.idleRecv >= requestMinimum // otherwise it is a ping
+	if known && asked && s.sent-m.idleSent <= interimMaximum {
 		return interim
 	}
 	return answered

@@ -107,6 +107,12 @@ func TestJudge(t *testing.T) {
 			{recv: 355, sent: 25, dataIn: 3, pureIn: 3, recvAge: 4, sentAge: old, want: waiting, works: true, worksActive: true, doesOpen: true},
 			{recv: 355, sent: 325, dataIn: 3, pureIn: 3, recvAge: 8, sentAge: 4, want: answered, worksActive: true, doesOpen: true},
 		}},
+		"a ping that is answered": {true, []look{
+			{recv: 100, sent: 500, dataIn: 1, pureIn: 3, recvAge: 8, sentAge: 4, want: answered, worksActive: true, doesOpen: true},
+			{recv: 117, sent: 517, dataIn: 2, pureIn: 3, recvAge: 4, sentAge: 4, want: answered, worksActive: true, doesOpen: true},
+			{recv: 134, sent: 517, dataIn: 3, pureIn: 4, recvAge: 4, sentAge: old, want: slight, works: true, worksActive: true, doesOpen: true},
+			{recv: 134, sent: 534, dataIn: 3, pureIn: 4, recvAge: 8, sentAge: 4, want: answered, worksActive: true, doesOpen: true},
+		}},
 		"a frame of HTTP/2 that asks for nothing": {true, []look{
 			{recv: 100, sent: 500, dataIn: 1, pureIn: 3, recvAge: 8, sentAge: 4, want: answered, worksActive: true, doesOpen: true},
 			{recv: 113, sent: 500, dataIn: 2, pureIn: 3, recvAge: 4, sentAge: 80, want: slight, works: true, worksActive: true, doesOpen: true},

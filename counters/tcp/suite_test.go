@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -47,6 +48,9 @@ func (a *app) connect(t testing.TB) *client {
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(2 * patience))
+	if a.tls != nil {
+		conn = tls.Client(conn, a.tls)
+	}
 	return &client{conn, bufio.NewReader(conn)}
 }
 
