@@ -1,0 +1,153 @@
+// Package load makes the steady load of the examples, and counts.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Load is made by workers that each send one request after the other.
+type Load struct {
+	Workers int
+	// Target returns the address for the next request; empty when there is
+	// nobody to ask just now.
+	Target func() (url string)
+	// Beside runs beside the workers, until ctx ends; it may be nil.
+	Beside func(ctx context.Context)
+
+	mu       sync.Mutex
+	answered int
+	failures map[string]int // by kind
+}
+
+// Main runs the load until SIGTERM, finishes the requests that are on their
+// way, prints the count and ends the process: with 1 if a request has failed.
+func (l *Load) Main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	l.failures = map[string]int{}
+	client := &http.Client{
+		Timeout: 20 * time.Second,
+		// A connection that has been idle longer may be closed by the other
+		// side in the moment in which it is used again.
+		Transport: &http.Transport{MaxIdleConnsPerHost: l.Workers, IdleConnTimeout: time.Second},
+	}
+	var running sync.WaitGroup
+	for range l.Workers {
+		running.Go(func() { l.work(ctx, client) })
+	}
+	running.Go(func() { l.tell(ctx) })
+	if l.Beside != nil {
+		running.Go(func() { l.Beside(ctx) })
+	}
+	running.Wait()
+	stop()
+	count, failed := l.count()
+	fmt.Println(count) //nolint:forbidigo // a program's output
+	for _, what := range slices.Sorted(maps.Keys(l.failures)) {
+		fmt.Printf("  %4d × %s\n", l.failures[what], what) //nolint:forbidigo // a program's output
+	}
+	if failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// Any returns one of addresses, or nothing if there are none.
+func Any(addresses []string) string {
+	if len(addresses) == 0 {
+		return ""
+	}
+	return addresses[rand.IntN(len(addresses))] //nolint:gosec // any will do
+}
+
+// Pause waits for d, or until ctx ends.
+func Pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+func (l *Load) work(ctx context.Context, client *http.Client) {
+	for ctx.Err() == nil {
+		url := l.Target()
+		if url == "" {
+			Pause(ctx, 50*time.Millisecond)
+			continue
+		}
+		err := post(context.WithoutCancel(ctx), client, url) // what was begun is finished
+		l.mu.Lock()
+		if err == nil {
+			l.answered++
+		} else {
+			l.failures[kind(err)]++
+		}
+		l.mu.Unlock()
+		if err != nil {
+			Pause(ctx, 100*time.Millisecond)
+		}
+	}
+}
+
+// post sends a request that is never sent twice: nobody would know what the
+// first has done. Go's client cannot, without GetBody.
+func post(ctx context.Context, client *http.Client, url string) error {
+	body := io.LimitReader(strings.NewReader("an order"), 8)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
+	if err != nil {
+		return err
+	}
+	request.ContentLength = 8
+	request.Close = rand.IntN(4) == 0 //nolint:gosec // one in four on a connection of its own
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New("answered " + response.Status)
+	}
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
+}
+
+// tell logs the count every two seconds.
+func (l *Load) tell(ctx context.Context) {
+	for {
+		Pause(ctx, 2*time.Second)
+		if ctx.Err() != nil {
+			return
+		}
+		count, _ := l.count()
+		log.Print(count)
+	}
+}
+
+func (l *Load) count() (text string, failed int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.failures {
+		failed += n
+	}
+	return fmt.Sprintf("%d requests, %d failed", l.answered+failed, failed), failed
+}
+
+// kind is an error without its addresses.
+func kind(err error) string {
+	text := err.Error()
+	return text[strings.LastIndex(text, ": ")+1:]
+}
