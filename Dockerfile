@@ -31,9 +31,10 @@ LABEL org.opencontainers.image.title="lastcall" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/lastcall /lastcall
+# Not /lastcall: that is where the volume shared with the app is mounted.
+COPY --from=build /out/lastcall /bin/lastcall
 # By number: Kubernetes' runAsNonRoot cannot look a name up in an image without
 # /etc/passwd.
 USER 65532:65532
 EXPOSE 8099
-ENTRYPOINT ["/lastcall"]
+ENTRYPOINT ["/bin/lastcall"]

@@ -55,8 +55,8 @@ func TestImage(t *testing.T) {
 		if image.config.User != "65532:65532" {
 			t.Errorf("user %q, want 65532:65532: Kubernetes takes only a number for non-root", image.config.User)
 		}
-		if got := strings.Join(image.config.Entrypoint, " "); got != "/lastcall" {
-			t.Errorf("entry point %q, want /lastcall", got)
+		if got := strings.Join(image.config.Entrypoint, " "); got != "/bin/lastcall" {
+			t.Errorf("entry point %q, want /bin/lastcall", got)
 		}
 		if _, exposed := image.config.ExposedPorts["8099/tcp"]; !exposed {
 			t.Errorf("exposed ports %v, want 8099/tcp", image.config.ExposedPorts)
@@ -68,7 +68,7 @@ func TestImage(t *testing.T) {
 		}
 	})
 	t.Run("it holds what it needs and no more", func(t *testing.T) {
-		want := "/etc/ssl/certs/ca-certificates.crt /lastcall"
+		want := "/bin/lastcall /etc/ssl/certs/ca-certificates.crt"
 		if got := strings.Join(image.files, " "); got != want {
 			t.Errorf("files %s, want %s", got, want)
 		}
