@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"lastcall/e2e/load"
+)
+
+// makeLoad loads ?for=… of a URL until it is stopped, and tells the counts.
+func makeLoad(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("load", flag.ExitOnError)
+	address := flags.String("listen", ":8080", "where the counts are told")
+	config := load.Config{}
+	flags.StringVar(&config.URL, "url", "", "what is asked")
+	flags.Float64Var(&config.Rate, "rate", 20, "requests a second")
+	flags.DurationVar(&config.Shortest, "shortest", 100*time.Millisecond, "the shortest request")
+	flags.DurationVar(&config.Longest, "longest", 3*time.Second, "the longest request")
+	flags.Float64Var(&config.KeepAlive, "keep-alive", 0.5, "the share of requests on kept connections")
+	flags.DurationVar(&config.Idle, "idle", 90*time.Second, "how long a kept connection may be idle")
+	flags.DurationVar(&config.Patience, "patience", 10*time.Second, "how long an answer may take beyond the time asked for")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	running := load.Start(ctx, config)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Counts()) })
+	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Stop()) })
+	return listen(ctx, *address, mux)
+}
+
+// socketState is what the client of a WebSocket tells at /counts.
+type socketState struct {
+	Open    bool  `json:"open"`
+	Answers int64 `json:"answers"`
+}
+
+// keepSocket opens a WebSocket, sends a message every now and then, and never
+// closes it. It tells how it stands.
+func keepSocket(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("socket", flag.ExitOnError)
+	address := flags.String("listen", ":8080", "where the state is told")
+	url := flags.String("url", "", "ws://…")
+	every := flags.Duration("every", time.Second, "time between two messages; 0: one message only")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	conn, response, err := websocket.DefaultDialer.DialContext(ctx, *url, nil)
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", *url, err)
+	}
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	var open atomic.Bool
+	var answers atomic.Int64
+	open.Store(true)
+	go func() {
+		defer open.Store(false)
+		for {
+			if err := conn.WriteMessage(websocket.TextMessage, []byte("still there?")); err != nil {
+				return
+			}
+			if _, _, err := conn.ReadMessage(); err != nil {
+				return
+			}
+			answers.Add(1)
+			if *every == 0 {
+				_, _, _ = conn.ReadMessage() // until it is closed
+				return
+			}
+			select {
+			case <-time.After(*every):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, socketState{Open: open.Load(), Answers: answers.Load()})
+	})
+	return errors.Join(listen(ctx, *address, mux), conn.Close())
+}

@@ -1,0 +1,79 @@
+// Command app is all that the e2e tests run in pods besides Lastcall: the app,
+// its clients, and a job.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+const usage = `app COMMAND [FLAGS]
+  serve   an ordinary app
+  load    a constant load of requests, and their counts at /counts
+  socket  a client that opens a WebSocket and keeps it
+  job     some work that ends`
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, usage)
+		os.Exit(2)
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	command, ok := map[string]func(context.Context, []string) error{
+		"serve":  serve,
+		"load":   makeLoad,
+		"socket": keepSocket,
+		"job":    job,
+	}[os.Args[1]]
+	if !ok {
+		fmt.Fprintln(os.Stderr, usage)
+		os.Exit(2)
+	}
+	if err := command(ctx, os.Args[2:]); err != nil {
+		slog.Error(os.Args[1]+" ended", "error", err)
+		os.Exit(1)
+	}
+}
+
+// job works for a while, and is done.
+func job(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("job", flag.ExitOnError)
+	took := flags.Duration("for", 2*time.Second, "how long it works")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(*took):
+		return nil
+	case <-ctx.Done():
+		return errors.New("stopped before its work was done")
+	}
+}
+
+// listen serves until ctx ends, without waiting for anybody.
+func listen(ctx context.Context, address string, handler http.Handler) error {
+	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, what any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(what); err != nil {
+		slog.Warn("answering", "error", err)
+	}
+}

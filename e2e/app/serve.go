@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"lastcall/e2e/load"
+)
+
+// app is an ordinary web app, with switches for what can go wrong with one.
+type app struct {
+	pod          string
+	drainingFile string
+	sick         atomic.Bool
+}
+
+// serve runs the app until SIGTERM. It then does what ordinary apps do: takes
+// no new connections, and ends when its requests are answered.
+func serve(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("serve", flag.ExitOnError)
+	address := flags.String("listen", ":8080", "address")
+	drainingFile := flags.String("draining-file", "", "answer with Connection: close while this file is there")
+	patience := flags.Duration("patience", 10*time.Second, "how long requests may take after SIGTERM; 0: exit at once")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	a := &app{pod: os.Getenv("POD_NAME"), drainingFile: *drainingFile}
+	server := &http.Server{Addr: *address, Handler: a.routes(), ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	slog.Info("told to stop")
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), *patience)
+	defer cancel()
+	if err := server.Shutdown(patient); err != nil {
+		return errors.Join(errors.New("requests were still under way"), err)
+	}
+	slog.Info("all requests are answered")
+	return nil
+}
+
+func (a *app) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /work", func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		// Looked up when the answer is begun, which is when it is known.
+		if !load.Answer(closing{w, a}, r, a.pod) {
+			slog.Warn("the client has gone away", "after", time.Since(began).String())
+		}
+	})
+	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if a.sick.Load() {
+			http.Error(w, "sick", http.StatusInternalServerError)
+		}
+	})
+	mux.HandleFunc("POST /sick", func(http.ResponseWriter, *http.Request) { a.sick.Store(true) })
+	mux.HandleFunc("POST /kill", kill)
+	mux.HandleFunc("GET /socket", keepOpen)
+	return mux
+}
+
+// closing adds Connection: close to answers that begin while the file of the
+// drain is there.
+type closing struct {
+	http.ResponseWriter
+	app *app
+}
+
+func (c closing) Write(p []byte) (int, error) {
+	if c.app.drainingFile != "" {
+		if _, err := os.Stat(c.app.drainingFile); err == nil {
+			c.Header().Set("Connection", "close")
+		}
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+// kill sends SIGKILL to every process of ?program=NAME that is seen in this
+// container: in the whole pod, where its containers share their processes.
+func kill(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Query().Get("program")
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	killed := 0
+	for _, file := range files {
+		comm, err := os.ReadFile(file)
+		if err != nil || string(bytes.TrimSpace(comm)) != name {
+			continue // it has ended meanwhile, or is another
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil {
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		killed++
+	}
+	if killed == 0 {
+		http.Error(w, "no process is called "+name, http.StatusNotFound)
+		return
+	}
+	fmt.Fprintln(w, killed)
+}
+
+// keepOpen answers each message on a WebSocket, and never closes it.
+func keepOpen(w http.ResponseWriter, r *http.Request) {
+	var upgrader websocket.Upgrader
+	conn, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		slog.Warn("WebSocket", "error", err)
+		return
+	}
+	defer conn.Close()
+	conn.SetReadLimit(1000)
+	for {
+		kind, message, err := conn.ReadMessage()
+		if err == nil {
+			err = conn.WriteMessage(kind, message)
+		}
+		if err != nil {
+			return
+		}
+	}
+}

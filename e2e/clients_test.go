@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"lastcall/e2e/load"
+)
+
+// clientPort is where the clients in pods tell their counts.
+const clientPort = 8080
+
+// client runs a command of e2e/app in a pod of its own, and waits until it
+// answers.
+func (s *scenario) runClient(name string, args ...string) {
+	s.Helper()
+	_, err := s.client.CoreV1().Pods(s.namespace).Create(s.ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PodSpec{
+			RestartPolicy:                corev1.RestartPolicyNever,
+			AutomountServiceAccountToken: new(false),
+			SecurityContext:              &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Containers: []corev1.Container{{
+				Name: "client", Image: appImage(), Args: args,
+				SecurityContext: restricted(), Resources: corev1.ResourceRequirements{Requests: requests("10m", "16Mi")},
+			}},
+		},
+	}, metav1.CreateOptions{})
+	s.must("creating "+name, err)
+	s.eventually(name+" runs", time.Minute, func(context.Context) (bool, error) {
+		_, err := s.get(name, clientPort, "/counts")
+		return err == nil, err
+	})
+}
+
+// clients are pods that make a constant load.
+type clients struct {
+	s    *scenario
+	name string
+}
+
+// load begins a constant load of address: 20 requests a second of 0.1 to 3 s, a
+// half of them on kept connections. Further flags are those of `app load`.
+func (s *scenario) load(address string, flags ...string) clients {
+	s.Helper()
+	c := clients{s: s, name: "load"}
+	s.runClient(c.name, append([]string{"load", "-url", "http://" + address + "/work"}, flags...)...)
+	c.more(40)
+	return c
+}
+
+func (c clients) counts() (load.Counts, error) {
+	return decodeCounts(c.s.get(c.name, clientPort, "/counts"))
+}
+
+func decodeCounts(body []byte, err error) (load.Counts, error) {
+	var counts load.Counts
+	if err == nil {
+		err = json.Unmarshal(body, &counts)
+	}
+	return counts, err
+}
+
+// more waits until n more requests have ended.
+func (c clients) more(n int64) {
+	c.s.Helper()
+	before, err := c.counts()
+	c.s.must("asking for the counts", err)
+	c.s.eventually("the load goes on", time.Minute, func(context.Context) (bool, error) {
+		now, err := c.counts()
+		return err == nil && now.Requests >= before.Requests+n, err
+	})
+}
+
+// stop ends the load, waits for the requests in flight, and returns the counts.
+func (c clients) stop() load.Counts {
+	c.s.Helper()
+	counts, err := decodeCounts(c.s.post(c.name, clientPort, "/stop"))
+	c.s.must("stopping the load", err)
+	if counts.InFlight != 0 {
+		c.s.must("stopping the load", errors.New("requests are still in flight"))
+	}
+	c.s.Logf("%d requests, %d failed %v; the longest delay of an answer was %.2f s", counts.Requests, counts.Failed, counts.Errors, counts.DelayMax)
+	return counts
+}
+
+// noneFailed fails the test if a request has.
+func (s *scenario) noneFailed(counts load.Counts) {
+	s.Helper()
+	if counts.Failed == 0 && counts.Requests > 0 {
+		return
+	}
+	var samples strings.Builder
+	for _, f := range counts.Samples {
+		fmt.Fprintf(&samples, "\n  begun %s, failed after %.3f s (asked for %.3f s), kept connection %v: %s", f.Begun.Format("15:04:05.000"), f.Seconds, f.Asked, f.KeepAlive, f.Error)
+	}
+	s.Errorf("%d of %d requests failed, want none: %v%s", counts.Failed, counts.Requests, counts.Errors, samples.String())
+}
+
+// judge holds the counts of a scenario in which pods go: with Lastcall no
+// request fails. Without anything some do, or the load is too weak to tell.
+// What `sleep 30` comes to is only told.
+func (s *scenario) judge(v variant, counts load.Counts) {
+	s.Helper()
+	switch {
+	case v.lastcall():
+		s.noneFailed(counts)
+	case v == bare && counts.Failed == 0:
+		s.Errorf("none of %d requests failed without Lastcall: the load is too weak", counts.Requests)
+	}
+}

@@ -1,0 +1,187 @@
+package e2e
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// deployments is the project's folder deploy/.
+const deployments = "../deploy"
+
+// Every way of deploy/ to add Lastcall to an app brings pods up that leave under
+// load without a failed request.
+func TestDeploy(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		variant variant
+		build   func(*scenario) []byte
+		events  bool
+	}{
+		{"kustomize native", native, func(s *scenario) []byte { return s.kustomized("Deployment", "native", "events", "network-policy") }, true},
+		{"kustomize classic", classic, func(s *scenario) []byte { return s.kustomized("Deployment", "classic", "events") }, true},
+		{"helm native", native, func(s *scenario) []byte { return s.helm("native") }, false},
+		{"helm classic", classic, func(s *scenario) []byte { return s.helm("classic") }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := start(t)
+			s.apply(c.build(s))
+			web := app{name: "web", replicas: 2, variant: c.variant}
+			s.ready(web)
+			clients := s.load(s.service(web.name))
+			s.restart(web)
+			clients.more(40)
+			s.noneFailed(clients.stop())
+
+			gone := s.pods.terminations(web.name)
+			if len(gone) != 2 {
+				t.Fatalf("%d pods are gone, want 2", len(gone))
+			}
+			for _, end := range gone {
+				if end.took >= time.Minute {
+					t.Errorf("%s took %v, which is its grace period", end.pod.Name, end.took)
+				}
+				if !s.hasLogged(end.pod, `"outcome":"drained"`) {
+					t.Errorf("%s has not drained", end.pod.Name)
+				}
+				if c.events {
+					s.told(end.pod, "Draining", "Drained")
+				}
+			}
+		})
+	}
+}
+
+// The API server takes all that is in deploy/, and knows every field of it.
+func TestDeployIsAccepted(t *testing.T) {
+	s := start(t)
+	for name, text := range map[string][]byte{
+		"deployment.yaml":        s.read("deployment.yaml"),
+		"deployment-native.yaml": s.read("deployment-native.yaml"),
+		"kustomize/example":      s.kubectl(nil, "kustomize", deployments+"/kustomize/example"),
+		"StatefulSet, native":    s.kustomized("StatefulSet", "native", "events", "network-policy"),
+		"StatefulSet, classic":   s.kustomized("StatefulSet", "classic"),
+	} {
+		s.kubectl(text, "apply", "--dry-run=server", "--validate=strict", "--namespace", s.namespace, "-f", "-")
+		s.Logf("%s: accepted", name)
+	}
+}
+
+// kustomized is the example's app, as a Deployment or a StatefulSet, with some
+// of the components.
+func (s *scenario) kustomized(kind string, components ...string) []byte {
+	s.Helper()
+	workload := bytes.ReplaceAll(s.read("kustomize/example/deployment.yaml"), []byte("kind: Deployment"), []byte("kind: "+kind))
+	var text strings.Builder
+	fmt.Fprint(&text, `
+configMapGenerator:
+  - name: lastcall
+    literals:
+      - LASTCALL_GRACE_PERIOD=60s
+      - LASTCALL_APP_PORT=8080
+      - LASTCALL_EVENTS=true
+      - LASTCALL_DRAINING_FILE=`+drainingFile+`
+components:
+`)
+	for _, c := range components {
+		fmt.Fprintf(&text, "  - COMPONENTS/%s\n", c)
+	}
+	return s.overlay(workload, text.String())
+}
+
+// helm is the example's chart.
+func (s *scenario) helm(mode string) []byte {
+	s.Helper()
+	charts := filepath.Join(s.TempDir(), "helm")
+	s.must("copying the charts", os.CopyFS(charts, os.DirFS(deployments+"/helm")))
+	cache, err := os.UserCacheDir()
+	s.must("looking for helm, which internal/tools/install-deploy builds", err)
+	helm := filepath.Join(cache, "lastcall", "bin", "helm")
+	s.run(nil, helm, "dependency", "update", charts+"/example")
+	return s.overlay(s.run(nil, helm, "template", "web", charts+"/example", "--set", "lastcall.mode="+mode,
+		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile), "")
+}
+
+// overlay changes what differs in every cluster: namespace, images, and the
+// app's command.
+func (s *scenario) overlay(manifest []byte, more string) []byte {
+	s.Helper()
+	dir := s.TempDir()
+	components, err := filepath.Abs(deployments + "/kustomize")
+	if err == nil {
+		components, err = filepath.Rel(dir, components)
+	}
+	s.must("looking for the components", err)
+	image := func(name, is string) string {
+		colon := strings.LastIndex(is, ":")
+		return fmt.Sprintf("{name: %s, newName: %q, newTag: %q}", name, is[:colon], is[colon+1:])
+	}
+	text := fmt.Sprintf(`
+namespace: %s
+resources: [app.yaml]
+images:
+  - %s
+  - %s
+  - %s
+patches:
+  - target: {group: apps}
+    patch: '[{"op": "add", "path": "/spec/template/spec/containers/0/args", "value": ["serve", "-draining-file", "%s"]}]'
+`, s.namespace, image("lastcall", lastcallImage()), image("web", appImage()), image("registry.example.com/web", appImage()), drainingFile)
+	text += strings.ReplaceAll(more, "COMPONENTS", components)
+	s.must("writing a kustomization", cmp.Or(
+		os.WriteFile(filepath.Join(dir, "app.yaml"), manifest, 0o600),
+		os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600),
+	))
+	return s.kubectl(nil, "kustomize", dir)
+}
+
+// apply creates what a manifest holds.
+func (s *scenario) apply(manifest []byte) {
+	s.Helper()
+	s.kubectl(manifest, "apply", "--validate=strict", "--namespace", s.namespace, "-f", "-")
+}
+
+// read returns a file of deploy/.
+func (s *scenario) read(name string) []byte {
+	s.Helper()
+	text, err := os.ReadFile(filepath.Join(deployments, name))
+	s.must("reading deploy/", err)
+	return text
+}
+
+func (s *scenario) kubectl(stdin []byte, args ...string) []byte {
+	s.Helper()
+	return s.run(stdin, "kubectl", args...)
+}
+
+// run returns what a command has written.
+func (s *scenario) run(stdin []byte, command string, args ...string) []byte {
+	s.Helper()
+	cmd := exec.CommandContext(s.ctx, command, args...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	var problems bytes.Buffer
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
+	if err != nil {
+		s.Fatalf("%s %s: %v\n%s%s\nof:\n%s", command, strings.Join(args, " "), err, out, problems.Bytes(), stdin)
+	}
+	return out
+}
+
+// hasLogged tells whether the sidecar of a pod has logged a text.
+func (s *scenario) hasLogged(pod *corev1.Pod, text string) bool {
+	for name, log := range s.pods.logs() {
+		if strings.HasPrefix(name, pod.Name+"/") && strings.Contains(log, text) {
+			return true
+		}
+	}
+	return false
+}

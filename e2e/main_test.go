@@ -1,0 +1,29 @@
+// Package e2e runs Lastcall in the pods of a real cluster, under load, and
+// counts. README.md tells how to run it and how to write a scenario.
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+)
+
+// results is what the scenarios have found, for the table at the end.
+var results table //nolint:gochecknoglobals // nothing else outlives the tests
+
+func TestMain(m *testing.M) {
+	write := flag.String("write", "", "file in which the table is written between its markers")
+	flag.Parse()
+	code := m.Run()
+	if text := results.markdown(); text != "" {
+		fmt.Println(text)
+		if *write != "" && code == 0 {
+			if err := writeBetweenMarkers(*write, "scenarios", text); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,232 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// podWatch sees all that happens to the pods of a namespace: which there are,
+// how long each took to go, and what their sidecars logged.
+type podWatch struct {
+	client    *kubernetes.Clientset
+	namespace string
+
+	mu      sync.Mutex
+	pods    map[types.UID]*corev1.Pod
+	changed chan struct{} // closed at the next change
+	deleted map[types.UID]time.Time
+	gone    []termination
+	log     map[string]*logBuffer // by POD/CONTAINER-ID
+}
+
+// termination is how a pod went.
+type termination struct {
+	pod  *corev1.Pod // as it was last seen
+	took time.Duration
+}
+
+func watchPods(ctx context.Context, client *kubernetes.Clientset, namespace string) *podWatch {
+	w := &podWatch{
+		client: client, namespace: namespace, changed: make(chan struct{}),
+		pods: map[types.UID]*corev1.Pod{}, deleted: map[types.UID]time.Time{}, log: map[string]*logBuffer{},
+	}
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
+	// It fails only when it was stopped already.
+	_, _ = factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(pod any) { w.seen(ctx, pod) },
+		UpdateFunc: func(_, pod any) { w.seen(ctx, pod) },
+		DeleteFunc: w.isGone,
+	})
+	factory.Start(ctx.Done())
+	return w
+}
+
+func (w *podWatch) seen(ctx context.Context, what any) {
+	pod, ok := what.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pods[pod.UID] = pod
+	if _, known := w.deleted[pod.UID]; !known && pod.DeletionTimestamp != nil {
+		w.deleted[pod.UID] = time.Now()
+	}
+	for _, c := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+		if c.Name != sidecarName || c.State.Running == nil {
+			continue
+		}
+		key := pod.Name + "/" + c.ContainerID
+		if _, known := w.log[key]; !known {
+			w.log[key] = &logBuffer{}
+			go w.follow(ctx, pod.Name, w.log[key])
+		}
+	}
+	w.tell()
+}
+
+func (w *podWatch) isGone(what any) {
+	if last, ok := what.(cache.DeletedFinalStateUnknown); ok {
+		what = last.Obj
+	}
+	pod, ok := what.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.pods, pod.UID)
+	if began, known := w.deleted[pod.UID]; known {
+		w.gone = append(w.gone, termination{pod: pod, took: time.Since(began)})
+	}
+	w.tell()
+}
+
+// tell wakes all who wait for a change.
+func (w *podWatch) tell() {
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// now returns the pods that there are, terminating ones too.
+func (w *podWatch) now() []*corev1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pods := make([]*corev1.Pod, 0, len(w.pods))
+	for _, p := range w.pods {
+		pods = append(pods, p)
+	}
+	return pods
+}
+
+func (w *podWatch) wait(ctx context.Context, done func([]*corev1.Pod) bool) error {
+	for {
+		w.mu.Lock()
+		changed := w.changed
+		w.mu.Unlock()
+		if done(w.now()) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// terminations returns how all pods of an app went that are gone.
+func (w *podWatch) terminations(app string) []termination {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var of []termination
+	for _, t := range w.gone {
+		if t.pod.Labels["app"] == app {
+			of = append(of, t)
+		}
+	}
+	return of
+}
+
+// follow reads a sidecar's log until its end: later, the pod is gone.
+func (w *podWatch) follow(ctx context.Context, pod string, into *logBuffer) {
+	stream, err := w.client.CoreV1().Pods(w.namespace).GetLogs(pod, &corev1.PodLogOptions{Container: sidecarName, Follow: true}).Stream(ctx)
+	if err != nil {
+		fmt.Fprintln(into, err)
+		return
+	}
+	defer stream.Close()
+	if _, err := io.Copy(into, stream); err != nil && ctx.Err() == nil {
+		fmt.Fprintln(into, err)
+	}
+}
+
+// logs returns what the sidecars have logged, by POD/CONTAINER-ID.
+func (w *podWatch) logs() map[string]string {
+	w.mu.Lock()
+	buffers := maps.Clone(w.log)
+	w.mu.Unlock()
+	logs := map[string]string{}
+	for name, buffer := range buffers {
+		logs[name] = buffer.String()
+	}
+	return logs
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+func isReady(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// ofApp returns the pods of an app.
+func ofApp(pods []*corev1.Pod, app string) []*corev1.Pod {
+	var of []*corev1.Pod
+	for _, p := range pods {
+		if p.Labels["app"] == app {
+			of = append(of, p)
+		}
+	}
+	return of
+}
+
+// allReady tells whether the app has just n pods, all of them ready and staying.
+func allReady(pods []*corev1.Pod, app string, n int) bool {
+	pods = ofApp(pods, app)
+	for _, p := range pods {
+		if !isReady(p) || p.DeletionTimestamp != nil {
+			return false
+		}
+	}
+	return len(pods) == n
+}
+
+// replaced tells whether the app has just n pods, all ready, and none of them
+// is one of old.
+func replaced(pods []*corev1.Pod, app string, n int, old map[types.UID]bool) bool {
+	for _, p := range ofApp(pods, app) {
+		if old[p.UID] {
+			return false
+		}
+	}
+	return allReady(pods, app, n)
+}
+
+func uids(pods []*corev1.Pod) map[types.UID]bool {
+	set := map[types.UID]bool{}
+	for _, p := range pods {
+		set[p.UID] = true
+	}
+	return set
+}

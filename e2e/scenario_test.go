@@ -1,0 +1,195 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// patience bounds a whole scenario.
+const patience = 6 * time.Minute
+
+// scenario is one test in a namespace of its own, in which Pod Security
+// "restricted" is enforced. All of its calls fail the test on an error.
+type scenario struct {
+	*testing.T
+	ctx       context.Context
+	client    *kubernetes.Clientset
+	namespace string
+	pods      *podWatch
+}
+
+// start begins a scenario, which runs besides others. Its namespace goes with
+// the test.
+func start(t *testing.T) *scenario {
+	t.Helper()
+	t.Parallel()
+	return startAlone(t)
+}
+
+// startAlone begins a scenario that others must not run besides.
+func startAlone(t *testing.T) *scenario {
+	t.Helper()
+	if os.Getenv("KUBECONFIG") == "" {
+		t.Fatal("KUBECONFIG names no cluster: `make e2e` brings one up")
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
+	if err != nil {
+		t.Fatalf("KUBECONFIG: %v", err)
+	}
+	config.QPS, config.Burst = 100, 200
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatalf("KUBECONFIG: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	s := &scenario{T: t, ctx: ctx, client: client}
+	s.namespace = s.createNamespace()
+	s.pods = watchPods(ctx, client, s.namespace)
+	t.Cleanup(s.remove)
+	return s
+}
+
+func (s *scenario) createNamespace() string {
+	s.Helper()
+	name := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(strings.TrimPrefix(s.Name(), "Test")), "-")
+	namespace, err := s.client.CoreV1().Namespaces().Create(s.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		GenerateName: name[:min(len(name), 40)] + "-",
+		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"},
+	}}, metav1.CreateOptions{})
+	s.must("creating a namespace", err)
+	return namespace.Name
+}
+
+// remove deletes the namespace, after it has told what there was to see in it
+// if the test has failed.
+func (s *scenario) remove() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 30*time.Second)
+	defer cancel()
+	if s.Failed() {
+		s.Log(s.evidence(ctx))
+	}
+	// Pods would go on to drain for as long as their grace period.
+	soon := int64(1)
+	if err := s.client.CoreV1().Pods(s.namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &soon}, metav1.ListOptions{}); err != nil {
+		s.Logf("deleting the pods of %s: %v", s.namespace, err)
+	}
+	if err := s.client.CoreV1().Namespaces().Delete(ctx, s.namespace, metav1.DeleteOptions{}); err != nil {
+		s.Logf("deleting namespace %s: %v", s.namespace, err)
+	}
+}
+
+// evidence is what helps to find out why a scenario has failed.
+func (s *scenario) evidence(ctx context.Context) string {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "--- pods of %s\n", s.namespace)
+	for _, p := range s.pods.now() {
+		fmt.Fprintf(&out, "%s %s ready=%v deleted=%v\n", p.Name, p.Status.Phase, isReady(p), p.DeletionTimestamp)
+		for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+			if state, err := json.Marshal(c.State); err == nil {
+				fmt.Fprintf(&out, "  %s ready=%v restarts=%d %s\n", c.Name, c.Ready, c.RestartCount, state)
+			}
+		}
+	}
+	fmt.Fprintln(&out, "--- events")
+	if events, err := s.client.CoreV1().Events(s.namespace).List(ctx, metav1.ListOptions{Limit: 500}); err != nil {
+		fmt.Fprintln(&out, err)
+	} else {
+		for _, e := range events.Items {
+			if e.Type != corev1.EventTypeNormal || e.Source.Component != "kubelet" {
+				fmt.Fprintf(&out, "%s %s %s %s: %s\n", e.LastTimestamp.Format(time.TimeOnly), e.Type, e.InvolvedObject.Name, e.Reason, e.Message)
+			}
+		}
+	}
+	for pod, log := range s.pods.logs() {
+		fmt.Fprintf(&out, "--- %s\n%s\n", pod, lastLines(log, 25))
+	}
+	return out.String()
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// must fails the test if err is not nil; doing tells what was being done.
+func (s *scenario) must(doing string, err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("%s: %v", doing, err)
+	}
+}
+
+// eventually asks every 100 ms until done, or the limit is over. It is for what
+// nothing tells; for pods there is waitForPods.
+func (s *scenario) eventually(what string, limit time.Duration, done func(ctx context.Context) (bool, error)) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	var last error
+	for {
+		ok, err := done(ctx)
+		if ok {
+			return
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			s.Fatalf("%s: not within %v (%v)", what, limit, last)
+		}
+	}
+}
+
+// waitForPods waits until done says so of all pods of the namespace, or the
+// limit is over.
+func (s *scenario) waitForPods(what string, limit time.Duration, done func([]*corev1.Pod) bool) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
+	defer cancel()
+	if err := s.pods.wait(ctx, done); err != nil {
+		s.Fatalf("%s: not within %v", what, limit)
+	}
+}
+
+// get asks a pod's port, by way of the API server, so that it works for any
+// cluster.
+func (s *scenario) get(pod string, port int, path string) ([]byte, error) {
+	return s.proxy("GET", pod, port, path)
+}
+
+func (s *scenario) post(pod string, port int, path string) ([]byte, error) {
+	return s.proxy("POST", pod, port, path)
+}
+
+func (s *scenario) proxy(verb, pod string, port int, path string) ([]byte, error) {
+	path, query, _ := strings.Cut(path, "?")
+	request := s.client.CoreV1().RESTClient().Verb(verb).Namespace(s.namespace).Resource("pods").
+		Name(fmt.Sprintf("%s:%d", pod, port)).SubResource("proxy").Suffix(path)
+	for name, value, found := strings.Cut(query, "="); found; name, value, found = "", "", false {
+		request = request.Param(name, value)
+	}
+	return request.DoRaw(s.ctx)
+}
+
+// restartedAt is the patch that `kubectl rollout restart` makes.
+func restartedAt(now time.Time) (types.PatchType, []byte) {
+	return types.StrategicMergePatchType, fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, now.Format(time.RFC3339Nano))
+}
