@@ -33,7 +33,7 @@ func BenchmarkComparison(b *testing.B) {
 	text := summary.Markdown() + fmt.Sprintf("\nThe machine's processors were %.0f %% busy. %s", 100*share, provenance(b))
 	fmt.Println("\n" + text)
 	put(b, *write, "comparison", text)
-	put(b, *readme, "comparison", fmt.Sprintf("![From the preStop hook's call to its return, and failed requests](docs/benchmarks.svg)\n\n%s How this is measured, and all figures: [docs/benchmarks.md](docs/benchmarks.md).\n",
+	put(b, *readme, "comparison", fmt.Sprintf("![From the preStop hook's call to its return, and failed requests](docs/benchmarks.svg)\n\nPods that are deleted under load, each way on the same scripted work. Where half of the clients come by a registry: %s How this is measured, and all figures: [docs/benchmarks.md](docs/benchmarks.md).\n",
 		summary.Verdict(compare.ByRegistry)))
 	if *chart != "" {
 		if err := os.WriteFile(*chart, []byte(summary.SVG()), 0o644); err != nil {

@@ -48,7 +48,7 @@ func measureDrainEnds(b *testing.B, t *table) {
 		{"haproxy", polled, haproxyWork},
 		{"envoy", polled, envoyWork},
 		{"prometheus", polled, prometheusWork},
-		{"tcp", polled, tcpWork},
+		{"tcp", "50 ms", tcpWork},
 	} {
 		b.Run(counter.name, func(b *testing.B) {
 			w := counter.start(b)

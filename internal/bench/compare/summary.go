@@ -119,9 +119,9 @@ func (s Summary) took(r *Row) string {
 func (s Summary) wasted(r *Row) string {
 	switch {
 	case r.Early == r.Runs && r.Cut > 0:
-		return "all of it: there was still work"
+		return "–: there was still work"
 	case r.Early == r.Runs:
-		return "left too early"
+		return "–: it left too early"
 	case r.Approach == Lastcall:
 		return fmt.Sprintf("%s; less LASTCALL_QUIET %s", durations(r.Wasted), milliseconds(s.lessQuiet(r)))
 	}

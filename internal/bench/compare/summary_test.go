@@ -32,8 +32,8 @@ func TestMarkdown(t *testing.T) {
 		"| `sleep 30` | 0 | 30.0 s | 26.0 s | 1, 100 |",
 		"| connections | 0 | 60.0 s, at most 91.0 s | 50.0 s, at most 86.0 s | 3, 300 |",
 		"| Lastcall, `tcp` | 0 | 4.00 s | 1.02 s; less LASTCALL_QUIET 20 ms, at most 20 ms | 1, 100 |",
-		"| no hook | 9 | 0.00 s | left too early | 1, 50 |",
-		"| connections | 7 | 100.0 s, the grace period's end (1 of 1 runs) | all of it: there was still work | 1, 10 |",
+		"| no hook | 9 | 0.00 s | –: it left too early | 1, 50 |",
+		"| connections | 7 | 100.0 s, the grace period's end (1 of 1 runs) | –: there was still work | 1, 10 |",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("there is no %q in\n%s", want, got)
