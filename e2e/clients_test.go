@@ -79,6 +79,14 @@ func (c clients) more(n int64) {
 	})
 }
 
+// finish begins no more requests, and returns the counts at once.
+func (c clients) finish() load.Counts {
+	c.s.Helper()
+	counts, err := decodeCounts(c.s.post(c.name, clientPort, "/finish"))
+	c.s.must("ending the load", err)
+	return counts
+}
+
 // stop ends the load, waits for the requests in flight, and returns the counts.
 func (c clients) stop() load.Counts {
 	c.s.Helper()

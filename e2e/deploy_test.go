@@ -17,6 +17,10 @@ import (
 // deployments is the project's folder deploy/.
 const deployments = "../deploy"
 
+// endpointsWait is long, since the manifests are what is tested here: on a busy
+// machine kube-proxy may need more than the default for news of a pod.
+const endpointsWait = "10s"
+
 // Every way of deploy/ to add Lastcall to an app brings pods up that leave under
 // load without a failed request.
 func TestDeploy(t *testing.T) {
@@ -89,6 +93,7 @@ configMapGenerator:
       - LASTCALL_APP_PORT=8080
       - LASTCALL_EVENTS=true
       - LASTCALL_DRAINING_FILE=`+drainingFile+`
+      - LASTCALL_ENDPOINTS_WAIT=`+endpointsWait+`
 components:
 `)
 	for _, c := range components {
@@ -107,7 +112,7 @@ func (s *scenario) helm(mode string) []byte {
 	helm := filepath.Join(cache, "lastcall", "bin", "helm")
 	s.run(nil, helm, "dependency", "update", charts+"/example")
 	return s.overlay(s.run(nil, helm, "template", "web", charts+"/example", "--set", "lastcall.mode="+mode,
-		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile), "")
+		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile+",lastcall.env.LASTCALL_ENDPOINTS_WAIT="+endpointsWait), "")
 }
 
 // overlay changes what differs in every cluster: namespace, images, and the

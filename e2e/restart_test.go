@@ -2,6 +2,11 @@ package e2e
 
 import (
 	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // A rolling restart of 4 replicas behind a Service, under constant load.
@@ -18,4 +23,77 @@ func TestRollingRestart(t *testing.T) {
 			s.judge(v, counts)
 		})
 	}
+}
+
+// A StatefulSet restarts one pod after the other, and each comes back under the
+// same name.
+func TestStatefulSet(t *testing.T) {
+	for _, v := range []variant{native, bare} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 3, variant: v}
+			labels := map[string]string{"app": web.name}
+			_, err := s.client.AppsV1().StatefulSets(s.namespace).Create(s.ctx, &appsv1.StatefulSet{
+				ObjectMeta: metav1.ObjectMeta{Name: web.name},
+				Spec: appsv1.StatefulSetSpec{
+					Replicas:            new(int32(web.replicas)),
+					ServiceName:         web.name,
+					PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
+					Selector:            &metav1.LabelSelector{MatchLabels: labels},
+					Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: web.podSpec()},
+				},
+			}, metav1.CreateOptions{})
+			s.must("creating a StatefulSet", err)
+			address := s.service(web.name)
+			s.ready(web)
+			clients := s.load(address)
+			old := s.podsOf(web)
+			kind, patch := restartedAt(time.Now())
+			_, err = s.client.AppsV1().StatefulSets(s.namespace).Patch(s.ctx, web.name, kind, patch, metav1.PatchOptions{})
+			s.must("restarting", err)
+			s.replaced(web, uids(old))
+			for i, p := range s.podsOf(web) {
+				if p.Name != old[i].Name {
+					s.Errorf("pod %s came back as %s", old[i].Name, p.Name)
+				}
+			}
+			clients.more(40)
+			counts := clients.stop()
+			results.add("StatefulSet of 3 restarts", v, counts, s.longest(web))
+			s.judge(v, counts)
+		})
+	}
+}
+
+// All pods go at once, with work in flight, of an app that knows no mercy: it
+// exits at SIGTERM.
+func TestScaleToZero(t *testing.T) {
+	for _, v := range []variant{native, classic, bare, sleep30} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 3, variant: v, flags: []string{"-patience", "0s"}}
+			clients := s.load(s.deploy(web))
+			// What begins after the scaling finds nobody, and rightly so: the
+			// clients begin no more, and all that is in flight must be answered.
+			if counts := clients.finish(); counts.InFlight == 0 {
+				s.Fatal("no request is in flight: the load is too weak")
+			}
+			s.scale(&web, 0)
+			counts := clients.stop()
+			results.add("3 replicas scale to zero, requests in flight, app exits at SIGTERM", v, counts, s.longest(web))
+			s.judge(v, counts)
+		})
+	}
+}
+
+// scale sets the number of the Deployment's replicas, and waits for it.
+func (s *scenario) scale(a *app, replicas int) {
+	s.Helper()
+	scale, err := s.client.AppsV1().Deployments(s.namespace).GetScale(s.ctx, a.name, metav1.GetOptions{})
+	s.must("reading the scale", err)
+	scale.Spec.Replicas = int32(replicas)
+	_, err = s.client.AppsV1().Deployments(s.namespace).UpdateScale(s.ctx, a.name, scale, metav1.UpdateOptions{})
+	s.must("scaling", err)
+	a.replicas = replicas
+	s.ready(*a)
 }

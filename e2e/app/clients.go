@@ -32,6 +32,10 @@ func makeLoad(ctx context.Context, args []string) error {
 	running := load.Start(ctx, config)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Counts()) })
+	mux.HandleFunc("POST /finish", func(w http.ResponseWriter, _ *http.Request) {
+		running.Finish()
+		writeJSON(w, running.Counts())
+	})
 	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Stop()) })
 	return listen(ctx, *address, mux)
 }

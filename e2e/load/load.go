@@ -88,8 +88,9 @@ type Load struct {
 	delaySeconds []float64
 }
 
-// Start begins the load. It ends by Stop, or with ctx, which also breaks the
-// requests in flight.
+// Start begins the load, once the app can be reached: a Service begins to work
+// some time after its pods are ready. It ends by Stop, or with ctx, which also
+// breaks the requests in flight.
 func Start(ctx context.Context, config Config) *Load {
 	client := func(t *http.Transport) *http.Client {
 		t.DialContext = (&net.Dialer{Timeout: config.Patience}).DialContext
@@ -109,6 +110,9 @@ func Start(ctx context.Context, config Config) *Load {
 
 func (l *Load) run(ctx context.Context) {
 	defer close(l.ended)
+	if !l.reach(ctx) {
+		return
+	}
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	next := time.NewTicker(time.Duration(float64(time.Second) / l.config.Rate))
@@ -123,6 +127,29 @@ func (l *Load) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// reach waits until the app has answered some times in a row. These requests do
+// not count. It returns false when the load is ended first.
+func (l *Load) reach(ctx context.Context) bool {
+	const enough = 10
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for row := 0; row < enough; {
+		select {
+		case <-again.C:
+		case <-l.stop:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+		if _, err := ask(ctx, l.fresh, l.config.URL, time.Millisecond, l.config.Patience); err == nil {
+			row++
+		} else {
+			row = 0
+		}
+	}
+	return true
 }
 
 // request makes the i-th request.
@@ -233,10 +260,13 @@ func (l *Load) Counts() Counts {
 	return counts
 }
 
+// Finish begins no more requests; those in flight go on.
+func (l *Load) Finish() { l.stopOnce.Do(func() { close(l.stop) }) }
+
 // Stop begins no more requests, waits for those in flight, and returns the
 // counts.
 func (l *Load) Stop() Counts {
-	l.stopOnce.Do(func() { close(l.stop) })
+	l.Finish()
 	<-l.ended
 	return l.Counts()
 }

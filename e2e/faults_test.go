@@ -1,0 +1,236 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The kubelet restarts an app whose liveness probe fails, by way of its preStop
+// hook. The pod stays, and is in service again afterwards.
+func TestLivenessFails(t *testing.T) {
+	for _, v := range []variant{native, classic, bare} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 2, variant: v, liveness: true}
+			clients := s.load(s.deploy(web))
+			pods := s.podsOf(web)
+			sick := pods[0]
+			_, err := s.post(sick.Name, appPort, "/sick")
+			s.must("making the app sick", err)
+			s.waitForPods("the app is restarted, and its pod ready again", 2*time.Minute, func(pods []*corev1.Pod) bool {
+				p := byName(pods, sick.Name)
+				return p != nil && restarts(p, "app") == 1 && isReady(p)
+			})
+			s.eventually("the pod is in service again", time.Minute, s.answers(clients, sick.Name))
+			counts := clients.stop()
+			results.add("the app's liveness probe fails", v, counts, 0)
+			s.judge(v, counts)
+			if len(s.pods.terminations(web.name)) != 0 {
+				s.Error("a pod is gone, want its app only restarted")
+			}
+			if !v.lastcall() {
+				return
+			}
+			if got := s.outcomes(sick.Name); !slices.Equal(got, []string{"drained", "taken_back"}) {
+				s.Errorf("the drain of the pod whose app was restarted: %q, want drained and then taken back", got)
+			}
+			if n := restarts(byName(s.pods.now(), sick.Name), sidecarName); n != 0 {
+				s.Errorf("the sidecar was restarted %d times", n)
+			}
+		})
+	}
+}
+
+// answers tells whether the pod has answered clients since it was called first.
+func (s *scenario) answers(c clients, pod string) func(context.Context) (bool, error) {
+	before, err := c.counts()
+	s.must("asking for the counts", err)
+	return func(context.Context) (bool, error) {
+		now, err := c.counts()
+		return err == nil && now.Pods[pod] > before.Pods[pod], err
+	}
+}
+
+// A sidecar that dies while it serves is started again, and is none the worse.
+func TestSidecarKilledWhileServing(t *testing.T) {
+	for _, v := range []variant{native, classic} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
+			clients := s.load(s.deploy(web))
+			pod := s.podsOf(web)[0]
+			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
+			s.must("killing the sidecar", err)
+			s.waitForPods("the sidecar is restarted, and its pod ready again", 2*time.Minute, func(pods []*corev1.Pod) bool {
+				p := byName(pods, pod.Name)
+				return p != nil && restarts(p, sidecarName) == 1 && isReady(p)
+			})
+			s.restart(web)
+			clients.more(20)
+			counts := clients.stop()
+			results.add("the sidecar is killed while serving, then a rolling restart", v, counts, s.longest(web))
+			s.judge(v, counts)
+			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{"drained"}) {
+				s.Errorf("the drain of the pod whose sidecar was killed: %q, want drained", got)
+			}
+		})
+	}
+}
+
+// A sidecar that dies in the middle of a drain leaves the app to its own
+// shutdown: the hook fails, and the app gets its SIGTERM at once.
+func TestSidecarKilledWhileDraining(t *testing.T) {
+	for _, v := range []variant{native, classic} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
+			clients := s.load(s.deploy(web))
+			pod := s.podsOf(web)[0]
+			s.must("deleting a pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
+			s.eventually("the drain has come to its last part", time.Minute, s.phaseIs(pod.Name, "draining"))
+			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
+			s.must("killing the sidecar", err)
+			s.replaced(web, uids([]*corev1.Pod{pod}))
+			clients.more(20)
+			counts := clients.stop()
+			results.add("the sidecar is killed in the middle of a drain", v, counts, s.longest(web))
+			s.judge(v, counts)
+			if got := s.outcomes(pod.Name); len(got) != 0 {
+				s.Errorf("the drain ended: %q, want it cut off", got)
+			}
+			if longest := s.longest(web); longest >= web.gracePeriod() {
+				s.Errorf("the pod took %v to go, want less than its grace period", longest)
+			}
+		})
+	}
+}
+
+// The budget ends while a request is still in flight. The pod goes on time, and
+// people can see what happened.
+func TestBudgetTooShort(t *testing.T) {
+	for _, v := range []variant{native, classic} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 1, variant: v, grace: 10 * time.Second, flags: []string{"-patience", "1m"}}
+			address := s.deploy(web)
+			pod := s.podsOf(web)[0]
+			clients := s.load(address, "-shortest", "1m", "-longest", "1m", "-rate", "1")
+			_ = clients
+			s.must("deleting the pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
+			s.eventually("the metric tells it", 30*time.Second, func(context.Context) (bool, error) {
+				metrics, err := s.get(pod.Name, sidecarPort, "/metrics")
+				return strings.Contains(string(metrics), `lastcall_drain_duration_seconds_count{outcome="expired"} 1`), err
+			})
+			s.replaced(web, uids([]*corev1.Pod{pod}))
+			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{"expired"}) {
+				s.Errorf("the log tells of a drain that %q, want expired", got)
+			}
+			s.onTime(web)
+		})
+	}
+}
+
+// onTime fails the test if a pod of the app took longer to go than its grace
+// period, and what the kubelet needs afterwards.
+func (s *scenario) onTime(a app) {
+	s.Helper()
+	const afterwards = 10 * time.Second
+	if longest := s.longest(a); longest == 0 || longest > a.gracePeriod()+afterwards {
+		s.Errorf("a pod took %v to go, want its grace period of %v and little more", longest, a.gracePeriod())
+	}
+}
+
+// An app never closes a WebSocket, nor does its client. What is counted says
+// whether it is waited for; the budget ends it in any case.
+func TestWebSocket(t *testing.T) {
+	for name, c := range map[string]struct {
+		count   string // LASTCALL_TCP_COUNT
+		every   string // time between messages
+		outcome string
+	}{
+		"requests, idle": {"requests", "0s", "drained"},
+		"active, idle":   {"active", "0s", "drained"},
+		"active, busy":   {"active", "1s", "expired"},
+		"open, idle":     {"open", "0s", "expired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 1, variant: native, grace: 25 * time.Second, lastcall: map[string]string{"LASTCALL_TCP_COUNT": c.count}}
+			address := s.deploy(web)
+			s.runClient("socket", "socket", "-url", "ws://"+address+"/socket", "-every", c.every)
+			s.eventually("the socket is open, and answered", 30*time.Second, func(context.Context) (bool, error) {
+				var state struct {
+					Open    bool
+					Answers int
+				}
+				body, err := s.get("socket", clientPort, "/counts")
+				if err == nil {
+					err = json.Unmarshal(body, &state)
+				}
+				return state.Open && state.Answers > 0, err
+			})
+			pod := s.podsOf(web)[0]
+			s.must("deleting the pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
+			s.replaced(web, uids([]*corev1.Pod{pod}))
+			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{c.outcome}) {
+				s.Errorf("the drain ended %q, want %s", got, c.outcome)
+			}
+			s.Logf("the pod took %v to go", s.longest(web))
+			s.onTime(web)
+		})
+	}
+}
+
+// outcomes returns how the drains of a pod ended, from its sidecar's log.
+func (s *scenario) outcomes(pod string) []string {
+	var outcomes []string
+	for name, log := range s.pods.logs() {
+		if !strings.HasPrefix(name, pod+"/") {
+			continue
+		}
+		for line := range strings.Lines(log) {
+			var entry struct{ Outcome string }
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Outcome != "" {
+				outcomes = append(outcomes, entry.Outcome)
+			}
+		}
+	}
+	return outcomes
+}
+
+// phaseIs tells whether a pod's drain is in a phase.
+func (s *scenario) phaseIs(pod, phase string) func(context.Context) (bool, error) {
+	return func(context.Context) (bool, error) {
+		var status struct{ Phase string }
+		body, err := s.get(pod, sidecarPort, "/status")
+		if err == nil {
+			err = json.Unmarshal(body, &status)
+		}
+		return status.Phase == phase, err
+	}
+}
+
+func byName(pods []*corev1.Pod, name string) *corev1.Pod {
+	for _, p := range pods {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+func restarts(pod *corev1.Pod, container string) int32 {
+	for _, c := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+		if c.Name == container {
+			return c.RestartCount
+		}
+	}
+	return -1
+}
