@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -72,29 +73,24 @@ func goHandler(backend string) http.Handler {
 			http.NewResponseController(w).Flush()
 		}
 	})
-	mux.HandleFunc("/upgrade", func(w http.ResponseWriter, _ *http.Request) {
-		conn, both, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-		io.Copy(conn, both)
-	})
 	mux.Handle("/websocket", websocket.Server{Handler: func(ws *websocket.Conn) {
 		for {
 			var message string
 			if websocket.Message.Receive(ws, &message) != nil {
 				return
 			}
-			switch {
-			case message == "ping me":
-				ws.PayloadType = websocket.PingFrame
-				io.WriteString(ws, "")
-			case !strings.HasPrefix(message, "no answer"):
+			if !strings.HasPrefix(message, "no answer") {
 				websocket.Message.Send(ws, message)
 			}
 		}
+	}})
+	mux.Handle("/pings", websocket.Server{Handler: func(ws *websocket.Conn) {
+		ws.PayloadType = websocket.PingFrame
+		for _, id := range ws.Request().URL.Query()["id"] {
+			wait(id)
+			ws.Write(nil)
+		}
+		io.Copy(io.Discard, ws)
 	}})
 	// As a gRPC stream: each message is answered while the request goes on.
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
@@ -219,6 +215,7 @@ func startGoTLS(t testing.TB) *app {
 	t.Helper()
 	b := startBackend(t)
 	server := httptest.NewUnstartedServer(goHandler(b.address))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that go away in the handshake
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(func() {

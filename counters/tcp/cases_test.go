@@ -2,12 +2,10 @@ package tcp
 
 import (
 	"bufio"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"testing"
@@ -39,26 +37,13 @@ func all(t *testing.T, want int64, counters ...*Counter) {
 	}
 }
 
-// cases are the rows of docs/tcp.md.
+// cases are what happens on a connection one after another. What counts in
+// which state is in rows_test.go.
 var cases = []struct {
 	name string
 	run  func(t *testing.T, a *app)
 	only []string // the servers that can do it; all where empty
 }{
-	{name: "a connection that says nothing", run: func(t *testing.T, a *app) {
-		a.connect(t)
-		for _, mode := range []string{Requests, Active, Open} {
-			wantCount(t, newCounter(t, Config{Count: mode, Silence: never}, a.port), 0)
-		}
-	}},
-	{name: "a keep-alive connection after one request", run: func(t *testing.T, a *app) {
-		c := a.connect(t)
-		c.get(t, "/")
-		c.answer(t, http.StatusOK)
-		all(t, 0, a.settled(t), a.cautious(t)) // by a first look, and certain
-		all(t, 1, newCounter(t, Config{Count: Open}, a.port), newCounter(t, Config{Count: Active, Silence: never}, a.port))
-		all(t, 0, newCounter(t, Config{Count: Active, Silence: soon}, a.port))
-	}},
 	{name: "a keep-alive connection after many requests", run: func(t *testing.T, a *app) {
 		watched := a.cautious(t)
 		wantCount(t, watched, 0)
@@ -160,29 +145,22 @@ var cases = []struct {
 		c.answer(t, http.StatusOK)
 		becomes(t, watched, 0, readable)
 	}},
-	{name: "a WebSocket", only: []string{"go", "python", "nginx"}, run: func(t *testing.T, a *app) {
-		watched, active := a.settled(t), newCounter(t, Config{Count: Active, Silence: soon}, a.port)
-		open := newCounter(t, Config{Count: Open}, a.port)
-		c := a.connect(t)
-		c.say(t, "GET /upgrade HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		c.answer(t, http.StatusSwitchingProtocols)
-		all(t, 0, watched, active)
-		becomes(t, open, 1, readable)
-		before, err := active.Count(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	{name: "messages over a WebSocket", only: websockets, run: func(t *testing.T, a *app) {
+		watched := newCounter(t, Config{Count: Active, Silence: soon}, a.port)
+		wantCount(t, watched, 0)
+		c := a.websocket(t)
+		for range 3 {
+			becomes(t, watched, 0, readable)
+			before, err := watched.Count(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.frame(t, wsText, "hello")
+			c.gets(t, wsText, "hello")
+			if after, err := watched.Count(t.Context()); err != nil || after.Arrived == before.Arrived {
+				t.Fatalf("got %+v, %v: a message is an arrival", after, err)
+			}
 		}
-		c.say(t, "a message that is answered")
-		if _, err := io.ReadFull(c.read, make([]byte, 26)); err != nil {
-			t.Fatal(err)
-		}
-		all(t, 0, watched, active)
-		if after, err := active.Count(t.Context()); err != nil || after.Arrived == before.Arrived {
-			t.Fatalf("got %+v, %v: a message is an arrival", after, err)
-		}
-		becomes(t, open, 1, readable)
-		c.Close()
-		becomes(t, open, 0, readable)
 	}},
 	{name: "requests sent ahead of answers", run: func(t *testing.T, a *app) {
 		watched := a.settled(t)
@@ -332,17 +310,6 @@ func echo(t *testing.T, from, to *client, text string) {
 
 const request1 = "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
-func TestRequestThatTheAppHasNotAccepted(t *testing.T) {
-	l := listenOn(t, "127.0.0.1:0")
-	watched := l.settled(t)
-	wantCount(t, watched, 0)
-	l.connect(t) // accepted by the kernel alone
-	c := l.connect(t)
-	wantCount(t, watched, 0)
-	c.say(t, request1)
-	all(t, 1, watched, l.settled(t))
-}
-
 func TestIdleConnectionWhoseClientClosesItsHalf(t *testing.T) {
 	l := listenOn(t, "127.0.0.1:0")
 	watched := l.settled(t)
@@ -366,28 +333,6 @@ func TestIdleConnectionWhoseClientClosesItsHalf(t *testing.T) {
 	if after, err := watched.Count(t.Context()); err != nil || after != before {
 		t.Fatalf("got %+v, %v, want %+v: the end is nothing that arrives", after, err, before)
 	}
-}
-
-func TestAppThatCloses(t *testing.T) {
-	l := listenOn(t, "127.0.0.1:0")
-	watched := newCounter(t, Config{Count: Open}, l.port)
-	near := l.connect(t)
-	far := l.accept(t)
-	echo(t, near, far, request1)
-	becomes(t, watched, 1, readable)
-	answer := make([]byte, 16<<20) // more than fits into the kernel's queues
-	go func() {
-		far.Write(answer)
-		far.Close()
-	}()
-	if _, err := near.read.Peek(1000); err != nil {
-		t.Fatal(err)
-	}
-	becomes(t, watched, 1, readable)
-	if n, err := io.Copy(io.Discard, near.read); err != nil || n != int64(len(answer)) {
-		t.Fatalf("got %d bytes, %v", n, err)
-	}
-	becomes(t, watched, 0, readable) // though the client keeps its half
 }
 
 func TestAddresses(t *testing.T) {
@@ -421,49 +366,4 @@ func TestAddresses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestTLS(t *testing.T) {
-	b := startBackend(t)
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/hold" {
-			b.ServeHTTP(w, r)
-		}
-		io.WriteString(w, "ok")
-	}))
-	t.Cleanup(func() {
-		b.releaseAll()
-		server.CloseClientConnections()
-		server.Close()
-	})
-	a := &app{backend: b, port: server.Listener.Addr().(*net.TCPAddr).Port}
-	watched := newCounter(t, Config{Silence: soon}, a.port)
-	wantCount(t, watched, 0)
-	connect := func() *client {
-		plain := a.connect(t)
-		conn := tls.Client(plain.Conn, &tls.Config{InsecureSkipVerify: true})
-		return &client{conn, bufio.NewReader(conn)}
-	}
-	c := connect()
-	g := a.hold(t, c)
-	all(t, 1, a.cautious(t))
-	g.release()
-	c.answer(t, http.StatusOK)
-	becomes(t, watched, 0, readable)
-	g = a.hold(t, c)
-	becomes(t, a.cautious(t), 1, readable)
-	g.release()
-	c.answer(t, http.StatusOK)
-	becomes(t, watched, 0, readable)
-	c.Close()
-	becomes(t, newCounter(t, Config{Count: Open}, a.port), 0, readable)
-
-	c = connect()
-	if err := c.Conn.(*tls.Conn).Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	becomes(t, a.cautious(t), 1, readable) // its end looks like a request
-	c.get(t, "/")
-	c.answer(t, http.StatusOK)
-	becomes(t, watched, 0, readable)
 }

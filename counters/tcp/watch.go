@@ -25,16 +25,19 @@ const (
 	// whileIdle is the longest pause otherwise. What comes then is seen so
 	// much later at most, and the quiet time begins anew.
 	whileIdle = 40 * time.Millisecond
-	// lookShare bounds what looks cost, however many connections there are: one
-	// that took 1 ms is followed by lookShare ms without one.
+	// lookShare bounds what looks cost: one that took 1 ms is followed by
+	// lookShare ms without one.
 	lookShare = 50
+	// atLeastEvery is how often it is looked however long that takes, which
+	// matters from some 10,000 connections of the app on.
+	atLeastEvery = time.Second
 	// lookLimit is how long one reading may take.
 	lookLimit = 2 * time.Second
 )
 
 // Changed tells of changes from its return until ctx ends. It looks for them
-// every 10 to 40 ms, or more seldom where a reading takes long, with 2 % of one
-// processor at most. When a connection is closed the kernel tells it at once,
+// every 10 to 40 ms, or more seldom where a reading takes long, so that it takes
+// 2 % of one processor, or is one reading a second. When a connection is closed the kernel tells it at once,
 // where it may, and also of those that came and went between two looks.
 func (c *Counter) Changed(ctx context.Context) <-chan struct{} {
 	changed, look := make(chan struct{}, 1), make(chan struct{}, 1)
@@ -88,7 +91,7 @@ type pace struct {
 // processor, so that the shorter of the last two is reckoned with.
 func (p *pace) next(began, ended time.Time, news, busy bool) time.Duration {
 	took := ended.Sub(began)
-	rest := lookShare * min(took, p.took)
+	rest := min(lookShare*min(took, p.took), atLeastEvery)
 	p.took, p.earliest = took, ended.Add(rest)
 	switch {
 	case news:

@@ -109,6 +109,8 @@ func TestPace(t *testing.T) {
 		{took: 30 * ms, want: 40 * ms, earliestMin: 5 * ms}, // it waited for a processor
 		{took: 2 * ms, want: 100 * ms, earliestMin: 100 * ms, busy: true},
 		{took: 2 * ms, want: 100 * ms, earliestMin: 100 * ms, news: true},
+		{took: 300 * ms, want: 100 * ms, earliestMin: 100 * ms, busy: true},
+		{took: 300 * ms, want: 1000 * ms, earliestMin: 1000 * ms, busy: true},
 	} {
 		ended := now.Add(look.took)
 		if got := p.next(now, ended, look.news, look.busy); got != look.want || !p.earliest.Equal(ended.Add(look.earliestMin)) {

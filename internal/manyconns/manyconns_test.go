@@ -30,8 +30,9 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := procnet.Kernel().Look(port); err != nil || got != (procnet.Sockets{Listening: true, Open: n}) {
-		t.Errorf("got %+v, %v, want %d open", got, err, n)
+	// While others come and go, the kernel's file shows some of a large table twice.
+	if remotes, err := procnet.Kernel().Unfinished(port); err != nil || len(remotes) != n {
+		t.Errorf("got %d, %v, want %d open", len(remotes), err, n)
 	}
 	if again, err := Open(t.Context(), port, 1); err == nil {
 		again.Close()
@@ -40,8 +41,8 @@ func TestOpen(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	if got, err := procnet.Kernel().Look(port); err != nil || got != (procnet.Sockets{Listening: true}) {
-		t.Errorf("after Close: %+v, %v", got, err)
+	if remotes, err := procnet.Kernel().Unfinished(port); err != nil || len(remotes) != 0 {
+		t.Errorf("after Close: %d, %v", len(remotes), err)
 	}
 }
 

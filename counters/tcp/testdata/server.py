@@ -40,14 +40,6 @@ class Handler(BaseHTTPRequestHandler):
                 self.wait(n)
                 self.wfile.write(b"5\r\ntick\n\r\n")
             self.wfile.write(b"0\r\n\r\n")
-        elif path == "/upgrade":
-            self.send_response(101)
-            self.send_header("Upgrade", "websocket")
-            self.send_header("Connection", "Upgrade")
-            self.end_headers()
-            while data := self.connection.recv(4096):
-                self.connection.sendall(data)
-            self.close_connection = True
         else:
             self.answer(b"ok")
 
