@@ -141,6 +141,9 @@ func (d *Drainer) deregister(l *leaving) {
 		return
 	}
 	end := l.graceEnd.Add(-d.cfg.leaveEarly() / 5)
+	if now := time.Now(); now.After(l.graceEnd) {
+		end = now.Add(d.cfg.leaveEarly()) // told to stop late, a sidecar has 2 s left
+	}
 	if isClosed(d.cut) {
 		if !d.mayDeregister(d.life) {
 			slog.Warn("drain: ended by a signal while the app lives: it stays in its registries, out of service")

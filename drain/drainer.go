@@ -270,13 +270,15 @@ func (d *Drainer) Leaving() bool {
 
 // begin returns the drain under way, or a new one. A drain that ended, and
 // whose grace period is over, belongs to an earlier stop of the app: what
-// begins after it is another.
+// begins after it is another. But not where the app has not come back since: it
+// took all of its grace period, and a native sidecar is told to stop only then.
 func (d *Drainer) begin(cause Cause) *leaving {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	if l := d.leaving; l != nil {
-		if l.outcome == "" || now.Before(l.graceEnd) || d.dying {
+		late := cause == CauseSignal && l.hooked && l.appGone
+		if l.outcome == "" || now.Before(l.graceEnd) || late || d.dying {
 			return l
 		}
 		d.replace(l, now)
