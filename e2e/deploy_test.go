@@ -17,10 +17,6 @@ import (
 // deployments is the project's folder deploy/.
 const deployments = "../deploy"
 
-// endpointsWait is long, since the manifests are what is tested here: on a busy
-// machine kube-proxy may need more than the default for news of a pod.
-const endpointsWait = "10s"
-
 // Every way of deploy/ to add Lastcall to an app brings pods up that leave under
 // load without a failed request.
 func TestDeploy(t *testing.T) {
@@ -37,10 +33,11 @@ func TestDeploy(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := start(t)
-			s.apply(c.build(s))
 			web := app{name: "web", replicas: 2, variant: c.variant}
+			address := s.service(web.name) // kube-proxy has it before there is a pod
+			s.apply(c.build(s))
 			s.ready(web)
-			clients := s.load(s.service(web.name))
+			clients := s.load(address)
 			s.restart(web)
 			clients.more(40)
 			s.noneFailed(clients.stop())
@@ -93,7 +90,6 @@ configMapGenerator:
       - LASTCALL_APP_PORT=8080
       - LASTCALL_EVENTS=true
       - LASTCALL_DRAINING_FILE=`+drainingFile+`
-      - LASTCALL_ENDPOINTS_WAIT=`+endpointsWait+`
 components:
 `)
 	for _, c := range components {
@@ -112,7 +108,7 @@ func (s *scenario) helm(mode string) []byte {
 	helm := filepath.Join(cache, "lastcall", "bin", "helm")
 	s.run(nil, helm, "dependency", "update", charts+"/example")
 	return s.overlay(s.run(nil, helm, "template", "web", charts+"/example", "--set", "lastcall.mode="+mode,
-		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile+",lastcall.env.LASTCALL_ENDPOINTS_WAIT="+endpointsWait), "")
+		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile), "")
 }
 
 // overlay changes what differs in every cluster: namespace, images, and the
