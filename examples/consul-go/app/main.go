@@ -15,7 +15,8 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// Health has a port of its own: what comes in on the app's is taken for work.
+// Health has a port of its own: on the app's, Consul's checks would be taken for
+// clients who still come. (The kubelet's probes are not.)
 const port, healthPort = 8080, "8081"
 
 func main() {

@@ -1,0 +1,124 @@
+// Package nginxpython_test runs the example's nginx.
+package nginxpython_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lastcall/internal/testservers"
+)
+
+// While the draining file is there, each answer is its connection's last, and
+// is otherwise the same.
+func TestNginxIsTold(t *testing.T) {
+	dir := t.TempDir()
+	draining := filepath.Join(dir, "draining")
+	address := start(t, dir, draining)
+	client := testservers.Client(t)
+	ask := func() *http.Response {
+		t.Helper()
+		response, err := client.Post("http://"+address+"/upload?a=b", "text/plain", strings.NewReader("a body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := response.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("answered %s", response.Status)
+		}
+		return response
+	}
+	for range 2 {
+		if ask().Close {
+			t.Error("Connection: close without a drain")
+		}
+		if err := os.WriteFile(draining, []byte("a drain\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if !ask().Close {
+			t.Error("no Connection: close while the pod drains")
+		}
+		if err := os.Remove(draining); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The lines that README.md shows are those that run.
+func TestReadmeShowsWhatRuns(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := os.ReadFile("nginx.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, _ := strings.Cut(string(readme), "```nginx\n")
+	shown, _, _ = strings.Cut(shown, "```")
+	if shown == "" || !strings.Contains(unindented(string(config)), unindented(shown)) {
+		t.Errorf("README.md shows what is not in nginx.conf:\n%s", shown)
+	}
+}
+
+func unindented(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(strings.TrimLeft(line, " "))
+	}
+	return b.String()
+}
+
+// start starts nginx by the example's configuration, at other places.
+func start(t *testing.T, dir, draining string) (address string) {
+	t.Helper()
+	text, err := os.ReadFile("nginx.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	app := testservers.StartBackend(t)
+	changes := []string{
+		"listen 8080;", "listen " + address + ";",
+		"127.0.0.1:8000", app.Address,
+		"/lastcall/draining", draining,
+		" /tmp/", " " + dir + "/",
+		"worker_processes 2;", "worker_processes 2; user root;", // who may look into the test's folder
+	}
+	for n := 0; n < len(changes); n += 2 {
+		if !strings.Contains(string(text), changes[n]) {
+			t.Fatalf("nginx.conf lacks %q", changes[n])
+		}
+	}
+	config := strings.NewReplacer(changes...).Replace(string(text))
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nginx := testservers.StartProgram(t, nil, "nginx", "-e", "stderr", "-p", dir, "-c", file)
+	nginx.Wait(t, func() error {
+		response, err := http.Get("http://" + address + "/nginx")
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("answered %s", response.Status)
+		}
+		return nil
+	})
+	return address
+}
