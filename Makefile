@@ -13,6 +13,7 @@ FUZZTIME ?= 30s
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
 SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
+SCRIPTS += examples/eureka-spring/run $(addprefix e2e/examples/,bases images lib.sh run)
 SCRIPTS += $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image up)
 
 .PHONY: help
@@ -62,6 +63,11 @@ bench: ## measure the figures in docs/benchmarks.md, and write them there (10 mi
 	@internal/testservers/install
 	REQUIRE_SERVERS=1 go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench -args \
 	  -write ../../docs/benchmarks.md -readme ../../README.md -chart ../../docs/benchmarks.svg
+
+.PHONY: e2e-examples
+e2e-examples: ## deploy each example to a real node, and restart it under load (10 minutes)
+	@internal/testservers/install
+	e2e/examples/run -v -timeout 40m
 
 .PHONY: clean
 clean: ## remove what was built here
