@@ -3,6 +3,7 @@ package tcp
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"lastcall/internal/procnet"
@@ -10,6 +11,11 @@ import (
 
 // App tells whether the app listens: it is a drain.App. A look at it costs the
 // same however many connections there are.
+//
+// Of several ports one is enough. An app that ends may close them one after
+// another, and is not gone before the last; one that was restarted is back with
+// the first. So they should be the ports of one container: of two containers,
+// each would hide that the other was restarted.
 type App struct {
 	ports []int
 	table procnet.Table
@@ -38,10 +44,13 @@ func (a *App) Listening(ctx context.Context) (bool, error) {
 	case !refused(err):
 		return false, fmt.Errorf("looking whether the app listens: %w", err)
 	}
-	for _, port := range a.ports {
-		if listening, err := a.table.Listening(port); listening || err != nil {
-			return listening, err
-		}
+	return a.listeningByTable()
+}
+
+func (a *App) listeningByTable() (bool, error) {
+	listeners, err := a.table.Listeners()
+	if err != nil {
+		return false, err
 	}
-	return false, nil
+	return slices.ContainsFunc(a.ports, func(port int) bool { return listeners[port] }), nil
 }

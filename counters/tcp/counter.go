@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"lastcall/drain"
@@ -65,7 +66,7 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 		mistakes = append(mistakes, fmt.Errorf("LASTCALL_TCP_SILENCE=%v: must not be negative, such as 5s", cfg.Silence))
 	}
 	if !validPorts(ports) {
-		mistakes = append(mistakes, fmt.Errorf("LASTCALL_APP_PORT must be set to the port on which the app is reached for its connections to be counted, from 1 to 65535, such as 8080 (%d at most)", maxPorts))
+		mistakes = append(mistakes, fmt.Errorf("LASTCALL_APP_PORT must be set to the ports on which the app is reached for its connections to be counted, from 1 to 65535, each once, such as 8080 or 8080,8443 (%d at most)", maxPorts))
 	}
 	if err := errors.Join(mistakes...); err != nil {
 		return nil, err
@@ -83,8 +84,8 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 }
 
 func validPorts(ports []int) bool {
-	for _, port := range ports {
-		if port < 1 || port > 65535 {
+	for i, port := range ports {
+		if port < 1 || port > 65535 || slices.Contains(ports[:i], port) {
 			return false
 		}
 	}

@@ -196,7 +196,7 @@ func TestNewNamesTheVariables(t *testing.T) {
 			t.Errorf("%v lacks %q", err, part)
 		}
 	}
-	for _, ports := range [][]int{{0}, {80, 65536}, {-1}, make([]int, maxPorts+1)} {
+	for _, ports := range [][]int{{0}, {80, 65536}, {-1}, {80, 443, 80}, make([]int, maxPorts+1)} {
 		if _, err := New(Config{Count: Requests}, ports...); err == nil || !strings.Contains(err.Error(), "LASTCALL_APP_PORT") {
 			t.Errorf("%v: got %v", ports, err)
 		}

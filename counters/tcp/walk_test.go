@@ -2,7 +2,9 @@ package tcp
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -116,6 +118,66 @@ func TestManyConnectionsAreNotLookedAtOneByOne(t *testing.T) {
 		oneByOne(t, c)
 		if few, walked := len(c.walk.ids) == i+1, walksIn(c, func() { wantCount(t, c, 0) }); few == walked {
 			t.Fatalf("%d connections: %d are remembered, and the table was gone through: %v", i+1, len(c.walk.ids), walked)
+		}
+	}
+}
+
+// Whatever happens in whatever order, each look shows what there is.
+func TestRandomConnections(t *testing.T) {
+	for seed := range uint64(4) {
+		l := listenOn(t, "127.0.0.1:0")
+		c := l.settled(t)
+		made := uint64(0)
+		c.walk.accepted = func() (uint64, error) { return made, nil }
+		random := rand.New(rand.NewPCG(seed, 0))
+		type connection struct{ near, far *client }
+		var fresh, busy, answered []connection
+		// take removes one.
+		take := func(from *[]connection) (one connection, ok bool) {
+			if len(*from) == 0 {
+				return one, false
+			}
+			i := random.IntN(len(*from))
+			one = (*from)[i]
+			*from = slices.Delete(*from, i, i+1)
+			return one, true
+		}
+		walks, looks := 0, 0
+		for range 300 {
+			switch random.IntN(12) {
+			case 0:
+				fresh = append(fresh, connection{l.connect(t), l.accept(t)})
+				made++
+			case 1:
+				if one, ok := take(&fresh); ok {
+					echo(t, one.near, one.far, request1)
+					busy = append(busy, one)
+				}
+			case 2:
+				if one, ok := take(&busy); ok {
+					echo(t, one.far, one.near, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+					answered = append(answered, one)
+				}
+			case 3:
+				if one, ok := take(&busy); ok { // the app gives up
+					one.far.Close()
+					one.near.Close()
+				}
+			case 4:
+				if one, ok := take(&answered); ok {
+					one.near.Close()
+					one.far.Close()
+				}
+			}
+			looks++
+			if walksIn(c, func() { becomes(t, c, int64(len(busy)), readable) }) {
+				walks++
+			}
+			c.walk.since = c.walk.since.Add(-settling) // time passes
+		}
+		t.Logf("seed %d: %d looks, %d of them by the table", seed, looks, walks)
+		if walks > looks/2 {
+			t.Errorf("%d of %d looks were by the table", walks, looks)
 		}
 	}
 }

@@ -9,30 +9,32 @@ import (
 
 func TestAccepted(t *testing.T) {
 	s := KernelStatistics()
-	before, err := s.Accepted()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	for range 3 {
-		conn, err := net.Dial("tcp", l.Addr().String())
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		before, err := s.Accepted()
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { conn.Close() })
-		accepted, err := l.Accept()
+		l, err := net.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { accepted.Close() })
-	}
-	// Other tests run in the same namespace.
-	if after, err := s.Accepted(); err != nil || after < before+3 {
-		t.Fatalf("got %d, %v, want %d at least", after, err, before+3)
+		t.Cleanup(func() { l.Close() })
+		for range 3 {
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			accepted, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { accepted.Close() })
+		}
+		// Other tests run in the same namespace.
+		if after, err := s.Accepted(); err != nil || after < before+3 {
+			t.Fatalf("%s: got %d, %v, want %d at least", address, after, err, before+3)
+		}
 	}
 }
 

@@ -22,32 +22,15 @@ const (
 	listen   = 0x0A
 )
 
-// Sockets is what a look at one local port has shown.
-type Sockets struct {
-	Listening bool // somebody accepts connections on the port
-	Open      int  // connections on the port that are not over, whoever waits for whom
-}
-
 // Table is where sockets are read from: the names of the kernel's files.
 type Table []string
 
 // Kernel returns the table of the sidecar's own network namespace.
 func Kernel() Table { return Table{"/proc/net/tcp", "/proc/net/tcp6"} }
 
-// Listening tells whether somebody accepts connections on port. It reads no
+// Listeners returns the ports that somebody accepts connections on. It reads no
 // further than the listening sockets, which the kernel prints first, so that
 // its cost does not grow with connections.
-func (t Table) Listening(port int) (bool, error) {
-	found := false
-	err := t.each(func(s socket) bool {
-		found = found || s.state == listen && s.port == port
-		return s.state == listen && !found
-	})
-	return found, err
-}
-
-// Listeners returns the ports that somebody accepts connections on. Like
-// Listening, it reads no further than it must.
 func (t Table) Listeners() (map[int]bool, error) {
 	ports := make(map[int]bool)
 	err := t.each(func(s socket) bool {
@@ -76,22 +59,6 @@ func (t Table) Unfinished(port int) (map[string]bool, error) {
 		return true
 	})
 	return remotes, err
-}
-
-// Look tells all about one port.
-func (t Table) Look(port int) (Sockets, error) {
-	var s Sockets
-	err := t.each(func(one socket) bool {
-		switch {
-		case one.port != port || one.state == timeWait || one.state == closed:
-		case one.state == listen:
-			s.Listening = true
-		default:
-			s.Open++
-		}
-		return true
-	})
-	return s, err
 }
 
 // socket is one line of the table.

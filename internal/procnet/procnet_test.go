@@ -47,14 +47,6 @@ func table(t *testing.T, files ...string) Table {
 
 func TestTable(t *testing.T) {
 	both := table(t, sockets, sockets6)
-	for port, want := range map[int]bool{8080: true, 8083: true, 9999: true, 443: false, 53249: false} {
-		if got, err := both.Listening(port); err != nil || got != want {
-			t.Errorf("port %d: listening is %v, %v, want %v", port, got, err, want)
-		}
-	}
-	if got, err := both.Look(8080); err != nil || got != (Sockets{Listening: true, Open: 6}) {
-		t.Errorf("got %+v, %v", got, err)
-	}
 	if got, err := both.Listeners(); err != nil || !maps.Equal(got, map[int]bool{8080: true, 8083: true, 9999: true}) {
 		t.Errorf("listeners: %v, %v", got, err)
 	}
@@ -70,7 +62,7 @@ func TestTable(t *testing.T) {
 
 func TestNoIPv6(t *testing.T) {
 	one := append(table(t, sockets), filepath.Join(t.TempDir(), "absent"))
-	if got, err := one.Listening(8080); err != nil || !got {
+	if got, err := one.Listeners(); err != nil || !got[8080] {
 		t.Fatalf("got %v, %v", got, err)
 	}
 }
@@ -89,9 +81,6 @@ func TestUnreadableIsAnError(t *testing.T) {
 		}
 		if _, err := bad.Unfinished(8080); err == nil {
 			t.Errorf("%s: Unfinished gave no error", name)
-		}
-		if _, err := bad.Look(8080); err == nil {
-			t.Errorf("%s: Look gave no error", name)
 		}
 	}
 }
