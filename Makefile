@@ -18,7 +18,7 @@ SCRIPTS += $(addprefix e2e/node/,build cgroup down exec image-from init kubectl 
 
 .PHONY: help
 help: ## list what there is to run
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 .PHONY: demo
 demo: build ## see the whole job on this machine, in under a minute; needs only Go
