@@ -17,7 +17,7 @@ import (
 // clientPort is where the clients in pods tell their counts.
 const clientPort = 8080
 
-// client runs a command of e2e/app in a pod of its own, and waits until it
+// runClient runs a command of e2e/app in a pod of its own, and waits until it
 // answers.
 func (s *scenario) runClient(name string, args ...string) {
 	s.Helper()
@@ -47,12 +47,15 @@ type clients struct {
 }
 
 // load begins a constant load of address: 20 requests a second of 0.1 to 3 s, a
-// half of them on kept connections. Further flags are those of `app load`.
+// half of them on kept connections; it returns when 40 have begun. Further flags are those of `app load`.
 func (s *scenario) load(address string, flags ...string) clients {
 	s.Helper()
 	c := clients{s: s, name: "load"}
 	s.runClient(c.name, append([]string{"load", "-url", "http://" + address + "/work"}, flags...)...)
-	c.more(40)
+	s.eventually("the load is under way", time.Minute, func(context.Context) (bool, error) {
+		now, err := c.counts()
+		return err == nil && now.Requests+now.InFlight >= 40, err
+	})
 	return c
 }
 

@@ -1,9 +1,11 @@
 package e2e
 
 import (
-	"bytes"
+	"bufio"
 	"context"
+	"fmt"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,16 +56,20 @@ func (s *scenario) drain(node string, a app) {
 	ctx, cancel := context.WithTimeout(s.ctx, 4*time.Minute)
 	defer cancel()
 	drain := exec.CommandContext(ctx, "kubectl", "drain", node, "--pod-selector", "app="+a.name, "--ignore-daemonsets", "--delete-emptydir-data")
-	var out bytes.Buffer
-	drain.Stdout, drain.Stderr = &out, &out
-	s.must("kubectl", drain.Start())
-	s.eventually("the node is cordoned", 30*time.Second, func(ctx context.Context) (bool, error) {
-		n, err := s.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
-		return err == nil && n.Spec.Unschedulable, err
-	})
-	_, err := s.client.CoreV1().Nodes().Patch(s.ctx, node, types.StrategicMergePatchType, []byte(`{"spec":{"unschedulable":false}}`), metav1.PatchOptions{})
+	out, err := drain.StdoutPipe()
+	s.must("kubectl drain", err)
+	drain.Stderr = drain.Stdout
+	s.must("kubectl drain", drain.Start())
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.Contains(lines.Text(), "cordoned") { // or "already cordoned", by another scenario
+	}
+	_, err = s.client.CoreV1().Nodes().Patch(s.ctx, node, types.StrategicMergePatchType, []byte(`{"spec":{"unschedulable":false}}`), metav1.PatchOptions{})
 	s.must("uncordoning", err)
+	var rest strings.Builder
+	for lines.Scan() {
+		fmt.Fprintln(&rest, lines.Text())
+	}
 	if err := drain.Wait(); err != nil {
-		s.Fatalf("kubectl drain: %v\n%s", err, out.String())
+		s.Fatalf("kubectl drain: %v\n%s", err, rest.String())
 	}
 }

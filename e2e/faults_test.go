@@ -38,8 +38,9 @@ func TestLivenessFails(t *testing.T) {
 			if !v.lastcall() {
 				return
 			}
-			if got := s.outcomes(sick.Name); !slices.Equal(got, []string{"drained", "taken_back"}) {
-				s.Errorf("the drain of the pod whose app was restarted: %q, want drained and then taken back", got)
+			s.eventually("the drain is taken back", time.Minute, s.phaseIs(sick.Name, "serving"))
+			if got := s.outcomes(sick.Name); !slices.Equal(got, []string{"drained"}) {
+				s.Errorf("the drain of the pod whose app was restarted: %q, want drained, before the app was stopped", got)
 			}
 			if n := restarts(byName(s.pods.now(), sick.Name), sidecarName); n != 0 {
 				s.Errorf("the sidecar was restarted %d times", n)
@@ -118,21 +119,26 @@ func TestBudgetTooShort(t *testing.T) {
 	for _, v := range []variant{native, classic} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
+			s.allowEvents()
 			web := app{name: "web", replicas: 1, variant: v, grace: 10 * time.Second, flags: []string{"-patience", "1m"}}
-			address := s.deploy(web)
-			pod := s.podsOf(web)[0]
-			clients := s.load(address, "-shortest", "1m", "-longest", "1m", "-rate", "1")
-			_ = clients
-			s.must("deleting the pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
+			address := s.service(web.name)
+			pod := s.withEvents(web)
+			clients := s.load(address, "-shortest", "1m", "-longest", "1m")
+			s.deleted(pod)
 			s.eventually("the metric tells it", 30*time.Second, func(context.Context) (bool, error) {
 				metrics, err := s.get(pod.Name, sidecarPort, "/metrics")
 				return strings.Contains(string(metrics), `lastcall_drain_duration_seconds_count{outcome="expired"} 1`), err
 			})
-			s.replaced(web, uids([]*corev1.Pod{pod}))
+			s.told(pod, "Draining", "DrainExpired")
+			s.waitForPods("the pod is gone", time.Minute, func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
 			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{"expired"}) {
 				s.Errorf("the log tells of a drain that %q, want expired", got)
 			}
 			s.onTime(web)
+			// The clients, too, see that their requests were cut off.
+			if counts := clients.stop(); counts.Failed == 0 {
+				s.Error("no request has failed, want those that were longer than the grace period")
+			}
 		})
 	}
 }

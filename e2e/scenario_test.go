@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ import (
 )
 
 // patience bounds a whole scenario.
-const patience = 6 * time.Minute
+const patience = 10 * time.Minute
 
 // scenario is one test in a namespace of its own, in which Pod Security
 // "restricted" is enforced. All of its calls fail the test on an error.
@@ -36,11 +37,11 @@ type scenario struct {
 func start(t *testing.T) *scenario {
 	t.Helper()
 	t.Parallel()
-	return startAlone(t)
+	return startFor(t, patience)
 }
 
-// startAlone begins a scenario that others must not run besides.
-func startAlone(t *testing.T) *scenario {
+// startFor begins a scenario with a bound of its own, which runs alone.
+func startFor(t *testing.T, patience time.Duration) *scenario {
 	t.Helper()
 	if os.Getenv("KUBECONFIG") == "" {
 		t.Fatal("KUBECONFIG names no cluster: `make e2e` brings one up")
@@ -59,6 +60,7 @@ func startAlone(t *testing.T) *scenario {
 	s := &scenario{T: t, ctx: ctx, client: client}
 	s.namespace = s.createNamespace()
 	s.pods = watchPods(ctx, client, s.namespace)
+	results.ranOn(s.where())
 	t.Cleanup(s.remove)
 	return s
 }
@@ -123,6 +125,23 @@ func (s *scenario) evidence(ctx context.Context) string {
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// where tells what the scenarios run on.
+func (s *scenario) where() string {
+	s.Helper()
+	nodes, err := s.client.CoreV1().Nodes().List(s.ctx, metav1.ListOptions{})
+	s.must("asking for the nodes", err)
+	if len(nodes.Items) == 0 {
+		s.Fatal("the cluster has no node")
+	}
+	node := nodes.Items[0].Status
+	commit := "?"
+	if out, err := exec.CommandContext(s.ctx, "git", "describe", "--always", "--dirty").Output(); err == nil {
+		commit = strings.TrimSpace(string(out))
+	}
+	return fmt.Sprintf("Run on %s at commit %s: Kubernetes %s, %s, Linux %s %s, %d node(s) of %s processors.", time.Now().Format(time.DateOnly), commit,
+		node.NodeInfo.KubeletVersion, node.NodeInfo.ContainerRuntimeVersion, node.NodeInfo.KernelVersion, node.NodeInfo.Architecture, len(nodes.Items), node.Capacity.Cpu())
 }
 
 // must fails the test if err is not nil; doing tells what was being done.

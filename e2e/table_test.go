@@ -18,6 +18,7 @@ type table struct {
 	mu        sync.Mutex
 	scenarios []string // in the order of their first result
 	results   map[string]map[variant]result
+	where     string
 }
 
 type result struct {
@@ -37,6 +38,13 @@ func (t *table) add(scenario string, v variant, counts load.Counts, longest time
 		t.results[scenario] = map[variant]result{}
 	}
 	t.results[scenario][v] = result{requests: counts.Requests, failed: counts.Failed, longest: longest}
+}
+
+// ranOn notes what the scenarios run on.
+func (t *table) ranOn(where string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.where = where
 }
 
 // markdown is the table, or nothing if there was no scenario.
@@ -59,7 +67,7 @@ func (t *table) markdown() string {
 			fmt.Fprintf(&out, "| %s | %s | %d | %d | %s |%s%s\n", scenario, v, r.requests, r.failed, seconds(r.longest), besides(of, bare), besides(of, sleep30))
 		}
 	}
-	return out.String()
+	return out.String() + "\n" + t.where + "\n"
 }
 
 // besides is what a variant without Lastcall came to: two cells.
