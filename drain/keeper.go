@@ -11,6 +11,10 @@ const (
 	// watchEvery is how often a registry that has dropped the instance is
 	// asked whether that is still so: an app's client can register it again.
 	watchEvery = time.Second
+	// askAtLeastEvery is how often a registry that still lists the instance is
+	// asked whether it does, at least: half of it is lost on average when its
+	// cache turns over.
+	askAtLeastEvery = 250 * time.Millisecond
 	// tellAgainEvery is how often a registry that still lists the instance is
 	// told again to withdraw it: it may have forgotten.
 	tellAgainEvery = 5 * time.Second
@@ -83,7 +87,7 @@ func newKeeper(d *Drainer, a Announced) *keeper {
 		settled:   make(chan struct{}),
 		calls:     map[string]*CallCount{},
 		retry:     backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
-		ask:       backoff{first: 50 * time.Millisecond, most: time.Second},
+		ask:       backoff{first: 50 * time.Millisecond, most: askAtLeastEvery},
 	}
 }
 
@@ -242,7 +246,7 @@ func (k *keeper) confirm(ctx context.Context) time.Duration {
 	case !current:
 		return 0
 	case err == nil && !gone && time.Since(k.restoredAt) < k.ServerCache:
-		return k.ask.wait()
+		return watchEvery
 	case err == nil && !gone:
 		k.confirming = time.Time{}
 		slog.Info("registry: lists the pod again", "registry", k.Name)
@@ -251,7 +255,7 @@ func (k *keeper) confirm(ctx context.Context) time.Duration {
 		k.told = true
 		return 0
 	case time.Since(k.confirming) < confirmFor:
-		return k.ask.wait()
+		return watchEvery
 	case !k.doubted:
 		k.doubted = true
 		slog.Warn("registry: still does not list the pod: has its app registered?", "registry", k.Name, "waited", confirmFor.String())
