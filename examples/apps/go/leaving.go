@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -36,11 +38,12 @@ func newLeaving(next http.Handler) (http.Handler, error) {
 func (l *leaving) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.add(1)
 	defer l.add(-1)
-	l.next.ServeHTTP(&farewell{ResponseWriter: w, draining: l.isDraining}, r)
+	answer := &farewell{ResponseWriter: w, draining: l.isDraining}
+	l.next.ServeHTTP(answer, r)
 	if l.isDraining() {
 		// The request is in flight until all of its answer is on its way. That
 		// matters in a drain only, and costs answers their Content-Length.
-		_ = http.NewResponseController(w).Flush() // fails when the client has gone
+		answer.Flush()
 	}
 }
 
@@ -58,26 +61,45 @@ type farewell struct {
 	http.ResponseWriter
 	draining func() bool
 	begun    bool
+	hijacked bool
+}
+
+func (f *farewell) begin() {
+	if !f.begun && f.draining() {
+		f.Header().Set("Connection", "close")
+	}
+	f.begun = true
 }
 
 func (f *farewell) WriteHeader(code int) {
-	if code >= http.StatusOK && !f.begun { // 1xx come before the answer
-		f.begun = true
-		if f.draining() {
-			f.Header().Set("Connection", "close")
-		}
+	if code >= http.StatusOK { // 1xx come before the answer
+		f.begin()
 	}
 	f.ResponseWriter.WriteHeader(code)
 }
 
 func (f *farewell) Write(p []byte) (int, error) {
-	if !f.begun {
-		f.WriteHeader(http.StatusOK)
-	}
+	f.begin()
 	return f.ResponseWriter.Write(p)
 }
 
-// Unwrap is for http.ResponseController.
+// Flush is for http.Flusher.
+func (f *farewell) Flush() {
+	if f.hijacked {
+		return
+	}
+	f.begin()
+	_ = http.NewResponseController(f.ResponseWriter).Flush() // fails when the client has gone
+}
+
+// Hijack is for http.Hijacker, such as WebSockets.
+func (f *farewell) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(f.ResponseWriter).Hijack()
+	f.hijacked = err == nil
+	return conn, buffered, err
+}
+
+// Unwrap is for all else that http.ResponseController does.
 func (f *farewell) Unwrap() http.ResponseWriter { return f.ResponseWriter }
 
 func (l *leaving) add(n int) {
