@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -172,6 +173,24 @@ func names(t *testing.T, prom *prometheus) {
 func TestRules(t *testing.T) {
 	promtool(t, nil, "check", "rules", "--lint=all", "--lint-fatal", "rules.yaml")
 	promtool(t, nil, "test", "rules", "rules_test.yaml")
+}
+
+// TestScrapeConfig checks the configuration in the docs.
+func TestScrapeConfig(t *testing.T) {
+	text, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, config, found := strings.Cut(string(text), "```yaml\n")
+	config, _, closed := strings.Cut(config, "```")
+	if !found || !closed || !strings.HasPrefix(config, "scrape_configs:") {
+		t.Fatalf("the docs show %q", config)
+	}
+	file := filepath.Join(t.TempDir(), "prometheus.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, nil, "check", "config", "--lint=all", "--lint-fatal", file)
 }
 
 // TestMetricsAsPrometheusLikesThem has promtool look at what a scrape gets.

@@ -142,7 +142,7 @@ func (c *canvas) stat(p panel, b box, all []shown) {
 		if s.name != "" {
 			c.text(b.x+b.w/2, y-size/2-4, `text-anchor="middle" font-size="14"`, s.name)
 		}
-		c.text(b.x+b.w/2, y+size*0.45, fmt.Sprintf(`text-anchor="middle" font-size="%.0f" fill="%s"`, size, p.threshold(last(s))), p.format(last(s)))
+		c.text(b.x+b.w/2, y+size*0.45, fmt.Sprintf(`text-anchor="middle" font-size="%.0f" fill=%q`, size, p.threshold(last(s))), p.format(last(s)))
 	}
 }
 
@@ -160,7 +160,7 @@ func (c *canvas) bars(p panel, b box, all []shown) {
 		if most > 0 {
 			c.say(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`, b.x+label, y+4, (b.w-label-number)*last(s)/most, h-8, color)
 		}
-		c.text(b.x+b.w, y+h/2+5, fmt.Sprintf(`text-anchor="end" font-size="15" fill="%s"`, color), p.format(last(s)))
+		c.text(b.x+b.w, y+h/2+5, fmt.Sprintf(`text-anchor="end" font-size="15" fill=%q`, color), p.format(last(s)))
 	}
 }
 

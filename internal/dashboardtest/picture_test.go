@@ -60,7 +60,7 @@ func BenchmarkPicture(b *testing.B) {
 	pause(20 * time.Second)
 
 	text := draw(b, readDashboard(b), prom, view{from: began, to: time.Now(), interval: time.Second, rate: 15 * time.Second})
-	if err := os.WriteFile(*picture, text, 0o644); err != nil { //nolint:gosec // a document
+	if err := os.WriteFile(*picture, text, 0o644); err != nil {
 		b.Fatalf("set -picture: %v", err)
 	}
 }
@@ -82,20 +82,20 @@ func startBusy(t testing.TB, consul *testservers.ConsulAgent, prom *prometheus) 
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	b := &busyPod{pod: startPod(t, "web-"+strconv.FormatInt(pods.Add(1), 10), consul, prom), stop: stop}
-	b.load.Go(func() { b.work(t, ctx) })
+	b.load.Go(func() { b.work(ctx, t) })
 	t.Cleanup(b.end)
 	return b
 }
 
 // work changes what is in flight, as requests that come and go would; once the
 // pod leaves, fewer come.
-func (b *busyPod) work(t testing.TB, ctx context.Context) {
+func (b *busyPod) work(ctx context.Context, t testing.TB) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for n := 3; ; {
-		n = max(0, n+rand.IntN(5)-2) //nolint:gosec // not a secret
+		n = max(0, n+rand.IntN(5)-2)
 		if b.leaving.Load() {
-			n = max(0, n-1-rand.IntN(2)) //nolint:gosec // not a secret
+			n = max(0, n-1-rand.IntN(2))
 		}
 		n = min(n, 9)
 		if b.stuck.Load() {
@@ -124,7 +124,9 @@ func (b *busyPod) end() {
 func (b *busyPod) leave(t testing.TB, prom *prometheus) {
 	t.Helper()
 	b.leaving.Store(true)
-	sidecartest.Wait(t, b.PreStop(t.Context()), patience)
+	if a := sidecartest.Wait(t, b.PreStop(t.Context()), patience); a.Err != nil {
+		t.Fatalf("%s: %v", b.name, a.Err)
+	}
 	pause(2 * time.Second) // the app's own end, and a last scrape
 	prom.forget(t, b.name)
 	b.end()

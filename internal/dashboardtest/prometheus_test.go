@@ -209,8 +209,11 @@ func (p *prometheus) get(path string, data any) error {
 		Status, Error string
 		Data          any
 	}{Data: data}
-	if err := json.Unmarshal(text, &answer); err != nil || answer.Status != "success" {
-		return fmt.Errorf("%s: %s (%v)", resp.Status, text, err)
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return fmt.Errorf("%s: %s: %w", resp.Status, text, err)
+	}
+	if answer.Status != "success" {
+		return fmt.Errorf("%s: %s", resp.Status, answer.Error)
 	}
 	return nil
 }

@@ -199,3 +199,7 @@ func accepted(t *testing.T, values map[string]string) {
 		t.Errorf("lastcall config: %v\n%s", err, &mistakes)
 	}
 }
+
+func hasEnv(env []corev1.EnvVar, name, value string) bool {
+	return slices.ContainsFunc(env, func(v corev1.EnvVar) bool { return v.Name == name && v.Value == value })
+}
