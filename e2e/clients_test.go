@@ -46,7 +46,7 @@ type clients struct {
 	name string
 }
 
-// load begins a constant load of address: 20 requests a second of 0.1 to 3 s, a
+// load begins a constant load of address: 40 requests a second of 0.1 to 3 s, a
 // half of them on kept connections; it returns when 40 have begun. Further flags are those of `app load`.
 func (s *scenario) load(address string, flags ...string) clients {
 	s.Helper()

@@ -18,7 +18,7 @@ func TestLivenessFails(t *testing.T) {
 	for _, v := range []variant{native, classic, bare} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
-			web := app{name: "web", replicas: 2, variant: v, liveness: true}
+			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: []string{"-patience", "0s"}}
 			clients := s.load(s.deploy(web))
 			pods := s.podsOf(web)
 			sick := pods[0]
@@ -30,7 +30,7 @@ func TestLivenessFails(t *testing.T) {
 			})
 			s.eventually("the pod is in service again", time.Minute, s.answers(clients, sick.Name))
 			counts := clients.stop()
-			results.add("the app's liveness probe fails", v, counts, 0)
+			results.add("the app's liveness probe fails; the app exits at SIGTERM", v, counts, 0)
 			s.judge(v, counts)
 			if len(s.pods.terminations(web.name)) != 0 {
 				s.Error("a pod is gone, want its app only restarted")

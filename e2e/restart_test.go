@@ -80,7 +80,7 @@ func TestScaleToZero(t *testing.T) {
 			}
 			s.scale(&web, 0)
 			counts := clients.stop()
-			results.add("3 replicas scale to zero, requests in flight, app exits at SIGTERM", v, counts, s.longest(web))
+			results.add("3 replicas scale to zero; the app exits at SIGTERM", v, counts, s.longest(web))
 			s.judge(v, counts)
 		})
 	}

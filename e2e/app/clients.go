@@ -20,7 +20,7 @@ func makeLoad(ctx context.Context, args []string) error {
 	address := flags.String("listen", ":8080", "where the counts are told")
 	config := load.Config{}
 	flags.StringVar(&config.URL, "url", "", "what is asked")
-	flags.Float64Var(&config.Rate, "rate", 20, "requests a second")
+	flags.Float64Var(&config.Rate, "rate", 40, "requests a second")
 	flags.DurationVar(&config.Shortest, "shortest", 100*time.Millisecond, "the shortest request")
 	flags.DurationVar(&config.Longest, "longest", 3*time.Second, "the longest request")
 	flags.Float64Var(&config.KeepAlive, "keep-alive", 0.5, "the share of requests on kept connections")
