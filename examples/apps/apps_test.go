@@ -171,6 +171,27 @@ func TestTheNumberOfAWorkerThatDiesGoesWithIt(t *testing.T) {
 	}
 }
 
+// A servlet may answer after its filters have returned.
+func TestAServletThatAnswersLater(t *testing.T) {
+	p := start(t, languages[len(languages)-1])
+	quick := p.connect(t)
+	quick.ask(t, "/work/later?ms=1")
+	quick.answer(t, "done in 1 ms")
+	p.awaitInFlight(t, 0)
+	p.connect(t).ask(t, "/work/later?ms=60000")
+	p.awaitInFlight(t, 1)
+	answered := p.sidecar.PreStop(t.Context())
+	p.awaitFile(t, true)
+	quick.ask(t, "/work/later?ms=1")
+	if !quick.answer(t, "done in 1 ms") {
+		t.Error("no Connection: close while the pod drains")
+	}
+	p.sidecar.Await(t, "the drain to wait", func(s drain.Status) bool { return s.Phase == drain.Draining })
+	p.awaitInFlight(t, 1)
+	p.sidecar.Want(t, http.StatusOK, http.MethodDelete, "/drain")
+	sidecartest.Wait(t, answered, patience)
+}
+
 // Each folder is to be copied alone: an app runs as well where no sidecar is.
 func TestWithoutASidecar(t *testing.T) {
 	for _, lang := range languages {
@@ -353,10 +374,15 @@ func (p *pod) connect(t *testing.T) *connection {
 // connection's last.
 func (c *connection) get(t *testing.T) (last bool) {
 	t.Helper()
-	if _, err := io.WriteString(c, "GET /work?ms=0 HTTP/1.1\r\nHost: app\r\n\r\n"); err != nil {
+	c.ask(t, "/work?ms=0")
+	return c.answer(t, "")
+}
+
+func (c *connection) ask(t *testing.T, path string) {
+	t.Helper()
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: app\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	return c.answer(t, "")
 }
 
 // answer reads one, which must begin with want.

@@ -1,5 +1,7 @@
 package lastcall.example;
 
+import jakarta.servlet.AsyncEvent;
+import jakarta.servlet.AsyncListener;
 import jakarta.servlet.Filter;
 import jakarta.servlet.FilterChain;
 import jakarta.servlet.ServletException;
@@ -38,11 +40,36 @@ class Leaving implements Filter {
     try {
       Farewell answer = new Farewell((HttpServletResponse) response);
       chain.doFilter(request, answer);
-      answer.bid(); // for one without a body
-      answer.flushBuffer(); // the request is in flight until its answer is sent
+      if (!request.isAsyncStarted()) {
+        answer.bid(); // for one without a body
+        answer.flushBuffer(); // the request is in flight until its answer is sent
+      }
     } finally {
+      if (request.isAsyncStarted()) {
+        request.getAsyncContext().addListener(new Later());
+      } else {
+        add(-1);
+      }
+    }
+  }
+
+  /** Waits for an answer that is given later, on whichever thread. */
+  private class Later implements AsyncListener {
+    @Override
+    public void onComplete(AsyncEvent event) {
       add(-1);
     }
+
+    @Override
+    public void onStartAsync(AsyncEvent event) {
+      event.getAsyncContext().addListener(this); // once more, and listeners are not kept
+    }
+
+    @Override
+    public void onTimeout(AsyncEvent event) {} // it completes after that
+
+    @Override
+    public void onError(AsyncEvent event) {} // so it does
   }
 
   /** Asks the client to leave, when the answer begins in a drain. */

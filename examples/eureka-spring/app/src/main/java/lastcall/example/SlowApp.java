@@ -2,6 +2,9 @@ package lastcall.example;
 
 import java.nio.file.Path;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
 import org.springframework.beans.factory.annotation.Value;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
@@ -27,19 +30,26 @@ public class SlowApp {
     return "done in " + ms + " ms\n";
   }
 
+  /** The same, without a thread that waits. */
+  @RequestMapping("/work/later")
+  CompletableFuture<String> later(@RequestParam(defaultValue = "500") long ms) {
+    Executor later = CompletableFuture.delayedExecutor(Math.min(ms, 60_000), TimeUnit.MILLISECONDS);
+    return CompletableFuture.supplyAsync(() -> "done in " + ms + " ms\n", later);
+  }
+
   /** For the kubelet; it is not work. */
   @GetMapping("/ready")
   String ready() {
     return "ok\n";
   }
 
-  /** For the requests to /work, and not for probes. The paths come from the environment. */
+  /** For the requests to /work and below, and not for probes. The paths come from the environment. */
   @Bean
   FilterRegistrationBean<Leaving> leaving(
       @Value("${lastcall.draining.file:}") Optional<Path> draining,
       @Value("${lastcall.file.path:}") Optional<Path> inFlight) {
     FilterRegistrationBean<Leaving> filter = new FilterRegistrationBean<>(new Leaving(draining, inFlight));
-    filter.addUrlPatterns("/work");
+    filter.addUrlPatterns("/work/*");
     return filter;
   }
 }
