@@ -215,8 +215,8 @@ var cases = []struct {
 		becomes(t, watched, 0, readable)
 	}},
 	{name: "HTTP/2 with several streams", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
-		active := newCounter(t, Config{Count: Active, Silence: never}, a.port, a.http2)
-		requests := newCounter(t, Config{Silence: never}, a.port, a.http2)
+		active := newCounter(t, Config{Count: Active, Silence: never}, a.ports()...)
+		requests := newCounter(t, Config{Silence: never}, a.ports()...)
 		wantCount(t, active, 0)
 		wantCount(t, requests, 0)
 		transport := &http.Transport{Protocols: new(http.Protocols)}

@@ -56,7 +56,11 @@ func TestSuiteWhereNetlinkIsRefused(t *testing.T) {
 	for _, name := range []string{"go", "nginx"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			countertest.Run(t, func(t *testing.T) countertest.Harness { return &fallback{app: servers[name](t)} })
+			countertest.Run(t, func(t *testing.T) countertest.Harness {
+				f := &fallback{app: servers[name](t)}
+				becomes(t, f.Counter(t), 0, readable) // how it was seen to be up has ended
+				return f
+			})
 		})
 	}
 }

@@ -69,7 +69,7 @@ var rows = []row{
 		}},
 	{name: "slow request, long poll", requests: yes, active: yes, open: yes, on: every,
 		set: func(t *testing.T, a *app, _ func()) func() {
-			return a.slow(t, a.connect(t))
+			return a.slow(t, a.settle(t))
 		}},
 	{name: "the next slow request, in the same clock tick as the last answer", requests: mostly, active: mostly, open: yes, on: every,
 		set: func(t *testing.T, a *app, _ func()) func() {
@@ -77,7 +77,7 @@ var rows = []row{
 		}},
 	{name: "slow upload", requests: yes, active: yes, open: yes, on: every,
 		set: func(t *testing.T, a *app, _ func()) func() {
-			c := a.connect(t)
+			c := a.settle(t)
 			c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 200000\r\n\r\n")
 			c.say(t, string(make([]byte, 100_000)))
 			return func() {
@@ -133,9 +133,10 @@ var rows = []row{
 				c.answer(t, http.StatusOK)
 			}
 		}},
-	{name: "WebSocket, idle or answered", requests: no, active: quiet, open: yes, on: websockets,
-		set: func(t *testing.T, a *app, _ func()) func() {
+	{name: "WebSocket, idle or answered", requests: no, active: quiet, open: yes, first: rarely, otherFirst: quiet, on: websockets,
+		set: func(t *testing.T, a *app, look func()) func() {
 			c := a.websocket(t)
+			look()
 			const text = "a message that is answered by itself"
 			c.frame(t, wsText, text)
 			c.gets(t, wsText, text)
@@ -253,7 +254,11 @@ var rows = []row{
 				c.answer(t, http.StatusOK)
 			}
 		}},
-	{name: "TLS: idle, and the client says goodbye (close_notify)", requests: quiet, active: quiet, open: yes, first: yes, otherFirst: yes, on: byHand,
+	{name: "TLS: a slow request in the same clock tick as the handshake", requests: mostly, active: mostly, open: yes, on: []string{"go, TLS"},
+		set: func(t *testing.T, a *app, _ func()) func() {
+			return a.slow(t, a.connect(t))
+		}},
+	{name: "TLS: idle, and the client says goodbye (close_notify)", requests: quiet, active: quiet, open: yes, first: mostly, otherFirst: mostly, on: byHand,
 		set: func(t *testing.T, a *app, look func()) func() {
 			near, far := a.exchange(t)
 			a.answers(t)
@@ -390,6 +395,28 @@ func (a *app) ports() []int {
 		return []int{a.port, a.http2}
 	}
 	return []int{a.port}
+}
+
+// settle returns a new connection. With TLS its handshake was some clock ticks
+// ago.
+func (a *app) settle(t *testing.T) *client {
+	t.Helper()
+	c := a.connect(t)
+	if a.tls == nil {
+		return c
+	}
+	if err := c.Conn.(*tls.Conn).Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the next clock tick", func() bool {
+		later := false
+		err := new(diagnostics).dump(t.Context(), a.ports(), connected, func(s *socket) error {
+			later = s.silent() > tick
+			return nil
+		})
+		return err == nil && later
+	})
+	return c
 }
 
 // idle returns a connection after some requests.
