@@ -92,7 +92,12 @@ func (s *scenario) installOperatorKinds() {
 				s.Logf("deleting %s: %v\n%s", name, err, out)
 			}
 		})
-		s.kubectl(nil, "wait", "--for=condition=Established", "--timeout=60s", "crd/"+name)
+		// Not `kubectl wait`, which fails on a kind so new that it has no status.
+		s.eventually(name+" is served", time.Minute, func(ctx context.Context) (bool, error) {
+			established := `jsonpath={.status.conditions[?(@.type=="Established")].status}`
+			status, err := exec.CommandContext(ctx, "kubectl", "get", "crd", name, "-o", established).Output()
+			return string(status) == "True", err
+		})
 	}
 }
 
