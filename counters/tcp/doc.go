@@ -62,7 +62,7 @@
 // connections of the node. It tells how many connections were ever made to the
 // pod (PassiveOpens in /proc/net/snmp), and while that stays the same there can
 // be no others than those found before. Then it is asked for each of these by
-// itself, which costs nothing for others: see walk.
+// itself, so that others cost nothing: see walk.
 //
 // # Where the diagnostics are refused
 //

@@ -122,6 +122,29 @@ func TestManyConnectionsAreNotLookedAtOneByOne(t *testing.T) {
 	}
 }
 
+func TestForeignConnectionsTakeNoMemory(t *testing.T) {
+	l, foreign := listenOn(t, "127.0.0.1:0"), listenOn(t, "127.0.0.1:0")
+	l.connect(t)
+	c := l.settled(t)
+	allocations := func() float64 {
+		return testing.AllocsPerRun(20, func() {
+			c.walk.begin() // go through the table
+			if _, err := c.Count(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	before := allocations()
+	const many = 500
+	for range many {
+		foreign.connect(t)
+		foreign.accept(t)
+	}
+	if after := allocations(); after > before+many/10 || len(c.known) != 1 || len(c.walk.ids) != 1 {
+		t.Errorf("a reading takes %v allocations, and %v with %d foreign connections; %d are remembered", before, after, many, len(c.known))
+	}
+}
+
 // Whatever happens in whatever order, each look shows what there is.
 func TestRandomConnections(t *testing.T) {
 	for seed := range uint64(4) {
