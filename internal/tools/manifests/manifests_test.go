@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 // deploy is the folder that is checked.
@@ -66,6 +69,29 @@ func TestExamples(t *testing.T) {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
 			checkAll(t, decode(t, readFile(t, file)), anyKind)
 		})
+	}
+}
+
+// All ways to deploy give the same sidecar.
+func TestAllWaysAgree(t *testing.T) {
+	type same struct {
+		Resources    corev1.ResourceRequirements
+		Ready, Start *corev1.Probe
+		Ports        []corev1.ContainerPort
+	}
+	var first *same
+	for _, w := range everyPod(t) {
+		sidecar, _ := split(t, &w.template.Spec, anyKind)
+		is := same{sidecar.Resources, sidecar.ReadinessProbe, sidecar.StartupProbe, sidecar.Ports}
+		if first == nil {
+			first = &is
+		}
+		if sidecar.RestartPolicy == nil { // an ordinary container needs no startupProbe
+			is.Start = first.Start
+		}
+		if !equality.Semantic.DeepEqual(*first, is) {
+			t.Errorf("%s: the sidecar is\n%+v, and elsewhere\n%+v", w.name, is, *first)
+		}
 	}
 }
 

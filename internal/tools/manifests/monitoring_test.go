@@ -100,8 +100,8 @@ func everyPod(t *testing.T) []workload {
 	t.Helper()
 	var all []workload
 	add := func(text []byte) { all = append(all, decode(t, text).workloads...) }
-	add(readFile(t, deploy+"/deployment.yaml"))
 	add(readFile(t, deploy+"/deployment-native.yaml"))
+	add(readFile(t, deploy+"/deployment.yaml"))
 	add(build(t, deploy+"/kustomize/example"))
 	if text, err := helm(t, "template", "shop", helmCharts(t)+"/example"); err != nil {
 		t.Error(err)
