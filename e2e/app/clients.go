@@ -18,18 +18,28 @@ import (
 func makeLoad(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
 	address := flags.String("listen", ":8080", "where the counts are told")
-	config := load.Config{}
+	config := loadFlags(flags)
 	flags.StringVar(&config.URL, "url", "", "what is asked")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return tellCounts(ctx, *address, load.Start(ctx, *config))
+}
+
+// loadFlags are those of all commands that make a load.
+func loadFlags(flags *flag.FlagSet) *load.Config {
+	config := &load.Config{}
 	flags.Float64Var(&config.Rate, "rate", 40, "requests a second")
 	flags.DurationVar(&config.Shortest, "shortest", 100*time.Millisecond, "the shortest request")
 	flags.DurationVar(&config.Longest, "longest", 3*time.Second, "the longest request")
 	flags.Float64Var(&config.KeepAlive, "keep-alive", 0.5, "the share of requests on kept connections")
 	flags.DurationVar(&config.Idle, "idle", 90*time.Second, "how long a kept connection may be idle")
 	flags.DurationVar(&config.Patience, "patience", 10*time.Second, "how long an answer may take beyond the time asked for")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	running := load.Start(ctx, config)
+	return config
+}
+
+// tellCounts tells the counts of a load, and ends it when it is told to.
+func tellCounts(ctx context.Context, address string, running *load.Load) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Counts()) })
 	mux.HandleFunc("POST /finish", func(w http.ResponseWriter, _ *http.Request) {
@@ -37,7 +47,7 @@ func makeLoad(ctx context.Context, args []string) error {
 		writeJSON(w, running.Counts())
 	})
 	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Stop()) })
-	return listen(ctx, *address, mux)
+	return listen(ctx, address, mux)
 }
 
 // socketState is what the client of a WebSocket tells at /counts.

@@ -12,35 +12,37 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
 
 const usage = `app COMMAND [FLAGS]
-  serve   an ordinary app
-  load    a constant load of requests, and their counts at /counts
-  socket  a client that opens a WebSocket and keeps it
-  job     some work that ends`
+  serve     an ordinary app
+  consul    the same, announced in Consul
+  load      a constant load of requests, and their counts at /counts
+  discover  the same by clients that find their pods in a registry
+  socket    a client that opens a WebSocket and keeps it
+  job       some work that ends`
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, usage)
-		os.Exit(2)
-	}
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer cancel()
 	command, ok := map[string]func(context.Context, []string) error{
-		"serve":  serve,
-		"load":   makeLoad,
-		"socket": keepSocket,
-		"job":    job,
-	}[os.Args[1]]
+		"serve":    serve,
+		"consul":   inConsul,
+		"load":     makeLoad,
+		"discover": discover,
+		"socket":   keepSocket,
+		"job":      job,
+	}[strings.Join(os.Args[1:min(2, len(os.Args))], "")]
 	if !ok {
 		fmt.Fprintln(os.Stderr, usage)
 		os.Exit(2)
 	}
-	if err := command(ctx, os.Args[2:]); err != nil {
-		slog.Error(os.Args[1]+" ended", "error", err)
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	err := command(ctx, os.Args[2:])
+	cancel()
+	if err != nil {
+		slog.Error("ended", "error", err)
 		os.Exit(1)
 	}
 }

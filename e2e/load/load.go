@@ -8,6 +8,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ import (
 // PodHeader is the response header in which the app tells its pod's name.
 const PodHeader = "X-Pod"
 
+// done is the body of an answer.
+const done = "done"
+
 // mostInFlight bounds the load where nothing is answered: a request beyond it
 // counts as failed.
 const mostInFlight = 2000
@@ -37,7 +41,15 @@ const mostSamples = 20
 
 // Config says what is asked for.
 type Config struct {
-	URL string // asked with ?for=DURATION, how long the app shall take
+	// URL is asked with ?for=DURATION, how long the app shall take, and the same
+	// as ?ms=NUMBER.
+	URL string
+	// Target, if set, tells the URL for each request, where clients find their
+	// pods by themselves.
+	Target func() (url string, err error)
+	// Answer is what the app answers when it was asked for that time; if nil, as
+	// the function Answer does.
+	Answer func(asked time.Duration) string
 	// Rate is the number of requests begun a second, whether earlier ones have
 	// been answered or not.
 	Rate float64
@@ -143,7 +155,7 @@ func (l *Load) reach(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		}
-		if _, err := ask(ctx, l.fresh, l.config.URL, time.Millisecond, l.config.Patience); err == nil {
+		if _, err := l.ask(ctx, l.fresh, time.Millisecond); err == nil {
 			row++
 		} else {
 			row = 0
@@ -154,7 +166,7 @@ func (l *Load) reach(ctx context.Context) bool {
 
 // request makes the i-th request.
 func (l *Load) request(ctx context.Context, i int) {
-	asked := l.config.Shortest + time.Duration(spread(i, math.Phi)*float64(l.config.Longest-l.config.Shortest))
+	asked := l.config.Shortest + time.Duration(spread(i, math.Phi)*float64(l.config.Longest-l.config.Shortest)).Round(time.Millisecond)
 	keepAlive := spread(i, math.Sqrt2) < l.config.KeepAlive
 	client := l.fresh
 	if keepAlive {
@@ -165,7 +177,7 @@ func (l *Load) request(ctx context.Context, i int) {
 		return
 	}
 	begun := time.Now()
-	pod, err := ask(ctx, client, l.config.URL, asked, l.config.Patience)
+	pod, err := l.ask(ctx, client, asked)
 	l.end(Failure{Begun: begun, Seconds: time.Since(begun).Seconds(), Asked: asked.Seconds(), KeepAlive: keepAlive}, pod, err)
 }
 
@@ -179,12 +191,20 @@ func spread(i int, irrational float64) float64 {
 // the body to send it again.
 type onceReader struct{ io.Reader }
 
-// ask makes one request, and returns the name of the pod that answered.
-func ask(ctx context.Context, client *http.Client, url string, asked, patience time.Duration) (pod string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, asked+patience)
+// ask makes one request, and returns the name of the pod that answered; its
+// address, where the app does not tell.
+func (l *Load) ask(ctx context.Context, client *http.Client, asked time.Duration) (pod string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, asked+l.config.Patience)
 	defer cancel()
+	url := l.config.URL
+	if l.config.Target != nil {
+		if url, err = l.config.Target(); err != nil {
+			return "", err
+		}
+	}
 	const body = "work"
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"?for="+asked.String(), onceReader{strings.NewReader(body)})
+	query := fmt.Sprintf("?for=%v&ms=%d", asked, asked.Milliseconds())
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+query, onceReader{strings.NewReader(body)})
 	if err != nil {
 		return "", err
 	}
@@ -193,12 +213,16 @@ func ask(ctx context.Context, client *http.Client, url string, asked, patience t
 	if err != nil {
 		return "", err
 	}
-	pod = response.Header.Get(PodHeader)
+	pod = cmp.Or(response.Header.Get(PodHeader), request.URL.Host)
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 1000))
 	if err := errors.Join(err, response.Body.Close()); err != nil {
 		return pod, err
 	}
-	if want := asked.String(); response.StatusCode != http.StatusOK || string(answer) != want {
+	want := asked.String()
+	if l.config.Answer != nil {
+		want = l.config.Answer(asked)
+	}
+	if response.StatusCode != http.StatusOK || string(answer) != want {
 		return pod, fmt.Errorf("answer %s %q, want 200 and %q", response.Status, answer, want)
 	}
 	return pod, nil
@@ -289,9 +313,8 @@ func Answer(w http.ResponseWriter, r *http.Request, pod string) bool {
 	case <-r.Context().Done():
 		return false
 	}
-	answer := took.String()
 	w.Header().Set(PodHeader, pod)
-	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-	_, err = io.WriteString(w, answer)
+	w.Header().Set("Content-Length", strconv.Itoa(len(done)))
+	_, err = io.WriteString(w, done)
 	return err == nil
 }

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// consulPort is where the app that registers itself listens.
+const consulPort = 8080
+
+// inConsul is `serve`, whose flags come after --, and announces itself at a
+// Consul agent as apps do: it registers when it works, reports that it is well
+// every second, registers again if the agent no longer knows it, and at SIGTERM
+// it deregisters before it closes its port.
+func inConsul(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("consul", flag.ExitOnError)
+	agent := flags.String("agent", "", "http://HOST:8500")
+	name := flags.String("name", "web", "the service")
+	forgetful := flags.Bool("forgetful", false, "do not deregister at SIGTERM")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	i := instance{agent: *agent, service: *name, id: os.Getenv("POD_NAME"), address: os.Getenv("POD_IP")}
+	announcing, stop := context.WithCancel(ctx)
+	defer stop()
+	go i.announce(announcing)
+	// What serve sees of SIGTERM comes when the instance is deregistered.
+	serving, told := context.WithCancel(context.WithoutCancel(ctx))
+	defer told()
+	context.AfterFunc(ctx, func() {
+		defer told()
+		if !*forgetful {
+			i.deregister(context.WithoutCancel(ctx))
+		}
+	})
+	return serve(serving, flags.Args())
+}
+
+// instance is the app's own, in Consul.
+type instance struct{ agent, service, id, address string }
+
+func (i instance) check() string { return "alive:" + i.id }
+
+// announce reports each second that the app is well, from when it listens, and
+// registers where the agent does not know it.
+func (i instance) announce(ctx context.Context) {
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	listens := false
+	for {
+		// Asked once: each connection is one more client to Lastcall.
+		listens = listens || connects(ctx, fmt.Sprintf("127.0.0.1:%d", consulPort))
+		if listens {
+			if err := i.alive(ctx); err != nil && ctx.Err() == nil {
+				slog.Warn("telling Consul", "error", err)
+			}
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func connects(ctx context.Context, address string) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err == nil {
+		err = conn.Close()
+	}
+	return err == nil
+}
+
+func (i instance) alive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	err := i.put(ctx, "check/pass/"+url.PathEscape(i.check()), nil)
+	if err == nil || !strings.Contains(err.Error(), "404") {
+		return err
+	}
+	return i.put(ctx, "service/register", map[string]any{
+		"ID": i.id, "Name": i.service, "Address": i.address, "Port": consulPort,
+		"Check": map[string]string{
+			"CheckID": i.check(), "TTL": "5s", "Status": "passing",
+			"DeregisterCriticalServiceAfter": "10m", // for pods that die without a word
+		},
+	})
+}
+
+func (i instance) deregister(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := i.put(ctx, "service/deregister/"+url.PathEscape(i.id), nil); err != nil {
+		slog.Warn("telling Consul", "error", err)
+	}
+}
+
+func (i instance) put(ctx context.Context, path string, body any) error {
+	return fetchJSON(ctx, http.MethodPut, i.agent+"/v1/agent/"+path, body, nil)
+}
+
+// fetchJSON sends a body, if it is not nil, and reads the answer into `into`, if
+// that is not nil.
+func fetchJSON(ctx context.Context, method, address string, body, into any) error {
+	var sent bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+			return err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, address, &sent)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s", method, address, response.Status)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(response.Body).Decode(into)
+}

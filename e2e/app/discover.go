@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lastcall/e2e/load"
+)
+
+// discover loads the pods that a registry tells of. Each of its clients has a
+// copy of what the registry says, and trusts it until it is refreshed; a request
+// is made by the next client, and goes to the next pod of its copy.
+func discover(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("discover", flag.ExitOnError)
+	address := flags.String("listen", ":8080", "where the counts are told")
+	config := loadFlags(flags)
+	consul := flags.String("consul", "", "http://HOST:8500")
+	eureka := flags.String("eureka", "", "service URL, http://HOST:8761/eureka")
+	name := flags.String("name", "web", "the service or application")
+	refresh := flags.Duration("refresh", 5*time.Second, "how long a client uses its copy")
+	count := flags.Int("clients", 5, "how many clients there are")
+	milliseconds := flags.Bool("milliseconds", false, "the app answers as examples/eureka-spring does")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var read func(context.Context) ([]string, error)
+	switch {
+	case *consul != "":
+		read = func(ctx context.Context) ([]string, error) { return consulTells(ctx, *consul, *name) }
+	case *eureka != "":
+		read = func(ctx context.Context) ([]string, error) { return eurekaTells(ctx, *eureka, *name) }
+	default:
+		return errors.New("-consul or -eureka has to be set")
+	}
+	clients := make([]*copyOf, *count)
+	for i := range clients {
+		clients[i] = &copyOf{read: read, refresh: *refresh}
+		// Not all of them at once.
+		go clients[i].keep(ctx, *refresh*time.Duration(i)/time.Duration(*count))
+	}
+	var next atomic.Int64
+	config.Target = func() (string, error) {
+		return clients[next.Add(1)%int64(len(clients))].next()
+	}
+	if *milliseconds {
+		config.Answer = func(asked time.Duration) string { return fmt.Sprintf("done in %d ms\n", asked.Milliseconds()) }
+	}
+	return tellCounts(ctx, *address, load.Start(ctx, *config))
+}
+
+// copyOf is what one client knows of the registry.
+type copyOf struct {
+	read    func(context.Context) ([]string, error)
+	refresh time.Duration
+
+	mu   sync.Mutex
+	pods []string // HOST:PORT
+	turn int
+}
+
+// keep refreshes the copy until ctx ends, for the second time after that delay.
+func (c *copyOf) keep(ctx context.Context, delay time.Duration) {
+	c.renew(ctx)
+	first := time.NewTimer(delay)
+	defer first.Stop()
+	select {
+	case <-first.C:
+	case <-ctx.Done():
+		return
+	}
+	again := time.NewTicker(c.refresh)
+	defer again.Stop()
+	for {
+		c.renew(ctx)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// renew keeps the old copy where the registry does not answer.
+func (c *copyOf) renew(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, c.refresh)
+	defer cancel()
+	pods, err := c.read(ctx)
+	if err != nil {
+		slog.Warn("the copy stays as it is", "error", err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pods = pods
+}
+
+func (c *copyOf) next() (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pods) == 0 {
+		return "", errors.New("the registry tells of no pod")
+	}
+	c.turn++
+	return "http://" + c.pods[c.turn%len(c.pods)] + "/work", nil
+}
+
+// consulTells returns the addresses of the instances that are well.
+func consulTells(ctx context.Context, consul, service string) ([]string, error) {
+	var entries []struct {
+		Service struct {
+			Address string
+			Port    int
+		}
+	}
+	if err := fetchJSON(ctx, http.MethodGet, consul+"/v1/health/service/"+service+"?passing", nil, &entries); err != nil {
+		return nil, err
+	}
+	var pods []string
+	for _, e := range entries {
+		pods = append(pods, net.JoinHostPort(e.Service.Address, strconv.Itoa(e.Service.Port)))
+	}
+	return pods, nil
+}
+
+// eurekaTells returns the addresses of the instances that are UP. Like Eureka's
+// own client it asks for all applications.
+func eurekaTells(ctx context.Context, eureka, name string) ([]string, error) {
+	var all struct {
+		Applications struct {
+			Application []struct {
+				Name     string
+				Instance []struct {
+					IPAddr, Status string
+					Port           struct {
+						Number int `json:"$"`
+					}
+				}
+			}
+		}
+	}
+	if err := fetchJSON(ctx, http.MethodGet, eureka+"/apps/", nil, &all); err != nil {
+		return nil, err
+	}
+	var pods []string
+	for _, app := range all.Applications.Application {
+		for _, i := range app.Instance {
+			if strings.EqualFold(app.Name, name) && i.Status == "UP" {
+				pods = append(pods, net.JoinHostPort(i.IPAddr, strconv.Itoa(i.Port.Number)))
+			}
+		}
+	}
+	return pods, nil
+}
