@@ -202,8 +202,8 @@ var cases = []struct {
 		becomes(t, watched, 0, readable)
 	}},
 	{name: "a body that waits for 100 Continue", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
-		watched := a.cautious(t)
-		wantCount(t, watched, 0)
+		watched, hasty := a.cautious(t), newCounter(t, Config{Silence: soon}, a.port)
+		all(t, 0, watched, hasty)
 		c := a.connect(t)
 		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
 		c.answer(t, http.StatusContinue)
@@ -212,7 +212,7 @@ var cases = []struct {
 		}
 		c.say(t, "12345")
 		c.answer(t, http.StatusOK)
-		becomes(t, watched, 0, readable)
+		becomes(t, hasty, 0, readable)
 	}},
 	{name: "HTTP/2 with several streams", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
 		active := newCounter(t, Config{Count: Active, Silence: never}, a.ports()...)

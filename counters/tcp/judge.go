@@ -161,8 +161,11 @@ func (m *memory) later(s *socket) order {
 }
 
 // ackFollows tells whether the peer has acknowledged something in a later tick
-// than that in which its last data came.
-func (s *socket) ackFollows() bool { return s.ackAge < s.recvAge && s.recvAge-s.ackAge <= ackSoon }
+// than that in which its last data came. Where it has closed its half, that may
+// have done it, and tells nothing.
+func (s *socket) ackFollows() bool {
+	return s.ackAge < s.recvAge && s.recvAge-s.ackAge <= ackSoon && !s.peerClosed()
+}
 
 // asked judges a connection on which data was received last.
 func (m *memory) asked(s *socket, known bool) order {

@@ -51,6 +51,10 @@ func TestJudge(t *testing.T) {
 		"an old connection, one tick, and its client has acknowledged later": {false, []look{
 			{recv: 9000, sent: 9000, dataIn: 90, pureIn: 50, recvAge: 800, sentAge: 800, ackAge: 760, want: answered, worksActive: true, doesOpen: true},
 		}},
+		"an old connection, one tick, and its client has closed its half later": {false, []look{
+			{recv: 9001, sent: 9000, dataIn: 90, pureIn: 50, recvAge: 800, sentAge: 800, ackAge: 760, state: closeWait, unread: 1, want: unordered, works: true, worksActive: true, doesOpen: true},
+			{recv: 9001, sent: 9000, dataIn: 90, pureIn: 50, recvAge: old, sentAge: old, ackAge: old - 40, state: closeWait, unread: 1, want: unordered, doesOpen: true},
+		}},
 		"an old connection, one tick, and a keep-alive probe was answered": {false, []look{
 			{recv: 9000, sent: 9000, dataIn: 90, pureIn: 50, recvAge: 16000, sentAge: 16000, ackAge: 1000, want: unordered, doesOpen: true},
 		}},

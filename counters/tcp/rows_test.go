@@ -57,9 +57,12 @@ var rows = []row{
 			a.connect(t)
 			return nothing
 		}},
-	{name: "idle keep-alive, after its first request", requests: no, active: quiet, open: yes, on: every,
-		set: func(t *testing.T, a *app, _ func()) func() {
-			a.idle(t, 1)
+	{name: "idle keep-alive, after its first request", requests: no, active: quiet, open: yes, first: rarely, otherFirst: quiet, on: every,
+		set: func(t *testing.T, a *app, look func()) func() {
+			c := a.settle(t)
+			look()
+			c.get(t, "/")
+			c.answer(t, http.StatusOK)
 			return nothing
 		}},
 	{name: "idle keep-alive, after many requests", requests: rarely, active: quiet, open: yes, on: every,
