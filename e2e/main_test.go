@@ -10,7 +10,7 @@ import (
 )
 
 // results is what the scenarios have found, for the table at the end.
-var results table //nolint:gochecknoglobals // nothing else outlives the tests
+var results table
 
 func TestMain(m *testing.M) {
 	write := flag.String("write", "", "file in which the table is written between its markers")

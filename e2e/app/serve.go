@@ -67,9 +67,10 @@ func (a *app) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if a.sick.Load() {
-			http.Error(w, "sick", http.StatusInternalServerError)
+		if !a.sick.Load() {
+			return
 		}
+		http.Error(w, "sick", http.StatusInternalServerError)
 	})
 	mux.HandleFunc("POST /sick", func(http.ResponseWriter, *http.Request) { a.sick.Store(true) })
 	mux.HandleFunc("POST /kill", kill)
@@ -133,7 +134,7 @@ func keepOpen(w http.ResponseWriter, r *http.Request) {
 		slog.Warn("WebSocket", "error", err)
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	conn.SetReadLimit(1000)
 	for {
 		kind, message, err := conn.ReadMessage()

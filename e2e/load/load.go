@@ -218,7 +218,7 @@ func (l *Load) ask(ctx context.Context, client *http.Client, asked time.Duration
 	if err := errors.Join(err, response.Body.Close()); err != nil {
 		return pod, err
 	}
-	want := asked.String()
+	want := done
 	if l.config.Answer != nil {
 		want = l.config.Answer(asked)
 	}
