@@ -35,10 +35,11 @@ func TestExamples(t *testing.T) {
 		name, deployment string
 		server           string // the registry's Deployment
 		events           []string
+		apps             int // containers with the hook
 	}{
-		{"consul-go", "web", "consul", []string{"Draining", "Withdrawn", "Drained"}},
-		{"eureka-spring", "orders", "eureka", []string{"Draining", "Withdrawn", "Drained"}},
-		{"nginx-python", "pages", "", []string{"Draining", "Drained"}},
+		{"consul-go", "web", "consul", []string{"Draining", "Withdrawn", "Drained"}, 1},
+		{"eureka-spring", "orders", "eureka", []string{"Draining", "Withdrawn", "Drained"}, 1},
+		{"nginx-python", "pages", "", []string{"Draining", "Drained"}, 2},
 	} {
 		t.Run(example.name, func(t *testing.T) {
 			n := newNamespace(t, example.name)
@@ -51,21 +52,23 @@ func TestExamples(t *testing.T) {
 			before := n.count(t, 30)
 
 			old := n.pods(t, example.deployment)
-			n.kubectl(t, "rollout", "restart", "deployment/"+example.deployment)
-			n.rolledOut(t, example.deployment)
-			// A Deployment is rolled out while its old pods still leave.
-			n.kubectl(t, append([]string{"wait", "--for=delete", "--timeout=2m"}, old...)...)
-			for _, pod := range n.pods(t, example.deployment) {
-				if slices.Contains(old, pod) {
-					t.Errorf("%s was not replaced", pod)
-				}
-			}
+			n.restart(t, example.deployment)
 			after := n.count(t, before.requests+60)
 			t.Logf("%d requests, %d failed", after.requests, after.failed)
 			if after.failed != 0 {
 				t.Errorf("%d of %d requests failed", after.failed, after.requests)
 			}
 			n.wantEvents(t, old, example.events)
+
+			// The load is strong enough to tell: without the hook requests fail.
+			n.removeHooks(t, example.deployment, example.apps)
+			before = n.count(t, after.requests+1)
+			n.restart(t, example.deployment)
+			after = n.count(t, before.requests+60)
+			t.Logf("without the hook: %d requests, %d failed", after.requests-before.requests, after.failed-before.failed)
+			if after.failed == before.failed {
+				t.Error("no request failed without the hook: the load is too weak")
+			}
 		})
 	}
 }
@@ -124,6 +127,38 @@ func (n namespace) overlay(t *testing.T, example string) string {
 func (n namespace) rolledOut(t *testing.T, deployment string) {
 	t.Helper()
 	n.kubectl(t, "rollout", "status", "deployment/"+deployment, "--timeout="+patience.String())
+}
+
+// restart replaces all pods, and returns when the old ones are gone, some time
+// after the Deployment is rolled out.
+func (n namespace) restart(t *testing.T, deployment string) {
+	t.Helper()
+	old := n.pods(t, deployment)
+	n.kubectl(t, "rollout", "restart", "deployment/"+deployment)
+	n.replaced(t, deployment, old)
+}
+
+// removeHooks takes the hook away from the first containers.
+func (n namespace) removeHooks(t *testing.T, deployment string, containers int) {
+	t.Helper()
+	var patch []string
+	for c := range containers {
+		patch = append(patch, fmt.Sprintf(`{"op": "remove", "path": "/spec/template/spec/containers/%d/lifecycle"}`, c))
+	}
+	old := n.pods(t, deployment)
+	n.kubectl(t, "patch", "deployment", deployment, "--type=json", "--patch=["+strings.Join(patch, ",")+"]")
+	n.replaced(t, deployment, old)
+}
+
+func (n namespace) replaced(t *testing.T, deployment string, old []string) {
+	t.Helper()
+	n.rolledOut(t, deployment)
+	n.kubectl(t, append([]string{"wait", "--for=delete", "--timeout=2m"}, old...)...)
+	for _, pod := range n.pods(t, deployment) {
+		if slices.Contains(old, pod) {
+			t.Errorf("%s was not replaced", pod)
+		}
+	}
 }
 
 // pods returns a Deployment's pods, those that leave too, as kubectl names them.
