@@ -61,6 +61,15 @@ func appImage() string {
 // is ready. It returns the Service's address, HOST:PORT.
 func (s *scenario) deploy(a app) string {
 	s.Helper()
+	s.createDeployment(a, a.podSpec())
+	address := s.service(a.name)
+	s.ready(a)
+	return address
+}
+
+// createDeployment creates a Deployment of the app's replicas.
+func (s *scenario) createDeployment(a app, spec corev1.PodSpec) {
+	s.Helper()
 	labels := map[string]string{"app": a.name}
 	replicas := int32(a.replicas)
 	_, err := s.client.AppsV1().Deployments(s.namespace).Create(s.ctx, &appsv1.Deployment{
@@ -68,13 +77,10 @@ func (s *scenario) deploy(a app) string {
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: a.podSpec()},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating a Deployment", err)
-	address := s.service(a.name)
-	s.ready(a)
-	return address
 }
 
 // service creates a Service of the app and returns its address. By number: not

@@ -50,8 +50,14 @@ type clients struct {
 // half of them on kept connections; it returns when 40 have begun. Further flags are those of `app load`.
 func (s *scenario) load(address string, flags ...string) clients {
 	s.Helper()
+	return s.loadBy(append([]string{"load", "-url", "http://" + address + "/work"}, flags...)...)
+}
+
+// loadBy does so by a command of e2e/app.
+func (s *scenario) loadBy(command ...string) clients {
+	s.Helper()
 	c := clients{s: s, name: "load"}
-	s.runClient(c.name, append([]string{"load", "-url", "http://" + address + "/work"}, flags...)...)
+	s.runClient(c.name, command...)
 	s.eventually("the load is under way", time.Minute, func(context.Context) (bool, error) {
 		now, err := c.counts()
 		return err == nil && now.Requests+now.InFlight >= 40, err

@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// consul runs an agent. Its clients use their copy for 5 s, as those do that
+// poll, or keep DNS answers.
+func (s *scenario) consul() registry {
+	s.Helper()
+	const name, port, refresh = "registry", 8500, "5s"
+	address := "http://" + s.runServer(name, port, "/v1/status/leader",
+		"/consul", "agent", "-dev", "-client=0.0.0.0", "-disable-host-node-id", "-log-level=warn")
+	return registry{
+		server: s, kind: "consul", up: "passing", out: "critical",
+		settings: func(*scenario) map[string]string {
+			return map[string]string{"CONSUL_HTTP_ADDR": address, "LASTCALL_CONSUL_CLIENT_REFRESH": refresh}
+		},
+		announce: func(in *scenario, main *corev1.Container, forgetful bool) {
+			command := []string{"consul", "-agent", address, "-name", in.namespace}
+			if forgetful {
+				command = append(command, "-forgetful")
+			}
+			main.Args = append(append(command, "--"), main.Args[1:]...) // instead of "serve"
+		},
+		clients: []string{"-consul", address, "-refresh", refresh},
+		ask: func(service string) (map[string]string, error) {
+			body, err := s.get(name, port, "/v1/health/service/"+service)
+			if err != nil {
+				return nil, err
+			}
+			var entries []struct {
+				Service struct{ ID string }
+				Checks  []struct{ Status string }
+			}
+			if err := json.Unmarshal(body, &entries); err != nil {
+				return nil, err
+			}
+			status := map[string]string{}
+			for _, e := range entries {
+				status[e.Service.ID] = "passing"
+				for _, check := range e.Checks {
+					if check.Status != "passing" {
+						status[e.Service.ID] = check.Status
+					}
+				}
+			}
+			return status, nil
+		},
+	}
+}
+
+func TestConsulRollingRestart(t *testing.T) {
+	for _, v := range []variant{native, classic, bare, sleep30} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			s.consul().rollingRestart(s, "rolling restart of 4 replicas, clients find them in Consul and use their copy for 5 s",
+				app{name: "web", replicas: 4, variant: v})
+		})
+	}
+}
+
+func TestConsulStatefulSet(t *testing.T) {
+	for _, v := range []variant{native, bare} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			s.consul().statefulSetRestarts(s, "StatefulSet of 3 restarts, clients find them in Consul and use their copy for 5 s",
+				app{name: "web", replicas: 3, variant: v})
+		})
+	}
+}
+
+// The app does not deregister itself. The sidecar does, when it may; when it is
+// killed, the next one under the same id puts things right.
+func TestConsulCleaningUp(t *testing.T) {
+	for _, v := range []variant{native, classic} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			consul := s.consul()
+			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
+			consul.createStatefulSet(s, web, consul.podSpec(s, web, true))
+
+			consul.cutShort(s, web)
+
+			pod := s.podsOf(web)[0]
+			consul.withdrawn(s, pod)
+			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
+			s.must("killing the sidecar", err)
+			s.replaced(web, uids([]*corev1.Pod{pod}))
+			consul.holds(s, web)
+
+			s.scaleStatefulSet(&web, 0)
+			consul.holds(s, web)
+		})
+	}
+}
+
+func TestConsulIsGone(t *testing.T) {
+	for _, v := range []variant{native, classic} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			consul := s.consul()
+			web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{"LASTCALL_EVENTS": "true"}}
+			s.leavesWithoutRegistry(web, consul.podSpec(s, web, false), func() {
+				consul.holds(s, web)
+				s.must("deleting Consul", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, "registry", metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
+				s.waitForPods("Consul is gone", time.Minute, func(pods []*corev1.Pod) bool { return byName(pods, "registry") == nil })
+				// Its Service refuses connections as soon as it has no endpoint.
+				s.eventually("nobody is behind the Service", time.Minute, s.noEndpoints("registry"))
+			})
+		})
+	}
+}
+
+// noEndpoints tells whether a Service has none.
+func (s *scenario) noEndpoints(service string) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
+		slices, err := s.client.DiscoveryV1().EndpointSlices(s.namespace).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})
+		if err != nil {
+			return false, err
+		}
+		for _, slice := range slices.Items {
+			if len(slice.Endpoints) > 0 {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
+}

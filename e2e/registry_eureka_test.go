@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// jvm makes Java small, and its start short.
+const jvm = "-Xmx96m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
+// eureka runs Spring Cloud's server. It renews its answers every 5 s, and
+// clients use their copy for 5 s; by default each is 30 s. The app is the one of
+// examples/eureka-spring, with a heartbeat every 5 s, too.
+func (s *scenario) eureka() registry {
+	s.Helper()
+	const name, port, refresh = "registry", 8761, "5s"
+	address := "http://" + s.runServer(name, port, "/eureka/apps/",
+		append(append([]string{"java"}, strings.Fields(jvm)...), "-jar", "/eureka-server.jar", "--eureka.server.response-cache-update-interval-ms=5000")...) + "/eureka"
+	return registry{
+		server: s, kind: "eureka", up: "UP", out: "OUT_OF_SERVICE",
+		settings: func(of *scenario) map[string]string {
+			return map[string]string{"LASTCALL_EUREKA_URLS": address, "LASTCALL_EUREKA_APP": of.namespace, "LASTCALL_EUREKA_CLIENT_REFRESH": refresh}
+		},
+		announce: func(of *scenario, main *corev1.Container, forgetful bool) {
+			main.Image = registriesImage()
+			main.Command = append(append([]string{"java"}, strings.Fields(jvm)...), "-jar", "/eureka-app.jar")
+			main.Args = nil
+			main.Env = append(main.Env,
+				corev1.EnvVar{Name: "EUREKA_URLS", Value: address + "/"},
+				corev1.EnvVar{Name: "SPRING_APPLICATION_NAME", Value: of.namespace},
+				corev1.EnvVar{Name: "EUREKA_INSTANCE_INSTANCEID", Value: "$(POD_NAME)"},
+				corev1.EnvVar{Name: "EUREKA_INSTANCE_LEASERENEWALINTERVALINSECONDS", Value: "5"},
+				corev1.EnvVar{Name: "LASTCALL_DRAINING_FILE", Value: drainingFile},
+			)
+			if forgetful {
+				main.Env = append(main.Env, corev1.EnvVar{Name: "EUREKA_CLIENT_SHOULDUNREGISTERONSHUTDOWN", Value: "false"})
+			}
+			main.Resources.Requests = requests("10m", "128Mi")
+		},
+		clients: []string{"-eureka", address, "-refresh", refresh, "-milliseconds", "-rate", "20"},
+		ask: func(app string) (map[string]string, error) {
+			body, err := s.get(name, port, "/eureka/apps/")
+			if err != nil {
+				return nil, err
+			}
+			var all struct {
+				Applications struct {
+					Application []struct {
+						Name     string
+						Instance []struct{ InstanceID, Status string }
+					}
+				}
+			}
+			if err := json.Unmarshal(body, &all); err != nil {
+				return nil, err
+			}
+			status := map[string]string{}
+			for _, a := range all.Applications.Application {
+				for _, i := range a.Instance {
+					if strings.EqualFold(a.Name, app) {
+						status[i.InstanceID] = i.Status
+					}
+				}
+			}
+			return status, nil
+		},
+	}
+}
+
+// The scenarios with Java, which needs much of a small machine: beside none but
+// each other, with one server for all of them.
+func TestEureka(t *testing.T) {
+	eureka := startFor(t, patience).eureka()
+	for _, v := range []variant{native, bare, sleep30} {
+		t.Run("rolling restart, "+string(v), func(t *testing.T) {
+			s := start(t)
+			eureka.rollingRestart(s, "rolling restart of 2 replicas (Spring Boot), Eureka renews its answers every 5 s, and clients use their copy for 5 s",
+				app{name: "orders", replicas: 2, variant: v})
+		})
+	}
+	t.Run("StatefulSet", func(t *testing.T) {
+		s := start(t)
+		orders := app{name: "orders", replicas: 2, variant: native}
+		eureka.statefulSetRestarts(s, "StatefulSet of 2 (Spring Boot) restarts, Eureka as above", orders)
+		eureka.cutShort(s, orders)
+		// The app does not deregister itself here.
+		s.scaleStatefulSet(&orders, 0)
+		eureka.holds(s, orders)
+	})
+}
+
+// Nothing ever answers where Eureka should be.
+func TestEurekaIsGone(t *testing.T) {
+	for _, v := range []variant{native, classic} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{
+				"LASTCALL_EVENTS": "true", "LASTCALL_REGISTRIES": "eureka", "LASTCALL_EUREKA_APP": "web",
+				"LASTCALL_EUREKA_URLS": "http://" + s.service("registry") + "/eureka",
+			}}
+			s.leavesWithoutRegistry(web, web.podSpec(), func() {})
+		})
+	}
+}

@@ -1,0 +1,229 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"lastcall/e2e/load"
+)
+
+// registry is a real server in a pod. Apps announce themselves in it under the
+// name of their namespace, each by its pod's name as id.
+type registry struct {
+	server *scenario // whose pod it is
+	kind   string    // as LASTCALL_REGISTRIES has it
+	// settings is the environment of Lastcall for the app of a scenario.
+	settings func(*scenario) map[string]string
+	// announce makes the app's container one that announces itself.
+	announce func(s *scenario, main *corev1.Container, forgetful bool)
+	// clients are the flags of clients that discover.
+	clients []string
+	// ask returns the status of all instances of a name, by id.
+	ask func(name string) (map[string]string, error)
+	// up and out are the statuses of an instance that clients are sent to, and of
+	// one that Lastcall has withdrawn.
+	up, out string
+}
+
+// runServer runs a registry's server in a pod behind a Service, and returns that
+// one's HOST:PORT.
+func (s *scenario) runServer(name string, port int, ready string, command ...string) string {
+	s.Helper()
+	labels := map[string]string{"app": name}
+	_, err := s.client.CoreV1().Pods(s.namespace).Create(s.ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken: new(false),
+			SecurityContext:              &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Volumes:                      []corev1.Volume{temporary()},
+			Containers: []corev1.Container{{
+				Name: "server", Image: registriesImage(), Command: command,
+				ReadinessProbe:  probe(port, ready, 1, 1),
+				SecurityContext: restricted(), Resources: corev1.ResourceRequirements{Requests: requests("10m", "128Mi")},
+				VolumeMounts: []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},
+			}},
+		},
+	}, metav1.CreateOptions{})
+	s.must("creating "+name, err)
+	service, err := s.client.CoreV1().Services(s.namespace).Create(s.ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: int32(port), TargetPort: intstr.FromInt(port)}}},
+	}, metav1.CreateOptions{})
+	s.must("creating a Service", err)
+	s.ready(app{name: name, replicas: 1})
+	return fmt.Sprintf("%s:%d", service.Spec.ClusterIP, port)
+}
+
+// registriesImage holds the servers, and the Java app.
+func registriesImage() string {
+	return cmp.Or(os.Getenv("E2E_REGISTRIES_IMAGE"), "localhost/lastcall-e2e-registries:1")
+}
+
+func temporary() corev1.Volume {
+	return corev1.Volume{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+}
+
+// podSpec is that of an app which announces itself. A forgetful one does not
+// deregister at its end.
+func (r registry) podSpec(s *scenario, a app, forgetful bool) corev1.PodSpec {
+	settings := r.settings(s)
+	settings["LASTCALL_REGISTRIES"] = r.kind
+	maps.Copy(settings, a.lastcall)
+	a.lastcall = settings
+	spec := a.podSpec()
+	spec.Volumes = append(spec.Volumes, temporary())
+	main := &spec.Containers[0]
+	main.Env = append(main.Env, fromPod("POD_IP", "status.podIP"))
+	main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: "tmp", MountPath: "/tmp"})
+	r.announce(s, main, forgetful)
+	return spec
+}
+
+// load begins a load by clients that find the scenario's pods in the registry.
+func (r registry) load(s *scenario) clients {
+	s.Helper()
+	return s.loadBy(append([]string{"discover", "-name", s.namespace}, r.clients...)...)
+}
+
+// holds waits until the registry holds an instance of each of the app's pods,
+// that clients are sent to, and no other.
+func (r registry) holds(s *scenario, a app) {
+	s.Helper()
+	want := map[string]string{}
+	for _, p := range s.podsOf(a) {
+		want[p.Name] = r.up
+	}
+	s.eventually(fmt.Sprintf("%s holds just %v", r.kind, want), time.Minute, func(context.Context) (bool, error) {
+		got, err := r.ask(s.namespace)
+		return err == nil && maps.Equal(got, want), fmt.Errorf("it holds %v (%v)", got, err)
+	})
+}
+
+// judge holds the counts of clients that discover: whoever does not take the pod
+// out of the registry, and wait for its clients, loses requests. `sleep 30`
+// only does so later.
+func (r registry) judge(s *scenario, v variant, counts load.Counts) {
+	s.Helper()
+	s.judge(v, counts)
+	if v == sleep30 && counts.Failed == 0 {
+		s.Errorf("none of %d requests failed with `sleep 30`: the load is too weak", counts.Requests)
+	}
+}
+
+// rollingRestart is a scenario of a Deployment whose clients discover.
+func (r registry) rollingRestart(s *scenario, name string, web app) {
+	s.Helper()
+	s.createDeployment(web, r.podSpec(s, web, false))
+	s.ready(web)
+	r.holds(s, web)
+	clients := r.load(s)
+	s.restart(web)
+	clients.more(40)
+	counts := clients.stop()
+	results.add(name, web.variant, counts, s.longest(web))
+	r.judge(s, web.variant, counts)
+	r.holds(s, web)
+}
+
+// createStatefulSet creates one, and waits until its pods are in service.
+func (r registry) createStatefulSet(s *scenario, web app, spec corev1.PodSpec) {
+	s.Helper()
+	labels := map[string]string{"app": web.name}
+	_, err := s.client.AppsV1().StatefulSets(s.namespace).Create(s.ctx, &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: web.name},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas:            new(int32(web.replicas)),
+			ServiceName:         web.name,
+			PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
+			Selector:            &metav1.LabelSelector{MatchLabels: labels},
+			Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+		},
+	}, metav1.CreateOptions{})
+	s.must("creating a StatefulSet", err)
+	s.ready(web)
+	r.holds(s, web)
+}
+
+// statefulSetRestarts is a scenario in which each pod comes back under the id
+// that it had.
+func (r registry) statefulSetRestarts(s *scenario, name string, web app) {
+	s.Helper()
+	r.createStatefulSet(s, web, r.podSpec(s, web, true))
+	clients := r.load(s)
+	kind, patch := restartedAt(time.Now())
+	old := uids(s.podsOf(web))
+	_, err := s.client.AppsV1().StatefulSets(s.namespace).Patch(s.ctx, web.name, kind, patch, metav1.PatchOptions{})
+	s.must("restarting", err)
+	s.replaced(web, old)
+	r.holds(s, web)
+	clients.more(40)
+	counts := clients.stop()
+	results.add(name, web.variant, counts, s.longest(web))
+	r.judge(s, web.variant, counts)
+}
+
+// withdrawn deletes a pod, and waits until the registry sends it no clients.
+func (r registry) withdrawn(s *scenario, pod *corev1.Pod) {
+	s.Helper()
+	s.deleted(pod)
+	s.eventually("the pod is withdrawn", time.Minute, func(context.Context) (bool, error) {
+		got, err := r.ask(s.namespace)
+		return got[pod.Name] == r.out, fmt.Errorf("%s holds %v (%v)", r.kind, got, err)
+	})
+}
+
+// cutShort ends a pod in the middle of its drain, with nobody left to clean up
+// after it. It comes back under the same id, and is in service.
+func (r registry) cutShort(s *scenario, web app) {
+	s.Helper()
+	pod := s.podsOf(web)[0]
+	r.withdrawn(s, pod)
+	s.must("deleting the pod by force", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+	s.replaced(web, uids([]*corev1.Pod{pod}))
+	r.holds(s, web)
+	if got := s.outcomes(pod.Name); len(got) != 0 {
+		s.Errorf("the drain ended: %q, want it cut off", got)
+	}
+}
+
+// leavesWithoutRegistry is a scenario in which the registry is gone: the pod
+// leaves on time nevertheless, and people can see why its clients were not told.
+func (s *scenario) leavesWithoutRegistry(web app, spec corev1.PodSpec, gone func()) {
+	s.Helper()
+	s.allowEvents()
+	spec.AutomountServiceAccountToken = new(true)
+	s.create(web, spec)
+	s.ready(web)
+	gone()
+	pod := s.podsOf(web)[0]
+	s.deleted(pod)
+	events := s.told(pod, "Draining", "RegistryUnreachable", "DrainExpired")
+	s.Logf("%s; %s", events[1].Message, events[2].Message)
+	s.waitForPods("the pod is gone", time.Minute, func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
+	s.eventually("the log tells of a drain that expired", 10*time.Second, func(context.Context) (bool, error) {
+		got := s.outcomes(pod.Name)
+		return len(got) == 1 && got[0] == "expired", fmt.Errorf("the outcomes are %q", got)
+	})
+	s.onTime(web)
+}
+
+// scaleStatefulSet sets the number of replicas, and waits for it.
+func (s *scenario) scaleStatefulSet(a *app, replicas int) {
+	s.Helper()
+	scale, err := s.client.AppsV1().StatefulSets(s.namespace).GetScale(s.ctx, a.name, metav1.GetOptions{})
+	s.must("reading the scale", err)
+	scale.Spec.Replicas = int32(replicas)
+	_, err = s.client.AppsV1().StatefulSets(s.namespace).UpdateScale(s.ctx, a.name, scale, metav1.UpdateOptions{})
+	s.must("scaling", err)
+	a.replicas = replicas
+	s.ready(*a)
+}
