@@ -15,7 +15,7 @@ import (
 // The kubelet restarts an app whose liveness probe fails, by way of its preStop
 // hook. The pod stays, and is in service again afterwards.
 func TestLivenessFails(t *testing.T) {
-	for _, v := range []variant{native, classic, bare} {
+	for _, v := range []variant{native, classic, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: []string{"-patience", "0s"}}

@@ -28,7 +28,7 @@ func TestRollingRestart(t *testing.T) {
 // A StatefulSet restarts one pod after the other, and each comes back under the
 // same name.
 func TestStatefulSet(t *testing.T) {
-	for _, v := range []variant{native, bare} {
+	for _, v := range []variant{native, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			web := app{name: "web", replicas: 3, variant: v}

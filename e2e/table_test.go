@@ -74,14 +74,14 @@ func (t *table) markdown() string {
 func besides(of map[variant]result, v variant) string {
 	r, ok := of[v]
 	if !ok {
-		return " | |"
+		return " – | – |"
 	}
 	return fmt.Sprintf(" %d of %d | %s |", r.failed, r.requests, seconds(r.longest))
 }
 
 func seconds(d time.Duration) string {
 	if d == 0 {
-		return ""
+		return "–"
 	}
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
