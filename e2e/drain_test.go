@@ -17,6 +17,7 @@ import (
 
 // kubectl drain evicts the pods of a node, as a PodDisruptionBudget lets it.
 func TestNodeDrain(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)

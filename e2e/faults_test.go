@@ -15,6 +15,7 @@ import (
 // The kubelet restarts an app whose liveness probe fails, by way of its preStop
 // hook. The pod stays, and is in service again afterwards.
 func TestLivenessFails(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, classic, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
@@ -61,6 +62,7 @@ func (s *scenario) answers(c clients, pod string) func(context.Context) (bool, e
 
 // A sidecar that dies while it serves is started again, and is none the worse.
 func TestSidecarKilledWhileServing(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, classic} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
@@ -88,6 +90,7 @@ func TestSidecarKilledWhileServing(t *testing.T) {
 // A sidecar that dies in the middle of a drain leaves the app to its own
 // shutdown: the hook fails, and the app gets its SIGTERM at once.
 func TestSidecarKilledWhileDraining(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, classic} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
@@ -116,6 +119,7 @@ func TestSidecarKilledWhileDraining(t *testing.T) {
 // The budget ends while a request is still in flight. The pod goes on time, and
 // people can see what happened.
 func TestBudgetTooShort(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, classic} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
@@ -156,6 +160,7 @@ func (s *scenario) onTime(a app) {
 // An app never closes a WebSocket, nor does its client. What is counted says
 // whether it is waited for; the budget ends it in any case.
 func TestWebSocket(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		count   string // LASTCALL_TCP_COUNT
 		every   string // time between messages

@@ -11,6 +11,7 @@ import (
 
 // A rolling restart of 4 replicas behind a Service, under constant load.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, classic, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
@@ -28,6 +29,7 @@ func TestRollingRestart(t *testing.T) {
 // A StatefulSet restarts one pod after the other, and each comes back under the
 // same name.
 func TestStatefulSet(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
@@ -68,6 +70,7 @@ func TestStatefulSet(t *testing.T) {
 // All pods go at once, with work in flight, of an app that knows no mercy: it
 // exits at SIGTERM.
 func TestScaleToZero(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, classic, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
