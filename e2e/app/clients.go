@@ -66,12 +66,9 @@ func keepSocket(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	conn, response, err := websocket.DefaultDialer.DialContext(ctx, *url, nil)
+	conn, err := dial(ctx, *url)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", *url, err)
-	}
-	if err := response.Body.Close(); err != nil {
-		return err
 	}
 	var open atomic.Bool
 	var answers atomic.Int64
@@ -102,4 +99,24 @@ func keepSocket(ctx context.Context, args []string) error {
 		writeJSON(w, socketState{Open: open.Load(), Answers: answers.Load()})
 	})
 	return errors.Join(listen(ctx, *address, mux), conn.Close())
+}
+
+// dial opens a WebSocket, again and again for a minute: a Service begins to work
+// some time after its pods are ready.
+func dial(ctx context.Context, url string) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		conn, response, err := websocket.DefaultDialer.DialContext(ctx, url, nil)
+		if err == nil {
+			return conn, response.Body.Close()
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
