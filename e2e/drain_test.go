@@ -22,7 +22,7 @@ func TestNodeDrain(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			// kubectl selects pods in all namespaces: the label must be unique.
-			web := app{name: s.namespace, replicas: 4, variant: v}
+			web := app{name: s.namespace, replicas: 4, variant: v, flags: []string{"-patience", "0s"}}
 			clients := s.load(s.deploy(web))
 			least := intstr.FromInt(web.replicas - 1)
 			_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{
@@ -43,7 +43,7 @@ func TestNodeDrain(t *testing.T) {
 			s.replaced(web, evicted)
 			clients.more(40)
 			counts := clients.stop()
-			results.add("kubectl drain, PodDisruptionBudget of 3 of 4", v, counts, s.longest(web))
+			results.add("kubectl drain, PodDisruptionBudget of 3 of 4; the app exits at SIGTERM", v, counts, s.longest(web))
 			s.judge(v, counts)
 		})
 	}
