@@ -17,7 +17,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
 SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
 SCRIPTS += examples/eureka-spring/run $(addprefix e2e/examples/,bases images lib.sh run)
-SCRIPTS += e2e/images e2e/run $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image up)
+SCRIPTS += e2e/images e2e/registries e2e/run $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image up)
 
 .PHONY: help
 help: ## list what there is to run
@@ -54,6 +54,7 @@ lint: ## gofmt, go vet, golangci-lint, shellcheck, govulncheck
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "gofmt would change:" $$unformatted; exit 1; }
 	go vet ./...
 	$(TOOLS)/golangci-lint run ./...
+	cd e2e && $(TOOLS)/golangci-lint run --build-tags soak ./...
 	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); else echo "shellcheck: not run, it is not installed"; fi
 	@internal/tools/vulncheck ./...
 

@@ -86,7 +86,7 @@ func (s *scenario) installOperatorKinds() {
 		if exec.CommandContext(s.ctx, "kubectl", "get", "crd", name).Run() == nil {
 			continue // somebody's own
 		}
-		s.kubectl(nil, "create", "-f", filepath.Join(strings.TrimSpace(string(dir)), "example/prometheus-operator-crd", "monitoring.coreos.com_"+kind+".yaml"))
+		s.kubectl(nil, "create", "-f", filepath.Join(strings.TrimSpace(string(dir)), "example", "prometheus-operator-crd", "monitoring.coreos.com_"+kind+".yaml"))
 		s.Cleanup(func() {
 			if out, err := exec.CommandContext(context.WithoutCancel(s.ctx), "kubectl", "delete", "crd", name, "--wait=false").CombinedOutput(); err != nil {
 				s.Logf("deleting %s: %v\n%s", name, err, out)

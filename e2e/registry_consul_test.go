@@ -84,17 +84,13 @@ func TestConsulCleaningUp(t *testing.T) {
 			s := start(t)
 			consul := s.consul()
 			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
-			consul.createStatefulSet(s, web, consul.podSpec(s, web, true))
+			consul.createStatefulSet(s, web)
 
-			consul.cutShort(s, web)
-
-			pod := s.podsOf(web)[0]
-			consul.withdrawn(s, pod)
-			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
-			s.must("killing the sidecar", err)
-			s.replaced(web, uids([]*corev1.Pod{pod}))
-			consul.holds(s, web)
-
+			consul.cutShort(s, web, func(pod string) {
+				_, err := s.post(pod, appPort, "/kill?program=lastcall")
+				s.must("killing the sidecar", err)
+			})
+			consul.hurried(s, web)
 			s.scaleStatefulSet(&web, 0)
 			consul.holds(s, web)
 		})

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -84,13 +85,24 @@ func TestEureka(t *testing.T) {
 	}
 	t.Run("StatefulSet", func(t *testing.T) {
 		s := start(t)
-		orders := app{name: "orders", replicas: 2, variant: native}
+		orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
 		eureka.statefulSetRestarts(s, "StatefulSet of 2 (Spring Boot) restarts, Eureka as above", orders)
-		eureka.cutShort(s, orders)
+		eureka.cutShort(s, orders, s.killSidecar)
+		eureka.hurried(s, orders)
 		// The app does not deregister itself here.
 		s.scaleStatefulSet(&orders, 0)
 		eureka.holds(s, orders)
 	})
+}
+
+// killSidecar does so from within the Java app's container.
+func (s *scenario) killSidecar(pod string) {
+	s.Helper()
+	const kill = `for p in /proc/[0-9]*; do if [ "$(cat $p/comm)" = lastcall ]; then kill -KILL ${p#/proc/}; exit; fi; done; exit 1`
+	out, err := exec.CommandContext(s.ctx, "kubectl", "exec", "--namespace", s.namespace, pod, "--container", "app", "--", "sh", "-c", kill).CombinedOutput()
+	if err != nil {
+		s.Fatalf("killing the sidecar: %v\n%s", err, out)
+	}
 }
 
 // Nothing ever answers where Eureka should be.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -104,7 +105,7 @@ func (r registry) holds(s *scenario, a app) {
 	}
 	s.eventually(fmt.Sprintf("%s holds just %v", r.kind, want), time.Minute, func(context.Context) (bool, error) {
 		got, err := r.ask(s.namespace)
-		return err == nil && maps.Equal(got, want), fmt.Errorf("it holds %v (%v)", got, err)
+		return err == nil && maps.Equal(got, want), errors.Join(fmt.Errorf("it holds %v", got), err)
 	})
 }
 
@@ -134,8 +135,9 @@ func (r registry) rollingRestart(s *scenario, name string, web app) {
 	r.holds(s, web)
 }
 
-// createStatefulSet creates one, and waits until its pods are in service.
-func (r registry) createStatefulSet(s *scenario, web app, spec corev1.PodSpec) {
+// createStatefulSet creates one of apps that do not deregister themselves, and
+// waits until its pods are in service.
+func (r registry) createStatefulSet(s *scenario, web app) {
 	s.Helper()
 	labels := map[string]string{"app": web.name}
 	_, err := s.client.AppsV1().StatefulSets(s.namespace).Create(s.ctx, &appsv1.StatefulSet{
@@ -145,7 +147,7 @@ func (r registry) createStatefulSet(s *scenario, web app, spec corev1.PodSpec) {
 			ServiceName:         web.name,
 			PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
 			Selector:            &metav1.LabelSelector{MatchLabels: labels},
-			Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+			Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: r.podSpec(s, web, true)},
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating a StatefulSet", err)
@@ -157,7 +159,7 @@ func (r registry) createStatefulSet(s *scenario, web app, spec corev1.PodSpec) {
 // that it had.
 func (r registry) statefulSetRestarts(s *scenario, name string, web app) {
 	s.Helper()
-	r.createStatefulSet(s, web, r.podSpec(s, web, true))
+	r.createStatefulSet(s, web)
 	clients := r.load(s)
 	kind, patch := restartedAt(time.Now())
 	old := uids(s.podsOf(web))
@@ -177,22 +179,38 @@ func (r registry) withdrawn(s *scenario, pod *corev1.Pod) {
 	s.deleted(pod)
 	s.eventually("the pod is withdrawn", time.Minute, func(context.Context) (bool, error) {
 		got, err := r.ask(s.namespace)
-		return got[pod.Name] == r.out, fmt.Errorf("%s holds %v (%v)", r.kind, got, err)
+		return got[pod.Name] == r.out, errors.Join(fmt.Errorf("%s holds %v", r.kind, got), err)
 	})
 }
 
-// cutShort ends a pod in the middle of its drain, with nobody left to clean up
-// after it. It comes back under the same id, and is in service.
-func (r registry) cutShort(s *scenario, web app) {
+// cutShort lets the sidecar be killed in the middle of a drain. Nobody is left
+// to clean up. The pod comes back under the same id, and is in service.
+func (r registry) cutShort(s *scenario, web app, kill func(pod string)) {
 	s.Helper()
 	pod := s.podsOf(web)[0]
 	r.withdrawn(s, pod)
-	s.must("deleting the pod by force", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+	before := s.outcomes(pod.Name) // of earlier pods of that name
+	kill(pod.Name)
+	if got := s.outcomes(pod.Name); len(got) != len(before) {
+		s.Errorf("the drain ended: %q, want it cut off", got[len(before):])
+	}
+	got, err := r.ask(s.namespace)
+	s.must("asking the registry", err)
+	if got[pod.Name] != r.out {
+		s.Errorf("%s holds %v, want the withdrawal of %s left behind", r.kind, got, pod.Name)
+	}
 	s.replaced(web, uids([]*corev1.Pod{pod}))
 	r.holds(s, web)
-	if got := s.outcomes(pod.Name); len(got) != 0 {
-		s.Errorf("the drain ended: %q, want it cut off", got)
-	}
+}
+
+// hurried deletes a pod with a grace period of 1 s, whatever its own is. It
+// comes back under the same id, and is in service.
+func (r registry) hurried(s *scenario, web app) {
+	s.Helper()
+	pod := s.podsOf(web)[0]
+	s.must("deleting the pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
+	s.replaced(web, uids([]*corev1.Pod{pod}))
+	r.holds(s, web)
 }
 
 // leavesWithoutRegistry is a scenario in which the registry is gone: the pod

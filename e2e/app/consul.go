@@ -56,14 +56,12 @@ func (i instance) check() string { return "alive:" + i.id }
 func (i instance) announce(ctx context.Context) {
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
-	listens := false
+	step := i.begin
 	for {
-		// Asked once: each connection is one more client to Lastcall.
-		listens = listens || connects(ctx, fmt.Sprintf("127.0.0.1:%d", consulPort))
-		if listens {
-			if err := i.alive(ctx); err != nil && ctx.Err() == nil {
-				slog.Warn("telling Consul", "error", err)
-			}
+		if err := step(ctx); err == nil {
+			step = i.alive
+		} else if ctx.Err() == nil {
+			slog.Warn("telling Consul", "error", err)
 		}
 		select {
 		case <-again.C:
@@ -73,21 +71,29 @@ func (i instance) announce(ctx context.Context) {
 	}
 }
 
-func connects(ctx context.Context, address string) bool {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+// begin registers the app when it listens. It is not asked again: to Lastcall
+// each connection is one more client.
+func (i instance) begin(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", consulPort))
 	if err == nil {
 		err = conn.Close()
 	}
-	return err == nil
-}
-
-func (i instance) alive(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	err := i.put(ctx, "check/pass/"+url.PathEscape(i.check()), nil)
-	if err == nil || !strings.Contains(err.Error(), "404") {
+	if err != nil {
 		return err
 	}
+	return i.register(ctx)
+}
+
+// alive reports that the app is well.
+func (i instance) alive(ctx context.Context) error {
+	err := i.put(ctx, "check/pass/"+url.PathEscape(i.check()), nil)
+	if err != nil && strings.Contains(err.Error(), "404") {
+		return i.register(ctx)
+	}
+	return err
+}
+
+func (i instance) register(ctx context.Context) error {
 	return i.put(ctx, "service/register", map[string]any{
 		"ID": i.id, "Name": i.service, "Address": i.address, "Port": consulPort,
 		"Check": map[string]string{
@@ -98,14 +104,14 @@ func (i instance) alive(ctx context.Context) error {
 }
 
 func (i instance) deregister(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
 	if err := i.put(ctx, "service/deregister/"+url.PathEscape(i.id), nil); err != nil {
 		slog.Warn("telling Consul", "error", err)
 	}
 }
 
 func (i instance) put(ctx context.Context, path string, body any) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	return fetchJSON(ctx, http.MethodPut, i.agent+"/v1/agent/"+path, body, nil)
 }
 
@@ -123,7 +129,7 @@ func fetchJSON(ctx context.Context, method, address string, body, into any) erro
 		return err
 	}
 	request.Header.Set("Accept", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := (&http.Client{Timeout: 10 * time.Second}).Do(request)
 	if err != nil {
 		return err
 	}
