@@ -189,7 +189,7 @@ var rows = []row{
 			return func() {
 				g.release()
 				<-done
-				h.CloseIdleConnections()
+				h.hangUp()
 			}
 		}},
 	{name: "HTTP/2, gRPC: idle, and the client's pings", requests: luck, active: mostly, open: yes, on: []string{"go", "go, TLS", "nginx"}, // Tomcat ends a connection with so many pings
@@ -201,7 +201,7 @@ var rows = []row{
 				r, err := c.Count(t.Context())
 				return err == nil && r.Arrived >= 3
 			})
-			return h.CloseIdleConnections
+			return h.hangUp
 		}},
 	{name: "gRPC: a stream that is open, its messages answered", requests: luck, active: mostly, open: yes, on: []string{"go", "go, TLS"},
 		set: func(t *testing.T, a *app, look func()) func() {
@@ -218,7 +218,7 @@ var rows = []row{
 			return func() {
 				write.Close()
 				io.Copy(io.Discard, resp.Body)
-				h.CloseIdleConnections()
+				h.hangUp()
 			}
 		}},
 	{name: "request of a client that has closed its half", requests: yes, active: yes, open: yes, on: []string{"go", "python"},
@@ -513,8 +513,13 @@ func (c *client) gets(t *testing.T, kind byte, text string) {
 // clientOfHTTP2 has one connection, which speaks HTTP/2.
 type clientOfHTTP2 struct {
 	*http.Client
-	url string
+	url  string
+	conn net.Conn
 }
+
+// hangUp closes the connection. The client itself would leave it open where it
+// still takes a stream for unfinished whose answer has just been read.
+func (h *clientOfHTTP2) hangUp() { h.conn.Close() }
 
 // speakHTTP2 makes the connection, on which the client pings when it has heard
 // nothing for so long; never where 0.
@@ -525,7 +530,6 @@ func (a *app) speakHTTP2(t *testing.T, ping time.Duration) *clientOfHTTP2 {
 		TLSClientConfig: a.tls.Clone(),
 		HTTP2:           &http.HTTP2Config{SendPingTimeout: ping},
 	}
-	t.Cleanup(transport.CloseIdleConnections)
 	scheme := "http"
 	if a.tls != nil {
 		transport.Protocols.SetHTTP2(true)
@@ -533,7 +537,15 @@ func (a *app) speakHTTP2(t *testing.T, ping time.Duration) *clientOfHTTP2 {
 	} else {
 		transport.Protocols.SetUnencryptedHTTP2(true)
 	}
-	h := &clientOfHTTP2{&http.Client{Transport: transport}, fmt.Sprintf("%s://127.0.0.1:%d", scheme, a.http2)}
+	h := &clientOfHTTP2{Client: &http.Client{Transport: transport}, url: fmt.Sprintf("%s://127.0.0.1:%d", scheme, a.http2)}
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil {
+			h.conn = conn
+			t.Cleanup(func() { conn.Close() })
+		}
+		return conn, err
+	}
 	<-h.get(t, "/")
 	return h
 }
