@@ -148,7 +148,7 @@ func (a app) podSpec() corev1.PodSpec {
 		Args:            append([]string{"serve"}, a.flags...),
 		Env:             []corev1.EnvVar{fromPod("POD_NAME", "metadata.name")},
 		Ports:           []corev1.ContainerPort{{ContainerPort: appPort}},
-		ReadinessProbe:  probe(appPort, "/ready", 2, 1),
+		ReadinessProbe:  probe(appPort, "/ready", 1, 1),
 		SecurityContext: restricted(),
 		Resources:       corev1.ResourceRequirements{Requests: requests("10m", "16Mi")},
 	}
