@@ -21,7 +21,7 @@ import (
 )
 
 // asProgram is the variable that makes the test's binary a program of its own.
-const asProgram = "LASTCALL_TEST_PROGRAM"
+const asProgram = "TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(asProgram) {

@@ -24,7 +24,7 @@ import (
 )
 
 // inNamespace says that this process is in a network namespace of its own.
-const inNamespace = "LASTCALL_BENCH_NAMESPACE"
+const inNamespace = "BENCH_NAMESPACE"
 
 const (
 	ofTheApp = 50 // connections that the app has in any case

@@ -210,7 +210,7 @@ func happens(kind drain.Kind) drain.Happening {
 
 // settled lets d pass, and waits until nobody does anything any more.
 func settled(d time.Duration) {
-	time.Sleep(d) //nolint:forbidigo // time in here is not the machine's
+	<-time.After(d) // of the bubble's time
 	synctest.Wait()
 }
 

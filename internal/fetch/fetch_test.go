@@ -133,18 +133,18 @@ func TestNoProxyFromTheEnvironment(t *testing.T) {
 
 func TestParseURL(t *testing.T) {
 	for _, good := range []string{"http://127.0.0.1:9901", "https://[::1]/x", "http://u:p@host:1/;csv", "http://[fd00::1]:80"} {
-		if _, err := ParseURL("LASTCALL_X", good, "http://h"); err != nil {
+		if _, err := ParseURL("EXAMPLE_X", good, "http://h"); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
 	for _, bad := range []string{"", "127.0.0.1:9901", "http://", "http://:80", "ftp://h", "http://h:", "http://h:0",
 		"http://h:65536", "http://u:hunter2@h:x", "unix:///x", "http://u:hunter2@", "http://%zz"} {
-		_, err := ParseURL("LASTCALL_X", bad, "http://h:1/page")
+		_, err := ParseURL("EXAMPLE_X", bad, "http://h:1/page")
 		if err == nil {
 			t.Errorf("%q was taken", bad)
 			continue
 		}
-		if s := err.Error(); !strings.Contains(s, "LASTCALL_X") || !strings.Contains(s, "http://h:1/page") || strings.Contains(s, "hunter") {
+		if s := err.Error(); !strings.Contains(s, "EXAMPLE_X") || !strings.Contains(s, "http://h:1/page") || strings.Contains(s, "hunter") {
 			t.Errorf("%q: %q", bad, s)
 		}
 	}
@@ -178,7 +178,7 @@ func FuzzParseURL(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		u, err := ParseURL("LASTCALL_X", value, "http://h")
+		u, err := ParseURL("EXAMPLE_X", value, "http://h")
 		if err != nil {
 			if u != nil {
 				t.Fatal("both a URL and an error")

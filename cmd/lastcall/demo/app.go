@@ -24,7 +24,7 @@ import (
 const appName = "SHOP"
 
 // appVariable makes the demo's child process an app; it holds an appConfig.
-const appVariable = "LASTCALL_DEMO_APP"
+const appVariable = "DEMO_APP"
 
 // appConfig is what an app is told.
 type appConfig struct {

@@ -20,7 +20,7 @@ import (
 )
 
 // appVariable makes this program an app.
-const appVariable = "LASTCALL_BENCH_APP"
+const appVariable = "BENCH_APP"
 
 // maxWork is the longest work that the app takes.
 const maxWork = time.Minute

@@ -166,7 +166,7 @@ type said struct {
 func (s *said) Error() string { return s.error.Error() + ": " + s.text }
 
 // need returns the path of a program that `make test` builds. Without it the
-// test is skipped, or fails where it must run: see internal/testservers.
+// test fails.
 func need(t *testing.T, name string) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -177,9 +177,6 @@ func need(t *testing.T, name string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	if os.Getenv("CI") != "" || os.Getenv("REQUIRE_SERVERS") != "" {
-		t.Fatalf("%s is not installed: `make test` installs it", path)
-	}
-	t.Skipf("needs %s: run `make test`, which installs it", path)
+	t.Fatalf("%s is not installed: `make test` installs it", path)
 	return ""
 }
