@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -139,18 +138,7 @@ func (r registry) rollingRestart(s *scenario, name string, web app) {
 // waits until its pods are in service.
 func (r registry) createStatefulSet(s *scenario, web app) {
 	s.Helper()
-	labels := map[string]string{"app": web.name}
-	_, err := s.client.AppsV1().StatefulSets(s.namespace).Create(s.ctx, &appsv1.StatefulSet{
-		ObjectMeta: metav1.ObjectMeta{Name: web.name},
-		Spec: appsv1.StatefulSetSpec{
-			Replicas:            new(int32(web.replicas)),
-			ServiceName:         web.name,
-			PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
-			Selector:            &metav1.LabelSelector{MatchLabels: labels},
-			Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: r.podSpec(s, web, true)},
-		},
-	}, metav1.CreateOptions{})
-	s.must("creating a StatefulSet", err)
+	s.createStatefulSet(web, r.podSpec(s, web, true))
 	s.ready(web)
 	r.holds(s, web)
 }
@@ -161,11 +149,7 @@ func (r registry) statefulSetRestarts(s *scenario, name string, web app) {
 	s.Helper()
 	r.createStatefulSet(s, web)
 	clients := r.load(s)
-	kind, patch := restartedAt(time.Now())
-	old := uids(s.podsOf(web))
-	_, err := s.client.AppsV1().StatefulSets(s.namespace).Patch(s.ctx, web.name, kind, patch, metav1.PatchOptions{})
-	s.must("restarting", err)
-	s.replaced(web, old)
+	s.restartStatefulSet(web)
 	r.holds(s, web)
 	clients.more(40)
 	counts := clients.stop()
@@ -232,16 +216,4 @@ func (s *scenario) leavesWithoutRegistry(web app, spec corev1.PodSpec, gone func
 		return len(got) == 1 && got[0] == "expired", fmt.Errorf("the outcomes are %q", got)
 	})
 	s.onTime(web)
-}
-
-// scaleStatefulSet sets the number of replicas, and waits for it.
-func (s *scenario) scaleStatefulSet(a *app, replicas int) {
-	s.Helper()
-	scale, err := s.client.AppsV1().StatefulSets(s.namespace).GetScale(s.ctx, a.name, metav1.GetOptions{})
-	s.must("reading the scale", err)
-	scale.Spec.Replicas = int32(replicas)
-	_, err = s.client.AppsV1().StatefulSets(s.namespace).UpdateScale(s.ctx, a.name, scale, metav1.UpdateOptions{})
-	s.must("scaling", err)
-	a.replicas = replicas
-	s.ready(*a)
 }

@@ -2,10 +2,7 @@ package e2e
 
 import (
 	"testing"
-	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -34,26 +31,12 @@ func TestStatefulSet(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			web := app{name: "web", replicas: 3, variant: v}
-			labels := map[string]string{"app": web.name}
-			_, err := s.client.AppsV1().StatefulSets(s.namespace).Create(s.ctx, &appsv1.StatefulSet{
-				ObjectMeta: metav1.ObjectMeta{Name: web.name},
-				Spec: appsv1.StatefulSetSpec{
-					Replicas:            new(int32(web.replicas)),
-					ServiceName:         web.name,
-					PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
-					Selector:            &metav1.LabelSelector{MatchLabels: labels},
-					Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: web.podSpec()},
-				},
-			}, metav1.CreateOptions{})
-			s.must("creating a StatefulSet", err)
+			s.createStatefulSet(web, web.podSpec())
 			address := s.service(web.name)
 			s.ready(web)
 			clients := s.load(address)
 			old := s.podsOf(web)
-			kind, patch := restartedAt(time.Now())
-			_, err = s.client.AppsV1().StatefulSets(s.namespace).Patch(s.ctx, web.name, kind, patch, metav1.PatchOptions{})
-			s.must("restarting", err)
-			s.replaced(web, uids(old))
+			s.restartStatefulSet(web)
 			for i, p := range s.podsOf(web) {
 				if p.Name != old[i].Name {
 					s.Errorf("pod %s came back as %s", old[i].Name, p.Name)

@@ -180,7 +180,8 @@ func (p *parts) notice(known catalog) (drain.Notice, error) {
 		return nil, err
 	}
 	counted, counts := known.counters["file"].settings.(*file.Config)
-	if path := filepath.Clean(p.DrainingFile); counts && slices.Contains(p.Counters, "file") {
+	counts = counts && slices.ContainsFunc(p.Counters, func(name string) bool { return strings.TrimSpace(name) == "file" })
+	if path := filepath.Clean(p.DrainingFile); counts {
 		if inFlight := filepath.Clean(counted.Path); path == inFlight || filepath.Dir(path) == inFlight {
 			return nil, fmt.Errorf("LASTCALL_DRAINING_FILE=%q: must be beside LASTCALL_FILE_PATH=%q, not it nor in it", p.DrainingFile, counted.Path)
 		}

@@ -62,6 +62,16 @@ func TestTheAppCannotBeTold(t *testing.T) {
 	exits(t, s, 0)
 }
 
+// The file must not be taken for one that holds what is in flight.
+func TestTheAppIsNotToldAmongTheCounts(t *testing.T) {
+	for _, file := range []string{"/lastcall/inflight", "/lastcall/inflight/draining"} {
+		code, _, problems := run(t, []string{"LASTCALL_COUNTERS=envoy, file", "LASTCALL_DRAINING_FILE=" + file}, "config")
+		if code != 2 || !strings.Contains(problems, "must be beside LASTCALL_FILE_PATH") {
+			t.Errorf("%s: exit code %d, %s", file, code, problems)
+		}
+	}
+}
+
 // slowApp answers on two ports when it is told.
 type slowApp struct {
 	servers [2]*httptest.Server

@@ -1,0 +1,48 @@
+package e2e
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// createStatefulSet creates a StatefulSet of the app, with pods of the spec.
+func (s *scenario) createStatefulSet(web app, spec corev1.PodSpec) {
+	s.Helper()
+	labels := map[string]string{"app": web.name}
+	_, err := s.client.AppsV1().StatefulSets(s.namespace).Create(s.ctx, &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: web.name},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas:            new(int32(web.replicas)),
+			ServiceName:         web.name,
+			PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
+			Selector:            &metav1.LabelSelector{MatchLabels: labels},
+			Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+		},
+	}, metav1.CreateOptions{})
+	s.must("creating a StatefulSet", err)
+}
+
+// restartStatefulSet restarts its pods one by one, and waits for that.
+func (s *scenario) restartStatefulSet(web app) {
+	s.Helper()
+	old := uids(s.podsOf(web))
+	kind, patch := restartedAt(time.Now())
+	_, err := s.client.AppsV1().StatefulSets(s.namespace).Patch(s.ctx, web.name, kind, patch, metav1.PatchOptions{})
+	s.must("restarting", err)
+	s.replaced(web, old)
+}
+
+// scaleStatefulSet sets the number of replicas, and waits for it.
+func (s *scenario) scaleStatefulSet(a *app, replicas int) {
+	s.Helper()
+	scale, err := s.client.AppsV1().StatefulSets(s.namespace).GetScale(s.ctx, a.name, metav1.GetOptions{})
+	s.must("reading the scale", err)
+	scale.Spec.Replicas = int32(replicas)
+	_, err = s.client.AppsV1().StatefulSets(s.namespace).UpdateScale(s.ctx, a.name, scale, metav1.UpdateOptions{})
+	s.must("scaling", err)
+	a.replicas = replicas
+	s.ready(*a)
+}
