@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,9 +75,14 @@ func (a *fakeApp) path() string { return "/apps/" + url.PathEscape(a.app) + "/" 
 
 func (a *fakeApp) Register(t *testing.T) { a.registerAs(t, up) }
 
-// registerAs registers at the first server, and waits until its peers know.
+// registerAs registers at the first server, and waits until its peers know. An
+// id comes back when the servers have told each other of what was before: a pod
+// takes longer to start than they do.
 func (a *fakeApp) registerAs(t *testing.T, status string) {
 	t.Helper()
+	if a.dirty > 0 {
+		settle(t, a.urls)
+	}
 	a.dirty = max(time.Now().UnixMilli(), a.dirty+1)
 	body, err := json.Marshal(map[string]any{"instance": map[string]any{
 		"instanceId": a.id, "hostName": "host", "app": a.app, "ipAddr": a.pod.IP, "status": status,
@@ -98,6 +104,17 @@ func (a *fakeApp) registerAs(t *testing.T, status string) {
 			i, ok := a.at(t, u)
 			return ok && i["lastDirtyTimestamp"] == fmt.Sprint(a.dirty)
 		})
+	}
+}
+
+// settle waits until each of the servers has told its peers of all changes so
+// far. They pass changes on in order, those of half a second together, so it is
+// enough that something newer has arrived: another instance.
+func settle(t *testing.T, urls []string) {
+	t.Helper()
+	for n := range urls {
+		from := slices.Concat(urls[n:], urls[:n])
+		newApp(&testservers.Eureka{URLs: from}, nil).registerAs(t, down)
 	}
 }
 
