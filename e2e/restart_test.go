@@ -75,10 +75,8 @@ func TestScaleToZero(t *testing.T) {
 // scale sets the number of the Deployment's replicas, and waits for it.
 func (s *scenario) scale(a *app, replicas int) {
 	s.Helper()
-	scale, err := s.client.AppsV1().Deployments(s.namespace).GetScale(s.ctx, a.name, metav1.GetOptions{})
-	s.must("reading the scale", err)
-	scale.Spec.Replicas = int32(replicas)
-	_, err = s.client.AppsV1().Deployments(s.namespace).UpdateScale(s.ctx, a.name, scale, metav1.UpdateOptions{})
+	kind, patch := ofReplicas(replicas)
+	_, err := s.client.AppsV1().Deployments(s.namespace).Patch(s.ctx, a.name, kind, patch, metav1.PatchOptions{})
 	s.must("scaling", err)
 	a.replicas = replicas
 	s.ready(*a)

@@ -73,6 +73,11 @@ func (s *scenario) createNamespace() string {
 		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"},
 	}}, metav1.CreateOptions{})
 	s.must("creating a namespace", err)
+	// Without it the API server refuses pods. A controller makes it.
+	s.eventually("the namespace has its service account", time.Minute, func(ctx context.Context) (bool, error) {
+		_, err := s.client.CoreV1().ServiceAccounts(namespace.Name).Get(ctx, "default", metav1.GetOptions{})
+		return err == nil, err
+	})
 	return namespace.Name
 }
 
@@ -211,4 +216,10 @@ func (s *scenario) proxy(verb, pod string, port int, path string) ([]byte, error
 // restartedAt is the patch that `kubectl rollout restart` makes.
 func restartedAt(now time.Time) (types.PatchType, []byte) {
 	return types.StrategicMergePatchType, fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, now.Format(time.RFC3339Nano))
+}
+
+// ofReplicas is a patch that sets the number of replicas. An update would be
+// refused where a controller has written the status meanwhile.
+func ofReplicas(n int) (types.PatchType, []byte) {
+	return types.StrategicMergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n)
 }

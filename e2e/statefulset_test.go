@@ -38,10 +38,8 @@ func (s *scenario) restartStatefulSet(web app) {
 // scaleStatefulSet sets the number of replicas, and waits for it.
 func (s *scenario) scaleStatefulSet(a *app, replicas int) {
 	s.Helper()
-	scale, err := s.client.AppsV1().StatefulSets(s.namespace).GetScale(s.ctx, a.name, metav1.GetOptions{})
-	s.must("reading the scale", err)
-	scale.Spec.Replicas = int32(replicas)
-	_, err = s.client.AppsV1().StatefulSets(s.namespace).UpdateScale(s.ctx, a.name, scale, metav1.UpdateOptions{})
+	kind, patch := ofReplicas(replicas)
+	_, err := s.client.AppsV1().StatefulSets(s.namespace).Patch(s.ctx, a.name, kind, patch, metav1.PatchOptions{})
 	s.must("scaling", err)
 	a.replicas = replicas
 	s.ready(*a)
