@@ -176,6 +176,18 @@ var rows = []row{
 			}
 			return nothing
 		}},
+	{name: "HTTP/2, gRPC: a slow request", requests: luck, active: mostly, open: yes, on: withHTTP2,
+		set: func(t *testing.T, a *app, _ func()) func() {
+			h := a.speakHTTP2(t, 0)
+			g := a.gate()
+			done := h.get(t, "/hold?id="+g.id)
+			g.reached(t)
+			return func() {
+				g.release()
+				<-done
+				h.hangUp()
+			}
+		}},
 	{name: "HTTP/2, gRPC: several requests, some answered", requests: luck, active: mostly, open: yes, on: withHTTP2,
 		set: func(t *testing.T, a *app, look func()) func() {
 			h := a.speakHTTP2(t, 0)
@@ -308,6 +320,7 @@ func nothing() {}
 func TestRows(t *testing.T) {
 	start := map[string]func(testing.TB) *app{
 		"go, TLS": startGoTLS,
+		"grpc":    startGRPC,
 		"by hand": func(t testing.TB) *app { return listenOn(t, "127.0.0.1:0").app },
 	}
 	for name, s := range servers {
@@ -317,7 +330,7 @@ func TestRows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := start(t)
-			for _, r := range rows {
+			for _, r := range slices.Concat(rows, grpcRows) {
 				if slices.Contains(r.on, name) {
 					t.Run(r.name, func(t *testing.T) { r.test(t, a) })
 					eventually(t, "the end of all connections", func() bool {

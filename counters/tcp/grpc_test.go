@@ -1,0 +1,153 @@
+package tcp
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os/exec"
+	"slices"
+	"syscall"
+	"testing"
+
+	"lastcall/internal/testservers"
+)
+
+// startGRPC starts the server in testdata/grpc.
+func startGRPC(t testing.TB) *app {
+	t.Helper()
+	return startApp(t, nil, "grpc-app", "serve")
+}
+
+// grpcRows are some of the rows again, with gRPC's own library at both ends of
+// the connection. It has frames of its own making on it: both ends ping to
+// learn how much fits onto the line.
+var grpcRows = []row{
+	again("HTTP/2, gRPC: a slow request", func(t *testing.T, a *app, _ func()) func() {
+		c := a.speakGRPC(t)
+		c.call(t, "hello")
+		g := a.gate()
+		c.say(t, "call hold "+g.id)
+		g.reached(t)
+		return func() {
+			g.release()
+			c.hears(t, "hold "+g.id)
+			c.hangUp(t)
+		}
+	}),
+	again("HTTP/2, gRPC: several requests, some answered", func(t *testing.T, a *app, look func()) func() {
+		c := a.speakGRPC(t)
+		g := a.gate()
+		c.say(t, "call hold "+g.id)
+		g.reached(t)
+		for range 3 {
+			look()
+			c.call(t, "hello")
+		}
+		return func() {
+			g.release()
+			c.hears(t, "hold "+g.id)
+			c.hangUp(t)
+		}
+	}),
+	again("HTTP/2, gRPC: idle, and the client's pings", func(t *testing.T, a *app, look func()) func() {
+		c := a.speakGRPC(t)
+		c.call(t, "hello")
+		becomes(t, newCounter(t, Config{}, a.port), 0, readable) // the answer is acknowledged
+		pings := newCounter(t, Config{}, a.port)
+		eventually(t, "a ping, after 10 s", func() bool {
+			look()
+			r, err := pings.Count(t.Context())
+			return err == nil && r.Arrived >= 1
+		})
+		return func() { c.hangUp(t) }
+	}),
+	again("gRPC: a stream that is open, its messages answered", func(t *testing.T, a *app, look func()) func() {
+		c := a.speakGRPC(t)
+		for range 3 {
+			look()
+			c.say(t, "send a message")
+			c.hears(t, "a message")
+		}
+		return func() {
+			c.say(t, "close")
+			c.hears(t, "closed")
+			c.hangUp(t)
+		}
+	}),
+}
+
+// again is a row with another server.
+func again(name string, set func(*testing.T, *app, func()) func()) row {
+	r := rows[slices.IndexFunc(rows, func(r row) bool { return r.name == name })]
+	r.on, r.set = []string{"grpc"}, set
+	return r
+}
+
+// clientOfGRPC is the client in testdata/grpc, with its one connection.
+type clientOfGRPC struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	exited bool
+}
+
+func (a *app) speakGRPC(t *testing.T) *clientOfGRPC {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, testservers.Need(t, "grpc-app"), "call", a.address())
+	cmd.Stderr = t.Output()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &clientOfGRPC{cmd: cmd, in: in, out: bufio.NewScanner(out)}
+	t.Cleanup(func() {
+		if !c.exited {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	return c
+}
+
+// say sends a command.
+func (c *clientOfGRPC) say(t *testing.T, command string) {
+	t.Helper()
+	if _, err := io.WriteString(c.in, command+"\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hears waits for the answer to a text.
+func (c *clientOfGRPC) hears(t *testing.T, text string) {
+	t.Helper()
+	if !c.out.Scan() || c.out.Text() != text {
+		t.Fatalf("got %q, %v, want %q", c.out.Text(), c.out.Err(), text)
+	}
+}
+
+// call makes a call that is answered at once.
+func (c *clientOfGRPC) call(t *testing.T, text string) {
+	t.Helper()
+	c.say(t, "call "+text)
+	c.hears(t, text)
+}
+
+// hangUp ends the client.
+func (c *clientOfGRPC) hangUp(t *testing.T) {
+	t.Helper()
+	c.in.Close()
+	c.exited = true
+	if err := c.cmd.Wait(); err != nil {
+		t.Errorf("the client: %v", err)
+	}
+}
