@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/wait"
 )
 
 // On is what may be seen on the way to a number.
@@ -30,7 +31,7 @@ func Nothing(drain.Reading, error) bool { return false }
 // way is not what way allows.
 func Becomes(t *testing.T, c drain.Counter, want int64, way On) drain.Reading {
 	t.Helper()
-	tick, deadline := time.NewTicker(10*time.Millisecond), time.NewTimer(patience)
+	tick, deadline := time.NewTicker(10*time.Millisecond), time.NewTimer(wait.Patience)
 	defer tick.Stop()
 	defer deadline.Stop()
 	for {

@@ -5,10 +5,12 @@ package countertest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/wait"
 )
 
 // Harness is what the suite needs of one real program. Its methods fail the
@@ -30,9 +32,6 @@ type Harness interface {
 	// Arrivals tells whether the counter can tell arrivals.
 	Arrivals() bool
 }
-
-// patience is how long the suite waits for a program to get somewhere.
-const patience = 20 * time.Second
 
 // callLimit is the deadline of one reading, as the drainer sets one.
 const callLimit = 5 * time.Second
@@ -108,7 +107,7 @@ func arrivalsGrow(t *testing.T, h Harness) {
 		t.Fatalf("arrivals went from %d to %d by reading alone", before.Arrived, again.Arrived)
 	}
 	h.Begin(t)()
-	eventually(t, "an arrival that came and went between two readings", func() bool {
+	wait.Until(t, "an arrival that came and went between two readings", func() bool {
 		return count(t, c).Arrived > before.Arrived
 	})
 }
@@ -118,7 +117,7 @@ func unreadable(t *testing.T, h Harness) {
 	end := h.Begin(t)
 	settles(t, c, 1)
 	mend := h.Break(t)
-	eventually(t, "an error", func() bool {
+	wait.Until(t, "an error", func() bool {
 		r, err := read(t, c)
 		if err == nil && r.InFlight != 1 {
 			t.Fatalf("unreadable was read as %d", r.InFlight)
@@ -131,7 +130,7 @@ func unreadable(t *testing.T, h Harness) {
 		}
 	}
 	mend()
-	eventually(t, "a reading after the mending", func() bool {
+	wait.Until(t, "a reading after the mending", func() bool {
 		_, err := read(t, c)
 		return err == nil
 	})
@@ -161,7 +160,7 @@ func endIsTold(t *testing.T, h Harness) {
 		t.Fatal("Changed gave no channel")
 	}
 	end()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(wait.Patience)
 	defer deadline.Stop()
 	for {
 		select {
@@ -170,7 +169,7 @@ func endIsTold(t *testing.T, h Harness) {
 				return
 			}
 		case <-deadline.C:
-			t.Fatalf("waited %v for a change to be told, in vain", patience)
+			t.Fatalf("waited %v for a change to be told, in vain", wait.Patience)
 		}
 	}
 }
@@ -195,34 +194,10 @@ func count(t *testing.T, c drain.Counter) drain.Reading {
 // see that a request has come or gone.
 func settles(t *testing.T, c drain.Counter, want int64) {
 	t.Helper()
-	var last int64
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if last = count(t, c).InFlight; last == want {
-			return
+	wait.For(t, fmt.Sprintf("%d in flight", want), func() error {
+		if n := count(t, c).InFlight; n != want {
+			return fmt.Errorf("%d are", n)
 		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("in flight stays at %d, want %d", last, want)
-		}
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited %v for %s in vain", patience, what)
-		}
-	}
+		return nil
+	})
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"lastcall/internal/wait"
 )
 
 // Each step is done and told before the next one; the number is read on events
@@ -181,7 +183,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("1"), 0o600))
 	c := counter(t, path)
 	// Those of earlier tests end as this one begins.
-	eventually(t, "earlier watches' end", func() bool { return watches() == 0 })
+	wait.Until(t, "earlier watches' end", func() bool { return watches() == 0 })
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
 		changed := c.Changed(ctx)
@@ -192,7 +194,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c.Changed(ctx)
-	eventually(t, "the watches' end", func() bool { return watches() == 0 && !strings.Contains(stacks(), "fsnotify") })
+	wait.Until(t, "the watches' end", func() bool { return watches() == 0 && !strings.Contains(stacks(), "fsnotify") })
 }
 
 // A writer in a hurry meets a reader that does not listen, and then one that
@@ -307,19 +309,4 @@ func watches() int {
 func stacks() string {
 	text := make([]byte, 1<<20)
 	return string(text[:runtime.Stack(text, true)])
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited for %s in vain", what)
-		}
-	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/websocket"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // asProgram is the variable that makes the test's binary a program of its own.
@@ -163,7 +164,7 @@ func (g *gate) reached(t testing.TB) {
 	t.Helper()
 	select {
 	case <-g.came:
-	case <-time.After(patience):
+	case <-time.After(wait.Patience):
 		t.Fatal("the request has not reached the app")
 	}
 }
@@ -260,9 +261,6 @@ func startApp(t testing.TB, env []string, program string, args ...string) *app {
 	return a
 }
 
-// patience is how long anything may take.
-const patience = 30 * time.Second
-
 func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -271,18 +269,4 @@ func freePort(t testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick, deadline := time.NewTicker(5*time.Millisecond), time.After(patience)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited for %s in vain", what)
-		}
-	}
 }

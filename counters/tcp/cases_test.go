@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"lastcall/internal/wait"
 )
 
 // soon is a silence that tests can wait out, and never one that they cannot
@@ -222,7 +224,7 @@ var cases = []struct {
 		transport := &http.Transport{Protocols: new(http.Protocols)}
 		transport.Protocols.SetUnencryptedHTTP2(true)
 		defer transport.CloseIdleConnections()
-		client := &http.Client{Transport: transport, Timeout: patience}
+		client := &http.Client{Transport: transport, Timeout: wait.Patience}
 		get := func(path string) <-chan error {
 			done := make(chan error, 1)
 			go func() {
@@ -250,7 +252,7 @@ var cases = []struct {
 			t.Fatal(err)
 		}
 		becomes(t, newCounter(t, Config{Count: Active, Silence: soon}, a.http2), 0, readable)
-		eventually(t, "the end of the connection", func() bool {
+		wait.Until(t, "the end of the connection", func() bool {
 			transport.CloseIdleConnections() // which passes over it while it takes a stream for unfinished
 			r, err := active.Count(t.Context())
 			return err == nil && r.InFlight == 0
@@ -324,7 +326,7 @@ func TestIdleConnectionWhoseClientClosesItsHalf(t *testing.T) {
 	becomes(t, watched, 0, readable)
 	before, _ := watched.Count(t.Context())
 	near.Conn.(*net.TCPConn).CloseWrite()
-	eventually(t, "the end to arrive", func() bool {
+	wait.Until(t, "the end to arrive", func() bool {
 		ended := false
 		new(diagnostics).dump(t.Context(), []int{l.port}, connected, func(s *socket) error {
 			ended = ended || s.peerClosed() && s.unread == 1

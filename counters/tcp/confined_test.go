@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lastcall/drain"
+	"lastcall/internal/wait"
 )
 
 // confined is what a process without rights has seen.
@@ -87,7 +88,7 @@ func (seen *confined) look(args []string) error {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 	defer cancel()
 	c, err := New(Config{Count: Requests, Silence: time.Hour}, port)
 	if err != nil {

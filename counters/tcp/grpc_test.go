@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // startGRPC starts the server in testdata/grpc.
@@ -54,7 +55,7 @@ var grpcRows = []row{
 		c.call(t, "hello")
 		becomes(t, newCounter(t, Config{}, a.port), 0, readable) // the answer is acknowledged
 		pings := newCounter(t, Config{}, a.port)
-		eventually(t, "a ping, after 10 s", func() bool {
+		wait.Until(t, "a ping, after 10 s", func() bool {
 			look()
 			r, err := pings.Count(t.Context())
 			return err == nil && r.Arrived >= 1
@@ -93,7 +94,7 @@ type clientOfGRPC struct {
 
 func (a *app) speakGRPC(t *testing.T) *clientOfGRPC {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*wait.Patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, testservers.Need(t, "grpc-app"), "call", a.address())
 	cmd.Stderr = t.Output()

@@ -7,18 +7,20 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"lastcall/internal/wait"
 )
 
 // from connects to the app from an address of this machine's loopback network.
 func (a *app) from(t *testing.T, address string) *client {
 	t.Helper()
-	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	dialer := net.Dialer{Timeout: wait.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	conn, err := dialer.DialContext(t.Context(), "tcp", a.address())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(2 * patience))
+	conn.SetDeadline(time.Now().Add(2 * wait.Patience))
 	return &client{conn, bufio.NewReader(conn)}
 }
 
@@ -92,7 +94,7 @@ func TestALongProbeIsWork(t *testing.T) {
 	long := a.from(t, kubelet)
 	gate := a.hold(t, long)
 	arrived(t, c, 0)
-	eventually(t, "a request of the node's to count", func() bool {
+	wait.Until(t, "a request of the node's to count", func() bool {
 		r, err := c.Count(t.Context())
 		return err == nil && r.InFlight == 1 && r.Arrived == before+1
 	})

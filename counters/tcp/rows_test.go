@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lastcall/internal/wait"
 )
 
 // verdict is what docs/tcp.md says of a connection.
@@ -208,7 +210,7 @@ var rows = []row{
 		set: func(t *testing.T, a *app, look func()) func() {
 			h := a.speakHTTP2(t, 10*time.Millisecond)
 			c := newCounter(t, Config{}, a.ports()...)
-			eventually(t, "some pings", func() bool {
+			wait.Until(t, "some pings", func() bool {
 				look()
 				r, err := c.Count(t.Context())
 				return err == nil && r.Arrived >= 3
@@ -333,7 +335,7 @@ func TestRows(t *testing.T) {
 			for _, r := range slices.Concat(rows, grpcRows) {
 				if slices.Contains(r.on, name) {
 					t.Run(r.name, func(t *testing.T) { r.test(t, a) })
-					eventually(t, "the end of all connections", func() bool {
+					wait.Until(t, "the end of all connections", func() bool {
 						r, err := newCounter(t, Config{Count: Open}, a.ports()...).Count(t.Context())
 						return err == nil && r.InFlight == 0
 					})
@@ -424,7 +426,7 @@ func (a *app) settle(t *testing.T) *client {
 	if err := c.Conn.(*tls.Conn).Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the next clock tick", func() bool {
+	wait.Until(t, "the next clock tick", func() bool {
 		later := false
 		err := new(diagnostics).dump(t.Context(), a.ports(), connected, func(s *socket) error {
 			later = s.silent() > tick
@@ -466,7 +468,7 @@ func (a *app) answers(t *testing.T) {
 // ended waits until the kernel has the client's end of a connection.
 func (a *app) ended(t *testing.T) {
 	t.Helper()
-	eventually(t, "the client's end", func() bool {
+	wait.Until(t, "the client's end", func() bool {
 		ended := false
 		err := new(diagnostics).dump(t.Context(), a.ports(), connected, func(s *socket) error {
 			ended = ended || s.peerClosed()
@@ -565,7 +567,7 @@ func (a *app) speakHTTP2(t *testing.T, ping time.Duration) *clientOfHTTP2 {
 
 // send sends a request, and returns the beginning of its answer.
 func (h *clientOfHTTP2) send(t *testing.T, method, path string, body io.Reader) *http.Response {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*wait.Patience)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, method, h.url+path, body)
 	if err != nil {

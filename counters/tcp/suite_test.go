@@ -13,6 +13,7 @@ import (
 	"lastcall/counters/countertest"
 	"lastcall/drain"
 	"lastcall/internal/procnet"
+	"lastcall/internal/wait"
 )
 
 var (
@@ -42,12 +43,12 @@ type client struct {
 
 func (a *app) connect(t testing.TB) *client {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", a.address(), patience)
+	conn, err := net.DialTimeout("tcp", a.address(), wait.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(2 * patience))
+	conn.SetDeadline(time.Now().Add(2 * wait.Patience))
 	if a.tls != nil {
 		conn = tls.Client(conn, a.tls)
 	}

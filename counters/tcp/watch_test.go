@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lastcall/internal/procnet"
+	"lastcall/internal/wait"
 )
 
 // told waits until changed receives.
@@ -16,7 +17,7 @@ func told(t *testing.T, changed <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-changed:
-	case <-time.After(patience):
+	case <-time.After(wait.Patience):
 		t.Fatal("no change was told")
 	}
 }
@@ -50,7 +51,7 @@ func TestConnectionsBetweenTwoLooksAreArrivals(t *testing.T) {
 	}
 	kept.Close() // nothing new came on it
 	told(t, look)
-	eventually(t, "4 arrivals", func() bool {
+	wait.Until(t, "4 arrivals", func() bool {
 		r, err := c.Count(t.Context())
 		if err != nil || r.Arrived > 4 {
 			t.Fatalf("got %+v, %v, want 4 arrivals", r, err)

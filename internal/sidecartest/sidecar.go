@@ -23,10 +23,8 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
-
-// patience is how long the program may take to get somewhere on a busy machine.
-const patience = time.Minute
 
 // Program is the program, once it is built.
 type Program struct {
@@ -158,7 +156,7 @@ func (s *Sidecar) Log() string { return s.log.String() }
 // the sidecar has exited.
 func (s *Sidecar) Eventually(t testing.TB, what string, ok func() error) {
 	t.Helper()
-	deadline, tick := time.NewTimer(patience), time.NewTicker(5*time.Millisecond)
+	deadline, tick := time.NewTimer(wait.Patience), time.NewTicker(5*time.Millisecond)
 	defer deadline.Stop()
 	defer tick.Stop()
 	for {
@@ -174,7 +172,7 @@ func (s *Sidecar) Eventually(t testing.TB, what string, ok func() error) {
 			}
 			t.Fatalf("waiting for %s: lastcall has ended (%v); before that: %v", what, s.cmd.ProcessState, err)
 		case <-deadline.C:
-			t.Fatalf("waited %v for %s in vain: %v", patience, what, err)
+			t.Fatalf("waited %v for %s in vain: %v", wait.Patience, what, err)
 		}
 	}
 }
@@ -220,7 +218,7 @@ func (s *Sidecar) Call(ctx context.Context, method, path string, headers ...stri
 // Want makes a call that is to be answered with code.
 func (s *Sidecar) Want(t testing.TB, code int, method, path string) Answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 	defer cancel()
 	a := s.Call(ctx, method, path)
 	if a.Err != nil || a.Code != code {
@@ -306,13 +304,13 @@ func (s *Sidecar) Exited() <-chan struct{} { return s.exited }
 // ExitCode waits until it has ended, and returns its code.
 func (s *Sidecar) ExitCode(t testing.TB) int {
 	t.Helper()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(wait.Patience)
 	defer timer.Stop()
 	select {
 	case <-s.exited:
 		return s.cmd.ProcessState.ExitCode()
 	case <-timer.C:
-		t.Fatalf("lastcall has not ended after %v", patience)
+		t.Fatalf("lastcall has not ended after %v", wait.Patience)
 		return -1
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"lastcall/drain"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // spring is a Spring Boot app with the real Eureka client, and its sidecar.
@@ -71,7 +72,7 @@ func (a *spring) status(t *testing.T, peer int) string {
 
 func (a *spring) await(t *testing.T, peer int, status string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("peer %d telling that the app is %s", peer, status), func() error {
+	wait.For(t, fmt.Sprintf("peer %d telling that the app is %s", peer, status), func() error {
 		if got := a.status(t, peer); got != status {
 			return errors.New("it tells " + got)
 		}

@@ -12,6 +12,7 @@ import (
 	"lastcall/drain"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // A pod is deleted. With a native sidecar the kubelet sends it SIGTERM when the
@@ -227,7 +228,7 @@ func TestTakenBackByACall(t *testing.T) {
 	s.Want(t, http.StatusOK, http.MethodDelete, "/drain")
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
 	app.awaitListed(t, true)
-	if a := sidecartest.Wait(t, hook, patience); a.Code != http.StatusConflict || a.Report(t).Outcome != drain.OutcomeTakenBack {
+	if a := sidecartest.Wait(t, hook, wait.Patience); a.Code != http.StatusConflict || a.Report(t).Outcome != drain.OutcomeTakenBack {
 		t.Errorf("the hook was answered %d %s %v", a.Code, a.Body, a.Err)
 	}
 	end()
@@ -267,7 +268,7 @@ func TestCallerThatHangsUp(t *testing.T) {
 	s.Await(t, "the drain waiting for the request", holds(1))
 	stays := s.PreStop(t.Context())
 	hangUp()
-	if a := sidecartest.Wait(t, left, patience); a.Err == nil {
+	if a := sidecartest.Wait(t, left, wait.Patience); a.Err == nil {
 		t.Errorf("the caller who left was answered %d %s", a.Code, a.Body)
 	}
 	s.AwaitLog(t, "a caller of /prestop has left")

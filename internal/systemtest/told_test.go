@@ -15,12 +15,13 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/sidecartest"
+	"lastcall/internal/wait"
 )
 
 // awaitFile waits until the file is there, or is not.
 func awaitFile(t *testing.T, path string, want bool) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%s being there: %v", path, want), func() error {
+	wait.For(t, fmt.Sprintf("%s being there: %v", path, want), func() error {
 		if _, err := os.Stat(path); (err == nil) != want {
 			return fmt.Errorf("looking: %w", errors.Join(err, errors.New("not yet")))
 		}

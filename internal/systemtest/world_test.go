@@ -17,40 +17,18 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 var program sidecartest.Program
 
 func TestMain(m *testing.M) { os.Exit(sidecartest.Main(m, &program)) }
-
-// patience is how long anything may take on a busy machine.
-const patience = time.Minute
-
-// eventually waits until ok returns no error.
-func eventually(t *testing.T, what string, ok func() error) {
-	t.Helper()
-	deadline, tick := time.NewTimer(patience), time.NewTicker(10*time.Millisecond)
-	defer deadline.Stop()
-	defer tick.Stop()
-	for {
-		err := ok()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited %v for %s in vain: %v", patience, what, err)
-		}
-	}
-}
 
 // app is the app's container: a server whose requests are held until the test
 // lets them end, and which keeps its number of them in a file.
@@ -100,12 +78,12 @@ func (a *app) write(text string) {
 func (a *app) start() {
 	a.t.Helper()
 	var listener net.Listener
-	eventually(a.t, "the app's port being free", func() (err error) {
+	wait.For(a.t, "the app's port being free", func() (err error) {
 		listener, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(a.port))
 		return err
 	})
 	a.port = listener.Addr().(*net.TCPAddr).Port
-	a.server, a.ended = &http.Server{Handler: a, ReadHeaderTimeout: patience}, make(chan struct{})
+	a.server, a.ended = &http.Server{Handler: a, ReadHeaderTimeout: wait.Patience}, make(chan struct{})
 	go func() {
 		_ = a.server.Serve(listener) // until it is closed
 		close(a.ended)
@@ -202,7 +180,7 @@ func (n *announced) known(t *testing.T) bool {
 
 func (n *announced) awaitListed(t *testing.T, want bool) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("Consul listing the app: %v", want), func() error {
+	wait.For(t, fmt.Sprintf("Consul listing the app: %v", want), func() error {
 		if n.listed(t) != want {
 			return errors.New("it does not say so")
 		}
@@ -249,14 +227,14 @@ func startFound(t *testing.T, env []string) *sidecartest.Sidecar {
 // prestop calls the hook, and waits for the answer.
 func prestop(t *testing.T, s *sidecartest.Sidecar) sidecartest.Answer {
 	t.Helper()
-	return sidecartest.Wait(t, s.PreStop(t.Context()), patience)
+	return sidecartest.Wait(t, s.PreStop(t.Context()), wait.Patience)
 }
 
 // drains waits for the answer of a hook, which must be that the pod has
 // drained.
 func drains(t *testing.T, hook <-chan sidecartest.Answer) drain.Report {
 	t.Helper()
-	a := sidecartest.Wait(t, hook, patience)
+	a := sidecartest.Wait(t, hook, wait.Patience)
 	if a.Err != nil || a.Code != http.StatusOK {
 		t.Fatalf("the hook was answered %d %s %v", a.Code, a.Body, a.Err)
 	}
@@ -329,12 +307,12 @@ func (f *front) url() string { return "http://" + f.address }
 func (f *front) listen() {
 	f.t.Helper()
 	var listener net.Listener
-	eventually(f.t, "the address being free", func() (err error) {
+	wait.For(f.t, "the address being free", func() (err error) {
 		listener, err = net.Listen("tcp", f.address)
 		return err
 	})
 	f.address = listener.Addr().String()
-	server := &http.Server{Handler: f, ReadHeaderTimeout: patience}
+	server := &http.Server{Handler: f, ReadHeaderTimeout: wait.Patience}
 	go func() { _ = server.Serve(listener) }() // until it is closed
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -401,9 +379,9 @@ func (f *front) mend() {
 	}
 }
 
-// within returns a context that ends with patience.
+// within returns a context that ends in due time.
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // TestACL: which rules are needed, and what is said where one is missing, at a
@@ -41,16 +42,16 @@ func TestACL(t *testing.T) {
 				h.byID = byID
 				h.config.Token = token(t, h, `service "WEB" { policy = "write" } service "PROXY" { policy = "write" } node_prefix "" { policy = "read" }`)
 				h.Register(t)
-				eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+				wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 				r := h.plugIn(t)
 				must(t, func(ctx context.Context) error { _, err := r.Find(ctx); return err })
 				must(t, r.Withdraw)
-				eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+				wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 				must(t, r.Restore)
-				eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+				wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 				must(t, r.Withdraw)
 				must(t, r.Deregister)
-				eventually(t, "the instance being gone", func() bool { return !h.Known(t) })
+				wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
 				// A narrow token sees nothing else, and that must not look
 				// like blindness.
 				if !withdrawn(t, r) {
@@ -62,7 +63,7 @@ func TestACL(t *testing.T) {
 				h.byID = byID
 				h.config.Token = token(t, h, `service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`)
 				h.Register(t)
-				eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+				wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 				r := h.plugIn(t)
 				for name, call := range map[string]func(context.Context) error{"Withdraw": r.Withdraw, "Deregister": r.Deregister} {
 					err := call(t.Context())
@@ -85,7 +86,7 @@ func TestACL(t *testing.T) {
 					h.byID = byID
 					h.config.Token = token(t, h, blind.rules)
 					h.Register(t)
-					eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+					wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 					gone, err := h.plugIn(t).Withdrawn(t.Context())
 					if err == nil || gone || !strings.Contains(err.Error(), "node:read") || !strings.Contains(err.Error(), "service:") || strings.Contains(err.Error(), h.config.Token) {
 						t.Errorf("Withdrawn: %v, %v; want an error that names the rules", gone, err)
@@ -96,7 +97,7 @@ func TestACL(t *testing.T) {
 				h := way.new(t, way.at)
 				h.byID = byID
 				h.Register(t)
-				eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+				wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 				failing(t, h.plugIn(t), "CONSUL_HTTP_TOKEN")
 			})
 			t.Run(name+"/a token that was deleted", func(t *testing.T) {
@@ -104,7 +105,7 @@ func TestACL(t *testing.T) {
 				h.byID = byID
 				h.config.Token = "5d3a6f6e-2222-4c1b-9c7e-0a8d1f1f0002"
 				h.Register(t)
-				eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+				wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 				failing(t, h.plugIn(t), "HTTP status 403", "CONSUL_HTTP_TOKEN", "expired or been deleted")
 			})
 		}

@@ -16,6 +16,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // calls are all that the drainer calls.
@@ -219,12 +220,12 @@ func TestRealServerFails(t *testing.T) {
 	}
 	agent.Thaw(t)
 	must(t, r.Withdraw)
-	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 
 	// Without its server, the agent cannot say what clients are told. What it
 	// is told itself it does, or holds until it has told the server.
 	must(t, r.Restore)
-	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 	server.Freeze(t)
 	ctx, cancel := soon()
 	if err := r.Withdraw(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -237,7 +238,7 @@ func TestRealServerFails(t *testing.T) {
 	}
 	cancel()
 	server.Thaw(t)
-	eventually(t, "Withdrawn once the server goes on", func() bool {
+	wait.Until(t, "Withdrawn once the server goes on", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		if err := r.Withdraw(ctx); err != nil {
@@ -254,7 +255,7 @@ func TestRealServerFails(t *testing.T) {
 	failing(t, r, "CONSUL_HTTP_ADDR")
 	agent.Start(t)
 	must(t, r.Restore)
-	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 }
 
 // TestTokenFileIsReadAgain: by the time that a pod leaves, its token has been

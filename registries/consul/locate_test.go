@@ -13,6 +13,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // TestFoundByAddress: what is the pod's, and what is not, when only its address
@@ -69,7 +70,7 @@ func TestFoundByAddress(t *testing.T) {
 				h := newHarness(t, way.at)
 				h.pod = test.pod
 				undo := way.register(t, h)
-				eventually(t, "the instance being listed", func() bool {
+				wait.Until(t, "the instance being listed", func() bool {
 					services, _, err := h.client.Health().Service(h.name, "", true, nil)
 					check(t, err)
 					return len(services) > 0
@@ -80,13 +81,13 @@ func TestFoundByAddress(t *testing.T) {
 					t.Errorf("Find: %q, %v", found, err)
 				}
 				must(t, r.Withdraw)
-				eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+				wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 				if got := len(h.maintenanceReasons(t)) > 0; got != test.found {
 					t.Errorf("Withdraw: in maintenance: %v, want %v", got, test.found)
 				}
 				must(t, r.Deregister)
 				if test.found {
-					eventually(t, "the instance being gone", func() bool { return !h.Known(t) })
+					wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
 				} else {
 					if !h.Known(t) {
 						t.Error("Deregister removed what is not the pod's")
@@ -135,15 +136,15 @@ func TestOneAddressTwoServices(t *testing.T) {
 		two.pod = one.pod
 		one.Register(t)
 		two.Register(t)
-		eventually(t, "both being listed", func() bool { return one.Listed(t) && two.Listed(t) })
+		wait.Until(t, "both being listed", func() bool { return one.Listed(t) && two.Listed(t) })
 		r := one.plugIn(t)
 		must(t, r.Withdraw)
-		eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 		if one.Listed(t) || two.Listed(t) {
 			t.Fatal("Withdrawn says true, and a client is still told of the pod")
 		}
 		must(t, r.Deregister)
-		eventually(t, "both being gone", func() bool { return !one.Known(t) && !two.Known(t) })
+		wait.Until(t, "both being gone", func() bool { return !one.Known(t) && !two.Known(t) })
 	}
 }
 
@@ -160,19 +161,19 @@ func TestOddIDs(t *testing.T) {
 				h := way.new(t, server)
 				h.id, h.byID = id, true
 				h.Register(t)
-				eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+				wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 				r := h.plugIn(t)
 				_, err := r.Find(t.Context())
 				check(t, err)
 				must(t, r.Withdraw)
-				eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+				wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 				if h.Listed(t) {
 					t.Fatal("Withdrawn says true, and a client is still told of the instance")
 				}
 				must(t, r.Restore)
-				eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+				wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 				must(t, r.Deregister)
-				eventually(t, "the instance being gone", func() bool { return !h.Known(t) })
+				wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
 			})
 		}
 	}
@@ -185,7 +186,7 @@ func TestHeldByAnotherAgent(t *testing.T) {
 	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
 	h := onNodeAgent(t, agent)
 	h.Register(t)
-	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 	h.config.Address = server.Address
 	r := h.plugIn(t)
 	_, findErr := r.Find(t.Context())
@@ -202,7 +203,7 @@ func TestHeldByAnotherAgent(t *testing.T) {
 	// Its own agent can; the server's answer is then as good as the agent's.
 	h.config.Address = agent.Address
 	must(t, h.plugIn(t).Withdraw)
-	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 }
 
 // TestSameIDOnSeveralNodes: an id has to be unique on its node only.

@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // What the app and its platform do while the pod leaves, with the real server.
@@ -16,10 +17,10 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 	leaving := func(t *testing.T) (*harness, *Registry) {
 		h := onNodeAgent(t, agent)
 		h.Register(t)
-		eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+		wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 		r := h.plugIn(t)
 		must(t, r.Withdraw)
-		eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 		return h, r
 	}
 	stays := func(t *testing.T, h *harness, r *Registry) {
@@ -30,9 +31,9 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 	}
 	comesBack := func(t *testing.T, h *harness, r *Registry) {
 		t.Helper()
-		eventually(t, "Withdrawn seeing that the instance is listed again", func() bool { return !withdrawn(t, r) })
+		wait.Until(t, "Withdrawn seeing that the instance is listed again", func() bool { return !withdrawn(t, r) })
 		must(t, r.Withdraw)
-		eventually(t, "Withdrawn after a second Withdraw", func() bool { return withdrawn(t, r) })
+		wait.Until(t, "Withdrawn after a second Withdraw", func() bool { return withdrawn(t, r) })
 		stays(t, h, r)
 	}
 
@@ -54,7 +55,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 		changed.Tags, changed.Meta = []string{"v2"}, map[string]string{"zone": "b"}
 		check(t, h.client.Agent().ServiceRegister(changed))
 		passTTL(t, h)
-		eventually(t, "the change being in the catalog", func() bool {
+		wait.Until(t, "the change being in the catalog", func() bool {
 			services, _, err := h.client.Catalog().Service(h.name, "v2", nil)
 			check(t, err)
 			return len(services) == 1
@@ -70,7 +71,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 	t.Run("deregisters and registers", func(t *testing.T) {
 		h, r := leaving(t)
 		check(t, h.client.Agent().ServiceDeregister(h.id))
-		eventually(t, "the instance being gone", func() bool { return !h.Known(t) })
+		wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
 		if !withdrawn(t, r) {
 			t.Fatal("Withdrawn says false of an instance that is gone")
 		}
@@ -96,7 +97,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 		stays(t, h, r)
 		must(t, r.Restore)
 		passTTL(t, h)
-		eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+		wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 	})
 }
 
@@ -185,7 +186,7 @@ func TestSomebodyElsesMaintenance(t *testing.T) {
 			check(t, err)
 			must(t, r.Withdraw)
 			must(t, r.Restore)
-			eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+			wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 			reasons := h.maintenanceReasons(t)
 			if len(reasons) == 0 {
 				t.Fatal("the operator's maintenance is over")
@@ -205,7 +206,7 @@ func TestLeftoverIsKnownByItsReason(t *testing.T) {
 	server := testservers.StartConsul(t, testservers.ConsulOptions{})
 	h := onNodeAgent(t, server)
 	h.Register(t)
-	eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 	modified := func() uint64 {
 		services, _, err := h.client.Catalog().Service(h.name, "", nil)
 		check(t, err)
@@ -214,7 +215,7 @@ func TestLeftoverIsKnownByItsReason(t *testing.T) {
 	before := modified()
 	r := h.plugIn(t)
 	must(t, r.Withdraw)
-	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 	if got := h.maintenanceReasons(t); len(got) != 1 || got[0] != r.reason() {
 		t.Fatalf("the maintenance says %q, want %q", got, r.reason())
 	}
@@ -235,12 +236,12 @@ func TestLeftoverIsKnownByItsReason(t *testing.T) {
 		func() { h.pod.Name = "web-another" },
 	} {
 		must(t, r.Withdraw)
-		eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 		change()
 		h.register(t, h)
 		r = h.plugIn(t)
 		_, err := r.Find(t.Context())
 		check(t, err)
-		eventually(t, "the instance being listed", func() bool { return h.Listed(t) })
+		wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 	}
 }

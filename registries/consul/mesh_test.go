@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // TestMesh: clients in the mesh are told of the sidecar proxy, by its own
@@ -49,7 +50,7 @@ func TestMesh(t *testing.T) {
 				return len(proxies) > 0
 			}
 			h.Register(t)
-			eventually(t, "the proxy being listed", inMesh)
+			wait.Until(t, "the proxy being listed", inMesh)
 			r := h.plugIn(t)
 			found, err := r.Find(t.Context())
 			check(t, err)
@@ -59,7 +60,7 @@ func TestMesh(t *testing.T) {
 
 			// With the service alone withdrawn, mesh clients would still come.
 			check(t, h.client.Agent().EnableServiceMaintenance(h.id, "lastcall: by hand"))
-			eventually(t, "the service being withdrawn", func() bool {
+			wait.Until(t, "the service being withdrawn", func() bool {
 				entries, _, err := h.client.Health().Service(h.name, "", true, nil)
 				check(t, err)
 				return len(entries) == 0
@@ -69,15 +70,15 @@ func TestMesh(t *testing.T) {
 			}
 
 			must(t, r.Withdraw)
-			eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+			wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 			if inMesh() || h.Listed(t) {
 				t.Fatal("Withdrawn says true, and clients are still told of the pod")
 			}
 			must(t, r.Restore)
-			eventually(t, "the proxy being listed again", inMesh)
+			wait.Until(t, "the proxy being listed again", inMesh)
 			must(t, r.Withdraw)
 			must(t, r.Deregister)
-			eventually(t, "service and proxy being gone", func() bool { return !h.Known(t) })
+			wait.Until(t, "service and proxy being gone", func() bool { return !h.Known(t) })
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // Once Withdrawn says true, no client of a server with a response cache is told
@@ -34,7 +35,7 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 			"changes, XML":  func() bool { return tells(t, server+"/apps/delta", "application/xml", a.id) },
 		}
 		for what, ask := range told {
-			await(t, what+" telling of the instance", ask)
+			wait.Until(t, what+" telling of the instance", ask)
 		}
 		r := a.registry(t)
 		do(t, "Withdraw", r.Withdraw)
@@ -44,7 +45,7 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 		if !naive && told["all, JSON"]() {
 			ahead = true
 		}
-		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		for what, ask := range told {
 			if ask() {
 				t.Errorf("%s: clients are told of the instance although Withdrawn says true", what)
@@ -112,7 +113,7 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 	for range tries {
 		a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 		a.Register(t)
-		await(t, "the instance being listed", func() bool { return a.Listed(t) })
+		wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 		r := a.registry(t)
 		noise.Register(t) // what is being made now was begun before the withdrawal
 		do(t, "Withdraw", r.Withdraw)
@@ -125,11 +126,11 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 			return i.age
 		}
 		outdated := func() bool { return a.Listed(t) && age() > time.Second }
-		await(t, "it being gone, or an outdated answer", func() bool { return !a.Listed(t) || outdated() })
+		wait.Until(t, "it being gone, or an outdated answer", func() bool { return !a.Listed(t) || outdated() })
 		if !outdated() {
 			continue
 		}
-		await(t, "its growing old", func() bool { return age() > nudgeAfter })
+		wait.Until(t, "its growing old", func() bool { return age() > nudgeAfter })
 		if !a.Listed(t) {
 			continue // it was but late
 		}
@@ -137,7 +138,7 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 			t.Error("Withdrawn says true while the server tells clients of the instance")
 		}
 		do(t, "Withdraw again", r.Withdraw)
-		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		if a.Listed(t) {
 			t.Error("Withdrawn says true, and a client is still told")
 		}

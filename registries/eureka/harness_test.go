@@ -16,6 +16,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 func TestMain(m *testing.M) {
@@ -100,7 +101,7 @@ func (a *fakeApp) registerAs(t *testing.T, status string) {
 		t.Fatalf("registering %s/%s: status %d: %s", a.app, a.id, code, answer)
 	}
 	for _, u := range a.urls[1:] {
-		await(t, "the registration reaching "+u, func() bool {
+		wait.Until(t, "the registration reaching "+u, func() bool {
 			i, ok := a.at(t, u)
 			return ok && i["lastDirtyTimestamp"] == fmt.Sprint(a.dirty)
 		})
@@ -137,7 +138,7 @@ func (a *fakeApp) replicated(t *testing.T, server string) {
 	t.Helper()
 	beats := time.NewTicker(time.Second)
 	defer beats.Stop()
-	await(t, "the instance reaching "+server, func() bool {
+	wait.Until(t, "the instance reaching "+server, func() bool {
 		select {
 		case <-beats.C:
 			a.Heartbeat(t)
@@ -246,22 +247,6 @@ func send(t *testing.T, method, url string, body []byte) (int, []byte) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, answer
-}
-
-// await waits for something that is bound to come.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(time.Minute)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited a minute for %s in vain", what)
-		}
-	}
 }
 
 // do makes one call to the plug-in, which must succeed.

@@ -9,6 +9,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // javaApp is a pod whose app is a Spring Boot program with the real client.
@@ -31,7 +32,7 @@ func startingJavaApp(t *testing.T, s *testservers.Eureka, a *fakeApp, ip string)
 func startJavaApp(t *testing.T, s *testservers.Eureka, a *fakeApp, ip string) javaApp {
 	t.Helper()
 	j := startingJavaApp(t, s, a, ip)
-	await(t, "the Java client's registration", func() bool { return a.Listed(t) })
+	wait.Until(t, "the Java client's registration", func() bool { return a.Listed(t) })
 	return j
 }
 
@@ -46,7 +47,7 @@ func (j javaApp) renewed(t *testing.T) {
 	}
 	for range 3 {
 		before := last()
-		await(t, "the app's next heartbeat", func() bool { return last() > before })
+		wait.Until(t, "the app's next heartbeat", func() bool { return last() > before })
 	}
 }
 
@@ -86,7 +87,7 @@ func TestJavaClient(t *testing.T) {
 	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.11")
 	r := j.registry(t)
 	var text string
-	await(t, "Find", func() (ok bool) {
+	wait.Until(t, "Find", func() (ok bool) {
 		var err error
 		text, err = r.Find(t.Context())
 		return err == nil
@@ -98,7 +99,7 @@ func TestJavaClient(t *testing.T) {
 	withdraw := func() {
 		t.Helper()
 		do(t, "Withdraw", r.Withdraw)
-		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		if j.Listed(t) {
 			t.Fatal("Withdrawn says true, and clients are told")
 		}
@@ -113,15 +114,15 @@ func TestJavaClient(t *testing.T) {
 	}
 
 	do(t, "Restore", r.Restore)
-	await(t, "it being in service again", func() bool { return j.Listed(t) })
+	wait.Until(t, "it being in service again", func() bool { return j.Listed(t) })
 	j.renewed(t)
 
 	// Forgotten by the servers, it registers again at its next heartbeat, as
 	// UP: the withdrawal is lost, which is seen.
 	withdraw()
 	send(t, "DELETE", j.urls[0]+j.path(), nil)
-	await(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
-	await(t, "both servers holding it as UP", func() bool {
+	wait.Until(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
+	wait.Until(t, "both servers holding it as UP", func() bool {
 		return j.statusAt(t, j.urls[0]) == up && j.statusAt(t, j.urls[1]) == up
 	})
 	withdraw()
@@ -157,7 +158,7 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	j := startJavaApp(t, s, pod, "127.0.0.12")
 	r := j.registry(t)
 	do(t, "Withdraw", r.Withdraw)
-	await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 	j.Kill()
 
 	// The next sidecar is there before its app has registered.
@@ -168,7 +169,7 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	}
 	next := startingJavaApp(t, s, pod, "127.0.0.13")
 	var text string
-	await(t, "Find", func() (ok bool) {
+	wait.Until(t, "Find", func() (ok bool) {
 		var err error
 		text, err = r.Find(t.Context())
 		return err == nil
@@ -176,7 +177,7 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	if !strings.Contains(text, "removed") {
 		t.Errorf("Find says %q, want it to tell that a leftover was removed", text)
 	}
-	await(t, "the new app being in service", func() bool { return next.Listed(t) })
+	wait.Until(t, "the new app being in service", func() bool { return next.Listed(t) })
 	next.renewed(t)
 	if !next.Listed(t) {
 		t.Error("it is out of service again")
@@ -196,15 +197,15 @@ func TestJavaClientAndLostRegistry(t *testing.T) {
 	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.14")
 	r := j.registry(t)
 	do(t, "Withdraw", r.Withdraw)
-	await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 	s.Kill(0)
 	if gone, err := r.Withdrawn(t.Context()); gone || err == nil {
 		t.Errorf("with the only server dead: got %v, %v; want an error", gone, err)
 	}
 	s.Restart(t, 0)
-	await(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
+	wait.Until(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
 	do(t, "Withdraw", r.Withdraw)
-	await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 	j.renewed(t)
 	if !isWithdrawn(t, r) || j.Listed(t) {
 		t.Error("it is in service again")

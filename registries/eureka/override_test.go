@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // The status of an app that is withdrawn, by what it said before: an override
@@ -69,7 +70,7 @@ func TestAppSaysDownAndUpWhileWithdrawn(t *testing.T) {
 			a := newApp(s, nil)
 			a.registerAs(t, before)
 			r := a.registry(t)
-			await(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
+			wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 			do(t, "Withdraw", r.Withdraw)
 			for _, says := range []string{down, up, "STARTING", outOfService, up} {
 				a.registerAs(t, says)
@@ -81,7 +82,7 @@ func TestAppSaysDownAndUpWhileWithdrawn(t *testing.T) {
 					t.Fatalf("it said %s, and is UP again after a heartbeat", says)
 				}
 			}
-			await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+			wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		})
 	}
 }
@@ -127,7 +128,7 @@ func TestFindKeepsOwnWithdrawal(t *testing.T) {
 	}
 	do(t, "Restore", r.Restore)
 	a.Heartbeat(t)
-	await(t, "the instance being listed", func() bool { return a.Listed(t) })
+	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 }
 
 // A peer that has copied the registry from another says ADDED of an override
@@ -143,9 +144,9 @@ func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
 	a := newApp(s, nil)
 	a.Register(t)
 	r := a.registry(t)
-	await(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
+	wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 	do(t, "Withdraw", r.Withdraw)
-	await(t, "clients of both being told", func() bool { return isWithdrawn(t, r) })
+	wait.Until(t, "clients of both being told", func() bool { return isWithdrawn(t, r) })
 	s.Kill(1)
 	s.Restart(t, 1)
 	a.replicated(t, s.URLs[1])
@@ -177,9 +178,9 @@ func TestOddIDs(t *testing.T) {
 				})
 				a.Register(t)
 				r := a.registry(t)
-				await(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
+				wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 				do(t, "Withdraw", r.Withdraw)
-				await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+				wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 				for _, u := range s.URLs {
 					if got := a.statusAt(t, u); got != outOfService {
 						t.Errorf("it is %s at %s, want OUT_OF_SERVICE", got, u)
@@ -209,7 +210,7 @@ func TestSlashInID(t *testing.T) {
 			}
 		})
 		a.Register(t)
-		await(t, "the instance being listed", func() bool { return a.Listed(t) })
+		wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 		r := a.registry(t)
 		_, seen := r.Withdrawn(t.Context())
 		for _, err := range []error{r.Withdraw(t.Context()), seen} {
@@ -230,9 +231,9 @@ func TestLowerCaseApp(t *testing.T) {
 		}
 		a.Register(t)
 		r := a.registry(t)
-		await(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
+		wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 		do(t, "Withdraw", r.Withdraw)
-		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		if a.Listed(t) {
 			t.Error("it is still listed")
 		}
@@ -247,11 +248,11 @@ func TestSeveralNamesAtOneAddress(t *testing.T) {
 	second := newApp(s, func(a *fakeApp) { a.pod = first.pod })
 	r := first.registry(t)
 	first.Register(t)
-	await(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
+	wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 	second.Register(t)
-	await(t, "the second being listed", func() bool { return second.Listed(t) })
+	wait.Until(t, "the second being listed", func() bool { return second.Listed(t) })
 	do(t, "Withdraw", r.Withdraw)
-	await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 	if first.Listed(t) || second.Listed(t) {
 		t.Error("Withdrawn says true while clients are led to the pod's address")
 	}
@@ -266,7 +267,7 @@ func TestFindSaysWhatToSet(t *testing.T) {
 	s := servers(t, oneServer)
 	a := newApp(s, nil)
 	a.Register(t)
-	await(t, "the instance being listed", func() bool { return a.Listed(t) })
+	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 	for _, test := range []struct {
 		name   string
 		change func(*fakeApp)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // One of two peers dies, freezes and comes back.
@@ -22,7 +23,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 	registered := func(t *testing.T) *fakeApp {
 		a := newApp(s, nil)
 		a.Register(t)
-		await(t, "the instance being listed", func() bool { return a.Listed(t) })
+		wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 		return a
 	}
 
@@ -63,7 +64,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		thaw()
 		thaw = func() {}
 		do(t, "Withdraw once it answers", r.Withdraw)
-		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		if a.Listed(t) {
 			t.Error("Withdrawn says true, and a client is still told")
 		}
@@ -78,7 +79,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 			t.Errorf("Find says %q", text)
 		}
 		do(t, "Withdraw", r.Withdraw)
-		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		if a.Listed(t) {
 			t.Error("Withdrawn says true, and a client is still told")
 		}
@@ -90,7 +91,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		if got := a.statusAt(t, s.URLs[1]); got != outOfService {
 			t.Errorf("at the peer that came back it is %s, want OUT_OF_SERVICE", got)
 		}
-		await(t, "Withdrawn of both", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn of both", func() bool { return isWithdrawn(t, r) })
 
 		// If the app speaks to it first, that is seen, and withdrawn again.
 		if code, _ := send(t, "DELETE", s.URLs[1]+a.path()+"/status?value=UP", nil); code != 200 {
@@ -100,7 +101,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 			t.Error("Withdrawn says true although a peer holds the instance as UP")
 		}
 		do(t, "Withdraw again", r.Withdraw)
-		await(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 
 		s.Kill(0)
 		do(t, "Restore at the one that is left", r.Restore)

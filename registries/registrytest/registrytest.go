@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/wait"
 )
 
 // Harness is what the suite needs of one real server. Its methods fail the
@@ -26,9 +27,6 @@ type Harness interface {
 	// Registry makes the plug-in, set up for the instance, anew at each call.
 	Registry(t *testing.T) drain.Registry
 }
-
-// patience is how long the suite waits for a server to get somewhere.
-const patience = 60 * time.Second
 
 // callLimit is the deadline of one call to the plug-in, as the drainer sets one.
 const callLimit = 10 * time.Second
@@ -63,7 +61,7 @@ func withdrawKeepsKnown(t *testing.T, h Harness) {
 		t.Fatal("Withdrawn says true while clients are told of the instance")
 	}
 	call(t, "Withdraw", r.Withdraw)
-	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 	if h.Listed(t) {
 		t.Fatal("Withdrawn says true, and a client is still told of the instance")
 	}
@@ -90,8 +88,8 @@ func restoreGivesBack(t *testing.T, h Harness) {
 	withdrawAndSee(t, r)
 	call(t, "Restore", r.Restore)
 	h.Heartbeat(t)
-	eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
-	eventually(t, "Withdrawn saying false", func() bool { return !withdrawn(t, r) })
+	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
+	wait.Until(t, "Withdrawn saying false", func() bool { return !withdrawn(t, r) })
 }
 
 func deregisterRemoves(t *testing.T, h Harness) {
@@ -99,7 +97,7 @@ func deregisterRemoves(t *testing.T, h Harness) {
 	r := h.Registry(t)
 	withdrawAndSee(t, r)
 	call(t, "Deregister", r.Deregister)
-	eventually(t, "the instance being forgotten", func() bool { return !h.Known(t) })
+	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 	if !withdrawn(t, r) {
 		t.Fatal("Withdrawn says false of a deregistered instance")
 	}
@@ -113,14 +111,14 @@ func callsRepeat(t *testing.T, h Harness) {
 	call(t, "Restore of what is in service", r.Restore)
 	call(t, "Withdraw", r.Withdraw)
 	call(t, "a second Withdraw", r.Withdraw)
-	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 	call(t, "Restore", r.Restore)
 	call(t, "a second Restore", r.Restore)
-	eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 	call(t, "Withdraw after Restore", r.Withdraw)
 	call(t, "Deregister", r.Deregister)
 	call(t, "a second Deregister", r.Deregister)
-	eventually(t, "the instance being forgotten", func() bool { return !h.Known(t) })
+	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 }
 
 func newRegistryGoesOn(t *testing.T, h Harness) {
@@ -132,7 +130,7 @@ func newRegistryGoesOn(t *testing.T, h Harness) {
 		t.Fatal("a registry made anew does not see the withdrawal")
 	}
 	call(t, "Restore", r.Restore)
-	eventually(t, "the instance being listed again", func() bool { return h.Listed(t) })
+	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 }
 
 func findTells(t *testing.T, h Harness) {
@@ -143,7 +141,7 @@ func findTells(t *testing.T, h Harness) {
 		t.Fatalf("Find found %q before anything was registered", found)
 	}
 	registerListed(t, h)
-	eventually(t, "Find", func() bool {
+	wait.Until(t, "Find", func() bool {
 		found, err := f.Find(ctx)
 		return err == nil && found != ""
 	})
@@ -169,14 +167,14 @@ func findClearsLeftover(t *testing.T, h Harness) {
 	// The drain was cut short, and a new pod comes up under the same id.
 	h.Register(t)
 	r := h.Registry(t)
-	eventually(t, "Find", func() bool {
+	wait.Until(t, "Find", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 		defer cancel()
 		_, err := finder(t, r).Find(ctx)
 		return err == nil
 	})
 	h.Heartbeat(t)
-	eventually(t, "the instance being in service", func() bool { return h.Listed(t) })
+	wait.Until(t, "the instance being in service", func() bool { return h.Listed(t) })
 }
 
 func unknownIsWithdrawn(t *testing.T, h Harness) {
@@ -213,13 +211,13 @@ func endedContext(t *testing.T, h Harness) {
 func registerListed(t *testing.T, h Harness) {
 	t.Helper()
 	h.Register(t)
-	eventually(t, "the registered instance being listed", func() bool { return h.Listed(t) })
+	wait.Until(t, "the registered instance being listed", func() bool { return h.Listed(t) })
 }
 
 func withdrawAndSee(t *testing.T, r drain.Registry) {
 	t.Helper()
 	call(t, "Withdraw", r.Withdraw)
-	eventually(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 }
 
 func finder(t *testing.T, r drain.Registry) drain.Finder {
@@ -249,19 +247,4 @@ func withdrawn(t *testing.T, r drain.Registry) bool {
 		t.Fatalf("Withdrawn: %v", err)
 	}
 	return gone
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited %v for %s in vain", patience, what)
-		}
-	}
 }

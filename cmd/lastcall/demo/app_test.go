@@ -15,6 +15,7 @@ import (
 
 	"lastcall/cmd/lastcall/demo/registry"
 	"lastcall/counters/file"
+	"lastcall/internal/wait"
 )
 
 // signalled is what main gives to Run.
@@ -47,7 +48,7 @@ func newWorld(t *testing.T) *world {
 	go func() {
 		w.ended <- app(ctx, appConfig{Pod: "web-1", Eureka: w.eureka, File: number, Heartbeat: 10 * time.Millisecond, Longest: time.Minute})
 	}()
-	eventually(t, "the registration", func() bool { return r.Status(appName, "web-1") == registry.Up })
+	wait.Until(t, "the registration", func() bool { return r.Status(appName, "web-1") == registry.Up })
 	return w
 }
 
@@ -56,7 +57,7 @@ func (w *world) address(t *testing.T) string {
 	t.Helper()
 	c := newClient(quicker, w.eureka, newTrace("", nil), 0)
 	var known []string
-	eventually(t, "the app in the registry's answers", func() bool {
+	wait.Until(t, "the app in the registry's answers", func() bool {
 		known, _ = c.ask(t.Context())
 		return len(known) == 1
 	})
@@ -65,7 +66,7 @@ func (w *world) address(t *testing.T) string {
 
 func (w *world) counts(t *testing.T, want int64) {
 	t.Helper()
-	eventually(t, "the number in flight", func() bool {
+	wait.Until(t, "the number in flight", func() bool {
 		r, err := w.number.Count(t.Context())
 		return err == nil && r.InFlight == want
 	})
@@ -111,7 +112,7 @@ func TestAppRegistersAgain(t *testing.T) {
 	if err := e.deregister(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "another registration", func() bool { return w.registry.Status(appName, "web-1") == registry.Up })
+	wait.Until(t, "another registration", func() bool { return w.registry.Status(appName, "web-1") == registry.Up })
 	w.stop()
 	if err := <-w.ended; err != nil {
 		t.Fatal(err)
@@ -146,7 +147,7 @@ func TestClientCaches(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	go c.discover(ctx)
-	eventually(t, "the client's discovery", func() bool { return len(c.known()) == 1 })
+	wait.Until(t, "the client's discovery", func() bool { return len(c.known()) == 1 })
 	stop()
 	if err := c.request(t.Context(), time.Millisecond); err != nil {
 		t.Errorf("a request to a live app: %v", err)
@@ -170,7 +171,7 @@ func TestClientCountsFailures(t *testing.T) {
 	stop := make(chan struct{})
 	ended := make(chan struct{})
 	go func() { c.send(t.Context(), stop); close(ended) }()
-	eventually(t, "a failure", func() bool { return len(tr.snapshot().failures) > 0 })
+	wait.Until(t, "a failure", func() bool { return len(tr.snapshot().failures) > 0 })
 	close(stop)
 	<-ended
 	if got := tr.snapshot(); got.requests != len(got.failures) || got.working != 0 || got.failures[0].err != "502 Bad Gateway" {
@@ -213,20 +214,5 @@ func TestEnvironment(t *testing.T) {
 	env := strings.Join(environment(map[string]string{"LASTCALL_QUIET": "1s"}), "\n") + "\n"
 	if strings.Contains(env, "LASTCALL_TOKEN") || !strings.Contains(env, "OTHER=kept\n") || !strings.Contains(env, "LASTCALL_QUIET=1s\n") {
 		t.Errorf("got %s", env)
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited for %s in vain", what)
-		}
 	}
 }
