@@ -34,8 +34,12 @@ func serve(ctx context.Context, args []string) error {
 	address := flags.String("listen", ":8080", "address")
 	drainingFile := flags.String("draining-file", "", "answer with Connection: close while this file is there")
 	patience := flags.Duration("patience", 10*time.Second, "how long requests may take after SIGTERM; 0: exit at once")
+	deaf := flags.Bool("deaf", false, "go on after SIGTERM, as a hung app does")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *deaf {
+		ctx = context.WithoutCancel(ctx)
 	}
 	a := &app{pod: os.Getenv("POD_NAME"), drainingFile: *drainingFile}
 	server := &http.Server{Addr: *address, Handler: a.routes(), ReadHeaderTimeout: 10 * time.Second}
