@@ -94,7 +94,7 @@ func TestSidecarKilledWhileDraining(t *testing.T) {
 	for _, v := range []variant{native, classic} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
-			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
+			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, lastcall: map[string]string{"LASTCALL_QUIET": "5s"}}
 			clients := s.load(s.deploy(web))
 			pod := s.podsOf(web)[0]
 			s.must("deleting a pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
