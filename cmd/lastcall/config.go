@@ -66,6 +66,8 @@ func configure() (parts, error) {
 		// What follows would find fault with values that were not read.
 		return p, err
 	}
+	trim(p.Registries)
+	trim(p.Counters)
 	mistakes = append(mistakes, p.check()...)
 	pod, err := p.pod()
 	mistakes = append(mistakes, err)
@@ -96,7 +98,11 @@ func configure() (parts, error) {
 	}
 	p.drain.Registries, err = choose("LASTCALL_REGISTRIES", p.Registries, known.registries, pod)
 	mistakes = append(mistakes, err)
-	p.drain.Counters, err = choose("LASTCALL_COUNTERS", p.Counters, known.counters, pod)
+	counters := p.Counters
+	if len(p.AppPorts.check()) > 0 { // which the tcp counter would tell once more
+		counters = slices.DeleteFunc(slices.Clone(counters), func(name string) bool { return name == "tcp" })
+	}
+	p.drain.Counters, err = choose("LASTCALL_COUNTERS", counters, known.counters, pod)
 	return p, errors.Join(append(mistakes, err)...)
 }
 
@@ -180,7 +186,7 @@ func (p *parts) notice(known catalog) (drain.Notice, error) {
 		return nil, err
 	}
 	counted, counts := known.counters["file"].settings.(*file.Config)
-	counts = counts && slices.ContainsFunc(p.Counters, func(name string) bool { return strings.TrimSpace(name) == "file" })
+	counts = counts && slices.Contains(p.Counters, "file")
 	if path := filepath.Clean(p.DrainingFile); counts {
 		if inFlight := filepath.Clean(counted.Path); path == inFlight || filepath.Dir(path) == inFlight {
 			return nil, fmt.Errorf("LASTCALL_DRAINING_FILE=%q: must be beside LASTCALL_FILE_PATH=%q, not it nor in it", p.DrainingFile, counted.Path)
@@ -194,13 +200,12 @@ func choose[Part any](variable string, names []string, known map[string]plugin[P
 	var chosen []Part
 	var mistakes []error
 	for i, name := range names {
-		name = strings.TrimSpace(name)
 		made, ok := known[name]
 		if !ok {
 			mistakes = append(mistakes, fmt.Errorf("%s names %q: must be any of %s", variable, name, strings.Join(sorted(known), ", ")))
 			continue
 		}
-		if slices.ContainsFunc(names[:i], func(n string) bool { return strings.TrimSpace(n) == name }) {
+		if slices.Contains(names[:i], name) {
 			mistakes = append(mistakes, fmt.Errorf("%s names %s twice", variable, name))
 			continue
 		}
@@ -212,4 +217,11 @@ func choose[Part any](variable string, names []string, known map[string]plugin[P
 		chosen = append(chosen, part)
 	}
 	return chosen, errors.Join(mistakes...)
+}
+
+// trim takes the white space from a list's entries.
+func trim(list []string) {
+	for i, entry := range list {
+		list[i] = strings.TrimSpace(entry)
+	}
 }

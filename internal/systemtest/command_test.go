@@ -124,6 +124,17 @@ func TestBadConfiguration(t *testing.T) {
 	}
 }
 
+// A port that cannot be is one mistake, and not the default counter's as well.
+func TestWrongPortIsToldOnce(t *testing.T) {
+	t.Parallel()
+	for _, counters := range []string{"LASTCALL_COUNTERS=", "LASTCALL_COUNTERS=file, tcp"} {
+		_, _, problems := run(t, []string{"LASTCALL_APP_PORT=70000", counters}, "config")
+		if want := "lastcall: 1 to mend in the environment:\n  LASTCALL_APP_PORT=70000: must be from 1 to 65535\n"; problems != want {
+			t.Errorf("with %s it says %q, want %q", counters, problems, want)
+		}
+	}
+}
+
 // What cannot be read at all, and what nobody knows, is told together.
 func TestUnreadableConfiguration(t *testing.T) {
 	code, _, problems := run(t, []string{
