@@ -344,7 +344,9 @@ func TestReloadOutOfSight(t *testing.T) {
 				wantError(t, c, "reloaded with work in flight", "unix:///path")
 			}
 			held.End(t)
-			becomes(t, c, 0, unreadable)
+			// Or 1 for a moment: each look is on a connection of its own here, and
+			// another of HAProxy's threads may not be done with the last one.
+			becomes(t, c, 0, notZero)
 			wantError(t, blind, "reloaded with work in flight")
 
 			second := r.hold(t) // in the new worker
