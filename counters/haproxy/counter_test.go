@@ -18,6 +18,7 @@ import (
 	"lastcall/counters/countertest"
 	"lastcall/drain"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // rig is HAProxy before a backend, with a client of its own.
@@ -370,12 +371,19 @@ func TestStopIsCountedToItsEnd(t *testing.T) {
 			testservers.Say(t, elsewhere, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
 			becomes(t, c, 2, readable)
 			r.Signal(t, syscall.SIGUSR1)
+			if source != "socket of the master" { // which stays to the end
+				blind := r.counterOf(t, Config{Stats: stats}, drain.Pod{})
+				wait.Until(t, "the statistics' end", func() bool {
+					_, err := blind.Count(t.Context())
+					return err != nil
+				})
+			}
 			becomes(t, c, 2, notZero)
 			held.End(t)
 			for range 10 {
 				becomes(t, c, 1, notZero)
 			}
-			if source != "socket of the master" { // which stays to the end
+			if source != "socket of the master" {
 				wantError(t, r.counterOf(t, Config{Stats: stats}, drain.Pod{}), "LASTCALL_APP_PORT")
 			}
 			elsewhere.Close()
