@@ -39,6 +39,9 @@ const maxKnown = 32
 // while the instance was withdrawn.
 const nudgeAfter = 10 * time.Second
 
+// lateRegistration is how late what an app has sent last may be registered.
+const lateRegistration = 500 * time.Millisecond
+
 // Withdraw overrides the instance's status at every peer. It returns nil when
 // all peers have done so, or do not know the instance, or are down (see the
 // package's comment); an instance that is not registered has nothing to be
@@ -126,8 +129,27 @@ func (r *Registry) ownStatus(i instance) string {
 	return ""
 }
 
-// Deregister cancels the instance at every peer.
+// Deregister cancels the instance at every peer, and once more a moment later.
+// Netflix' client tells its servers as its app ends that it is DOWN, which is a
+// registration, and does so beside its own cancellation
+// (spring-cloud-netflix#1543): a busy server may come to it last, after the app
+// has gone. The instance would stay until its lease ends, or for good where the
+// server preserves itself.
 func (r *Registry) Deregister(ctx context.Context) error {
+	if err := r.cancel(ctx); err != nil {
+		return err
+	}
+	late := time.NewTimer(lateRegistration)
+	defer late.Stop()
+	select {
+	case <-late.C:
+		return r.cancel(ctx)
+	case <-ctx.Done():
+		return nil // it was done once
+	}
+}
+
+func (r *Registry) cancel(ctx context.Context) error {
 	return r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		return r.forOwn(ctx, p, func(n name) error { return p.cancel(ctx, n) })
 	})
