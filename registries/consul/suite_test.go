@@ -171,6 +171,9 @@ func (h *harness) Register(t *testing.T) {
 
 func (h *harness) Heartbeat(t *testing.T) { h.heartbeat(t, h) }
 
+// Settle has nothing to wait for: there is one server.
+func (h *harness) Settle(*testing.T) {}
+
 // Listed asks in every way in which clients ask.
 func (h *harness) Listed(t *testing.T) bool {
 	t.Helper()

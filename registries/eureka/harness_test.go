@@ -82,7 +82,7 @@ func (a *fakeApp) Register(t *testing.T) { a.registerAs(t, up) }
 func (a *fakeApp) registerAs(t *testing.T, status string) {
 	t.Helper()
 	if a.dirty > 0 {
-		settle(t, a.urls)
+		a.Settle(t)
 	}
 	a.dirty = max(time.Now().UnixMilli(), a.dirty+1)
 	body, err := json.Marshal(map[string]any{"instance": map[string]any{
@@ -108,13 +108,16 @@ func (a *fakeApp) registerAs(t *testing.T, status string) {
 	}
 }
 
-// settle waits until each of the servers has told its peers of all changes so
+// Settle waits until each of the servers has told its peers of all changes so
 // far. They pass changes on in order, those of half a second together, so it is
 // enough that something newer has arrived: another instance.
-func settle(t *testing.T, urls []string) {
+func (a *fakeApp) Settle(t *testing.T) {
 	t.Helper()
-	for n := range urls {
-		from := slices.Concat(urls[n:], urls[:n])
+	if len(a.urls) == 1 {
+		return
+	}
+	for n := range a.urls {
+		from := slices.Concat(a.urls[n:], a.urls[:n])
 		newApp(&testservers.Eureka{URLs: from}, nil).registerAs(t, down)
 	}
 }

@@ -113,6 +113,7 @@ func TestJavaClient(t *testing.T) {
 		t.Fatal("heartbeats put it back into service")
 	}
 
+	j.Settle(t)
 	do(t, "Restore", r.Restore)
 	wait.Until(t, "it being in service again", func() bool { return j.Listed(t) })
 	j.renewed(t)

@@ -186,6 +186,7 @@ func TestOddIDs(t *testing.T) {
 						t.Errorf("it is %s at %s, want OUT_OF_SERVICE", got, u)
 					}
 				}
+				a.Settle(t)
 				do(t, "Restore", r.Restore)
 				if got := a.statusAt(t, s.URLs[0]); got != up {
 					t.Errorf("restored, it is %s", got)

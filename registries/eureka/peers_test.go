@@ -103,6 +103,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		do(t, "Withdraw again", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 
+		a.Settle(t)
 		s.Kill(0)
 		do(t, "Restore at the one that is left", r.Restore)
 		if got := a.statusAt(t, s.URLs[1]); got != up {

@@ -22,6 +22,10 @@ type Harness interface {
 	// Listed tells whether a client that asks the server now, through the
 	// calls that real clients use, is told of the instance as available.
 	Listed(t *testing.T) bool
+	// Settle waits until servers that pass changes on to each other have done
+	// so with all so far. Between a withdrawal and what undoes it there is more
+	// time in a pod's life than in a test.
+	Settle(t *testing.T)
 	// Known tells whether the server holds the instance at all.
 	Known(t *testing.T) bool
 	// Registry makes the plug-in, set up for the instance, anew at each call.
@@ -86,6 +90,7 @@ func restoreGivesBack(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
 	withdrawAndSee(t, r)
+	h.Settle(t)
 	call(t, "Restore", r.Restore)
 	h.Heartbeat(t)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
@@ -112,9 +117,11 @@ func callsRepeat(t *testing.T, h Harness) {
 	call(t, "Withdraw", r.Withdraw)
 	call(t, "a second Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	h.Settle(t)
 	call(t, "Restore", r.Restore)
 	call(t, "a second Restore", r.Restore)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
+	h.Settle(t)
 	call(t, "Withdraw after Restore", r.Withdraw)
 	call(t, "Deregister", r.Deregister)
 	call(t, "a second Deregister", r.Deregister)
@@ -129,6 +136,7 @@ func newRegistryGoesOn(t *testing.T, h Harness) {
 	if !withdrawn(t, r) {
 		t.Fatal("a registry made anew does not see the withdrawal")
 	}
+	h.Settle(t)
 	call(t, "Restore", r.Restore)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 }

@@ -55,6 +55,9 @@ func (h *harness) Listed(t *testing.T) bool {
 	return c.listed("apps") == Up || c.listed("apps/SHOP") == Up
 }
 
+// Settle has nothing to wait for: there is one server.
+func (h *harness) Settle(*testing.T) {}
+
 func (h *harness) Known(*testing.T) bool { return h.r.Status("SHOP", "web-1") != "" }
 
 func (h *harness) Registry(t *testing.T) drain.Registry {
