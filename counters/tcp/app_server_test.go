@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/testservers"
 	"lastcall/internal/wait"
 )
@@ -250,7 +251,7 @@ func startNginx(t testing.TB) *app {
 // last arguments.
 func startApp(t testing.TB, env []string, program string, args ...string) *app {
 	t.Helper()
-	a := &app{backend: startBackend(t), port: freePort(t)}
+	a := &app{backend: startBackend(t), port: freeport.Port(t)}
 	a.Process = testservers.StartProgram(t, env, program, append(args, strconv.Itoa(a.port), a.backend.address)...)
 	a.Wait(t, func() error {
 		if listening, err := NewApp(a.port).Listening(t.Context()); err != nil || !listening {
@@ -259,14 +260,4 @@ func startApp(t testing.TB, env []string, program string, args ...string) *app {
 		return nil
 	})
 	return a
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/manyconns"
 )
 
@@ -60,7 +61,7 @@ func BenchmarkReading(b *testing.B) {
 	}
 	measure(0, "more", 0)
 	for _, n := range []int{100, 10_000, 100_000} {
-		foreign := freePort(b)
+		foreign := freeport.Port(b)
 		measure(n, "foreign", foreign)
 		measure(n, "of_the_app", port)
 	}

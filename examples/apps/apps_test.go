@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/freeport"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
 )
@@ -196,7 +197,7 @@ func TestAServletThatAnswersLater(t *testing.T) {
 func TestWithoutASidecar(t *testing.T) {
 	for _, lang := range languages {
 		t.Run(lang.name, func(t *testing.T) {
-			p := &pod{address: freeAddress(t)}
+			p := &pod{address: freeport.Address(t)}
 			p.run(t, lang)
 			alive := p.connect(t)
 			for range 2 {
@@ -268,7 +269,7 @@ func start(t *testing.T, lang language, prepare ...func(folder string)) *pod {
 	t.Helper()
 	volume := t.TempDir()
 	p := &pod{
-		address: freeAddress(t), volume: volume,
+		address: freeport.Address(t), volume: volume,
 		inFlight: filepath.Join(volume, "inflight"), draining: filepath.Join(volume, "draining"),
 	}
 	for _, f := range prepare {
@@ -434,17 +435,6 @@ func (u upload) end(t *testing.T) (last bool) {
 		t.Fatal(err)
 	}
 	return u.answer(t, u.done)
-}
-
-// freeAddress is one that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func build(t *testing.T, program string, args ...string) {

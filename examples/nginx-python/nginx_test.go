@@ -3,13 +3,13 @@ package nginxpython_test
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/testservers"
 )
 
@@ -82,14 +82,7 @@ func start(t *testing.T, dir, draining string) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address = freeport.Address(t)
 	app := testservers.StartBackend(t)
 	changes := []string{
 		"listen 8080;", "listen " + address + ";",

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
+	"lastcall/internal/freeport"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
 )
@@ -28,7 +28,7 @@ func measureStart(b *testing.B, t *table) {
 	env := everything(b).env
 	var values []float64
 	for range starts {
-		address := freeAddress(b)
+		address := freeport.Address(b)
 		began := time.Now()
 		s := sidecartest.Launch(b, &program, append(env, "LASTCALL_LISTEN="+address)...)
 		s.URL = "http://" + address
@@ -46,15 +46,6 @@ func measureStart(b *testing.B, t *table) {
 		s.Stop()
 	}
 	t.add("start of the process → first 200 of /readyz, with 2 registries and 6 counters", values, "ms", 1, "50 ms", fmt.Sprintf("%d starts", starts))
-}
-
-func freeAddress(b testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // measureSize measures what the image holds: the program and the trusted roots.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/testservers"
 )
 
@@ -32,7 +33,7 @@ func TestDashboard(t *testing.T) {
 	late := startPod(t, "late", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=3s", "LASTCALL_RESERVE=2s")...)
 	late.inFlight(t, 1)
 	// Its registry is not there, and its counter has nothing to read.
-	startPod(t, "broken", consul, prom, "CONSUL_HTTP_ADDR=http://"+freeAddress(t), "LASTCALL_FILE_PATH=/nowhere/inflight")
+	startPod(t, "broken", consul, prom, "CONSUL_HTTP_ADDR=http://"+freeport.Address(t), "LASTCALL_FILE_PATH=/nowhere/inflight")
 
 	good.Want(t, http.StatusOK, http.MethodGet, "/prestop")
 	late.Want(t, http.StatusGatewayTimeout, http.MethodGet, "/prestop")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
 )
@@ -59,7 +59,7 @@ scrape_configs:
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	p.url = "http://" + address
 	p.Process = testservers.StartProgram(t, nil, "prometheus", "--config.file="+file,
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn")
@@ -75,16 +75,6 @@ scrape_configs:
 		return nil
 	})
 	return p
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }() // it was only to find the port
-	return listener.Addr().String()
 }
 
 // scrape lets it scrape a sidecar as that of a pod.

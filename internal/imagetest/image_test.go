@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/testservers"
 )
 
@@ -97,7 +97,7 @@ func TestImage(t *testing.T) {
 		}
 	})
 	t.Run("it serves, and ends well at SIGTERM", func(t *testing.T) {
-		address := freeAddress(t)
+		address := freeport.Address(t)
 		c := start(t, image, []string{
 			"LASTCALL_LISTEN=" + address,
 			"LASTCALL_ENDPOINTS_WAIT=0s",
@@ -226,17 +226,6 @@ func get(ctx context.Context, url string) error {
 		return fmt.Errorf("%s: %s %q, want 200 and ok", url, response.Status, body)
 	}
 	return nil
-}
-
-// freeAddress returns an address of this machine that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // namespaces lets an ordinary user run containers, as root of a user namespace

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/sidecartest"
 )
 
@@ -211,7 +212,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	at := func(userinfo string) string { return strings.Replace(broken.URL, "http://", "http://"+userinfo+"@", 1) }
 	for name, address := range map[string]func(string) string{
 		"a server that fails": at,
-		"nobody there":        func(userinfo string) string { return "http://" + userinfo + "@" + freeAddress(t) },
+		"nobody there":        func(userinfo string) string { return "http://" + userinfo + "@" + freeport.Address(t) },
 		"no such host":        func(userinfo string) string { return "http://" + userinfo + "@nobody.invalid:1" },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/freeport"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
 	"lastcall/internal/wait"
@@ -285,7 +286,7 @@ func TestHookBeforeStartUpHasFinished(t *testing.T) {
 	front := startFront(t, consul.Address)
 	app := announce(t, startApp(t), consul)
 	front.refuse()
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	s := sidecartest.Launch(t, &program, app.withConsul(front.url(), "LASTCALL_LISTEN="+address)...)
 	s.URL = "http://" + address
 	hook := make(chan sidecartest.Answer, 1)
@@ -312,7 +313,7 @@ func TestHookBeforeStartUpHasFinished(t *testing.T) {
 func TestSignalBeforeStartUpHasFinished(t *testing.T) {
 	t.Parallel()
 	app := startApp(t)
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	s := sidecartest.Launch(t, &program, app.env("LASTCALL_LISTEN="+address)...)
 	s.URL = "http://" + address
 	s.Eventually(t, "the port", func() error { return s.Call(within(t), http.MethodGet, "/livez").Err })

@@ -394,14 +394,3 @@ func startUnfound(t *testing.T, env []string) *sidecartest.Sidecar {
 	s.AwaitLog(t, `"call":"find"`)
 	return s
 }
-
-// freeAddress returns an address that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lastcall/internal/freeport"
 )
 
 // javaPatience is how long a Java program may take to come up, or to stop: 4 s
@@ -61,7 +62,7 @@ func StartEureka(o EurekaOptions) (*Eureka, error) {
 		// has an address of its own.
 		hosts[n] = fmt.Sprintf("127.0.0.%d", n+1)
 		var err error
-		if ports[n], err = freePort(hosts[n]); err != nil {
+		if ports[n], err = freeport.On(hosts[n]); err != nil {
 			return nil, err
 		}
 		e.URLs = append(e.URLs, fmt.Sprintf("http://%s:%d/eureka", hosts[n], ports[n]))
@@ -147,7 +148,7 @@ type EurekaApp struct {
 // ends.
 func StartEurekaApp(t testing.TB, servers *Eureka, name, id, ip string) *EurekaApp {
 	t.Helper()
-	port, err := freePort(ip)
+	port, err := freeport.On(ip)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,16 +299,6 @@ func (l *logEnd) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return string(l.kept)
-}
-
-// freePort returns a port that nobody listens on.
-func freePort(host string) (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return 0, err
-	}
-	port := l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener has no other address
-	return port, l.Close()
 }
 
 func forEach[T any](list []T, f func(T) error) error {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"lastcall/internal/freeport"
 )
 
 // Nginx is nginx with two workers in front of a backend.
@@ -137,11 +139,7 @@ func freePorts(t testing.TB, ports ...*int) {
 	taken := make(map[int]bool)
 	for _, port := range ports {
 		for *port == 0 || taken[*port] {
-			free, err := freePort("127.0.0.1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			*port = free
+			*port = freeport.Port(t)
 		}
 		taken[*port] = true
 	}

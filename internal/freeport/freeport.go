@@ -1,0 +1,73 @@
+// Package freeport finds ports for programs that cannot choose one themselves
+// and tell it.
+package freeport
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"testing"
+)
+
+const (
+	lowest = 10_000
+	// tries bounds how many ports are looked at.
+	tries = 1000
+)
+
+// On returns a port of host, an address of this machine, that nobody listens
+// on. It is none of those that the kernel gives to outgoing connections: one of
+// these would take it now and then before the program does.
+func On(host string) (int, error) {
+	below, err := outgoing()
+	if err != nil {
+		return 0, err
+	}
+	var last error
+	for range tries {
+		port := lowest + rand.IntN(below-lowest) //nolint:gosec // guards nothing
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))) //nolint:noctx // on this machine
+		if err == nil {
+			return port, l.Close()
+		}
+		last = err
+	}
+	return 0, fmt.Errorf("no port of %s from %d to %d is free: %w", host, lowest, below-1, last)
+}
+
+const loopback = "127.0.0.1"
+
+// Port returns a port of 127.0.0.1, as On finds it.
+func Port(t testing.TB) int {
+	t.Helper()
+	port, err := On(loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// Address returns Port with the address.
+func Address(t testing.TB) string {
+	t.Helper()
+	return net.JoinHostPort(loopback, strconv.Itoa(Port(t)))
+}
+
+// outgoing returns the lowest port of outgoing connections.
+func outgoing() (int, error) {
+	const file = "/proc/sys/net/ipv4/ip_local_port_range"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	var first, last int
+	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
+		return 0, fmt.Errorf("%s: %w", file, err)
+	}
+	if first < 2*lowest { // set to something unusual: above it, then, and at a risk
+		first = 1 << 16
+	}
+	return first, nil
+}
