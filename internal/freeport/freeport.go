@@ -27,7 +27,7 @@ func On(host string) (int, error) {
 	}
 	var last error
 	for range tries {
-		port := lowest + rand.IntN(below-lowest) //nolint:gosec // guards nothing
+		port := lowest + rand.IntN(below-lowest)                                //nolint:gosec // guards nothing
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))) //nolint:noctx // on this machine
 		if err == nil {
 			return port, l.Close()
