@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"lastcall/e2e/load"
 )
 
 // The kubelet restarts an app whose liveness probe fails, by way of its preStop
@@ -20,34 +22,39 @@ func TestLivenessFails(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: []string{"-patience", "0s"}}
-			clients := s.load(s.deploy(web))
-			pods := s.podsOf(web)
-			sick := pods[0]
-			_, err := s.post(sick.Name, appPort, "/sick")
-			s.must("making the app sick", err)
-			s.waitForPods("the app is restarted, and its pod ready again", 2*time.Minute, func(pods []*corev1.Pod) bool {
-				p := byName(pods, sick.Name)
-				return p != nil && restarts(p, "app") == 1 && isReady(p)
-			})
-			s.eventually("the pod is in service again", time.Minute, s.answers(clients, sick.Name))
-			counts := clients.stop()
+			counts := s.livenessFails(web, s.load(s.deploy(web)))
 			results.add("the app's liveness probe fails; the app exits at SIGTERM", v, counts, 0)
 			s.judge(v, counts)
-			if len(s.pods.terminations(web.name)) != 0 {
-				s.Error("a pod is gone, want its app only restarted")
-			}
-			if !v.lastcall() {
-				return
-			}
-			s.eventually("the drain is taken back", time.Minute, s.phaseIs(sick.Name, "serving"))
-			if got := s.outcomes(sick.Name); !slices.Equal(got, []string{"drained"}) {
-				s.Errorf("the drain of the pod whose app was restarted: %q, want drained, before the app was stopped", got)
-			}
-			if n := restarts(byName(s.pods.now(), sick.Name), sidecarName); n != 0 {
-				s.Errorf("the sidecar was restarted %d times", n)
-			}
 		})
 	}
+}
+
+// livenessFails makes the app of one pod sick, and returns what clients have
+// seen when that has been restarted and answers them again.
+func (s *scenario) livenessFails(web app, clients clients) load.Counts {
+	s.Helper()
+	sick := s.podsOf(web)[0].Name
+	_, err := s.post(sick, appPort, "/sick")
+	s.must("making the app sick", err)
+	s.waitForPods("the app is restarted, and its pod ready again", 2*time.Minute, func(pods []*corev1.Pod) bool {
+		p := byName(pods, sick)
+		return p != nil && restarts(p, "app") == 1 && isReady(p)
+	})
+	s.eventually("the pod is in service again", time.Minute, s.answers(clients, sick))
+	counts := clients.stop()
+	if len(s.pods.terminations(web.name)) != 0 {
+		s.Error("a pod is gone, want its app only restarted")
+	}
+	if web.variant.lastcall() {
+		s.eventually("the drain is taken back", time.Minute, s.phaseIs(sick, "serving"))
+		if got := s.outcomes(sick); !slices.Equal(got, []string{"drained"}) {
+			s.Errorf("the drain of the pod whose app was restarted: %q, want drained, before the app was stopped", got)
+		}
+		if n := restarts(byName(s.pods.now(), sick), sidecarName); n != 0 {
+			s.Errorf("the sidecar was restarted %d times", n)
+		}
+	}
+	return counts
 }
 
 // answers tells whether the pod has answered clients since it was called first.

@@ -76,6 +76,25 @@ func TestConsulStatefulSet(t *testing.T) {
 	}
 }
 
+// An app that is only restarted is out of the registry meanwhile, and back in it
+// afterwards.
+func TestConsulLivenessFails(t *testing.T) {
+	for _, v := range []variant{native, classic, bare} {
+		t.Run(string(v), func(t *testing.T) {
+			s := start(t)
+			consul := s.consul()
+			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: []string{"-patience", "0s"}}
+			s.createDeployment(web, consul.podSpec(s, web, false))
+			s.ready(web)
+			consul.holds(s, web)
+			counts := s.livenessFails(web, consul.load(s))
+			results.add("the app's liveness probe fails, clients find it in Consul and use their copy for 5 s", v, counts, 0)
+			consul.judge(s, v, counts)
+			consul.holds(s, web)
+		})
+	}
+}
+
 // The app does not deregister itself. The sidecar does, when it may; when it is
 // killed, the next one under the same id puts things right.
 func TestConsulCleaningUp(t *testing.T) {

@@ -22,12 +22,12 @@ final class Leaving extends Filter {
 
   @Override
   public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
+    // A look that takes a few microseconds, so it is asked each time.
+    if (draining.filter(Files::exists).isPresent()) {
+      exchange.getResponseHeaders().set("Connection", "close");
+    }
     add(1);
     try {
-      // A look that takes a few microseconds, so it is asked each time.
-      if (draining.filter(Files::exists).isPresent()) {
-        exchange.getResponseHeaders().set("Connection", "close");
-      }
       chain.doFilter(exchange);
     } finally {
       add(-1); // the handler has sent its answer: it closes it before it returns
