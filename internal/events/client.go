@@ -27,7 +27,13 @@ type client struct {
 	http    *http.Client // nil until it is needed
 }
 
-func newClient(c cluster, d dial) *client { return &client{cluster: c, dial: d} }
+func newClient(c cluster, d dial) *client {
+	if d == nil {
+		// Dialing goes on when the call has ended that began it.
+		d = (&net.Dialer{Timeout: callLimit}).DialContext
+	}
+	return &client{cluster: c, dial: d}
+}
 
 // connect makes the client's transport. It goes to the API server directly,
 // whatever proxy the environment names, and no redirect is followed: the token
@@ -43,8 +49,9 @@ func (c *client) connect() error {
 	c.http = &http.Client{
 		Transport: &http.Transport{
 			DialContext:            c.dial,
+			TLSHandshakeTimeout:    callLimit, // goes on when the call has ended
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			MaxConnsPerHost:        1,
+			MaxIdleConnsPerHost:    1,
 			IdleConnTimeout:        callLimit,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: answerLimit,

@@ -128,7 +128,7 @@ func TestFaultsThatStay(t *testing.T) {
 		"redirects": {refused(307, "", "Location", "https://example.com/"), 1, 1, "307 Temporary Redirect"},
 		"garbage":   {func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "<html>", http.StatusNotFound) }, 1, 1, "404 Not Found"},
 		"failing":   {refused(500, "etcd"), 12, 20, "500 Internal Server Error: etcd"},
-		"hanging":   {hangs, 6, 12, "NetworkPolicy"},
+		"hanging":   {hangs, 6, 15, "NetworkPolicy"},
 		"gone":      {nil, 12, 20, "connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {

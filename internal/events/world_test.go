@@ -197,8 +197,11 @@ func refused(code int, message string, headers ...string) http.HandlerFunc {
 	}
 }
 
-// hangs does not answer.
-func hangs(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+// hangs does not answer, also not when the caller has gone away.
+func hangs(_ http.ResponseWriter, r *http.Request) {
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
 
 // breaks cuts the connection.
 func breaks(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }

@@ -71,9 +71,9 @@ func (c client) is(status, overridden, action string) {
 	}
 }
 
-// listed returns the status with which an answer to clients, as JSON and as
-// XML, holds the instance; "" when it does not.
-func (c client) listed(path string) string {
+// listed returns the status with which an answer to clients holds the instance,
+// as JSON and as XML; "" when it does not.
+func (c client) listed(path string) (asJSON, asXML string) {
 	c.t.Helper()
 	var inJSON struct {
 		Applications struct{ Application []application }
@@ -113,10 +113,10 @@ func (c client) listed(path string) string {
 	for _, i := range inXML.Instances {
 		x = append(x, i.Status)
 	}
-	if !slices.Equal(j, x) || len(j) > 1 {
+	if len(j) > 1 || len(x) > 1 {
 		c.t.Fatalf("%s: %q in JSON, %q in XML", path, j, x)
 	}
-	return strings.Join(j, "")
+	return strings.Join(j, ""), strings.Join(x, "")
 }
 func TestHeartbeatOfUnknown(t *testing.T) {
 	c := newClient(t)
@@ -207,8 +207,8 @@ func TestClientsReadTheCache(t *testing.T) {
 		see := func(all, app, delta string) {
 			t.Helper()
 			for path, want := range map[string]string{"apps": all, "apps/": all, "apps/SHOP": app, "apps/shop": app, "apps/delta": delta} {
-				if got := c.listed(path); got != want {
-					t.Fatalf("%s shows %q, want %q", path, got, want)
+				if asJSON, asXML := c.listed(path); asJSON != want || asXML != want {
+					t.Fatalf("%s shows %q in JSON and %q in XML, want %q", path, asJSON, asXML, want)
 				}
 			}
 		}
