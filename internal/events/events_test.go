@@ -114,6 +114,19 @@ func TestFaultsThatPass(t *testing.T) {
 	}
 }
 
+// A connection on which nobody shakes hands is given up, and another is made.
+func TestHandshakeThatHangs(t *testing.T) {
+	logged(t)
+	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
+		api.mute = 1
+		w.Observe(happens(drain.KindDraining))
+		settled(tryFor)
+		if got := api.reasons(); got != "Draining" {
+			t.Errorf("written: %q", got)
+		}
+	})
+}
+
 // An API server that is gone, or forbids it, is told once, however long it
 // lasts, and what to do about it.
 func TestFaultsThatStay(t *testing.T) {

@@ -36,6 +36,7 @@ type apiServer struct {
 	mu      sync.Mutex
 	answers []http.HandlerFunc // to the next calls, in turn; then 201
 	refuses bool               // nobody listens
+	mute    int                // how many of the next connections nobody is behind
 	dialed  []string           // the addresses
 	calls   []call
 }
@@ -113,12 +114,16 @@ func (a *apiServer) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0
 func (a *apiServer) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	a.mu.Lock()
 	a.dialed = append(a.dialed, address)
-	refuses := a.refuses
+	refuses, mute := a.refuses, a.mute > 0
+	a.mute--
 	a.mu.Unlock()
 	if refuses {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: a.Addr(), Err: syscall.ECONNREFUSED}
 	}
 	ours, theirs := net.Pipe()
+	if mute {
+		return ours, nil
+	}
 	select {
 	case a.dials <- theirs:
 		return ours, nil
