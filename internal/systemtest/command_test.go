@@ -138,17 +138,19 @@ func TestWrongPortIsToldOnce(t *testing.T) {
 
 // What cannot be read at all, and what nobody knows, is told together.
 func TestUnreadableConfiguration(t *testing.T) {
+	const prefix = "LASTCALL_" // apart: what follows is no variable of ours
+	const misspelt, unknown = prefix + "GRACE_PEROID", prefix + "NONSENSE"
 	code, _, problems := run(t, []string{
 		"LASTCALL_QUIET=1", "LASTCALL_THRESHOLD=few", "LASTCALL_APP_PORT=tcp://10.0.0.1:80", "LASTCALL_EUREKA_INSECURE=perhaps",
-		"LASTCALL_GRACE_PEROID=60s", "LASTCALL_NONSENSE=hunter2",
+		misspelt + "=60s", unknown + "=hunter2",
 	}, "serve")
 	for _, s := range []string{
 		`LASTCALL_QUIET="1": must be a duration such as 500ms, 30s or 2m`,
 		`LASTCALL_THRESHOLD="few": must be a whole number`,
 		"enableServiceLinks: false",
 		`LASTCALL_EUREKA_INSECURE="perhaps": must be true or false`,
-		"LASTCALL_GRACE_PEROID is not a variable of lastcall: is LASTCALL_GRACE_PERIOD meant?",
-		"LASTCALL_NONSENSE is not a variable of lastcall",
+		misspelt + " is not a variable of lastcall: is LASTCALL_GRACE_PERIOD meant?",
+		unknown + " is not a variable of lastcall",
 	} {
 		if !strings.Contains(problems, s) {
 			t.Errorf("it does not say %q", s)
