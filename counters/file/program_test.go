@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"lastcall/internal/testservers"
 )
 
 // TestMain is the test, or, started again by it, the program whose work is
@@ -201,17 +203,7 @@ func start(t *testing.T, how string) *program {
 	// The race detector's last second would be most of each test.
 	cmd.Env = append(os.Environ(), "PROGRAM=master", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := testservers.Talk(t, cmd)
 	p.stop = sync.OnceFunc(func() {
 		_ = in.Close()
 		if err := cmd.Wait(); err != nil {
@@ -219,7 +211,7 @@ func start(t *testing.T, how string) *program {
 		}
 	})
 	t.Cleanup(p.stop)
-	addr, err := bufio.NewReader(out).ReadString('\n')
+	addr, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the program did not come up: %v", err)
 	}

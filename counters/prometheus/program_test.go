@@ -1,7 +1,6 @@
 package prometheus
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,8 @@ import (
 
 	client "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"lastcall/internal/testservers"
 )
 
 // TestMain is the test, or, started again by it, the program whose work is
@@ -110,24 +111,14 @@ func start(t *testing.T) *program {
 	// The race detector's last second would be most of each test.
 	cmd.Env = append(os.Environ(), "PROGRAM=web", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := testservers.Talk(t, cmd)
 	t.Cleanup(func() {
 		_ = in.Close()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the program: %v", err)
 		}
 	})
-	addr, err := bufio.NewReader(out).ReadString('\n')
+	addr, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the program did not come up: %v", err)
 	}

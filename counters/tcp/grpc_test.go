@@ -26,29 +26,16 @@ var grpcRows = []row{
 	again("HTTP/2, gRPC: a slow request", func(t *testing.T, a *app, _ func()) func() {
 		c := a.speakGRPC(t)
 		c.call(t, "hello")
-		g := a.gate()
-		c.say(t, "call hold "+g.id)
-		g.reached(t)
-		return func() {
-			g.release()
-			c.hears(t, "hold "+g.id)
-			c.hangUp(t)
-		}
+		return c.slow(t, a)
 	}),
 	again("HTTP/2, gRPC: several requests, some answered", func(t *testing.T, a *app, look func()) func() {
 		c := a.speakGRPC(t)
-		g := a.gate()
-		c.say(t, "call hold "+g.id)
-		g.reached(t)
+		end := c.slow(t, a)
 		for range 3 {
 			look()
 			c.call(t, "hello")
 		}
-		return func() {
-			g.release()
-			c.hears(t, "hold "+g.id)
-			c.hangUp(t)
-		}
+		return end
 	}),
 	again("HTTP/2, gRPC: idle, and the client's pings", func(t *testing.T, a *app, look func()) func() {
 		c := a.speakGRPC(t)
@@ -88,7 +75,7 @@ func again(name string, set func(*testing.T, *app, func()) func()) row {
 type clientOfGRPC struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
-	out    *bufio.Scanner
+	out    *bufio.Reader
 	exited bool
 }
 
@@ -99,18 +86,8 @@ func (a *app) speakGRPC(t *testing.T) *clientOfGRPC {
 	cmd := exec.CommandContext(ctx, testservers.Need(t, "grpc-app"), "call", a.address())
 	cmd.Stderr = t.Output()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &clientOfGRPC{cmd: cmd, in: in, out: bufio.NewScanner(out)}
+	in, out := testservers.Talk(t, cmd)
+	c := &clientOfGRPC{cmd: cmd, in: in, out: out}
 	t.Cleanup(func() {
 		if !c.exited {
 			cmd.Process.Kill()
@@ -131,8 +108,8 @@ func (c *clientOfGRPC) say(t *testing.T, command string) {
 // hears waits for the answer to a text.
 func (c *clientOfGRPC) hears(t *testing.T, text string) {
 	t.Helper()
-	if !c.out.Scan() || c.out.Text() != text {
-		t.Fatalf("got %q, %v, want %q", c.out.Text(), c.out.Err(), text)
+	if got, err := c.out.ReadString('\n'); err != nil || got != text+"\n" {
+		t.Fatalf("got %q, %v, want %q", got, err, text)
 	}
 }
 
@@ -141,6 +118,19 @@ func (c *clientOfGRPC) call(t *testing.T, text string) {
 	t.Helper()
 	c.say(t, "call "+text)
 	c.hears(t, text)
+}
+
+// slow begins a call, and returns what has it answered and ends the client.
+func (c *clientOfGRPC) slow(t *testing.T, a *app) (end func()) {
+	t.Helper()
+	g := a.gate()
+	c.say(t, "call hold "+g.id)
+	g.reached(t)
+	return func() {
+		g.release()
+		c.hears(t, "hold "+g.id)
+		c.hangUp(t)
+	}
 }
 
 // hangUp ends the client.

@@ -180,31 +180,17 @@ var rows = []row{
 		}},
 	{name: "HTTP/2, gRPC: a slow request", requests: luck, active: mostly, open: yes, on: withHTTP2,
 		set: func(t *testing.T, a *app, _ func()) func() {
-			h := a.speakHTTP2(t, 0)
-			g := a.gate()
-			done := h.get(t, "/hold?id="+g.id)
-			g.reached(t)
-			return func() {
-				g.release()
-				<-done
-				h.hangUp()
-			}
+			return a.speakHTTP2(t, 0).slow(t, a)
 		}},
 	{name: "HTTP/2, gRPC: several requests, some answered", requests: luck, active: mostly, open: yes, on: withHTTP2,
 		set: func(t *testing.T, a *app, look func()) func() {
 			h := a.speakHTTP2(t, 0)
-			g := a.gate()
-			done := h.get(t, "/hold?id="+g.id)
-			g.reached(t)
+			end := h.slow(t, a)
 			for range 3 {
 				look()
 				<-h.get(t, "/")
 			}
-			return func() {
-				g.release()
-				<-done
-				h.hangUp()
-			}
+			return end
 		}},
 	{name: "HTTP/2, gRPC: idle, and the client's pings", requests: luck, active: mostly, open: yes, on: []string{"go", "go, TLS", "nginx"}, // Tomcat ends a connection with so many pings
 		set: func(t *testing.T, a *app, look func()) func() {
@@ -535,6 +521,19 @@ type clientOfHTTP2 struct {
 // hangUp closes the connection. The client itself would leave it open where it
 // still takes a stream for unfinished whose answer has just been read.
 func (h *clientOfHTTP2) hangUp() { h.conn.Close() }
+
+// slow begins a request, and returns what has it answered and hangs up.
+func (h *clientOfHTTP2) slow(t *testing.T, a *app) (end func()) {
+	t.Helper()
+	g := a.gate()
+	done := h.get(t, "/hold?id="+g.id)
+	g.reached(t)
+	return func() {
+		g.release()
+		<-done
+		h.hangUp()
+	}
+}
 
 // speakHTTP2 makes the connection, on which the client pings when it has heard
 // nothing for so long; never where 0.
