@@ -52,6 +52,7 @@ func (c *client) connect() error {
 			TLSHandshakeTimeout:    callLimit, // goes on when the call has ended
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			MaxIdleConnsPerHost:    1,
+			MaxConnsPerHost:        4, // calls are made one by one; those given up may still be ending
 			IdleConnTimeout:        callLimit,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: answerLimit,
