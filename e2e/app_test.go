@@ -101,7 +101,7 @@ func (s *scenario) service(name string) string {
 // ready waits until all pods of the app are.
 func (s *scenario) ready(a app) {
 	s.Helper()
-	s.waitForPods(a.name+" is ready", 2*time.Minute, func(pods []*corev1.Pod) bool { return allReady(pods, a.name, a.replicas) })
+	s.waitForPods(a.name+" is ready", func(pods []*corev1.Pod) bool { return allReady(pods, a.name, a.replicas) })
 }
 
 // podsOf returns the app's pods that stay, ordered by name.
@@ -126,7 +126,7 @@ func (s *scenario) restart(a app) {
 // gone.
 func (s *scenario) replaced(a app, old map[types.UID]bool) {
 	s.Helper()
-	s.waitForPods("new pods of "+a.name, 5*time.Minute, func(pods []*corev1.Pod) bool { return replaced(pods, a.name, a.replicas, old) })
+	s.waitForPods("new pods of "+a.name, func(pods []*corev1.Pod) bool { return replaced(pods, a.name, a.replicas, old) })
 }
 
 // longest returns how long the app's slowest pod took from its deletion until

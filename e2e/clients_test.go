@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,7 +33,7 @@ func (s *scenario) runClient(name string, args ...string) {
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating "+name, err)
-	s.eventually(name+" runs", time.Minute, func(context.Context) (bool, error) {
+	s.eventually(name+" runs", func(context.Context) (bool, error) {
 		_, err := s.get(name, clientPort, "/counts")
 		return err == nil, err
 	})
@@ -58,7 +57,7 @@ func (s *scenario) loadBy(command ...string) clients {
 	s.Helper()
 	c := clients{s: s, name: "load"}
 	s.runClient(c.name, command...)
-	s.eventually("the load is under way", time.Minute, func(context.Context) (bool, error) {
+	s.eventually("the load is under way", func(context.Context) (bool, error) {
 		now, err := c.counts()
 		return err == nil && now.Requests+now.InFlight >= 40, err
 	})
@@ -80,11 +79,13 @@ func decodeCounts(body []byte, err error) (load.Counts, error) {
 // more waits until n more requests have ended.
 func (c clients) more(n int64) {
 	c.s.Helper()
-	before, err := c.counts()
-	c.s.must("asking for the counts", err)
-	c.s.eventually("the load goes on", time.Minute, func(context.Context) (bool, error) {
+	enough := int64(-1)
+	c.s.eventually("the load goes on", func(context.Context) (bool, error) {
 		now, err := c.counts()
-		return err == nil && now.Requests >= before.Requests+n, err
+		if err == nil && enough < 0 {
+			enough = now.Requests + n
+		}
+		return err == nil && now.Requests >= enough, err
 	})
 }
 

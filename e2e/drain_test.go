@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,7 +53,7 @@ func TestNodeDrain(t *testing.T) {
 // pods before old ones go.
 func (s *scenario) drain(node string, a app) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, 4*time.Minute)
+	ctx, cancel := context.WithTimeout(s.ctx, stepPatience)
 	defer cancel()
 	drain := exec.CommandContext(ctx, "kubectl", "drain", node, "--pod-selector", "app="+a.name, "--ignore-daemonsets", "--delete-emptydir-data")
 	out, err := drain.StdoutPipe()

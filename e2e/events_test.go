@@ -55,7 +55,7 @@ func TestEventsOfADrainThatExpires(t *testing.T) {
 		pod := s.withEvents(a)
 		go func() { _, _ = s.post(pod.Name, appPort, "/work?for=60s") }() // it is cut off
 		inFlight := regexp.MustCompile(`"in_flight": *1\b`)
-		s.eventually("a request in flight", time.Minute, func(context.Context) (bool, error) {
+		s.eventually("a request in flight", func(context.Context) (bool, error) {
 			status, err := s.get(pod.Name, sidecarPort, "/status")
 			return inFlight.Match(status), err
 		})
@@ -127,11 +127,11 @@ func TestEventsNeedARole(t *testing.T) {
 	a := app{name: "web", replicas: 1, variant: native, grace: 30 * time.Second}
 	pod := s.withEvents(a)
 	s.deleted(pod)
-	s.waitForPods("the pod is gone", time.Minute, func(pods []*corev1.Pod) bool { return len(ofApp(pods, a.name)) == 0 })
+	s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, a.name)) == 0 })
 	if took := s.longest(a); took > 15*time.Second {
 		s.Errorf("it took %v", took)
 	}
-	s.eventually("the end of the log", time.Minute, func(context.Context) (bool, error) {
+	s.eventually("the end of the log", func(context.Context) (bool, error) {
 		for _, log := range s.pods.logs() {
 			return strings.Contains(log, `"msg":"ending"`), fmt.Errorf("the log is %s", log)
 		}
@@ -178,7 +178,7 @@ func TestLastWordsOfASidecarThatCannotStart(t *testing.T) {
 	a := app{name: "web", variant: native, lastcall: map[string]string{"LASTCALL_EVENTS": "true", "LASTCALL_QUIET": "-1s"}}
 	s.create(a, a.podSpec()) // without a token
 	var message string
-	s.waitForPods("the sidecar has ended", time.Minute, func(pods []*corev1.Pod) bool {
+	s.waitForPods("the sidecar has ended", func(pods []*corev1.Pod) bool {
 		for _, p := range ofApp(pods, a.name) {
 			message = terminationMessage(p)
 		}
@@ -262,7 +262,7 @@ func selectorOf(pod types.UID) string {
 // told waits for the events of these reasons, and no other, and returns them.
 func (s *scenario) told(pod *corev1.Pod, reasons ...string) (events []corev1.Event) {
 	s.Helper()
-	s.eventually(fmt.Sprint("the events ", reasons), time.Minute, func(context.Context) (bool, error) {
+	s.eventually(fmt.Sprint("the events ", reasons), func(context.Context) (bool, error) {
 		events = s.eventsOf(pod)
 		var got []string
 		for _, e := range events {
@@ -277,7 +277,7 @@ func (s *scenario) told(pod *corev1.Pod, reasons ...string) (events []corev1.Eve
 // termination message.
 func (s *scenario) lastWords(a app) string {
 	s.Helper()
-	s.waitForPods("the pod is gone", time.Minute, func(pods []*corev1.Pod) bool { return len(ofApp(pods, a.name)) == 0 })
+	s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, a.name)) == 0 })
 	gone := s.pods.terminations(a.name)
 	return terminationMessage(gone[len(gone)-1].pod)
 }

@@ -36,17 +36,17 @@ func (s *scenario) livenessFails(web app, clients clients) load.Counts {
 	sick := s.podsOf(web)[0].Name
 	_, err := s.post(sick, appPort, "/sick")
 	s.must("making the app sick", err)
-	s.waitForPods("the app is restarted, and its pod ready again", 2*time.Minute, func(pods []*corev1.Pod) bool {
+	s.waitForPods("the app is restarted, and its pod ready again", func(pods []*corev1.Pod) bool {
 		p := byName(pods, sick)
 		return p != nil && restarts(p, "app") == 1 && isReady(p)
 	})
-	s.eventually("the pod is in service again", time.Minute, s.answers(clients, sick))
+	s.eventually("the pod is in service again", s.answers(clients, sick))
 	counts := clients.stop()
 	if len(s.pods.terminations(web.name)) != 0 {
 		s.Error("a pod is gone, want its app only restarted")
 	}
 	if web.variant.lastcall() {
-		s.eventually("the drain is taken back", time.Minute, s.phaseIs(sick, "serving"))
+		s.eventually("the drain is taken back", s.phaseIs(sick, "serving"))
 		if got := s.outcomes(sick); !slices.Equal(got, []string{"drained"}) {
 			s.Errorf("the drain of the pod whose app was restarted: %q, want drained, before the app was stopped", got)
 		}
@@ -78,7 +78,7 @@ func TestSidecarKilledWhileServing(t *testing.T) {
 			pod := s.podsOf(web)[0]
 			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
 			s.must("killing the sidecar", err)
-			s.waitForPods("the sidecar is restarted, and its pod ready again", 2*time.Minute, func(pods []*corev1.Pod) bool {
+			s.waitForPods("the sidecar is restarted, and its pod ready again", func(pods []*corev1.Pod) bool {
 				p := byName(pods, pod.Name)
 				return p != nil && restarts(p, sidecarName) == 1 && isReady(p)
 			})
@@ -105,7 +105,7 @@ func TestSidecarKilledWhileDraining(t *testing.T) {
 			clients := s.load(s.deploy(web))
 			pod := s.podsOf(web)[0]
 			s.must("deleting a pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
-			s.eventually("the drain has come to its last part", time.Minute, s.phaseIs(pod.Name, "draining"))
+			s.eventually("the drain has come to its last part", s.phaseIs(pod.Name, "draining"))
 			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
 			s.must("killing the sidecar", err)
 			s.replaced(web, uids([]*corev1.Pod{pod}))
@@ -137,12 +137,12 @@ func TestBudgetTooShort(t *testing.T) {
 			pod := s.withEvents(web)
 			clients := s.load(address, "-shortest", "1m", "-longest", "1m")
 			s.deleted(pod)
-			s.eventually("the metric tells it", 30*time.Second, func(context.Context) (bool, error) {
+			s.eventually("the metric tells it", func(context.Context) (bool, error) {
 				metrics, err := s.get(pod.Name, sidecarPort, "/metrics")
 				return strings.Contains(string(metrics), `lastcall_drain_duration_seconds_count{outcome="expired"} 1`), err
 			})
 			s.told(pod, "Draining", "DrainExpired")
-			s.waitForPods("the pod is gone", time.Minute, func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
+			s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
 			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{"expired"}) {
 				s.Errorf("the log tells of a drain that %q, want expired", got)
 			}
@@ -184,7 +184,7 @@ func TestWebSocket(t *testing.T) {
 			web := app{name: "web", replicas: 1, variant: native, grace: 25 * time.Second, lastcall: map[string]string{"LASTCALL_TCP_COUNT": c.count}}
 			address := s.deploy(web)
 			s.runClient("socket", "socket", "-url", "ws://"+address+"/socket", "-every", c.every)
-			s.eventually("the socket is open, and answered", 30*time.Second, func(context.Context) (bool, error) {
+			s.eventually("the socket is open, and answered", func(context.Context) (bool, error) {
 				var state struct {
 					Open    bool
 					Answers int

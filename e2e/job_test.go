@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"testing"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -34,7 +33,7 @@ func TestCronJob(t *testing.T) {
 	}, metav1.CreateOptions{})
 	s.must("creating a CronJob", err)
 	var job string
-	s.eventually("the CronJob's first Job", 90*time.Second, func(ctx context.Context) (bool, error) {
+	s.eventually("the CronJob's first Job", func(ctx context.Context) (bool, error) {
 		jobs, err := s.client.BatchV1().Jobs(s.namespace).List(ctx, metav1.ListOptions{})
 		if err != nil || len(jobs.Items) == 0 {
 			return false, err
@@ -61,7 +60,7 @@ func jobSpec() batchv1.JobSpec {
 // complete waits until a Job is, and looks at how its pod's containers ended.
 func (s *scenario) complete(name string) {
 	s.Helper()
-	s.eventually("the Job is complete", time.Minute, func(ctx context.Context) (bool, error) {
+	s.eventually("the Job is complete", func(ctx context.Context) (bool, error) {
 		job, err := s.client.BatchV1().Jobs(s.namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return false, err

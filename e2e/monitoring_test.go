@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -38,7 +37,7 @@ func TestMonitoring(t *testing.T) {
 	address := freeAddress(t)
 	s.startProgram("prometheus", "--config.file="+s.prometheusConfig(), "--storage.tsdb.path="+t.TempDir(),
 		"--web.listen-address="+address, "--log.level=warn")
-	s.eventually("Prometheus knows the pods", time.Minute, func(ctx context.Context) (bool, error) {
+	s.eventually("Prometheus knows the pods", func(ctx context.Context) (bool, error) {
 		var found struct {
 			Data struct {
 				ActiveTargets []struct{ Labels map[string]string }
@@ -93,7 +92,7 @@ func (s *scenario) installOperatorKinds() {
 			}
 		})
 		// Not `kubectl wait`, which fails on a kind so new that it has no status.
-		s.eventually(name+" is served", time.Minute, func(ctx context.Context) (bool, error) {
+		s.eventually(name+" is served", func(ctx context.Context) (bool, error) {
 			established := `jsonpath={.status.conditions[?(@.type=="Established")].status}`
 			status, err := exec.CommandContext(ctx, "kubectl", "get", "crd", name, "-o", established).Output()
 			return string(status) == "True", err
@@ -107,7 +106,7 @@ func (s *scenario) prometheusConfig() (file string) {
 	s.Helper()
 	dir, rulesDir := s.TempDir(), s.TempDir()
 	file = filepath.Join(dir, "prometheus.yaml")
-	s.eventually("the operator has made the configuration", time.Minute, func(ctx context.Context) (bool, error) {
+	s.eventually("the operator has made the configuration", func(ctx context.Context) (bool, error) {
 		secret, err := s.client.CoreV1().Secrets(s.namespace).Get(ctx, "prometheus-test", metav1.GetOptions{})
 		if err != nil {
 			return false, err

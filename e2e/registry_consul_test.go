@@ -125,9 +125,9 @@ func TestConsulIsGone(t *testing.T) {
 			s.leavesWithoutRegistry(web, consul.podSpec(s, web, false), func() {
 				consul.holds(s, web)
 				s.must("deleting Consul", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, "registry", metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
-				s.waitForPods("Consul is gone", time.Minute, func(pods []*corev1.Pod) bool { return byName(pods, "registry") == nil })
+				s.waitForPods("Consul is gone", func(pods []*corev1.Pod) bool { return byName(pods, "registry") == nil })
 				// Its Service refuses connections as soon as it has no endpoint.
-				s.eventually("nobody is behind the Service", time.Minute, s.noEndpoints("registry"))
+				s.eventually("nobody is behind the Service", s.noEndpoints("registry"))
 			})
 		})
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,7 +101,7 @@ func (r registry) holds(s *scenario, a app) {
 	for _, p := range s.podsOf(a) {
 		want[p.Name] = r.up
 	}
-	s.eventually(fmt.Sprintf("%s holds just %v", r.kind, want), time.Minute, func(context.Context) (bool, error) {
+	s.eventually(fmt.Sprintf("%s holds just %v", r.kind, want), func(context.Context) (bool, error) {
 		got, err := r.ask(s.namespace)
 		return err == nil && maps.Equal(got, want), errors.Join(fmt.Errorf("it holds %v", got), err)
 	})
@@ -163,7 +162,7 @@ func (r registry) statefulSetRestarts(s *scenario, name string, web app) {
 func (r registry) withdrawn(s *scenario, pod *corev1.Pod) {
 	s.Helper()
 	s.deleted(pod)
-	s.eventually("the pod is withdrawn", time.Minute, func(context.Context) (bool, error) {
+	s.eventually("the pod is withdrawn", func(context.Context) (bool, error) {
 		got, err := r.ask(s.namespace)
 		return got[pod.Name] == r.out, errors.Join(fmt.Errorf("%s holds %v", r.kind, got), err)
 	})
@@ -212,8 +211,8 @@ func (s *scenario) leavesWithoutRegistry(web app, spec corev1.PodSpec, gone func
 	s.deleted(pod)
 	events := s.told(pod, "Draining", "RegistryUnreachable", "DrainExpired")
 	s.Logf("%s; %s", events[1].Message, events[2].Message)
-	s.waitForPods("the pod is gone", time.Minute, func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
-	s.eventually("the log tells of a drain that expired", 10*time.Second, func(context.Context) (bool, error) {
+	s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
+	s.eventually("the log tells of a drain that expired", func(context.Context) (bool, error) {
 		got := s.outcomes(pod.Name)
 		return len(got) == 1 && got[0] == "expired", fmt.Errorf("the outcomes are %q", got)
 	})

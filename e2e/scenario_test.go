@@ -19,8 +19,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// patience bounds a whole scenario.
-const patience = 10 * time.Minute
+// patience bounds a whole scenario, and stepPatience each of its waits. That is
+// much, for machines that are busy with other things; and Eureka's server may
+// answer for 3 minutes as if an instance were still there.
+const (
+	patience     = 15 * time.Minute
+	stepPatience = 4 * time.Minute
+)
 
 // scenario is one test in a namespace of its own, in which Pod Security
 // "restricted" is enforced. All of its calls fail the test on an error.
@@ -61,7 +66,15 @@ func startFor(t *testing.T, patience time.Duration) *scenario {
 	s.namespace = s.createNamespace()
 	s.pods = watchPods(ctx, client, s.namespace)
 	results.ranOn(s.where())
-	t.Cleanup(s.remove)
+	began := time.Now()
+	t.Cleanup(func() {
+		s.remove()
+		outcome := "ok  "
+		if t.Failed() {
+			outcome = "FAIL"
+		}
+		fmt.Printf("%s %s, %.0f s\n", outcome, t.Name(), time.Since(began).Seconds())
+	})
 	return s
 }
 
@@ -74,7 +87,7 @@ func (s *scenario) createNamespace() string {
 	}}, metav1.CreateOptions{})
 	s.must("creating a namespace", err)
 	// Without it the API server refuses pods. A controller makes it.
-	s.eventually("the namespace has its service account", time.Minute, func(ctx context.Context) (bool, error) {
+	s.eventually("the namespace has its service account", func(ctx context.Context) (bool, error) {
 		_, err := s.client.CoreV1().ServiceAccounts(namespace.Name).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, err
 	})
@@ -157,11 +170,11 @@ func (s *scenario) must(doing string, err error) {
 	}
 }
 
-// eventually asks every 100 ms until done, or the limit is over. It is for what
-// nothing tells; for pods there is waitForPods.
-func (s *scenario) eventually(what string, limit time.Duration, done func(ctx context.Context) (bool, error)) {
+// eventually asks every 100 ms until done, or stepPatience is over. It is for
+// what nothing tells; for pods there is waitForPods.
+func (s *scenario) eventually(what string, done func(ctx context.Context) (bool, error)) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, limit)
+	ctx, cancel := context.WithTimeout(s.ctx, stepPatience)
 	defer cancel()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
@@ -177,19 +190,19 @@ func (s *scenario) eventually(what string, limit time.Duration, done func(ctx co
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			s.Fatalf("%s: not within %v (%v)", what, limit, last)
+			s.Fatalf("%s: not within %v (%v)", what, stepPatience, last)
 		}
 	}
 }
 
-// waitForPods waits until done says so of all pods of the namespace, or the
-// limit is over.
-func (s *scenario) waitForPods(what string, limit time.Duration, done func([]*corev1.Pod) bool) {
+// waitForPods waits until done says so of all pods of the namespace, or
+// stepPatience is over.
+func (s *scenario) waitForPods(what string, done func([]*corev1.Pod) bool) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, limit)
+	ctx, cancel := context.WithTimeout(s.ctx, stepPatience)
 	defer cancel()
 	if err := s.pods.wait(ctx, done); err != nil {
-		s.Fatalf("%s: not within %v", what, limit)
+		s.Fatalf("%s: not within %v", what, stepPatience)
 	}
 }
 

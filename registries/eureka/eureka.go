@@ -143,10 +143,12 @@ func (r *Registry) Deregister(ctx context.Context) error {
 	defer late.Stop()
 	select {
 	case <-late.C:
-		return r.cancel(ctx)
+		if err := r.cancel(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
 	case <-ctx.Done():
-		return nil // it was done once
 	}
+	return nil // where time has run out, it was done once
 }
 
 func (r *Registry) cancel(ctx context.Context) error {

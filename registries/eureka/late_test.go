@@ -1,11 +1,13 @@
 package eureka
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -13,29 +15,60 @@ import (
 // right after the first cancellation: a stage between it and Lastcall sees to
 // that order.
 func TestLateRegistrationIsCancelled(t *testing.T) {
-	s := servers(t, oneServer)
-	behind, err := url.Parse(s.URLs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := newApp(s, nil)
+	a := newApp(servers(t, oneServer), nil)
 	var once sync.Once
-	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: behind.Scheme, Host: behind.Host})
-	stage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	r := behindStage(t, a, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 		forward.ServeHTTP(w, r)
-		if r.Method == http.MethodDelete && r.URL.Path == behind.Path+"/apps/"+a.app+"/"+a.id {
-			once.Do(func() { a.registerAs(t, down) })
-		}
-	}))
-	defer stage.Close()
-
-	a.Register(t)
-	a.cfg.URLs, a.cfg.App, a.cfg.InstanceID = []string{stage.URL + behind.Path}, a.app, a.id
-	r := a.registry(t)
+		once.Do(func() { a.registerAs(t, down) })
+	})
 	do(t, "Withdraw", r.Withdraw)
 	do(t, "Deregister", r.Deregister)
 	once.Do(func() { t.Error("the stage has seen no cancellation") })
 	if a.Known(t) {
 		t.Error("an instance that was registered late is left behind")
 	}
+}
+
+// The time runs out while the server is asked for the second time: the instance
+// was cancelled before, and that is no error.
+func TestSecondCancellationOutOfTime(t *testing.T) {
+	a := newApp(servers(t, oneServer), nil)
+	ctx, timeIsUp := context.WithCancel(t.Context())
+	var asked atomic.Int32
+	r := behindStage(t, a, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+		if asked.Add(1) == 1 {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		timeIsUp()
+		<-r.Context().Done()
+	})
+	if err := r.Deregister(ctx); err != nil || asked.Load() != 2 {
+		t.Errorf("%v after %d cancellations, want no error after 2", err, asked.Load())
+	}
+	if a.Known(t) {
+		t.Error("the instance is still there")
+	}
+}
+
+// behindStage registers the app at its server, and returns its registry, whose
+// cancellations go by way of the stage.
+func behindStage(t *testing.T, a *fakeApp, stage func(http.ResponseWriter, *http.Request, http.Handler)) *Registry {
+	t.Helper()
+	server, err := url.Parse(a.urls[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: server.Scheme, Host: server.Host})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete && r.URL.Path == server.Path+"/apps/"+a.app+"/"+a.id {
+			stage(w, r, forward)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	a.Register(t)
+	a.cfg.URLs, a.cfg.App, a.cfg.InstanceID = []string{front.URL + server.Path}, a.app, a.id
+	return a.registry(t)
 }
