@@ -105,7 +105,7 @@ func (c clients) stop() load.Counts {
 	if counts.InFlight != 0 {
 		c.s.must("stopping the load", errors.New("requests are still in flight"))
 	}
-	c.s.Logf("%d requests, %d failed %v; the longest delay of an answer was %.2f s", counts.Requests, counts.Failed, counts.Errors, counts.DelayMax)
+	c.s.Logf("%d requests, %d failed %v; the longest delay of an answer was %.2f s%s", counts.Requests, counts.Failed, counts.Errors, counts.DelayMax, samples(counts))
 	return counts
 }
 
@@ -115,11 +115,16 @@ func (s *scenario) noneFailed(counts load.Counts) {
 	if counts.Failed == 0 && counts.Requests > 0 {
 		return
 	}
-	var samples strings.Builder
+	s.Errorf("%d of %d requests failed, want none", counts.Failed, counts.Requests)
+}
+
+// samples tells the first failures one by one.
+func samples(counts load.Counts) string {
+	var out strings.Builder
 	for _, f := range counts.Samples {
-		fmt.Fprintf(&samples, "\n  begun %s, failed after %.3f s (asked for %.3f s), kept connection %v: %s", f.Begun.Format("15:04:05.000"), f.Seconds, f.Asked, f.KeepAlive, f.Error)
+		fmt.Fprintf(&out, "\n  begun %s, failed after %.3f s (asked for %.3f s), kept connection %v: %s", f.Begun.Format("15:04:05.000"), f.Seconds, f.Asked, f.KeepAlive, f.Error)
 	}
-	s.Errorf("%d of %d requests failed, want none: %v%s", counts.Failed, counts.Requests, counts.Errors, samples.String())
+	return out.String()
 }
 
 // judge holds the counts of a scenario in which pods go: with Lastcall no
