@@ -1,13 +1,10 @@
 package envoy
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,8 +18,7 @@ import (
 // rig is Envoy before a backend, with a client of its own.
 type rig struct {
 	*testservers.Envoy
-	backend *testservers.Backend
-	client  *http.Client
+	proxy countertest.Proxy
 }
 
 func start(t *testing.T) *rig { t.Helper(); return startWith(t, testservers.EnvoyOptions{}) }
@@ -30,7 +26,8 @@ func start(t *testing.T) *rig { t.Helper(); return startWith(t, testservers.Envo
 func startWith(t *testing.T, o testservers.EnvoyOptions) *rig {
 	t.Helper()
 	backend := testservers.StartBackend(t)
-	return &rig{testservers.StartEnvoy(t, backend, o), backend, testservers.Client(t)}
+	e := testservers.StartEnvoy(t, backend, o)
+	return &rig{e, countertest.Proxy{Backend: backend, Client: testservers.Client(t), Port: e.Port, HTTP2: e.Port, Raw: e.Raw}}
 }
 
 func (r *rig) counter(t *testing.T) *Counter { t.Helper(); return r.counterOf(t, "", r.Port) }
@@ -48,14 +45,6 @@ func (r *rig) counterOf(t *testing.T, listeners string, appPort int) *Counter {
 	c.proxy.Sockets = testservers.Sockets{r.Port, r.Raw, r.Mixed, r.Ready, r.AdminPort}
 	return c
 }
-
-func (r *rig) hold(t *testing.T) *testservers.Held {
-	t.Helper()
-	return r.backend.Hold(t, r.client, base(r.Port))
-}
-
-func base(port int) string    { return "http://" + address(port) }
-func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // get makes a request, and returns its status and whether the connection ends
 // with it.
@@ -92,107 +81,42 @@ var (
 )
 
 // harness drives a rig for the suite.
-type harness struct{ *rig }
-
-func (h harness) Counter(t *testing.T) drain.Counter { return h.counter(t) }
-
-func (h harness) Begin(t *testing.T) func() {
-	held := h.hold(t)
-	return func() { held.End(t) }
+type harness struct {
+	countertest.Proxy
+	rig *rig
 }
 
-func (h harness) Idle(t *testing.T) bool {
-	testservers.IdleConnection(t, address(h.Port))
-	testservers.Connect(t, address(h.Port)) // and one that says nothing
-	return true
-}
+func (h harness) Counter(t *testing.T) drain.Counter { return h.rig.counter(t) }
 
 func (h harness) Break(t *testing.T) func() {
-	h.Freeze(t)
-	return func() { h.Thaw(t) }
+	h.rig.Freeze(t)
+	return func() { h.rig.Thaw(t) }
 }
-
-func (h harness) Arrivals() bool { return true }
 
 func TestSuite(t *testing.T) {
-	countertest.Run(t, func(t *testing.T) countertest.Harness { return harness{start(t)} })
+	countertest.Run(t, func(t *testing.T) countertest.Harness {
+		r := start(t)
+		return harness{r.proxy, r}
+	})
 }
 
-// TestEndsEven has requests begin and end in all ways there are, and wants 0
-// after each of them.
 func TestEndsEven(t *testing.T) {
 	r := start(t)
 	c := r.counter(t)
-	even := func(what string) {
-		t.Helper()
-		for range 3 {
-			becomes(t, c, 0, readable)
-		}
-		if got := becomes(t, c, 0, nothing); got.Arrived != becomes(t, c, 0, nothing).Arrived {
-			t.Fatalf("%s: arrivals grow by reading alone", what)
-		}
-	}
-	even("at first") // the statistics are there before the first request
+	even := r.proxy.EndsEven(t, c)
 
-	held := r.hold(t)
-	becomes(t, c, 1, readable)
-	held.Abort()
-	held.Release()
-	even("aborted")
-
-	conn := testservers.Connect(t, address(r.Port))
-	if got := testservers.Say(t, conn, "GARBAGE\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") {
-		t.Fatalf("answered %q", got)
-	}
-	even("garbage")
-
-	conn = testservers.Connect(t, address(r.Port))
-	if _, err := conn.Write([]byte("POST /upload HTTP/1.1\r\nHost: test\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	becomes(t, c, 1, readable) // half a header
-	if _, err := conn.Write([]byte("Content-Length: 4\r\n\r\nab")); err != nil {
-		t.Fatal(err)
-	}
-	for range 5 {
-		becomes(t, c, 1, nothing) // half a body
-	}
-	if got := testservers.Say(t, conn, "cd"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
-		t.Fatalf("answered %q", got)
-	}
-	even("uploaded")
-
-	conn = testservers.WebSocket(t, address(r.Port))
-	becomes(t, c, 1, readable)
-	conn.Close()
-	even("WebSocket")
-
-	client := testservers.HTTP2Client(t)
-	first := r.backend.Hold(t, client, base(r.Port))
-	second := r.backend.Hold(t, client, base(r.Port))
-	becomes(t, c, 2, readable)
-	first.End(t)
-	becomes(t, c, 1, readable)
-	second.End(t)
-	even("HTTP/2") // with the connection open, and idle
-
-	conn = testservers.Connect(t, address(r.Raw))
-	becomes(t, c, 1, readable) // plain TCP: the connection is the work
-	conn.Close()
-	even("TCP")
-
-	testservers.IdleConnection(t, address(r.Mixed))
+	testservers.IdleConnection(t, countertest.Address(r.Mixed))
 	even("idle on a listener of both kinds")
-	conn = connectFrom(t, "127.0.0.2", address(r.Mixed))
+	conn := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
 	becomes(t, c, 1, readable)
-	mixed := r.backend.Hold(t, r.client, base(r.Mixed))
+	mixed := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Mixed))
 	becomes(t, c, 2, readable)
 	conn.Close()
 	becomes(t, c, 1, readable)
 	mixed.End(t)
 	even("both kinds")
 
-	ready := r.backend.Hold(t, r.client, base(r.Ready)) // for readiness, by its manager's name
+	ready := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Ready)) // for readiness, by its manager's name
 	even("readiness listener")
 	ready.End(t)
 }
@@ -202,18 +126,18 @@ func TestArrivals(t *testing.T) {
 	c := r.counter(t)
 	before := becomes(t, c, 0, readable).Arrived
 	for i, conn := range []func(){
-		func() { get(t, r.client, base(r.Port)) },
-		func() { get(t, r.client, base(r.Mixed)) },
-		func() { testservers.Connect(t, address(r.Raw)).Close() },
-		func() { connectFrom(t, "127.0.0.2", address(r.Mixed)).Close() },
+		func() { get(t, r.proxy.Client, countertest.Base(r.Port)) },
+		func() { get(t, r.proxy.Client, countertest.Base(r.Mixed)) },
+		func() { testservers.Connect(t, countertest.Address(r.Raw)).Close() },
+		func() { connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed)).Close() },
 	} {
 		conn()
 		arrives(t, c, before+uint64(i)+1)
 	}
 	for range 3 {
-		get(t, r.client, base(r.Port)+"/healthz")
-		get(t, r.client, base(r.Ready))
-		get(t, r.client, r.Admin+"/stats")
+		get(t, r.proxy.Client, countertest.Base(r.Port)+"/healthz")
+		get(t, r.proxy.Client, countertest.Base(r.Ready))
+		get(t, r.proxy.Client, r.Admin+"/stats")
 	}
 	becomes(t, c, 0, readable)
 	arrives(t, c, before+4)
@@ -239,11 +163,11 @@ func arrives(t *testing.T, c *Counter, want uint64) {
 
 func TestListenersByName(t *testing.T) {
 	r := start(t)
-	web := r.hold(t)
-	raw := testservers.Connect(t, address(r.Raw))
-	ready := r.backend.Hold(t, r.client, base(r.Ready))
-	mixed := r.backend.Hold(t, r.client, base(r.Mixed))
-	mixedRaw := connectFrom(t, "127.0.0.2", address(r.Mixed))
+	web := r.proxy.Hold(t)
+	raw := testservers.Connect(t, countertest.Address(r.Raw))
+	ready := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Ready))
+	mixed := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Mixed))
+	mixedRaw := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
 	for pattern, want := range map[string]int64{
 		"":                              4,
 		".":                             5,
@@ -274,21 +198,21 @@ func TestListenersByName(t *testing.T) {
 func TestDrain(t *testing.T) {
 	r := start(t)
 	c := r.counter(t)
-	if status, closed := get(t, r.client, base(r.Port)+"/healthz"); status != 200 || closed {
+	if status, closed := get(t, r.proxy.Client, countertest.Base(r.Port)+"/healthz"); status != 200 || closed {
 		t.Fatalf("before: %d, %v", status, closed)
 	}
-	held := r.hold(t)
-	raw := testservers.Connect(t, address(r.Raw))
+	held := r.proxy.Hold(t)
+	raw := testservers.Connect(t, countertest.Address(r.Raw))
 	becomes(t, c, 2, readable)
 	for range 2 { // it can be repeated
 		if err := c.StopAccepting(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if status, _ := get(t, r.client, base(r.Port)+"/healthz"); status != 503 {
+	if status, _ := get(t, r.proxy.Client, countertest.Base(r.Port)+"/healthz"); status != 503 {
 		t.Errorf("the health check answers %d", status)
 	}
-	if status, closed := get(t, r.client, base(r.Port)); status != 200 || !closed {
+	if status, closed := get(t, r.proxy.Client, countertest.Base(r.Port)); status != 200 || !closed {
 		t.Errorf("a late request: %d, and its connection ends: %v", status, closed)
 	}
 	becomes(t, c, 2, readable)
@@ -305,11 +229,11 @@ func TestDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if status, _ := get(t, r.client, base(r.Port)+"/healthz"); status != 200 {
+	if status, _ := get(t, r.proxy.Client, countertest.Base(r.Port)+"/healthz"); status != 200 {
 		t.Errorf("the health check answers %d when the drain is taken back", status)
 	}
 	for range 20 {
-		if status, _ := get(t, r.client, base(r.Port)); status != 200 {
+		if status, _ := get(t, r.proxy.Client, countertest.Base(r.Port)); status != 200 {
 			t.Fatalf("a request when the drain is taken back: %d", status)
 		}
 	}
@@ -321,7 +245,7 @@ func TestKilledIsGoneForGood(t *testing.T) {
 			r := start(t)
 			c := r.counter(t)
 			blind := r.counterOf(t, "", 0)
-			held := r.hold(t)
+			held := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
 			becomes(t, blind, 1, readable)
 			r.Signal(t, signal)
@@ -345,16 +269,7 @@ func TestFrozenIsAnErrorWithinTheDeadline(t *testing.T) {
 	r := start(t)
 	c := r.counter(t)
 	becomes(t, c, 0, readable)
-	r.Freeze(t)
-	defer r.Thaw(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if got, err := c.Count(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %+v, %v, want an error that is context.DeadlineExceeded", got, err)
-	}
-	if err := c.StopAccepting(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want an error that is context.DeadlineExceeded", err)
-	}
+	countertest.Frozen(t, r.Freeze, r.Thaw, countertest.ReadingOf(c), c.StopAccepting)
 }
 
 func TestNoListenersIsZero(t *testing.T) {
@@ -376,65 +291,29 @@ func TestStatisticsThatAreLeftOut(t *testing.T) {
 	}
 }
 
-// wantError takes one reading, which is to fail.
 func wantError(t *testing.T, c *Counter, parts ...string) {
 	t.Helper()
-	r, err := c.Count(t.Context())
-	if err == nil {
-		t.Fatalf("got %+v, want an error", r)
-	}
-	for _, part := range append(parts, "LASTCALL_ENVOY_ADMIN") {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%q lacks %q", err, part)
-		}
-	}
-	if strings.Contains(err.Error(), "hunter") {
-		t.Errorf("%q tells a secret", err)
-	}
+	countertest.WantError(t, c, append(parts, "LASTCALL_ENVOY_ADMIN")...)
 }
 
 func TestErrorsSayWhatToCheck(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		status int
-		body   string
-		want   string
-	}{
-		{"no credentials", 401, "", "set its credentials in the URL"},
-		{"denied", 403, "", "allow requests from this pod"},
-		{"not there", 404, "", "not at this path"},
-		{"failing", 500, "", "see its log"},
-		{"garbage", 200, "<html></html>", "not Envoy's statistics"},
-		{"empty", 200, "", "not Envoy's statistics"},
-		{"another's JSON", 200, "{}", "not Envoy's statistics"},
-		{"no statistics, and no list", 200, `{"stats":[]}`, ""},
-		{"huge", 200, `{"stats":["` + strings.Repeat(" ", statsLimit) + `"]}`, "longer than 16777216 bytes"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/listeners" {
-					fmt.Fprint(w, "web::127.0.0.1:80\n")
-					return
-				}
-				w.WriteHeader(test.status)
-				fmt.Fprint(w, test.body)
-			}))
-			defer s.Close()
-			c, err := New(Config{Admin: strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)}, drain.Pod{AppPorts: []int{1}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantError(t, c, test.want)
-			if test.status == 200 {
-				return
-			}
-			for _, err := range []error{c.StopAccepting(t.Context()), c.StartAccepting(t.Context())} {
-				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "LASTCALL_ENVOY_ADMIN") {
-					t.Errorf("got %v, want %q", err, test.want)
-				}
-			}
-		})
-	}
+	countertest.Faults(t, []countertest.Fault{
+		{Name: "garbage", Status: 200, Body: "<html></html>", Says: "not Envoy's statistics"},
+		{Name: "empty", Status: 200, Body: "", Says: "not Envoy's statistics"},
+		{Name: "another's JSON", Status: 200, Body: "{}", Says: "not Envoy's statistics"},
+		{Name: "huge", Status: 200, Body: `{"stats":["` + strings.Repeat(" ", statsLimit) + `"]}`, Says: "longer than 16777216 bytes"},
+	}, func(t *testing.T, url string, f countertest.Fault) {
+		c, err := New(Config{Admin: url}, drain.Pod{AppPorts: []int{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, c, f.Says)
+		if f.Status == 200 {
+			return
+		}
+		countertest.Says(t, c.StopAccepting(t.Context()), f.Says, "LASTCALL_ENVOY_ADMIN")
+		countertest.Says(t, c.StartAccepting(t.Context()), f.Says, "LASTCALL_ENVOY_ADMIN")
+	})
 }
 
 func TestNewNamesTheVariables(t *testing.T) {

@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"lastcall/counters/countertest"
 	"lastcall/drain"
@@ -24,14 +21,14 @@ import (
 // rig is HAProxy before a backend, with a client of its own.
 type rig struct {
 	*testservers.HAProxy
-	backend *testservers.Backend
-	client  *http.Client
+	proxy countertest.Proxy
 }
 
 func start(t *testing.T) *rig {
 	t.Helper()
 	backend := testservers.StartBackend(t)
-	return &rig{testservers.StartHAProxy(t, backend), backend, testservers.Client(t)}
+	h := testservers.StartHAProxy(t, backend)
+	return &rig{h, countertest.Proxy{Backend: backend, Client: testservers.Client(t), Port: h.Port, HTTP2: h.Port, Raw: h.Raw}}
 }
 
 // sources are the ways to read it.
@@ -60,15 +57,10 @@ func (r *rig) counterOf(t *testing.T, cfg Config, pod drain.Pod) *Counter {
 	return c
 }
 
-func (r *rig) hold(t *testing.T) *testservers.Held {
-	t.Helper()
-	return r.backend.Hold(t, r.client, base(r.Port))
-}
-
 // get makes a request and leaves its answer alone.
 func (r *rig) get(t *testing.T, path string) int {
 	t.Helper()
-	resp, err := r.client.Get(base(r.Port) + path)
+	resp, err := r.proxy.Client.Get(countertest.Base(r.Port) + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,9 +70,6 @@ func (r *rig) get(t *testing.T, path string) int {
 	}
 	return resp.StatusCode
 }
-
-func base(port int) string    { return "http://" + address(port) }
-func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 var (
 	becomes    = countertest.Becomes
@@ -93,28 +82,18 @@ var (
 
 // harness drives a rig for the suite.
 type harness struct {
-	*rig
+	countertest.Proxy
+	rig   *rig
 	stats string
 }
 
-func (h harness) Counter(t *testing.T) drain.Counter { return h.counter(t, h.stats) }
-
-func (h harness) Begin(t *testing.T) func() {
-	held := h.hold(t)
-	return func() { held.End(t) }
-}
-
-func (h harness) Idle(t *testing.T) bool {
-	testservers.IdleConnection(t, address(h.Port))
-	testservers.Connect(t, address(h.Port)) // and one that says nothing
-	return true
-}
+func (h harness) Counter(t *testing.T) drain.Counter { return h.rig.counter(t, h.stats) }
 
 func (h harness) Break(t *testing.T) func() {
 	path, isSocket := strings.CutPrefix(h.stats, "unix://")
 	if !isSocket {
-		h.Freeze(t)
-		return func() { h.Thaw(t) }
+		h.rig.Freeze(t)
+		return func() { h.rig.Thaw(t) }
 	}
 	move := func(from, to string) {
 		if err := os.Rename(from, to); err != nil {
@@ -125,36 +104,24 @@ func (h harness) Break(t *testing.T) func() {
 	return func() { move(path+".away", path) }
 }
 
-func (h harness) Arrivals() bool { return true }
-
 func TestSuite(t *testing.T) {
 	for _, source := range []string{"page", "socket of the worker", "socket of the master"} {
 		t.Run(source, func(t *testing.T) {
 			countertest.Run(t, func(t *testing.T) countertest.Harness {
 				r := start(t)
-				return harness{r, r.sources()[source]}
+				return harness{r.proxy, r, r.sources()[source]}
 			})
 		})
 	}
 }
 
-// TestEndsEven has requests end in all ways there are, and wants 0 after each
-// of them, whichever way the statistics are read.
+// Whichever way the statistics are read.
 func TestEndsEven(t *testing.T) {
 	r := start(t)
 	for source, stats := range r.sources() {
 		t.Run(source, func(t *testing.T) {
 			c := r.counter(t, stats)
-			even := func(what string) {
-				t.Helper()
-				for range 3 {
-					becomes(t, c, 0, readable)
-				}
-				if got := becomes(t, c, 0, nothing); got.Arrived != becomes(t, c, 0, nothing).Arrived {
-					t.Fatalf("%s: arrivals grow by reading alone", what)
-				}
-			}
-			even("at first")
+			even := r.proxy.EndsEven(t, c)
 			for path, want := range map[string]int{
 				"/": 200, "/returned": 200, "/denied": 403, "/down": 503, "/haproxy-stats": 401,
 			} {
@@ -164,50 +131,7 @@ func TestEndsEven(t *testing.T) {
 				even(path)
 			}
 
-			held := r.hold(t)
-			becomes(t, c, 1, readable)
-			held.Abort()
-			held.Release()
-			even("aborted")
-
-			conn := testservers.Connect(t, address(r.Port))
-			if got := testservers.Say(t, conn, "GARBAGE\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") && !strings.HasPrefix(got, "HTTP/1.0 400 ") {
-				t.Fatalf("answered %q", got)
-			}
-			even("garbage")
-
-			conn = testservers.Connect(t, address(r.Port))
-			if _, err := conn.Write([]byte("POST /upload HTTP/1.1\r\nHost: test\r\n")); err != nil {
-				t.Fatal(err)
-			}
-			becomes(t, c, 1, readable) // half a header
-			if _, err := conn.Write([]byte("Content-Length: 4\r\n\r\nab")); err != nil {
-				t.Fatal(err)
-			}
-			for range 5 {
-				becomes(t, c, 1, nothing) // half a body
-			}
-			if got := testservers.Say(t, conn, "cd"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
-				t.Fatalf("answered %q", got)
-			}
-			even("uploaded")
-
-			conn = testservers.WebSocket(t, address(r.Port))
-			becomes(t, c, 1, readable)
-			conn.Close()
-			even("WebSocket")
-
-			client := testservers.HTTP2Client(t)
-			first := r.backend.Hold(t, client, base(r.Port))
-			second := r.backend.Hold(t, client, base(r.Port))
-			becomes(t, c, 2, readable)
-			first.End(t)
-			becomes(t, c, 1, readable)
-			second.End(t)
-			even("HTTP/2") // with the connection open, and idle
-
-			conn = testservers.Connect(t, address(r.Raw))
-			becomes(t, c, 1, readable) // TCP: the connection is the work
+			conn := testservers.Connect(t, countertest.Address(r.Raw))
 			talk := func() drain.Reading {
 				t.Helper()
 				if got := testservers.Say(t, conn, "GET / HTTP/1.1\r\nHost: test\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
@@ -219,7 +143,7 @@ func TestEndsEven(t *testing.T) {
 				t.Fatalf("got %+v after %+v", after, before)
 			}
 			conn.Close()
-			even("TCP")
+			even("TCP that is used")
 		})
 	}
 }
@@ -252,8 +176,8 @@ func TestArrivals(t *testing.T) {
 func TestFrontendsByName(t *testing.T) {
 	r := start(t)
 	pod := drain.Pod{AppPorts: []int{r.Port}}
-	web := r.hold(t)
-	raw := testservers.Connect(t, address(r.Raw))
+	web := r.proxy.Hold(t)
+	raw := testservers.Connect(t, countertest.Address(r.Raw))
 	for source, stats := range r.sources() {
 		for pattern, want := range map[string]int64{"": 2, "^web$": 1, "^raw$": 1, "^(web|raw)$": 2, ".": 2, "^stats$": 0} {
 			t.Run(source+" "+pattern, func(t *testing.T) {
@@ -274,36 +198,24 @@ func TestFrontendsByName(t *testing.T) {
 	web.End(t)
 }
 
-// wantError takes one reading, which is to fail.
 func wantError(t *testing.T, c *Counter, parts ...string) {
 	t.Helper()
-	r, err := c.Count(t.Context())
-	if err == nil {
-		t.Fatalf("got %+v, want an error", r)
-	}
-	for _, part := range append(parts, "LASTCALL_HAPROXY_STATS") {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%q lacks %q", err, part)
-		}
-	}
-	if strings.Contains(err.Error(), "hunter") {
-		t.Errorf("%q tells a secret", err)
-	}
+	countertest.WantError(t, c, append(parts, "LASTCALL_HAPROXY_STATS")...)
 }
 
 func TestMasterStaysRightThroughReloads(t *testing.T) {
 	r := start(t)
 	c := r.counter(t, "unix://"+r.Master)
-	oldest := r.hold(t)
+	oldest := r.proxy.Hold(t)
 	becomes(t, c, 1, readable)
 	r.Reload(t)
 	for range 20 {
 		becomes(t, c, 1, unreadable)
 	}
-	older := r.hold(t)
+	older := r.proxy.Hold(t)
 	becomes(t, c, 2, readable)
 	r.Reload(t)
-	newest := r.hold(t)
+	newest := r.proxy.Hold(t)
 	becomes(t, c, 3, unreadable)
 	before := becomes(t, c, 3, nothing)
 	older.End(t)
@@ -336,7 +248,7 @@ func TestReloadOutOfSight(t *testing.T) {
 			becomes(t, c, 0, anything)
 			becomes(t, blind, 0, anything)
 
-			held := r.hold(t)
+			held := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
 			becomes(t, blind, 1, readable)
 			r.Reload(t)
@@ -350,7 +262,7 @@ func TestReloadOutOfSight(t *testing.T) {
 			becomes(t, c, 0, notZero)
 			wantError(t, blind, "reloaded with work in flight")
 
-			second := r.hold(t) // in the new worker
+			second := r.proxy.Hold(t) // in the new worker
 			becomes(t, c, 1, readable)
 			second.End(t)
 			becomes(t, c, 0, readable)
@@ -364,10 +276,10 @@ func TestStopIsCountedToItsEnd(t *testing.T) {
 			r := start(t)
 			stats := r.sources()[source]
 			c := r.counter(t, stats)
-			testservers.IdleConnection(t, address(r.Port))
-			held := r.hold(t)
+			testservers.IdleConnection(t, countertest.Address(r.Port))
+			held := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
-			elsewhere := testservers.Connect(t, address(r.Raw)) // not on the app's port
+			elsewhere := testservers.Connect(t, countertest.Address(r.Raw)) // not on the app's port
 			testservers.Say(t, elsewhere, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
 			becomes(t, c, 2, readable)
 			r.Signal(t, syscall.SIGUSR1)
@@ -401,7 +313,7 @@ func TestKilledIsGoneForGood(t *testing.T) {
 			stats := r.sources()[source]
 			c := r.counter(t, stats)
 			blind := r.counterOf(t, Config{Stats: stats}, drain.Pod{})
-			held := r.hold(t)
+			held := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
 			becomes(t, blind, 1, readable)
 			r.Kill()
@@ -418,54 +330,30 @@ func TestKilledIsGoneForGood(t *testing.T) {
 
 func TestFrozenIsAnErrorWithinTheDeadline(t *testing.T) {
 	r := start(t)
-	var counters []*Counter
+	var calls []func(context.Context) error
 	for _, stats := range r.sources() {
 		c := r.counter(t, stats)
 		becomes(t, c, 0, readable)
-		counters = append(counters, c)
+		calls = append(calls, countertest.ReadingOf(c))
 	}
-	r.Freeze(t)
-	defer r.Thaw(t)
-	for _, c := range counters {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		if got, err := c.Count(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %+v, %v, want an error that is context.DeadlineExceeded", got, err)
-		}
-		cancel()
-	}
+	countertest.Frozen(t, r.Freeze, r.Thaw, calls...)
 }
 
 func TestErrorsSayWhatToCheck(t *testing.T) {
 	page := string(recorded(t, "page.csv"))
-	for _, test := range []struct {
-		name   string
-		status int
-		body   string
-		want   string
-	}{
-		{"no credentials", 401, "", "set its credentials in the URL"},
-		{"denied", 403, "", "allow requests from this pod"},
-		{"not there", 404, "", "not at this path"},
-		{"failing", 500, "", "see its log"},
-		{"the page for people", 200, "<html></html>", "ends in `;csv`"},
-		{"empty", 200, "", "not HAProxy's statistics"},
-		{"cut short", 200, page[:len(page)-30], "statistics"},
-		{"huge", 200, strings.Repeat(page, 1+pageLimit/len(page)), "longer than 8388608 bytes"},
-		{"a cached copy", 200, idlePage(page), "cached copy"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.WriteHeader(test.status)
-				fmt.Fprint(w, test.body)
-			}))
-			defer s.Close()
-			c, err := New(Config{Stats: strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)}, drain.Pod{AppPorts: []int{1}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantError(t, c, test.want)
-		})
-	}
+	countertest.Faults(t, []countertest.Fault{
+		{Name: "the page for people", Status: 200, Body: "<html></html>", Says: "ends in `;csv`"},
+		{Name: "empty", Status: 200, Body: "", Says: "not HAProxy's statistics"},
+		{Name: "cut short", Status: 200, Body: page[:len(page)-30], Says: "statistics"},
+		{Name: "huge", Status: 200, Body: strings.Repeat(page, 1+pageLimit/len(page)), Says: "longer than 8388608 bytes"},
+		{Name: "a cached copy", Status: 200, Body: idlePage(page), Says: "cached copy"},
+	}, func(t *testing.T, url string, f countertest.Fault) {
+		c, err := New(Config{Stats: url}, drain.Pod{AppPorts: []int{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, c, f.Says)
+	})
 }
 
 // idlePage is a page with its heading and a frontend without any stream.

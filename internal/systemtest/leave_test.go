@@ -79,11 +79,7 @@ func TestClassicSidecar(t *testing.T) {
 		t.Error("deregistered while the app lives")
 	}
 	end()
-	app.stop()
-	exits(t, s, 0)
-	if app.known(t) {
-		t.Error("the instance is still registered")
-	}
+	endsDeregistered(t, s, app)
 }
 
 // An app that ignores its SIGTERM: the sidecar ends by itself, by the end of
@@ -195,11 +191,7 @@ func TestRestartOfTheApp(t *testing.T) {
 	hook := s.PreStop(t.Context())
 	s.Signal(t, syscall.SIGTERM)
 	drains(t, hook)
-	app.stop()
-	exits(t, s, 0)
-	if app.known(t) {
-		t.Error("the instance is still registered")
-	}
+	endsDeregistered(t, s, app)
 }
 
 // Where the app's port is not known, its postStart hook tells of the restart.

@@ -93,11 +93,7 @@ func TestRegistryFails(t *testing.T) {
 					t.Errorf("the report does not tell of the failures, or of the success after them: %+v", r.Registries[0])
 				}
 				s.Signal(t, syscall.SIGTERM)
-				app.stop()
-				exits(t, s, 0)
-				if app.known(t) {
-					t.Error("the instance is still registered")
-				}
+				endsDeregistered(t, s, app)
 			})
 		})
 	}

@@ -264,6 +264,16 @@ func exits(t *testing.T, s *sidecartest.Sidecar, code int) {
 	}
 }
 
+// endsDeregistered stops the app: the sidecar ends well, and has deregistered it.
+func endsDeregistered(t *testing.T, s *sidecartest.Sidecar, app *announced) {
+	t.Helper()
+	app.stop()
+	exits(t, s, 0)
+	if app.known(t) {
+		t.Error("the instance is still registered")
+	}
+}
+
 // awaitAppGone waits until the sidecar has seen that the app does not listen.
 func awaitAppGone(t *testing.T, s *sidecartest.Sidecar) {
 	t.Helper()

@@ -1,0 +1,71 @@
+package countertest
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"lastcall/drain"
+)
+
+// Fault is an answer that is not the proxy's statistics.
+type Fault struct {
+	Name   string
+	Status int
+	Body   string
+	Says   string // what the error is to say
+}
+
+// password is in the URL of a server of faults, and is to be in no error.
+const password = "hunter2"
+
+// Faults runs test for each of the faults, and for those that every HTTP server
+// knows: url is that of a server which answers so whatever it is asked.
+func Faults(t *testing.T, faults []Fault, test func(t *testing.T, url string, f Fault)) {
+	t.Helper()
+	for _, f := range append([]Fault{
+		{"no credentials", 401, "", "set its credentials in the URL"},
+		{"denied", 403, "", "allow requests from this pod"},
+		{"not there", 404, "", "not at this path"},
+		{"failing", 500, "", "see its log"},
+	}, faults...) {
+		t.Run(f.Name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(f.Status)
+				fmt.Fprint(w, f.Body)
+			}))
+			defer s.Close()
+			test(t, strings.Replace(s.URL, "http://", "http://user:"+password+"@", 1), f)
+		})
+	}
+}
+
+// WantError takes one reading, which is to fail with an error that says each of
+// the parts, and tells no password.
+func WantError(t *testing.T, c drain.Counter, parts ...string) {
+	t.Helper()
+	r, err := c.Count(t.Context())
+	if err == nil {
+		t.Fatalf("got %+v, want an error", r)
+	}
+	Says(t, err, parts...)
+}
+
+// Says wants an error that says each of the parts, and tells no password.
+func Says(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error, want one that says %q", parts)
+		return
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q lacks %q", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), password) {
+		t.Errorf("%q tells a secret", err)
+	}
+}
