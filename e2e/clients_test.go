@@ -92,20 +92,29 @@ func (c clients) more(n int64) {
 // finish begins no more requests, and returns the counts at once.
 func (c clients) finish() load.Counts {
 	c.s.Helper()
-	counts, err := decodeCounts(c.s.post(c.name, clientPort, "/finish"))
-	c.s.must("ending the load", err)
-	return counts
+	return c.tell("/finish")
 }
 
 // stop ends the load, waits for the requests in flight, and returns the counts.
 func (c clients) stop() load.Counts {
 	c.s.Helper()
-	counts, err := decodeCounts(c.s.post(c.name, clientPort, "/stop"))
-	c.s.must("stopping the load", err)
+	counts := c.tell("/stop")
 	if counts.InFlight != 0 {
 		c.s.must("stopping the load", errors.New("requests are still in flight"))
 	}
 	c.s.Logf("%d requests, %d failed %v; the longest delay of an answer was %.2f s%s", counts.Requests, counts.Failed, counts.Errors, counts.DelayMax, samples(counts))
+	return counts
+}
+
+// tell gives the clients a command, which may be given again where its answer is
+// lost, and returns their counts after it.
+func (c clients) tell(command string) (counts load.Counts) {
+	c.s.Helper()
+	c.s.eventually("the load hears "+command, func(context.Context) (bool, error) {
+		var err error
+		counts, err = decodeCounts(c.s.post(c.name, clientPort, command))
+		return err == nil, err
+	})
 	return counts
 }
 
