@@ -161,15 +161,24 @@ func TestEventsNeedARole(t *testing.T) {
 		{"get", "", "pods", false},
 		{"patch", "", "pods", false},
 	} {
-		review, err := s.client.AuthorizationV1().SubjectAccessReviews().Create(s.ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User:               "system:serviceaccount:" + s.namespace + ":default",
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: s.namespace, Verb: may.verb, Group: may.group, Resource: may.resource},
-		}}, metav1.CreateOptions{})
+		allowed, err := s.mayPods(s.ctx, may.verb, may.group, may.resource)
 		s.must("asking what is allowed", err)
-		if review.Status.Allowed != may.allowed {
-			s.Errorf("%s %s of group %q: allowed %v, want %v", may.verb, may.resource, may.group, review.Status.Allowed, may.allowed)
+		if allowed != may.allowed {
+			s.Errorf("%s %s of group %q: allowed %v, want %v", may.verb, may.resource, may.group, allowed, may.allowed)
 		}
 	}
+}
+
+// mayPods asks whether the scenario's pods may do something.
+func (s *scenario) mayPods(ctx context.Context, verb, group, resource string) (bool, error) {
+	review, err := s.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User:               "system:serviceaccount:" + s.namespace + ":default",
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: s.namespace, Verb: verb, Group: group, Resource: resource},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		return false, err
+	}
+	return review.Status.Allowed, nil
 }
 
 // What keeps a sidecar from starting is in the pod's status.
@@ -212,6 +221,8 @@ func (s *scenario) allowEvents() {
 	}
 	_, err = s.client.RbacV1().RoleBindings(s.namespace).Create(s.ctx, &binding, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 	s.must("creating the RoleBinding", err)
+	// The API server decides by a copy, which is a moment behind.
+	s.eventually("the Role holds", func(ctx context.Context) (bool, error) { return s.mayPods(ctx, "create", "", "events") })
 }
 
 // withEvents creates one pod of the app, whose sidecar writes events, and waits
