@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -47,9 +48,7 @@ func (s *scenario) livenessFails(web app, clients clients) load.Counts {
 	}
 	if web.variant.lastcall() {
 		s.eventually("the drain is taken back", s.phaseIs(sick, "serving"))
-		if got := s.outcomes(sick); !slices.Equal(got, []string{"drained"}) {
-			s.Errorf("the drain of the pod whose app was restarted: %q, want drained, before the app was stopped", got)
-		}
+		s.ended(sick, "drained") // before the app was stopped
 		if n := restarts(byName(s.pods.now(), sick), sidecarName); n != 0 {
 			s.Errorf("the sidecar was restarted %d times", n)
 		}
@@ -87,9 +86,7 @@ func TestSidecarKilledWhileServing(t *testing.T) {
 			counts := clients.stop()
 			results.add("the sidecar is killed while serving, then a rolling restart", v, counts, s.longest(web))
 			s.judge(v, counts)
-			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{"drained"}) {
-				s.Errorf("the drain of the pod whose sidecar was killed: %q, want drained", got)
-			}
+			s.ended(pod.Name, "drained")
 		})
 	}
 }
@@ -143,9 +140,7 @@ func TestBudgetTooShort(t *testing.T) {
 			})
 			s.told(pod, "Draining", "DrainExpired")
 			s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
-			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{"expired"}) {
-				s.Errorf("the log tells of a drain that %q, want expired", got)
-			}
+			s.ended(pod.Name, "expired")
 			s.onTime(web)
 			// The clients, too, see that their requests were cut off.
 			if counts := clients.stop(); counts.Failed == 0 {
@@ -198,13 +193,21 @@ func TestWebSocket(t *testing.T) {
 			pod := s.podsOf(web)[0]
 			s.must("deleting the pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
 			s.replaced(web, uids([]*corev1.Pod{pod}))
-			if got := s.outcomes(pod.Name); !slices.Equal(got, []string{c.outcome}) {
-				s.Errorf("the drain ended %q, want %s", got, c.outcome)
-			}
+			s.ended(pod.Name, c.outcome)
 			s.Logf("the pod took %v to go", s.longest(web))
 			s.onTime(web)
 		})
 	}
+}
+
+// ended waits until the log of a pod's sidecar, which comes by way of the API
+// server, tells of one drain, with that outcome.
+func (s *scenario) ended(pod, outcome string) {
+	s.Helper()
+	s.eventually("the log of "+pod+" tells of one drain: "+outcome, func(context.Context) (bool, error) {
+		got := s.outcomes(pod)
+		return slices.Equal(got, []string{outcome}), fmt.Errorf("the outcomes are %q", got)
+	})
 }
 
 // outcomes returns how the drains of a pod ended, from its sidecar's log.
