@@ -159,13 +159,22 @@ func (c *Counter) hasNone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var answer struct {
-		Statuses []json.RawMessage `json:"listener_statuses"`
-	}
+	var answer map[string][]json.RawMessage
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return fmt.Errorf("the answer is not Envoy's list of listeners: %w", err)
 	}
-	if n := len(answer.Statuses); n > 0 {
+	if answer == nil {
+		return errors.New("the answer is not Envoy's list of listeners: it is null")
+	}
+	// An Envoy without listeners answers {}. What has anything else in it is
+	// another's answer, and tells nothing of listeners.
+	const statuses = "listener_statuses"
+	for name := range answer {
+		if name != statuses {
+			return fmt.Errorf("the answer is not Envoy's list of listeners: it has %q", name)
+		}
+	}
+	if n := len(answer[statuses]); n > 0 {
 		return fmt.Errorf("the statistics have no listener, though Envoy has %d: stats_matcher must let the prefixes http. and listener. through", n)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -311,9 +312,32 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 		if f.Status == 200 {
 			return
 		}
-		countertest.Says(t, c.StopAccepting(t.Context()), f.Says, "LASTCALL_ENVOY_ADMIN")
-		countertest.Says(t, c.StartAccepting(t.Context()), f.Says, "LASTCALL_ENVOY_ADMIN")
+		countertest.ErrorSays(t, c.StopAccepting(t.Context()), f.Says, "LASTCALL_ENVOY_ADMIN")
+		countertest.ErrorSays(t, c.StartAccepting(t.Context()), f.Says, "LASTCALL_ENVOY_ADMIN")
 	})
+}
+
+// No statistics of a listener are zero only where Envoy says that it has none.
+func TestListThatIsNotEnvoys(t *testing.T) {
+	for name, list := range map[string]string{
+		"text": "web::127.0.0.1:80\n", "another's JSON": `{"stats":[]}`, "an array": "[]", "null": "null", "cut short": `{"listener_statuses":[`, "empty": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/listeners" {
+					io.WriteString(w, list)
+					return
+				}
+				io.WriteString(w, `{"stats":[]}`)
+			}))
+			defer s.Close()
+			c, err := New(Config{Admin: s.URL}, drain.Pod{AppPorts: []int{1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, c, "not Envoy's list of listeners")
+		})
+	}
 }
 
 func TestNewNamesTheVariables(t *testing.T) {
