@@ -21,7 +21,7 @@ func TestNodeDrain(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			// kubectl selects pods in all namespaces: the label must be unique.
-			web := app{name: s.namespace, replicas: 4, variant: v, flags: mercilessly()}
+			web := app{name: s.namespace, replicas: 4, variant: v, flags: exitsAtOnce()}
 			clients := s.load(s.deploy(web))
 			least := intstr.FromInt(web.replicas - 1)
 			_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{

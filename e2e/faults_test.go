@@ -22,7 +22,7 @@ func TestLivenessFails(t *testing.T) {
 	for _, v := range []variant{native, classic, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
-			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: mercilessly()}
+			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
 			counts := s.livenessFails(web, s.load(s.deploy(web)))
 			results.add("the app's liveness probe fails; the app exits at SIGTERM", v, counts, 0)
 			s.judge(v, counts)

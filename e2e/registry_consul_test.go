@@ -83,7 +83,7 @@ func TestConsulLivenessFails(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			consul := s.consul()
-			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: mercilessly()}
+			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
 			s.createDeployment(web, consul.podSpec(s, web, false))
 			s.ready(web)
 			consul.holds(s, web)

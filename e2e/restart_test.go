@@ -8,8 +8,8 @@ import (
 	"lastcall/e2e/load"
 )
 
-// mercilessly makes the app exit at SIGTERM, whatever it has in flight.
-func mercilessly() []string { return []string{"-patience", "0s"} }
+// exitsAtOnce makes the app exit at SIGTERM, whatever it has in flight.
+func exitsAtOnce() []string { return []string{"-patience", "0s"} }
 
 // A rolling restart of 4 replicas behind a Service, under constant load, of an
 // app that ends its own requests well.
@@ -29,13 +29,13 @@ func TestRollingRestart(t *testing.T) {
 }
 
 // The same of an app that just exits.
-func TestRollingRestartWithoutMercy(t *testing.T) {
+func TestRollingRestartOfAnAppThatExits(t *testing.T) {
 	t.Parallel()
 	for _, v := range []variant{native, classic, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
 			s.judge(v, s.rollingRestart("rolling restart of 4 replicas; the app exits at SIGTERM",
-				app{name: "web", replicas: 4, variant: v, flags: mercilessly()}))
+				app{name: "web", replicas: 4, variant: v, flags: exitsAtOnce()}))
 		})
 	}
 }
@@ -58,7 +58,7 @@ func TestStatefulSet(t *testing.T) {
 	for _, v := range []variant{native, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
-			web := app{name: "web", replicas: 3, variant: v, flags: mercilessly()}
+			web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
 			s.createStatefulSet(web, web.podSpec())
 			address := s.service(web.name)
 			s.ready(web)
@@ -84,7 +84,7 @@ func TestScaleToZero(t *testing.T) {
 	for _, v := range []variant{native, classic, bare, sleep30} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)
-			web := app{name: "web", replicas: 3, variant: v, flags: mercilessly()}
+			web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
 			clients := s.load(s.deploy(web))
 			// What begins after the scaling finds nobody, and rightly so: the
 			// clients begin no more, and all that is in flight must be answered.

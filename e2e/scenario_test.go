@@ -24,7 +24,7 @@ import (
 // answer for 3 minutes as if an instance were still there.
 const (
 	patience     = 15 * time.Minute
-	stepPatience = 4 * time.Minute
+	stepPatience = 5 * time.Minute
 )
 
 // scenario is one test in a namespace of its own, in which Pod Security

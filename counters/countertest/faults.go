@@ -50,11 +50,11 @@ func WantError(t *testing.T, c drain.Counter, parts ...string) {
 	if err == nil {
 		t.Fatalf("got %+v, want an error", r)
 	}
-	Says(t, err, parts...)
+	ErrorSays(t, err, parts...)
 }
 
-// Says wants an error that says each of the parts, and tells no password.
-func Says(t *testing.T, err error, parts ...string) {
+// ErrorSays wants an error that says each of the parts, and tells no password.
+func ErrorSays(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
 		t.Errorf("no error, want one that says %q", parts)
