@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -217,46 +216,22 @@ var cases = []struct {
 		becomes(t, hasty, 0, readable)
 	}},
 	{name: "HTTP/2 with several streams", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
-		active := newCounter(t, Config{Count: Active, Silence: never}, a.ports()...)
-		requests := newCounter(t, Config{Silence: never}, a.ports()...)
-		wantCount(t, active, 0)
-		wantCount(t, requests, 0)
-		transport := &http.Transport{Protocols: new(http.Protocols)}
-		transport.Protocols.SetUnencryptedHTTP2(true)
-		defer transport.CloseIdleConnections()
-		client := &http.Client{Transport: transport, Timeout: wait.Patience}
-		get := func(path string) <-chan error {
-			done := make(chan error, 1)
-			go func() {
-				resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", a.http2, path))
-				if err == nil {
-					_, err = io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
-				}
-				done <- err
-			}()
-			return done
-		}
+		watched := newCounter(t, Config{Count: Active, Silence: never}, a.ports()...)
+		wantCount(t, watched, 0)
+		h := a.speakHTTP2(t, 0)
 		g := a.gate()
-		slow := get("/hold?id=" + g.id)
+		slow := h.get(t, "/hold?id="+g.id)
 		g.reached(t)
-		all(t, 1, active, requests)
+		becomes(t, watched, 1, readable)
 		for range 3 {
-			if err := <-get("/"); err != nil { // another stream, which is answered last
-				t.Fatal(err)
-			}
-			becomes(t, active, 1, readable)
+			<-h.get(t, "/") // another stream, which is answered last
+			becomes(t, watched, 1, readable)
 		}
 		g.release()
-		if err := <-slow; err != nil {
-			t.Fatal(err)
-		}
+		<-slow
 		becomes(t, newCounter(t, Config{Count: Active, Silence: soon}, a.http2), 0, readable)
-		wait.Until(t, "the end of the connection", func() bool {
-			transport.CloseIdleConnections() // which passes over it while it takes a stream for unfinished
-			r, err := active.Count(t.Context())
-			return err == nil && r.InFlight == 0
-		})
+		h.hangUp()
+		becomes(t, watched, 0, readable)
 	}},
 }
 
