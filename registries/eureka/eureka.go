@@ -39,8 +39,15 @@ const maxKnown = 32
 // while the instance was withdrawn.
 const nudgeAfter = 10 * time.Second
 
-// lateRegistration is how late what an app has sent last may be registered.
-const lateRegistration = 500 * time.Millisecond
+// How late an instance may be registered that is cancelled: by what the app has
+// sent last, and by one server that tells another of the app's last heartbeat.
+// A server holds what it tells others back for 500ms, here twice: the heartbeat,
+// and the registration when the other one does not know the instance
+// (PeerEurekaNode.heartbeat and MAX_BATCHING_DELAY_MS in eureka-core).
+const (
+	lateRegistration = 500 * time.Millisecond
+	lateReplication  = 1250 * time.Millisecond
+)
 
 // Withdraw overrides the instance's status at every peer. It returns nil when
 // all peers have done so, or do not know the instance, or are down (see the
@@ -129,26 +136,31 @@ func (r *Registry) ownStatus(i instance) string {
 	return ""
 }
 
-// Deregister cancels the instance at every peer, and once more a moment later.
+// Deregister cancels the instance at every peer, and twice more a moment later.
 // Netflix' client tells its servers as its app ends that it is DOWN, which is a
 // registration, and does so beside its own cancellation
 // (spring-cloud-netflix#1543): a busy server may come to it last, after the app
-// has gone. The instance would stay until its lease ends, or for good where the
-// server preserves itself.
+// has gone. And a server that has just had a heartbeat of the app registers the
+// instance with its peers where they have forgotten it. It would stay until its
+// lease ends, or for good where the server preserves itself.
 func (r *Registry) Deregister(ctx context.Context) error {
 	if err := r.cancel(ctx); err != nil {
 		return err
 	}
-	late := time.NewTimer(lateRegistration)
-	defer late.Stop()
-	select {
-	case <-late.C:
+	cancelled := time.Now()
+	for _, late := range []time.Duration{lateRegistration, lateReplication} {
+		again := time.NewTimer(late - time.Since(cancelled))
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return nil // it was done once
+		}
 		if err := r.cancel(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
-	case <-ctx.Done():
 	}
-	return nil // where time has run out, it was done once
+	return nil
 }
 
 func (r *Registry) cancel(ctx context.Context) error {

@@ -29,6 +29,25 @@ func TestLateRegistrationIsCancelled(t *testing.T) {
 	}
 }
 
+// A heartbeat just before the end reaches the other server after the
+// cancellation. That one does not know the instance any more, and is made to.
+func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
+	a := newApp(servers(t, twoServers), nil)
+	a.Register(t)
+	r := a.registry(t)
+	do(t, "Withdraw", r.Withdraw)
+	a.Settle(t)
+	a.Heartbeat(t)
+	do(t, "Deregister", r.Deregister)
+	a.Settle(t) // the heartbeat,
+	a.Settle(t) // and what came of it
+	for _, u := range a.urls {
+		if got := a.statusAt(t, u); got != "" {
+			t.Errorf("an instance that was cancelled is %s at %s", got, u)
+		}
+	}
+}
+
 // The time runs out while the server is asked for the second time: the instance
 // was cancelled before, and that is no error.
 func TestSecondCancellationOutOfTime(t *testing.T) {
