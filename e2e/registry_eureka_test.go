@@ -73,25 +73,32 @@ func (s *scenario) eureka() registry {
 }
 
 // The scenarios with Java, which needs much of a small machine: beside none but
-// each other, with one server for all of them.
+// each other, two at a time, with one server for all of them.
 func TestEureka(t *testing.T) {
-	eureka := startFor(t, patience).eureka()
-	for _, v := range []variant{native, bare, sleep30} {
+	eureka := startFor(t, 2*patience).eureka()
+	rollingRestart := func(t *testing.T, v variant) {
 		t.Run("rolling restart, "+string(v), func(t *testing.T) {
 			s := start(t)
 			eureka.rollingRestart(s, "rolling restart of 2 replicas (Spring Boot), Eureka renews its answers every 5 s, and clients use their copy for 5 s",
 				app{name: "orders", replicas: 2, variant: v})
 		})
 	}
-	t.Run("StatefulSet", func(t *testing.T) {
-		s := start(t)
-		orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
-		eureka.statefulSetRestarts(s, "StatefulSet of 2 (Spring Boot) restarts, Eureka as above", orders)
-		eureka.cutShort(s, orders, s.killSidecar)
-		eureka.hurried(s, orders)
-		// The app does not deregister itself here.
-		s.scaleStatefulSet(&orders, 0)
-		eureka.holds(s, orders)
+	t.Run("with Lastcall", func(t *testing.T) {
+		rollingRestart(t, native)
+		t.Run("StatefulSet", func(t *testing.T) {
+			s := start(t)
+			orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
+			eureka.statefulSetRestarts(s, "StatefulSet of 2 (Spring Boot) restarts, Eureka as above", orders)
+			eureka.cutShort(s, orders, s.killSidecar)
+			eureka.hurried(s, orders)
+			// The app does not deregister itself here.
+			s.scaleStatefulSet(&orders, 0)
+			eureka.holds(s, orders)
+		})
+	})
+	t.Run("without Lastcall", func(t *testing.T) {
+		rollingRestart(t, bare)
+		rollingRestart(t, sleep30)
 	})
 }
 

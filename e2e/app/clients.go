@@ -34,7 +34,7 @@ func loadFlags(flags *flag.FlagSet) *load.Config {
 	flags.DurationVar(&config.Longest, "longest", 3*time.Second, "the longest request")
 	flags.Float64Var(&config.KeepAlive, "keep-alive", 0.5, "the share of requests on kept connections")
 	flags.DurationVar(&config.Idle, "idle", 90*time.Second, "how long a kept connection may be idle")
-	flags.DurationVar(&config.Patience, "patience", 10*time.Second, "how long an answer may take beyond the time asked for")
+	flags.DurationVar(&config.Patience, "patience", time.Minute, "how long an answer may take beyond the time asked for")
 	return config
 }
 

@@ -44,13 +44,13 @@ func discover(ctx context.Context, args []string) error {
 	}
 	clients := make([]*copyOf, *count)
 	for i := range clients {
-		clients[i] = &copyOf{read: read, refresh: *refresh}
+		clients[i] = &copyOf{read: read, refresh: *refresh, renewed: make(chan struct{})}
 		// Not all of them at once.
 		go clients[i].keep(ctx, *refresh*time.Duration(i)/time.Duration(*count))
 	}
 	var next atomic.Int64
-	config.Target = func() (string, error) {
-		return clients[next.Add(1)%int64(len(clients))].next()
+	config.Target = func(ctx context.Context) (string, error) {
+		return clients[next.Add(1)%int64(len(clients))].next(ctx)
 	}
 	if *milliseconds {
 		config.Answer = func(asked time.Duration) string { return fmt.Sprintf("done in %d ms\n", asked.Milliseconds()) }
@@ -63,9 +63,11 @@ type copyOf struct {
 	read    func(context.Context) ([]string, error)
 	refresh time.Duration
 
-	mu   sync.Mutex
-	pods []string // HOST:PORT
-	turn int
+	mu      sync.Mutex
+	pods    []string      // HOST:PORT
+	asked   time.Time     // for them
+	renewed chan struct{} // closed at the next renewal
+	turn    int
 }
 
 // keep refreshes the copy until ctx ends, for the second time after that delay.
@@ -94,6 +96,7 @@ func (c *copyOf) keep(ctx context.Context, delay time.Duration) {
 func (c *copyOf) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.refresh)
 	defer cancel()
+	asked := time.Now()
 	pods, err := c.read(ctx)
 	if err != nil {
 		slog.Warn("the copy stays as it is", "error", err)
@@ -101,11 +104,26 @@ func (c *copyOf) renew(ctx context.Context) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pods = pods
+	c.pods, c.asked = pods, asked
+	close(c.renewed)
+	c.renewed = make(chan struct{})
 }
 
-func (c *copyOf) next() (string, error) {
+// next returns the URL of the copy's next pod. It waits where the copy is
+// overdue: a busy machine renews it late, and Lastcall goes by what clients say
+// of how long they use it.
+func (c *copyOf) next(ctx context.Context) (string, error) {
 	c.mu.Lock()
+	for time.Since(c.asked) > c.refresh {
+		renewed := c.renewed
+		c.mu.Unlock()
+		select {
+		case <-renewed:
+		case <-ctx.Done():
+			return "", errors.New("the registry has not answered in time")
+		}
+		c.mu.Lock()
+	}
 	defer c.mu.Unlock()
 	if len(c.pods) == 0 {
 		return "", errors.New("the registry tells of no pod")

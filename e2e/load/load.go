@@ -46,7 +46,7 @@ type Config struct {
 	URL string
 	// Target, if set, tells the URL for each request, where clients find their
 	// pods by themselves.
-	Target func() (url string, err error)
+	Target func(context.Context) (url string, err error)
 	// Answer is what the app answers when it was asked for that time; if nil, as
 	// the function Answer does.
 	Answer func(asked time.Duration) string
@@ -198,7 +198,7 @@ func (l *Load) ask(ctx context.Context, client *http.Client, asked time.Duration
 	defer cancel()
 	url := l.config.URL
 	if l.config.Target != nil {
-		if url, err = l.config.Target(); err != nil {
+		if url, err = l.config.Target(ctx); err != nil {
 			return "", err
 		}
 	}
