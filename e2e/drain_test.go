@@ -17,35 +17,32 @@ import (
 // kubectl drain evicts the pods of a node, as a PodDisruptionBudget lets it.
 func TestNodeDrain(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, bare, sleep30} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			// kubectl selects pods in all namespaces: the label must be unique.
-			web := app{name: s.namespace, replicas: 4, variant: v, flags: exitsAtOnce()}
-			clients := s.load(s.deploy(web))
-			least := intstr.FromInt(web.replicas - 1)
-			_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{
-				ObjectMeta: metav1.ObjectMeta{Name: web.name},
-				Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &least, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": web.name}}},
-			}, metav1.CreateOptions{})
-			s.must("creating a PodDisruptionBudget", err)
+	each(t, []variant{native, bare, sleep30}, func(s *scenario, v variant) {
+		// kubectl selects pods in all namespaces: the label must be unique.
+		web := app{name: s.namespace, replicas: 4, variant: v, flags: exitsAtOnce()}
+		clients := s.load(s.deploy(web))
+		least := intstr.FromInt(web.replicas - 1)
+		_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{
+			ObjectMeta: metav1.ObjectMeta{Name: web.name},
+			Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &least, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": web.name}}},
+		}, metav1.CreateOptions{})
+		s.must("creating a PodDisruptionBudget", err)
 
-			pods := s.podsOf(web)
-			node := pods[0].Spec.NodeName
-			evicted := map[types.UID]bool{}
-			for _, p := range pods {
-				if p.Spec.NodeName == node {
-					evicted[p.UID] = true
-				}
+		pods := s.podsOf(web)
+		node := pods[0].Spec.NodeName
+		evicted := map[types.UID]bool{}
+		for _, p := range pods {
+			if p.Spec.NodeName == node {
+				evicted[p.UID] = true
 			}
-			s.drain(node, web)
-			s.replaced(web, evicted)
-			clients.more(40)
-			counts := clients.stop()
-			results.add("kubectl drain, PodDisruptionBudget of 3 of 4; the app exits at SIGTERM", v, counts, s.longest(web))
-			s.judge(v, counts)
-		})
-	}
+		}
+		s.drain(node, web)
+		s.replaced(web, evicted)
+		clients.more(40)
+		counts := clients.stop()
+		results.add("kubectl drain, PodDisruptionBudget of 3 of 4; the app exits at SIGTERM", v, counts, s.longest(web))
+		s.judge(v, counts)
+	})
 }
 
 // drain runs kubectl drain for the app's pods. The node takes pods again as

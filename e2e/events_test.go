@@ -23,26 +23,23 @@ import (
 // How a pod leaves is told in Events on it, and in its sidecar's termination
 // message.
 func TestEventsOfADrain(t *testing.T) {
-	for _, v := range []variant{native, classic} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			s.allowEvents()
-			a := app{name: "web", replicas: 1, variant: v, grace: 30 * time.Second}
-			pod := s.withEvents(a)
-			s.deleted(pod)
-			events := s.told(pod, "Draining", "Drained")
-			if e := events[0]; e.Type != corev1.EventTypeNormal || e.InvolvedObject.Name != pod.Name || e.InvolvedObject.Kind != "Pod" || e.EventTime.IsZero() || e.LastTimestamp.IsZero() {
-				s.Errorf("the event %+v", e)
-			}
-			says := regexp.MustCompile(`^drained after \d\.\d s: withdrawing \d\.\d s, propagating \d\.\d s, draining \d\.\d s$`)
-			if got := events[1].Message; !says.MatchString(got) {
-				s.Errorf("the last event says %q", got)
-			}
-			if got := s.lastWords(a); !strings.Contains(got, " Draining: ") || !strings.HasSuffix(got, " Drained: "+events[1].Message+"\n") {
-				s.Errorf("the termination message is %q, and the last event %q", got, events[1].Message)
-			}
-		})
-	}
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		s.allowEvents()
+		a := app{name: "web", replicas: 1, variant: v, grace: 30 * time.Second}
+		pod := s.withEvents(a)
+		s.deleted(pod)
+		events := s.told(pod, "Draining", "Drained")
+		if e := events[0]; e.Type != corev1.EventTypeNormal || e.InvolvedObject.Name != pod.Name || e.InvolvedObject.Kind != "Pod" || e.EventTime.IsZero() || e.LastTimestamp.IsZero() {
+			s.Errorf("the event %+v", e)
+		}
+		says := regexp.MustCompile(`^drained after \d\.\d s: withdrawing \d\.\d s, propagating \d\.\d s, draining \d\.\d s$`)
+		if got := events[1].Message; !says.MatchString(got) {
+			s.Errorf("the last event says %q", got)
+		}
+		if got := s.lastWords(a); !strings.Contains(got, " Draining: ") || !strings.HasSuffix(got, " Drained: "+events[1].Message+"\n") {
+			s.Errorf("the termination message is %q, and the last event %q", got, events[1].Message)
+		}
+	})
 }
 
 // A budget that ends too soon is seen by those who look at the pod, and so is

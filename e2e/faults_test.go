@@ -19,15 +19,12 @@ import (
 // hook. The pod stays, and is in service again afterwards.
 func TestLivenessFails(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, classic, bare, sleep30} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
-			counts := s.livenessFails(web, s.load(s.deploy(web)))
-			results.add("the app's liveness probe fails; the app exits at SIGTERM", v, counts, 0)
-			s.judge(v, counts)
-		})
-	}
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+		web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
+		counts := s.livenessFails(web, s.load(s.deploy(web)))
+		results.add("the app's liveness probe fails; the app exits at SIGTERM", v, counts, 0)
+		s.judge(v, counts)
+	})
 }
 
 // livenessFails makes the app of one pod sick, and returns what clients have
@@ -69,55 +66,49 @@ func (s *scenario) answers(c clients, pod string) func(context.Context) (bool, e
 // A sidecar that dies while it serves is started again, and is none the worse.
 func TestSidecarKilledWhileServing(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, classic} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
-			clients := s.load(s.deploy(web))
-			pod := s.podsOf(web)[0]
-			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
-			s.must("killing the sidecar", err)
-			s.waitForPods("the sidecar is restarted, and its pod ready again", func(pods []*corev1.Pod) bool {
-				p := byName(pods, pod.Name)
-				return p != nil && restarts(p, sidecarName) == 1 && isReady(p)
-			})
-			s.restart(web)
-			clients.more(20)
-			counts := clients.stop()
-			results.add("the sidecar is killed while serving, then a rolling restart", v, counts, s.longest(web))
-			s.judge(v, counts)
-			s.ended(pod.Name, "drained")
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
+		clients := s.load(s.deploy(web))
+		pod := s.podsOf(web)[0]
+		_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
+		s.must("killing the sidecar", err)
+		s.waitForPods("the sidecar is restarted, and its pod ready again", func(pods []*corev1.Pod) bool {
+			p := byName(pods, pod.Name)
+			return p != nil && restarts(p, sidecarName) == 1 && isReady(p)
 		})
-	}
+		s.restart(web)
+		clients.more(20)
+		counts := clients.stop()
+		results.add("the sidecar is killed while serving, then a rolling restart", v, counts, s.longest(web))
+		s.judge(v, counts)
+		s.ended(pod.Name, "drained")
+	})
 }
 
 // A sidecar that dies in the middle of a drain leaves the app to its own
 // shutdown: the hook fails, and the app gets its SIGTERM at once.
 func TestSidecarKilledWhileDraining(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, classic} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, lastcall: map[string]string{"LASTCALL_QUIET": "5s"}}
-			clients := s.load(s.deploy(web))
-			pod := s.podsOf(web)[0]
-			s.must("deleting a pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
-			s.eventually("the drain has come to its last part", s.phaseIs(pod.Name, "draining"))
-			_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
-			s.must("killing the sidecar", err)
-			s.replaced(web, uids([]*corev1.Pod{pod}))
-			clients.more(20)
-			counts := clients.stop()
-			results.add("the sidecar is killed in the middle of a drain", v, counts, s.longest(web))
-			s.judge(v, counts)
-			if got := s.outcomes(pod.Name); len(got) != 0 {
-				s.Errorf("the drain ended: %q, want it cut off", got)
-			}
-			if longest := s.longest(web); longest >= web.gracePeriod() {
-				s.Errorf("the pod took %v to go, want less than its grace period", longest)
-			}
-		})
-	}
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, lastcall: map[string]string{"LASTCALL_QUIET": "5s"}}
+		clients := s.load(s.deploy(web))
+		pod := s.podsOf(web)[0]
+		s.must("deleting a pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
+		s.eventually("the drain has come to its last part", s.phaseIs(pod.Name, "draining"))
+		_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
+		s.must("killing the sidecar", err)
+		s.replaced(web, uids([]*corev1.Pod{pod}))
+		clients.more(20)
+		counts := clients.stop()
+		results.add("the sidecar is killed in the middle of a drain", v, counts, s.longest(web))
+		s.judge(v, counts)
+		if got := s.outcomes(pod.Name); len(got) != 0 {
+			s.Errorf("the drain ended: %q, want it cut off", got)
+		}
+		if longest := s.longest(web); longest >= web.gracePeriod() {
+			s.Errorf("the pod took %v to go, want less than its grace period", longest)
+		}
+	})
 }
 
 // The budget ends while a request is still in flight, and the app hangs. The
@@ -125,29 +116,26 @@ func TestSidecarKilledWhileDraining(t *testing.T) {
 // on to its port the sidecar stays too, so that its metrics can be read.
 func TestBudgetTooShort(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, classic} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			s.allowEvents()
-			web := app{name: "web", replicas: 1, variant: v, grace: 10 * time.Second, flags: []string{"-deaf"}}
-			address := s.service(web.name)
-			pod := s.withEvents(web)
-			clients := s.load(address, "-shortest", "1m", "-longest", "1m")
-			s.deleted(pod)
-			s.eventually("the metric tells it", func(context.Context) (bool, error) {
-				metrics, err := s.get(pod.Name, sidecarPort, "/metrics")
-				return strings.Contains(string(metrics), `lastcall_drain_duration_seconds_count{outcome="expired"} 1`), err
-			})
-			s.told(pod, "Draining", "DrainExpired")
-			s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
-			s.ended(pod.Name, "expired")
-			s.onTime(web)
-			// The clients, too, see that their requests were cut off.
-			if counts := clients.stop(); counts.Failed == 0 {
-				s.Error("no request has failed, want those that were longer than the grace period")
-			}
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		s.allowEvents()
+		web := app{name: "web", replicas: 1, variant: v, grace: 10 * time.Second, flags: []string{"-deaf"}}
+		address := s.service(web.name)
+		pod := s.withEvents(web)
+		clients := s.load(address, "-shortest", "1m", "-longest", "1m")
+		s.deleted(pod)
+		s.eventually("the metric tells it", func(context.Context) (bool, error) {
+			metrics, err := s.get(pod.Name, sidecarPort, "/metrics")
+			return strings.Contains(string(metrics), `lastcall_drain_duration_seconds_count{outcome="expired"} 1`), err
 		})
-	}
+		s.told(pod, "Draining", "DrainExpired")
+		s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
+		s.ended(pod.Name, "expired")
+		s.onTime(web)
+		// The clients, too, see that their requests were cut off.
+		if counts := clients.stop(); counts.Failed == 0 {
+			s.Error("no request has failed, want those that were longer than the grace period")
+		}
+	})
 }
 
 // onTime fails the test if a pod of the app took longer to go than its grace

@@ -57,80 +57,65 @@ func (s *scenario) consul() registry {
 }
 
 func TestConsulRollingRestart(t *testing.T) {
-	for _, v := range []variant{native, classic, bare, sleep30} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			s.consul().rollingRestart(s, "rolling restart of 4 replicas, clients find them in Consul and use their copy for 5 s",
-				app{name: "web", replicas: 4, variant: v})
-		})
-	}
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+		s.consul().rollingRestart(s, "rolling restart of 4 replicas, clients find them in Consul and use their copy for 5 s",
+			app{name: "web", replicas: 4, variant: v})
+	})
 }
 
 func TestConsulStatefulSet(t *testing.T) {
-	for _, v := range []variant{native, bare} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			s.consul().statefulSetRestarts(s, "StatefulSet of 3 restarts, clients find them in Consul and use their copy for 5 s",
-				app{name: "web", replicas: 3, variant: v})
-		})
-	}
+	each(t, []variant{native, bare}, func(s *scenario, v variant) {
+		s.consul().statefulSetRestarts(s, "StatefulSet of 3 restarts, clients find them in Consul and use their copy for 5 s",
+			app{name: "web", replicas: 3, variant: v})
+	})
 }
 
 // An app that is only restarted is out of the registry meanwhile, and back in it
 // afterwards.
 func TestConsulLivenessFails(t *testing.T) {
-	for _, v := range []variant{native, classic, bare} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			consul := s.consul()
-			web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
-			s.createDeployment(web, consul.podSpec(s, web, false))
-			s.ready(web)
-			consul.holds(s, web)
-			counts := s.livenessFails(web, consul.load(s))
-			results.add("the app's liveness probe fails, clients find it in Consul and use their copy for 5 s", v, counts, 0)
-			consul.judge(s, v, counts)
-			consul.holds(s, web)
-		})
-	}
+	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
+		consul := s.consul()
+		web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
+		s.createDeployment(web, consul.podSpec(s, web, false))
+		s.ready(web)
+		consul.holds(s, web)
+		counts := s.livenessFails(web, consul.load(s))
+		results.add("the app's liveness probe fails, clients find it in Consul and use their copy for 5 s", v, counts, 0)
+		consul.judge(s, v, counts)
+		consul.holds(s, web)
+	})
 }
 
 // The app does not deregister itself. The sidecar does, when it may; when it is
 // killed, the next one under the same id puts things right.
 func TestConsulCleaningUp(t *testing.T) {
-	for _, v := range []variant{native, classic} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			consul := s.consul()
-			web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
-			consul.createStatefulSet(s, web)
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		consul := s.consul()
+		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
+		consul.createStatefulSet(s, web)
 
-			consul.cutShort(s, web, func(pod string) {
-				_, err := s.post(pod, appPort, "/kill?program=lastcall")
-				s.must("killing the sidecar", err)
-			})
-			consul.hurried(s, web)
-			s.scaleStatefulSet(&web, 0)
-			consul.holds(s, web)
+		consul.cutShort(s, web, func(pod string) {
+			_, err := s.post(pod, appPort, "/kill?program=lastcall")
+			s.must("killing the sidecar", err)
 		})
-	}
+		consul.hurried(s, web)
+		s.scaleStatefulSet(&web, 0)
+		consul.holds(s, web)
+	})
 }
 
 func TestConsulIsGone(t *testing.T) {
-	for _, v := range []variant{native, classic} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			consul := s.consul()
-			web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{"LASTCALL_EVENTS": "true"}}
-			s.leavesWithoutRegistry(web, consul.podSpec(s, web, false), func() {
-				consul.holds(s, web)
-				s.must("deleting Consul", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, "registry", metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
-				s.waitForPods("Consul is gone", func(pods []*corev1.Pod) bool { return byName(pods, "registry") == nil })
-				// Its Service refuses connections as soon as it has no endpoint.
-				s.eventually("nobody is behind the Service", s.noEndpoints("registry"))
-			})
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		consul := s.consul()
+		web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{"LASTCALL_EVENTS": "true"}}
+		s.leavesWithoutRegistry(web, consul.podSpec(s, web, false), func() {
+			consul.holds(s, web)
+			s.must("deleting Consul", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, "registry", metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
+			s.waitForPods("Consul is gone", func(pods []*corev1.Pod) bool { return byName(pods, "registry") == nil })
+			// Its Service refuses connections as soon as it has no endpoint.
+			s.eventually("nobody is behind the Service", s.noEndpoints("registry"))
 		})
-	}
+	})
 }
 
 // noEndpoints tells whether a Service has none.

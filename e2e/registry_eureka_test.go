@@ -114,14 +114,11 @@ func (s *scenario) killSidecar(pod string) {
 
 // Nothing ever answers where Eureka should be.
 func TestEurekaIsGone(t *testing.T) {
-	for _, v := range []variant{native, classic} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{
-				"LASTCALL_EVENTS": "true", "LASTCALL_REGISTRIES": "eureka", "LASTCALL_EUREKA_APP": "web",
-				"LASTCALL_EUREKA_URLS": "http://" + s.service("registry") + "/eureka",
-			}}
-			s.leavesWithoutRegistry(web, web.podSpec(), func() {})
-		})
-	}
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{
+			"LASTCALL_EVENTS": "true", "LASTCALL_REGISTRIES": "eureka", "LASTCALL_EUREKA_APP": "web",
+			"LASTCALL_EUREKA_URLS": "http://" + s.service("registry") + "/eureka",
+		}}
+		s.leavesWithoutRegistry(web, web.podSpec(), func() {})
+	})
 }

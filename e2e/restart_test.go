@@ -15,29 +15,23 @@ func exitsAtOnce() []string { return []string{"-patience", "0s"} }
 // app that ends its own requests well.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, classic, bare, sleep30} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			counts := s.rollingRestart("rolling restart of 4 replicas", app{name: "web", replicas: 4, variant: v})
-			// Without anything a request is lost where kube-proxy is later than the
-			// kubelet: not in every run.
-			if v != bare {
-				s.judge(v, counts)
-			}
-		})
-	}
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+		counts := s.rollingRestart("rolling restart of 4 replicas", app{name: "web", replicas: 4, variant: v})
+		// Without anything a request is lost where kube-proxy is later than the
+		// kubelet: not in every run.
+		if v != bare {
+			s.judge(v, counts)
+		}
+	})
 }
 
 // The same of an app that just exits.
 func TestRollingRestartOfAnAppThatExits(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, classic, bare, sleep30} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			s.judge(v, s.rollingRestart("rolling restart of 4 replicas; the app exits at SIGTERM",
-				app{name: "web", replicas: 4, variant: v, flags: exitsAtOnce()}))
-		})
-	}
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+		s.judge(v, s.rollingRestart("rolling restart of 4 replicas; the app exits at SIGTERM",
+			app{name: "web", replicas: 4, variant: v, flags: exitsAtOnce()}))
+	})
 }
 
 // rollingRestart returns what clients have seen of one.
@@ -55,48 +49,42 @@ func (s *scenario) rollingRestart(name string, web app) load.Counts {
 // same name.
 func TestStatefulSet(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, bare, sleep30} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
-			s.createStatefulSet(web, web.podSpec())
-			address := s.service(web.name)
-			s.ready(web)
-			clients := s.load(address)
-			old := s.podsOf(web)
-			s.restartStatefulSet(web)
-			for i, p := range s.podsOf(web) {
-				if p.Name != old[i].Name {
-					s.Errorf("pod %s came back as %s", old[i].Name, p.Name)
-				}
+	each(t, []variant{native, bare, sleep30}, func(s *scenario, v variant) {
+		web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
+		s.createStatefulSet(web, web.podSpec())
+		address := s.service(web.name)
+		s.ready(web)
+		clients := s.load(address)
+		old := s.podsOf(web)
+		s.restartStatefulSet(web)
+		for i, p := range s.podsOf(web) {
+			if p.Name != old[i].Name {
+				s.Errorf("pod %s came back as %s", old[i].Name, p.Name)
 			}
-			clients.more(40)
-			counts := clients.stop()
-			results.add("StatefulSet of 3 restarts; the app exits at SIGTERM", v, counts, s.longest(web))
-			s.judge(v, counts)
-		})
-	}
+		}
+		clients.more(40)
+		counts := clients.stop()
+		results.add("StatefulSet of 3 restarts; the app exits at SIGTERM", v, counts, s.longest(web))
+		s.judge(v, counts)
+	})
 }
 
 // All pods go at once, with work in flight.
 func TestScaleToZero(t *testing.T) {
 	t.Parallel()
-	for _, v := range []variant{native, classic, bare, sleep30} {
-		t.Run(string(v), func(t *testing.T) {
-			s := start(t)
-			web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
-			clients := s.load(s.deploy(web))
-			// What begins after the scaling finds nobody, and rightly so: the
-			// clients begin no more, and all that is in flight must be answered.
-			if counts := clients.finish(); counts.InFlight == 0 {
-				s.Fatal("no request is in flight: the load is too weak")
-			}
-			s.scale(&web, 0)
-			counts := clients.stop()
-			results.add("3 replicas scale to zero; the app exits at SIGTERM", v, counts, s.longest(web))
-			s.judge(v, counts)
-		})
-	}
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+		web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
+		clients := s.load(s.deploy(web))
+		// What begins after the scaling finds nobody, and rightly so: the
+		// clients begin no more, and all that is in flight must be answered.
+		if counts := clients.finish(); counts.InFlight == 0 {
+			s.Fatal("no request is in flight: the load is too weak")
+		}
+		s.scale(&web, 0)
+		counts := clients.stop()
+		results.add("3 replicas scale to zero; the app exits at SIGTERM", v, counts, s.longest(web))
+		s.judge(v, counts)
+	})
 }
 
 // scale sets the number of the Deployment's replicas, and waits for it.

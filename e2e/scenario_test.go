@@ -45,6 +45,14 @@ func start(t *testing.T) *scenario {
 	return startFor(t, patience)
 }
 
+// each runs a scenario for each variant, side by side.
+func each(t *testing.T, variants []variant, run func(*scenario, variant)) {
+	t.Helper()
+	for _, v := range variants {
+		t.Run(string(v), func(t *testing.T) { run(start(t), v) })
+	}
+}
+
 // startFor begins a scenario with a bound of its own, which runs alone.
 func startFor(t *testing.T, patience time.Duration) *scenario {
 	t.Helper()
