@@ -179,12 +179,12 @@ func (r registry) cutShort(s *scenario, web app, kill func(pod string)) {
 	if got := s.outcomes(pod.Name); len(got) != len(before) {
 		s.Errorf("the drain ended: %q, want it cut off", got[len(before):])
 	}
-	got, err := r.ask(s.namespace)
-	s.must("asking the registry", err)
-	// Its app may have told Eureka meanwhile that it ends: it is DOWN then.
-	if status := got[pod.Name]; status == "" || status == r.up {
-		s.Errorf("%s holds %v, want %s left behind, and not in service", r.kind, got, pod.Name)
-	}
+	s.eventually(pod.Name+" is left behind, and not in service", func(context.Context) (bool, error) {
+		got, err := r.ask(s.namespace)
+		// Its app may have told Eureka meanwhile that it ends: it is DOWN then.
+		status := got[pod.Name]
+		return status != "" && status != r.up, errors.Join(fmt.Errorf("%s holds %v", r.kind, got), err)
+	})
 	s.replaced(web, uids([]*corev1.Pod{pod}))
 	r.holds(s, web)
 }
