@@ -6,8 +6,32 @@ import (
 	"time"
 )
 
-// appLookLimit is how long one look at the app's port may take.
-const appLookLimit = time.Second
+const (
+	// appLookLimit is how long one look at the app's port may take.
+	appLookLimit = time.Second
+	// startLookEvery is how often it is looked whether the app has started.
+	startLookEvery = 500 * time.Millisecond
+)
+
+// awaitStart returns when the app listens for the first time, or the process
+// ends.
+func (d *Drainer) awaitStart() {
+	for d.life.Err() == nil {
+		if listening, err := d.lookAtApp(d.life); err == nil && listening {
+			return
+		}
+		pause(d.life, startLookEvery, nil)
+	}
+}
+
+// appStarted tells the keepers that the app registers now.
+func (d *Drainer) appStarted() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, k := range d.keepers {
+		k.appStarted()
+	}
+}
 
 // watchApp looks whether the app still listens, for as long as the drain is
 // neither taken back nor replaced.

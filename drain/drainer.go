@@ -90,6 +90,12 @@ func (d *Drainer) Run(ctx context.Context) error {
 	for _, v := range d.valves {
 		d.goroutine(func() { v.run(d.life) })
 	}
+	if d.cfg.App != nil && len(d.keepers) > 0 {
+		d.goroutine(func() {
+			d.awaitStart()
+			d.appStarted()
+		})
+	}
 	select {
 	case <-d.stop:
 	case <-ctx.Done():

@@ -792,19 +792,42 @@ func (f *finder) Find(context.Context) (string, error) {
 }
 
 func TestALeftoverIsClearedWhenTheAppHasRegistered(t *testing.T) {
-	f := &finder{}
-	inPod(t, func(c *Config, _ *pod) {
-		f.appRegisters = time.Now().Add(70 * time.Second) // a slow start
-		c.Registries[0].Registry = f
-	}, func(t *testing.T, _ *pod) {
-		after(time.Hour)
-		if f.cleared.IsZero() || f.cleared.After(f.appRegisters.Add(2*time.Minute)) {
-			t.Errorf("cleared at %v, and the app registered at %v", f.cleared, f.appRegisters)
-		}
-		if f.finds > 6 {
-			t.Errorf("%d look-ups in an hour", f.finds)
-		}
-	})
+	for name, test := range map[string]struct {
+		listensAfter, registersAfter time.Duration // after the start, and after it listens
+		within                       time.Duration // it is cleared, after that
+	}{
+		"at once":                  {0, time.Second, 5 * time.Second},
+		"after a slow start":       {70 * time.Second, time.Second, 5 * time.Second},
+		"after a very slow start":  {20 * time.Minute, time.Second, 5 * time.Second},
+		"long after it listens":    {0, 70 * time.Second, 2 * time.Minute},
+		"its port is not known":    {-1, 70 * time.Second, 2 * time.Minute},
+		"its port cannot be asked": {-2, 70 * time.Second, 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &finder{}
+			inPod(t, func(c *Config, p *pod) {
+				f.appRegisters = time.Now().Add(max(test.listensAfter, 0) + test.registersAfter)
+				c.Registries[0].Registry = f
+				p.app.listening = test.listensAfter == 0
+				switch test.listensAfter {
+				case -1:
+					c.App = nil
+				case -2:
+					p.app.mode = failing
+				}
+			}, func(t *testing.T, p *pod) {
+				after(test.listensAfter)
+				p.app.set(true)
+				after(time.Hour)
+				if f.cleared.IsZero() || f.cleared.After(f.appRegisters.Add(test.within)) {
+					t.Errorf("cleared at %v, and the app registered at %v", f.cleared, f.appRegisters)
+				}
+				if f.finds > 20 {
+					t.Errorf("%d look-ups in an hour", f.finds)
+				}
+			})
+		})
+	}
 }
 
 func TestAnEndedContextEndsRun(t *testing.T) {

@@ -26,6 +26,10 @@ const (
 	findFor = 5 * time.Minute
 	// findAgainAfter is when, the first time; then the wait doubles.
 	findAgainAfter = 30 * time.Second
+	// findOften is how long it is looked up often once the app listens: it
+	// registers now, under an id that may be an earlier pod's, whose withdrawal
+	// keeps it out of service until it is found.
+	findOften = 30 * time.Second
 	// confirmFor is how long a registry that was told to list the instance
 	// again is asked often whether it does; after that, now and then.
 	confirmFor = 5 * time.Minute
@@ -60,7 +64,8 @@ type keeper struct {
 
 	found      string    // what Find last found
 	foundAt    time.Time // when it first did; zero: not yet
-	findTries  int       // failures of Find since it last succeeded
+	findTries  int       // calls of Find since the last one that was enough for now
+	startedAt  time.Time // when the app was first seen to listen; zero: not yet
 	told       bool      // the registry may hold a withdrawal of ours
 	confirming time.Time // when the instance was put back, until that is seen
 	restoredAt time.Time // the last Restore that succeeded
@@ -283,12 +288,12 @@ func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
 	if !current {
 		return 0
 	}
+	k.findTries++
+	// From a second up to half a minute: an app may take its time to register.
+	soon := min(time.Duration(k.findTries)*time.Second, 30*time.Second)
 	if err != nil {
-		k.findTries++
-		// From a second up to half a minute: an app may take its time to register.
-		return min(time.Duration(k.findTries)*time.Second, 30*time.Second)
+		return soon
 	}
-	k.findTries = 0
 	if k.foundAt.IsZero() {
 		k.foundAt = time.Now()
 	}
@@ -296,7 +301,19 @@ func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
 		k.found = what
 		slog.Info("registry: instance found", "registry", k.Name, "instance", what)
 	}
+	if time.Since(k.startedAt) < findOften {
+		return soon
+	}
+	k.findTries = 0
 	return max(findAgainAfter, time.Since(k.foundAt))
+}
+
+// appStarted has the instance looked up at once, and often for a while. Callers
+// hold d.mu.
+func (k *keeper) appStarted() {
+	k.startedAt = time.Now()
+	k.foundAt, k.findTries = time.Time{}, 0
+	poke(k.kick)
 }
 
 func (k *keeper) deregister(ctx context.Context) time.Duration {

@@ -18,8 +18,9 @@ type Registry interface {
 }
 
 // Finder is a Registry that can look its instance up. The drainer calls Find
-// at start, and when a drain was taken back, until it succeeds, and some more
-// times in the minutes after that, in which the app may still be starting.
+// at start, when the app begins to listen, and when a drain was taken back,
+// until it succeeds, and some more times in the minutes after that, in which
+// the app may still be registering.
 type Finder interface {
 	// Find tells in a few words, for the log, which instance it found. It also
 	// removes a withdrawal that is older than the instance's present
