@@ -45,6 +45,7 @@ type app struct {
 	lastcall map[string]string // further environment of the sidecar
 	flags    []string          // further flags of `app serve`
 	liveness bool              // the app has a liveness probe
+	minReady int32             // minReadySeconds
 	// shareProcesses lets the app's /kill find the sidecar.
 	shareProcesses bool
 }
@@ -75,7 +76,7 @@ func (s *scenario) createDeployment(a app, spec corev1.PodSpec) {
 	_, err := s.client.AppsV1().Deployments(s.namespace).Create(s.ctx, &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: a.name},
 		Spec: appsv1.DeploymentSpec{
-			Replicas: &replicas,
+			Replicas: &replicas, MinReadySeconds: a.minReady,
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
 		},

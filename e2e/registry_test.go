@@ -118,9 +118,14 @@ func (r registry) judge(s *scenario, v variant, counts load.Counts) {
 	}
 }
 
+// registersWithin is how many seconds an app that is ready may take until it is
+// registered. The next pod is to go after that: docs/operations.md.
+const registersWithin = 5
+
 // rollingRestart is a scenario of a Deployment whose clients discover.
 func (r registry) rollingRestart(s *scenario, name string, web app) {
 	s.Helper()
+	web.minReady = registersWithin
 	s.createDeployment(web, r.podSpec(s, web, false))
 	s.ready(web)
 	r.holds(s, web)
@@ -139,6 +144,7 @@ func (r registry) rollingRestart(s *scenario, name string, web app) {
 // waits until its pods are in service.
 func (r registry) createStatefulSet(s *scenario, web app) {
 	s.Helper()
+	web.minReady = registersWithin
 	s.createStatefulSet(web, r.podSpec(s, web, true))
 	s.ready(web)
 	r.holds(s, web)

@@ -16,6 +16,7 @@ func (s *scenario) createStatefulSet(web app, spec corev1.PodSpec) {
 		ObjectMeta: metav1.ObjectMeta{Name: web.name},
 		Spec: appsv1.StatefulSetSpec{
 			Replicas:            new(int32(web.replicas)),
+			MinReadySeconds:     web.minReady,
 			ServiceName:         web.name,
 			PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
 			Selector:            &metav1.LabelSelector{MatchLabels: labels},
