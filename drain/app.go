@@ -13,24 +13,25 @@ const (
 	startLookEvery = 500 * time.Millisecond
 )
 
-// awaitStart returns when the app listens for the first time, or the process
-// ends.
+// awaitStart tells the keepers when the app listens for the first time.
 func (d *Drainer) awaitStart() {
-	for d.life.Err() == nil {
-		if listening, err := d.lookAtApp(d.life); err == nil && listening {
+	for !d.appListens() {
+		pause(d.life, startLookEvery, nil)
+		if d.life.Err() != nil {
 			return
 		}
-		pause(d.life, startLookEvery, nil)
 	}
-}
-
-// appStarted tells the keepers that the app registers now.
-func (d *Drainer) appStarted() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, k := range d.keepers {
 		k.appStarted()
 	}
+}
+
+// appListens tells whether the app is seen to listen.
+func (d *Drainer) appListens() bool {
+	listening, err := d.lookAtApp(d.life)
+	return err == nil && listening
 }
 
 // watchApp looks whether the app still listens, for as long as the drain is

@@ -91,10 +91,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 		d.goroutine(func() { v.run(d.life) })
 	}
 	if d.cfg.App != nil && len(d.keepers) > 0 {
-		d.goroutine(func() {
-			d.awaitStart()
-			d.appStarted()
-		})
+		d.goroutine(d.awaitStart)
 	}
 	select {
 	case <-d.stop:

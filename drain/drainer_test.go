@@ -793,27 +793,26 @@ func (f *finder) Find(context.Context) (string, error) {
 
 func TestALeftoverIsClearedWhenTheAppHasRegistered(t *testing.T) {
 	for name, test := range map[string]struct {
-		listensAfter, registersAfter time.Duration // after the start, and after it listens
-		within                       time.Duration // it is cleared, after that
+		listensAfter   time.Duration // its start
+		registersAfter time.Duration // it listens
+		change         func(*Config, *pod)
+		within         time.Duration // after that the leftover is gone
 	}{
-		"at once":                  {0, time.Second, 5 * time.Second},
-		"after a slow start":       {70 * time.Second, time.Second, 5 * time.Second},
-		"after a very slow start":  {20 * time.Minute, time.Second, 5 * time.Second},
-		"long after it listens":    {0, 70 * time.Second, 2 * time.Minute},
-		"its port is not known":    {-1, 70 * time.Second, 2 * time.Minute},
-		"its port cannot be asked": {-2, 70 * time.Second, 2 * time.Minute},
+		"at once":                  {0, time.Second, nil, 2 * time.Second},
+		"after a slow start":       {70 * time.Second, time.Second, nil, 2 * time.Second},
+		"after a very slow start":  {20 * time.Minute, time.Second, nil, 2 * time.Second},
+		"long after it listens":    {0, 70 * time.Second, nil, 2 * time.Minute},
+		"its port is not known":    {0, 70 * time.Second, func(c *Config, _ *pod) { c.App = nil }, 2 * time.Minute},
+		"its port cannot be asked": {0, 70 * time.Second, func(_ *Config, p *pod) { p.app.mode = failing }, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &finder{}
 			inPod(t, func(c *Config, p *pod) {
-				f.appRegisters = time.Now().Add(max(test.listensAfter, 0) + test.registersAfter)
+				f.appRegisters = time.Now().Add(test.listensAfter + test.registersAfter)
 				c.Registries[0].Registry = f
 				p.app.listening = test.listensAfter == 0
-				switch test.listensAfter {
-				case -1:
-					c.App = nil
-				case -2:
-					p.app.mode = failing
+				if test.change != nil {
+					test.change(c, p)
 				}
 			}, func(t *testing.T, p *pod) {
 				after(test.listensAfter)

@@ -64,7 +64,7 @@ type keeper struct {
 
 	found      string    // what Find last found
 	foundAt    time.Time // when it first did; zero: not yet
-	findTries  int       // calls of Find since the last one that was enough for now
+	findTries  int       // calls of Find in a row after each of which another is due soon
 	startedAt  time.Time // when the app was first seen to listen; zero: not yet
 	told       bool      // the registry may hold a withdrawal of ours
 	confirming time.Time // when the instance was put back, until that is seen

@@ -76,9 +76,10 @@ func (s *scenario) createDeployment(a app, spec corev1.PodSpec) {
 	_, err := s.client.AppsV1().Deployments(s.namespace).Create(s.ctx, &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: a.name},
 		Spec: appsv1.DeploymentSpec{
-			Replicas: &replicas, MinReadySeconds: a.minReady,
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+			Replicas:        &replicas,
+			MinReadySeconds: a.minReady,
+			Selector:        &metav1.LabelSelector{MatchLabels: labels},
+			Template:        corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating a Deployment", err)

@@ -22,7 +22,7 @@ func (s *scenario) eureka() registry {
 	address := "http://" + s.runServer(name, port, "/eureka/apps/",
 		append(append([]string{"java"}, strings.Fields(jvm)...), "-jar", "/eureka-server.jar", "--eureka.server.response-cache-update-interval-ms=5000")...) + "/eureka"
 	return registry{
-		server: s, kind: "eureka", up: "UP", out: "OUT_OF_SERVICE",
+		server: s, kind: "eureka", up: "UP", out: "OUT_OF_SERVICE", ending: "DOWN",
 		settings: func(of *scenario) map[string]string {
 			return map[string]string{"LASTCALL_EUREKA_URLS": address, "LASTCALL_EUREKA_APP": of.namespace, "LASTCALL_EUREKA_CLIENT_REFRESH": refresh}
 		},

@@ -29,8 +29,9 @@ type registry struct {
 	// ask returns the status of all instances of a name, by id.
 	ask func(name string) (map[string]string, error)
 	// up and out are the statuses of an instance that clients are sent to, and of
-	// one that Lastcall has withdrawn.
-	up, out string
+	// one that Lastcall has withdrawn; ending is what an app says of itself as it
+	// ends, empty where it says nothing.
+	up, out, ending string
 }
 
 // runServer runs a registry's server in a pod behind a Service, and returns that
@@ -185,11 +186,10 @@ func (r registry) cutShort(s *scenario, web app, kill func(pod string)) {
 	if got := s.outcomes(pod.Name); len(got) != len(before) {
 		s.Errorf("the drain ended: %q, want it cut off", got[len(before):])
 	}
-	s.eventually(pod.Name+" is left behind, and not in service", func(context.Context) (bool, error) {
+	s.eventually("the withdrawal of "+pod.Name+" is left behind", func(context.Context) (bool, error) {
 		got, err := r.ask(s.namespace)
-		// Its app may have told Eureka meanwhile that it ends: it is DOWN then.
-		status := got[pod.Name]
-		return status != "" && status != r.up, errors.Join(fmt.Errorf("%s holds %v", r.kind, got), err)
+		status, left := got[pod.Name]
+		return left && (status == r.out || status == r.ending), errors.Join(fmt.Errorf("%s holds %v", r.kind, got), err)
 	})
 	s.replaced(web, uids([]*corev1.Pod{pod}))
 	r.holds(s, web)

@@ -142,19 +142,24 @@ func (r *Registry) ownStatus(i instance) string {
 // (spring-cloud-netflix#1543): a busy server may come to it last, after the app
 // has gone. And a server that has just had a heartbeat of the app registers the
 // instance with its peers where they have forgotten it. It would stay until its
-// lease ends, or for good where the server preserves itself.
+// lease ends, or for good where the server preserves itself. What ctx's deadline
+// leaves no time for is left out: an instance that was cancelled is deregistered.
 func (r *Registry) Deregister(ctx context.Context) error {
 	if err := r.cancel(ctx); err != nil {
 		return err
 	}
 	cancelled := time.Now()
 	for _, late := range []time.Duration{lateRegistration, lateReplication} {
-		again := time.NewTimer(late - time.Since(cancelled))
+		due := cancelled.Add(late)
+		if deadline, ok := ctx.Deadline(); ok && !deadline.After(due) {
+			return nil
+		}
+		again := time.NewTimer(time.Until(due))
 		select {
 		case <-again.C:
 		case <-ctx.Done():
 			again.Stop()
-			return nil // it was done once
+			return nil
 		}
 		if err := r.cancel(ctx); err != nil && ctx.Err() == nil {
 			return err

@@ -2,13 +2,19 @@ package eureka
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"lastcall/drain"
 )
 
 // What the app has sent last, that it is DOWN, is registered by the real server
@@ -69,6 +75,60 @@ func TestSecondCancellationOutOfTime(t *testing.T) {
 		t.Error("the instance is still there")
 	}
 }
+
+// A sidecar that is told to stop at the end of its grace period has a second
+// left, or less. It is not spent on waiting for what does not fit in.
+func TestCancellationsThatFitIn(t *testing.T) {
+	const ms = time.Millisecond
+	for name, test := range map[string]struct {
+		limit time.Duration // 0: none
+		want  []time.Duration
+	}{
+		"no limit":        {0, []time.Duration{0, 500 * ms, 1250 * ms}},
+		"much time":       {5 * time.Second, []time.Duration{0, 500 * ms, 1250 * ms}},
+		"a second":        {time.Second, []time.Duration{0, 500 * ms}},
+		"less":            {800 * ms, []time.Duration{0, 500 * ms}},
+		"next to no time": {300 * ms, []time.Duration{0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, err := New(Config{URLs: []string{"http://eureka:8761/eureka"}, App: "APP", InstanceID: "pod", Status: outOfService}, drain.Pod{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				var got []time.Duration
+				r.peers[0].transport = new(http.Transport)
+				r.peers[0].transport.RegisterProtocol("http", roundTrip(func(req *http.Request) (*http.Response, error) {
+					if req.Method != http.MethodDelete {
+						return nil, fmt.Errorf("%s %s is no cancellation", req.Method, req.URL)
+					}
+					got = append(got, time.Since(began))
+					return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+				}))
+				ctx := t.Context()
+				if test.limit > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.limit)
+					defer cancel()
+				}
+				if err := r.Deregister(ctx); err != nil {
+					t.Error(err)
+				}
+				if !slices.Equal(got, test.want) {
+					t.Errorf("cancelled after %v, want %v", got, test.want)
+				}
+				if took := time.Since(began); took != test.want[len(test.want)-1] {
+					t.Errorf("it took %v, want the end with the last cancellation", took)
+				}
+			})
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // behindStage registers the app at its server, and returns its registry, whose
 // cancellations go by way of the stage.
