@@ -829,6 +829,36 @@ func TestALeftoverIsClearedWhenTheAppHasRegistered(t *testing.T) {
 	}
 }
 
+// What a withdrawal leaves behind although it was taken back is looked for often
+// too, whether clients are told of the instance meanwhile or not.
+func TestALeftoverIsClearedAfterADrainThatWasTakenBack(t *testing.T) {
+	for _, listed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("listed %v", listed), func(t *testing.T) {
+			f := &finder{}
+			inPod(t, func(c *Config, _ *pod) {
+				c.Registries[0].Registry = f
+				c.Registries[0].ServerCache = 30 * time.Second
+			}, func(t *testing.T, p *pod) {
+				after(time.Hour) // it was found long ago
+				f.set(func() { f.registered = listed })
+				p.hook()
+				f.appRegisters = time.Now().Add(500 * time.Millisecond)
+				f.cleared, f.finds = time.Time{}, 0
+				if err := p.TakeBack(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				after(time.Hour)
+				if f.cleared.IsZero() || f.cleared.After(f.appRegisters.Add(time.Second)) {
+					t.Errorf("cleared at %v, and the app registered at %v", f.cleared, f.appRegisters)
+				}
+				if f.finds > 20 {
+					t.Errorf("%d look-ups in an hour", f.finds)
+				}
+			})
+		})
+	}
+}
+
 func TestAnEndedContextEndsRun(t *testing.T) {
 	for _, draining := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

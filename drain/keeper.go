@@ -64,8 +64,9 @@ type keeper struct {
 
 	found      string    // what Find last found
 	foundAt    time.Time // when it first did; zero: not yet
+	findAt     time.Time // when Find is due again; zero: now
 	findTries  int       // calls of Find in a row after each of which another is due soon
-	startedAt  time.Time // when the app was first seen to listen; zero: not yet
+	startedAt  time.Time // when the app was seen to start, or was taken back; zero: not yet
 	told       bool      // the registry may hold a withdrawal of ours
 	confirming time.Time // when the instance was put back, until that is seen
 	restoredAt time.Time // the last Restore that succeeded
@@ -103,7 +104,8 @@ func newKeeper(d *Drainer, a Announced) *keeper {
 // Restore. It ends by its own limit.
 func (k *keeper) order(want place, until time.Time) {
 	if k.want == outOfService && want == inService {
-		k.found, k.foundAt = "", time.Time{} // it is out of date
+		k.found = "" // it is out of date
+		k.appStarted()
 	}
 	k.want, k.until = want, until
 	k.settled = make(chan struct{})
@@ -203,18 +205,27 @@ func (k *keeper) withdraw(ctx context.Context) time.Duration {
 
 func (k *keeper) serve(ctx context.Context) time.Duration {
 	k.d.mu.Lock()
-	told, confirming := k.told, k.confirming
+	told, confirming, findAt := k.told, !k.confirming.IsZero(), k.findAt
 	found := !k.foundAt.IsZero() && time.Since(k.foundAt) > findFor
 	k.d.mu.Unlock()
-	switch finder, canFind := k.Registry.(Finder); {
-	case told:
+	if told {
 		return k.restore(ctx)
-	case !confirming.IsZero():
-		return k.confirm(ctx)
-	case canFind && !found:
-		return k.find(ctx, finder)
 	}
-	return -1
+	next := time.Duration(-1)
+	if finder, canFind := k.Registry.(Finder); canFind && !found {
+		if !time.Now().Before(findAt) {
+			k.find(ctx, finder)
+			return 0
+		}
+		next = time.Until(findAt)
+	}
+	if confirming {
+		again := k.confirm(ctx)
+		if next < 0 || again < next {
+			next = again
+		}
+	}
+	return next
 }
 
 func (k *keeper) restore(ctx context.Context) time.Duration {
@@ -277,7 +288,8 @@ func (k *keeper) askWithdrawn(ctx context.Context, want place) (gone, current bo
 	return gone, current, err
 }
 
-func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
+// find looks the instance up, and sets when to do so again.
+func (k *keeper) find(ctx context.Context, finder Finder) {
 	var what string
 	current, err := k.call(ctx, "find", inService, func(ctx context.Context) (err error) {
 		what, err = finder.Find(ctx)
@@ -286,13 +298,13 @@ func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
 	k.d.mu.Lock()
 	defer k.d.mu.Unlock()
 	if !current {
-		return 0
+		return
 	}
 	k.findTries++
 	// From a second up to half a minute: an app may take its time to register.
-	soon := min(time.Duration(k.findTries)*time.Second, 30*time.Second)
+	k.findAt = time.Now().Add(min(time.Duration(k.findTries)*time.Second, 30*time.Second))
 	if err != nil {
-		return soon
+		return
 	}
 	if k.foundAt.IsZero() {
 		k.foundAt = time.Now()
@@ -301,18 +313,17 @@ func (k *keeper) find(ctx context.Context, finder Finder) time.Duration {
 		k.found = what
 		slog.Info("registry: instance found", "registry", k.Name, "instance", what)
 	}
-	if time.Since(k.startedAt) < findOften {
-		return soon
+	if time.Since(k.startedAt) >= findOften {
+		k.findTries = 0
+		k.findAt = time.Now().Add(max(findAgainAfter, time.Since(k.foundAt)))
 	}
-	k.findTries = 0
-	return max(findAgainAfter, time.Since(k.foundAt))
 }
 
 // appStarted has the instance looked up at once, and often for a while. Callers
 // hold d.mu.
 func (k *keeper) appStarted() {
 	k.startedAt = time.Now()
-	k.foundAt, k.findTries = time.Time{}, 0
+	k.foundAt, k.findAt, k.findTries = time.Time{}, time.Time{}, 0
 	poke(k.kick)
 }
 

@@ -26,6 +26,8 @@ type Registry struct {
 	// withdrawn is set from the first Withdraw to the next Restore: what Find
 	// must not undo.
 	withdrawn bool
+	// putBack is when an override was last removed.
+	putBack time.Time
 	// confirmed is, for each peer that Withdrawn found to tell nobody of the
 	// pod any more, the state of its registry at the time.
 	confirmed map[*peer]string
@@ -38,6 +40,14 @@ const maxKnown = 32
 // nudgeAfter is how long a server has to forget an answer that it was making
 // while the instance was withdrawn.
 const nudgeAfter = 10 * time.Second
+
+// remainsFor is how long after the removal of an override Find looks for what is
+// left of it, see areRemains.
+const remainsFor = time.Minute
+
+// toldWithin is how long servers need to tell each other of a change: they hold
+// it back for 500ms, and are slow at times.
+const toldWithin = 3 * time.Second
 
 // How late an instance may be registered that is cancelled: by what the app has
 // sent last, and by one server that tells another of the app's last heartbeat.
@@ -119,9 +129,29 @@ func (r *Registry) Restore(ctx context.Context) error {
 			if err != nil || !i.overridden() {
 				return err
 			}
-			return p.removeOverride(ctx, n, r.ownStatus(i.instance))
+			return r.removeOverride(ctx, p, n, r.ownStatus(i.instance))
 		})
 	})
+}
+
+// removeOverride removes the override that i has at p, and sets the status, see
+// peer.removeOverride.
+//
+// A registration of the app that p is carrying out at the same time may have
+// taken the override over just before, and keeps the look of it: then p knows
+// nothing of an override that could be removed, and needs one set first.
+func (r *Registry) removeOverride(ctx context.Context, p *peer, n name, status string) error {
+	r.mu.Lock()
+	r.putBack = time.Now()
+	r.mu.Unlock()
+	if err := p.removeOverride(ctx, n, status); err != nil {
+		return err
+	}
+	i, err := p.instance(ctx, n)
+	if err != nil || !i.overridden() {
+		return err
+	}
+	return p.setAnew(ctx, n, string(i.Status), status)
 }
 
 // ownStatus is UP where the app says so behind the override, as far as can be

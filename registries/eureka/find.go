@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // sighting is an instance of the pod's at one peer.
@@ -30,6 +31,8 @@ type sighting struct {
 // registration over from another says ADDED as well, so an override is a
 // leftover only where no peer that holds the present registration says
 // otherwise.
+//
+// It also puts right what is left of an override that has just been removed.
 //
 // An error says that no peer that can be reached holds the instance, and what
 // to set; or that it is withdrawn and holds another address than the pod's, so
@@ -80,26 +83,93 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	return strings.Join(told, "; "), nil
 }
 
-// clear removes a leftover override of one instance, and tells so.
+// clear removes what keeps one instance out of service that should be in, and
+// tells so.
 func (r *Registry) clear(ctx context.Context, of []sighting) (string, error) {
-	if !slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() }) {
+	overridden := slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() })
+	switch {
+	case r.areRemains(of):
+		return ", which is left of a withdrawal that is over; set anew", r.clearRemains(ctx, of)
+	case !overridden:
 		return "", nil
+	case r.isLeftover(of):
+		return ", left behind by an earlier instance of this id; removed", r.clearLeftover(ctx, of)
+	case r.ip.IsValid() && !slices.ContainsFunc(of, func(s sighting) bool { return s.hasIP(r.ip) }):
+		return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", r.describe(of), of[0].IP, r.ip)
 	}
-	if !r.isLeftover(of) {
-		if r.ip.IsValid() && !slices.ContainsFunc(of, func(s sighting) bool { return s.hasIP(r.ip) }) {
-			return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", r.describe(of), of[0].IP, r.ip)
+	return ", which was set after it registered and stays so", nil
+}
+
+func (r *Registry) clearLeftover(ctx context.Context, of []sighting) error {
+	return r.atPeersOf(ctx, of, func(ctx context.Context, s sighting) error {
+		if !s.overridden() {
+			return nil
 		}
-		return ", which was set after it registered and stays so", nil
+		return r.removeOverride(ctx, s.peer, s.name, r.ownStatus(s.instance))
+	})
+}
+
+// areRemains tells whether the removal of an override has left something
+// behind at one peer:
+//
+//   - Where the peer carried out a registration of the app at the same time, the
+//     instance can be OUT_OF_SERVICE without an override. It stays so, as servers
+//     hold on to that status and to UP whatever the app sends later
+//     (LeaseExistsRule in eureka-core).
+//   - A peer that hung has been told of each change several times, and carries
+//     them out in any order. An override that it has alone, and not only since a
+//     moment ago, is nobody's will: its peers would have been told.
+func (r *Registry) areRemains(of []sighting) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.withdrawn || r.putBack.IsZero() || time.Since(r.putBack) >= remainsFor {
+		return false
 	}
-	err := r.atPeers(ctx, func(ctx context.Context, p *peer) error {
+	return slices.ContainsFunc(of, func(s sighting) bool {
+		return s.Status == outOfService && !s.overridden() || s.overriddenAlone(of)
+	})
+}
+
+// overriddenAlone tells whether only s has an override, for longer than peers
+// need to tell each other.
+func (s sighting) overriddenAlone(of []sighting) bool {
+	return s.overridden() && s.age > toldWithin && s.upElsewhere(of)
+}
+
+// upElsewhere tells whether another peer says UP of the same registration.
+func (s sighting) upElsewhere(of []sighting) bool {
+	return slices.ContainsFunc(of, func(o sighting) bool {
+		return o.available() && !o.overridden() && o.Dirty.number() == s.Dirty.number()
+	})
+}
+
+// clearRemains makes an instance UP where another peer says so. Where none does,
+// the app may have said OUT_OF_SERVICE itself: it is asked, by its next
+// heartbeat.
+func (r *Registry) clearRemains(ctx context.Context, of []sighting) error {
+	return r.atPeersOf(ctx, of, func(ctx context.Context, s sighting) error {
+		switch {
+		case s.overriddenAlone(of):
+			return r.removeOverride(ctx, s.peer, s.name, up)
+		case s.overridden() || s.Status != outOfService:
+			return nil
+		case s.upElsewhere(of):
+			return s.peer.setAnew(ctx, s.name, outOfService, up)
+		}
+		return s.peer.setAnew(ctx, s.name, outOfService, "")
+	})
+}
+
+// atPeersOf runs f for each sighting at its peer.
+func (r *Registry) atPeersOf(ctx context.Context, of []sighting, f func(context.Context, sighting) error) error {
+	return r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		for _, s := range of {
-			if s.peer == p && s.overridden() {
-				return passOver404(p.removeOverride(ctx, s.name, r.ownStatus(s.instance)))
+			if s.peer == p {
+				return passOver404(f(ctx, s))
 			}
 		}
 		return nil
 	})
-	return ", left behind by an earlier instance of this id; removed", err
 }
 
 func (r *Registry) isLeftover(of []sighting) bool {

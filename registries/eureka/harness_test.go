@@ -84,7 +84,35 @@ func (a *fakeApp) registerAs(t *testing.T, status string) {
 	if a.dirty > 0 {
 		a.Settle(t)
 	}
+	a.post(t, status)
+	for _, u := range a.urls[1:] {
+		wait.Until(t, "the registration reaching "+u, func() bool {
+			i, ok := a.at(t, u)
+			return ok && i["lastDirtyTimestamp"] == fmt.Sprint(a.dirty)
+		})
+	}
+}
+
+// post registers anew at the first server, and waits for nothing else.
+func (a *fakeApp) post(t *testing.T, status string) {
+	t.Helper()
 	a.dirty = max(time.Now().UnixMilli(), a.dirty+1)
+	a.postTo(t, a.urls[0], status, http.Header{})
+}
+
+// tell registers as a peer does that tells server of the present registration.
+func (a *fakeApp) tell(t *testing.T, server, status string) {
+	t.Helper()
+	a.postTo(t, server, status, fromPeer())
+}
+
+// fromPeer marks a call as one by which servers tell each other of changes.
+func fromPeer() http.Header {
+	return http.Header{"X-Netflix-Discovery-Replication": {"true"}}
+}
+
+func (a *fakeApp) postTo(t *testing.T, server, status string, header http.Header) {
+	t.Helper()
 	body, err := json.Marshal(map[string]any{"instance": map[string]any{
 		"instanceId": a.id, "hostName": "host", "app": a.app, "ipAddr": a.pod.IP, "status": status,
 		"port":               map[string]any{"$": a.pod.AppPort, "@enabled": "true"},
@@ -97,14 +125,8 @@ func (a *fakeApp) registerAs(t *testing.T, status string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, answer := send(t, http.MethodPost, a.urls[0]+"/apps/"+url.PathEscape(a.app), body); code != http.StatusNoContent {
+	if code, answer := sendWith(t, http.MethodPost, server+"/apps/"+url.PathEscape(a.app), body, header); code != http.StatusNoContent {
 		t.Fatalf("registering %s/%s: status %d: %s", a.app, a.id, code, answer)
-	}
-	for _, u := range a.urls[1:] {
-		wait.Until(t, "the registration reaching "+u, func() bool {
-			i, ok := a.at(t, u)
-			return ok && i["lastDirtyTimestamp"] == fmt.Sprint(a.dirty)
-		})
 	}
 }
 
@@ -232,12 +254,18 @@ func (a *fakeApp) registry(t *testing.T) *Registry {
 // send makes one call as a client, and asks for JSON.
 func send(t *testing.T, method, url string, body []byte) (int, []byte) {
 	t.Helper()
+	return sendWith(t, method, url, body, http.Header{})
+}
+
+func sendWith(t *testing.T, method, url string, body []byte, header http.Header) (int, []byte) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header = header
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)

@@ -1,0 +1,204 @@
+package eureka
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lastcall/internal/wait"
+)
+
+// An app that is started again registers while its drain is taken back. Now and
+// then a server keeps the withdrawal then, for good, and has no override that
+// could be removed: it must be UP nevertheless.
+func TestAppRegistersDuringRestore(t *testing.T) {
+	s := servers(t, oneServer)
+	const atOnce = 8
+	kept := make(chan struct{})
+	var found sync.Once
+	var trying sync.WaitGroup
+	for range atOnce {
+		trying.Go(func() {
+			for range 8000 / atOnce { // some hundred, most times
+				select {
+				case <-kept:
+					return
+				default:
+				}
+				a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
+				a.post(t, up)
+				r := a.registry(t)
+				do(t, "Withdraw", r.Withdraw)
+				var both sync.WaitGroup
+				both.Go(func() { a.post(t, up) })
+				both.Go(func() { do(t, "Restore", r.Restore) })
+				both.Wait()
+				a.Heartbeat(t)
+				if a.statusAt(t, s.URLs[0]) == up {
+					continue
+				}
+				found.Do(func() { close(kept) })
+				find(t, r)
+				a.Heartbeat(t)
+				if got := a.statusAt(t, s.URLs[0]); got != up {
+					i, _ := a.at(t, s.URLs[0])
+					t.Errorf("the app has said that it is UP, and is %s (overridden by %v, %v)", got, i["overriddenStatus"], i["actionType"])
+				}
+			}
+		})
+	}
+	trying.Wait()
+	select {
+	case <-kept:
+	default:
+		t.Error("no server has kept a withdrawal: if they no longer do that, Find need not care")
+	}
+}
+
+// What is OUT_OF_SERVICE without an override, right after one was removed: as
+// above, or by the app's own word.
+func TestRemainsOfAWithdrawal(t *testing.T) {
+	s := servers(t, twoServers)
+	// keeps has one peer keep OUT_OF_SERVICE, as what it was told of by another.
+	keeps := func(t *testing.T, a *fakeApp, server string) {
+		t.Helper()
+		a.tell(t, server, outOfService)
+		if i, _ := a.at(t, server); i["status"] != outOfService || i["overriddenStatus"] != "UNKNOWN" {
+			t.Fatalf("it is %v, overridden by %v", i["status"], i["overriddenStatus"])
+		}
+	}
+	restored := func(t *testing.T, status string) (*fakeApp, *Registry) {
+		t.Helper()
+		a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
+		a.Register(t)
+		r := a.registry(t)
+		do(t, "Withdraw", r.Withdraw)
+		a.Settle(t)
+		do(t, "Restore", r.Restore)
+		a.Settle(t)
+		if status != up {
+			a.registerAs(t, status)
+		}
+		return a, r
+	}
+
+	t.Run("another peer says UP", func(t *testing.T) {
+		t.Parallel()
+		a, r := restored(t, up)
+		keeps(t, a, s.URLs[1])
+		if text := find(t, r); !strings.Contains(text, "set anew") {
+			t.Errorf("Find says %q", text)
+		}
+		if got := a.statusAt(t, s.URLs[1]); got != up {
+			t.Errorf("it is %s at once, want UP", got)
+		}
+		a.Settle(t)
+		for _, u := range s.URLs {
+			if got := a.statusAt(t, u); got != up {
+				t.Errorf("it is %s at %s, want UP", got, u)
+			}
+		}
+	})
+
+	// A peer that hung carries out late what it was told of by the other.
+	t.Run("another peer was told UP later", func(t *testing.T) {
+		t.Parallel()
+		a, r := restored(t, up)
+		if code, _ := sendWith(t, http.MethodPut, s.URLs[1]+a.path()+"/status?value="+outOfService, nil, fromPeer()); code != http.StatusOK {
+			t.Fatalf("the override was answered with %d", code)
+		}
+		wait.Until(t, "Find putting it right", func() bool { return strings.Contains(find(t, r), "set anew") })
+		a.Settle(t)
+		for _, u := range s.URLs {
+			if got := a.statusAt(t, u); got != up {
+				t.Errorf("it is %s at %s, want UP", got, u)
+			}
+		}
+	})
+
+	t.Run("nobody says UP", func(t *testing.T) {
+		t.Parallel()
+		for _, says := range []string{up, outOfService} {
+			a, r := restored(t, up)
+			for _, u := range s.URLs {
+				keeps(t, a, u)
+			}
+			find(t, r)
+			a.Settle(t)
+			if code, _ := send(t, http.MethodPut, s.URLs[0]+a.path()+"?status="+says, nil); code != http.StatusNotFound {
+				t.Fatalf("the next heartbeat was answered with %d, want 404, which makes the app register", code)
+			}
+			a.registerAs(t, says)
+			for _, u := range s.URLs {
+				if got := a.statusAt(t, u); got != says {
+					t.Errorf("it says %s, and is %s at %s", says, got, u)
+				}
+			}
+		}
+	})
+
+	t.Run("of which nothing is known", func(t *testing.T) {
+		t.Parallel()
+		a, _ := restored(t, up)
+		keeps(t, a, s.URLs[1])
+		find(t, a.registry(t)) // by a sidecar that has withdrawn nothing
+		if got := a.statusAt(t, s.URLs[1]); got != outOfService {
+			t.Errorf("it was made %s", got)
+		}
+	})
+
+	t.Run("withdrawn again", func(t *testing.T) {
+		t.Parallel()
+		a, r := restored(t, up)
+		keeps(t, a, s.URLs[1])
+		do(t, "Withdraw", r.Withdraw)
+		find(t, r)
+		for _, u := range s.URLs {
+			if got := a.statusAt(t, u); got == up || got == "UNKNOWN" {
+				t.Errorf("it is %s at %s", got, u)
+			}
+		}
+	})
+}
+
+// What somebody wants is told from what is left behind.
+func TestWhatIsLeftBehind(t *testing.T) {
+	const never, justNow, long = -1, time.Second, 2 * remainsFor
+	at := func(status, overridden string, dirty millis, age time.Duration) sighting {
+		return sighting{seen: &seen{instance: instance{Status: loose(status), Overridden: loose(overridden), Dirty: dirty}, age: age}}
+	}
+	isUp := at(up, "UNKNOWN", "7", time.Minute)
+	for name, test := range map[string]struct {
+		putBack   time.Duration // this long ago
+		withdrawn bool
+		of        []sighting
+		want      bool
+	}{
+		"nothing":                        {justNow, false, []sighting{isUp, isUp}, false},
+		"out of service at one":          {justNow, false, []sighting{isUp, at(outOfService, "UNKNOWN", "7", 0)}, true},
+		"and nothing was removed":        {never, false, []sighting{isUp, at(outOfService, "UNKNOWN", "7", 0)}, false},
+		"and that was long ago":          {long, false, []sighting{isUp, at(outOfService, "UNKNOWN", "7", 0)}, false},
+		"and it is to be so":             {justNow, true, []sighting{isUp, at(outOfService, "UNKNOWN", "7", 0)}, false},
+		"out of service at all":          {justNow, false, []sighting{at(outOfService, "UNKNOWN", "7", 0), at(outOfService, "UNKNOWN", "7", 0)}, true},
+		"down by the app's word":         {justNow, false, []sighting{isUp, at(down, "UNKNOWN", "7", time.Minute)}, false},
+		"overridden at one for long":     {justNow, false, []sighting{isUp, at(outOfService, outOfService, "7", 5*time.Second)}, true},
+		"overridden at one just now":     {justNow, false, []sighting{isUp, at(outOfService, outOfService, "7", time.Second)}, false},
+		"overridden, nobody knows when":  {justNow, false, []sighting{isUp, at(outOfService, outOfService, "7", -1)}, false},
+		"overridden at all":              {justNow, false, []sighting{at(outOfService, outOfService, "7", time.Minute), at(outOfService, outOfService, "7", time.Minute)}, false},
+		"UP of another registration":     {justNow, false, []sighting{isUp, at(outOfService, outOfService, "6", time.Minute)}, false},
+		"overridden at the only server":  {justNow, false, []sighting{at(outOfService, outOfService, "7", time.Minute)}, false},
+		"out of service at the only one": {justNow, false, []sighting{at(outOfService, "UNKNOWN", "7", 0)}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &Registry{withdrawn: test.withdrawn}
+			if test.putBack != never {
+				r.putBack = time.Now().Add(-test.putBack)
+			}
+			if got := r.areRemains(test.of); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
