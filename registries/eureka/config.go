@@ -76,6 +76,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		ip:     ip.Unmap(),
 		port:   pod.AppPort,
 		status: cfg.Status,
+		marked: map[*peer]bool{},
 	}, nil
 }
 

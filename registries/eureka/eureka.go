@@ -28,6 +28,9 @@ type Registry struct {
 	withdrawn bool
 	// putBack is when an override was last removed.
 	putBack time.Time
+	// marked are the peers that may still hold an override that was to be
+	// removed at once.
+	marked map[*peer]bool
 	// confirmed is, for each peer that Withdrawn found to tell nobody of the
 	// pod any more, the state of its registry at the time.
 	confirmed map[*peer]string
@@ -70,6 +73,7 @@ func (r *Registry) Withdraw(ctx context.Context) error {
 	r.mu.Lock()
 	again := r.withdrawn
 	r.withdrawn = true
+	clear(r.marked) // Restore removes whatever override there is
 	r.mu.Unlock()
 	return r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		return r.forOwn(ctx, p, func(n name) error {
@@ -148,10 +152,39 @@ func (r *Registry) removeOverride(ctx context.Context, p *peer, n name, status s
 		return err
 	}
 	i, err := p.instance(ctx, n)
-	if err != nil || !i.overridden() {
+	switch {
+	case err != nil:
 		return err
+	case !i.overridden():
+		r.mark(p, false)
+		return nil
 	}
-	return p.setAnew(ctx, n, string(i.Status), status)
+	return r.setAnew(ctx, p, n, i.Status, status)
+}
+
+// setAnew sets a status that stays although there is no override to be removed:
+// by an override, and its removal. The present status is needed because servers
+// record only an override that differs from it.
+func (r *Registry) setAnew(ctx context.Context, p *peer, n name, present loose, status string) error {
+	r.mark(p, true)
+	err := p.override(ctx, n, other(string(present)))
+	if err == nil {
+		err = p.removeOverride(ctx, n, status)
+	}
+	if err == nil {
+		r.mark(p, false)
+	}
+	return err
+}
+
+func (r *Registry) mark(p *peer, marked bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if marked {
+		r.marked[p] = true
+	} else {
+		delete(r.marked, p)
+	}
 }
 
 // ownStatus is UP where the app says so behind the override, as far as can be

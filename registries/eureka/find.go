@@ -154,9 +154,9 @@ func (r *Registry) clearRemains(ctx context.Context, of []sighting) error {
 		case s.overridden() || s.Status != outOfService:
 			return nil
 		case s.upElsewhere(of):
-			return s.peer.setAnew(ctx, s.name, outOfService, up)
+			return r.setAnew(ctx, s.peer, s.name, s.Status, up)
 		}
-		return s.peer.setAnew(ctx, s.name, outOfService, "")
+		return r.setAnew(ctx, s.peer, s.name, s.Status, "")
 	})
 }
 
@@ -177,6 +177,9 @@ func (r *Registry) isLeftover(of []sighting) bool {
 	defer r.mu.Unlock()
 	if r.withdrawn {
 		return false
+	}
+	if len(r.marked) > 0 {
+		return true
 	}
 	present := slices.MaxFunc(of, func(a, b sighting) int {
 		return int(min(max(a.Dirty.number()-b.Dirty.number(), -1), 1))

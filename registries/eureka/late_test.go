@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -131,7 +132,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // behindStage registers the app at its server, and returns its registry, whose
-// cancellations go by way of the stage.
+// DELETEs, of the instance and of its override, go by way of the stage.
 func behindStage(t *testing.T, a *fakeApp, stage func(http.ResponseWriter, *http.Request, http.Handler)) *Registry {
 	t.Helper()
 	server, err := url.Parse(a.urls[0])
@@ -140,7 +141,7 @@ func behindStage(t *testing.T, a *fakeApp, stage func(http.ResponseWriter, *http
 	}
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: server.Scheme, Host: server.Host})
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodDelete && r.URL.Path == server.Path+"/apps/"+a.app+"/"+a.id {
+		if r.Method == http.MethodDelete && strings.HasPrefix(r.URL.Path, server.Path+"/apps/"+a.app+"/"+a.id) {
 			stage(w, r, forward)
 			return
 		}

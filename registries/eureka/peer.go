@@ -148,16 +148,6 @@ func (p *peer) removeOverride(ctx context.Context, n name, status string) error 
 	return p.call(ctx, http.MethodDelete, path, asJSON, nothing)
 }
 
-// setAnew sets a status that stays although there is no override to be removed:
-// by an override, and its removal. The present one is needed because servers
-// record only an override that differs from it.
-func (p *peer) setAnew(ctx context.Context, n name, present, status string) error {
-	if err := p.override(ctx, n, other(present)); err != nil {
-		return err
-	}
-	return p.removeOverride(ctx, n, status)
-}
-
 // cancel removes the instance, and its override with it.
 func (p *peer) cancel(ctx context.Context, n name) error {
 	return p.call(ctx, http.MethodDelete, n.path(), asJSON, nothing)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -200,5 +201,36 @@ func TestWhatIsLeftBehind(t *testing.T) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// A server that fails while the status is set anew, by two calls, is left with
+// an override by the first. It must not be taken for somebody's will.
+func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
+	a := newApp(servers(t, oneServer), nil)
+	var failing atomic.Bool
+	r := behindStage(t, a, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+		if failing.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	})
+	do(t, "Withdraw", r.Withdraw)
+	do(t, "Restore", r.Restore)
+	a.registerAs(t, down)
+	a.registerAs(t, outOfService)
+	failing.Store(true)
+	if _, err := r.Find(t.Context()); err == nil {
+		t.Error("Find says nothing of the failure")
+	}
+	if got := a.statusAt(t, a.urls[0]); got != down {
+		t.Fatalf("it is %s; this test rests on an override that could not be removed", got)
+	}
+	failing.Store(false)
+	find(t, r)
+	a.Heartbeat(t)
+	if got := a.statusAt(t, a.urls[0]); got != up {
+		t.Errorf("the app has said that it is UP, and is %s", got)
 	}
 }
