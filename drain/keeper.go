@@ -66,7 +66,7 @@ type keeper struct {
 	foundAt    time.Time // when it first did; zero: not yet
 	findAt     time.Time // when Find is due again; zero: now
 	findTries  int       // calls of Find in a row after each of which another is due soon
-	startedAt  time.Time // when the app was seen to start, or was taken back; zero: not yet
+	startedAt  time.Time // when the app was seen to start, or a drain was taken back; zero: not yet
 	told       bool      // the registry may hold a withdrawal of ours
 	confirming time.Time // when the instance was put back, until that is seen
 	restoredAt time.Time // the last Restore that succeeded

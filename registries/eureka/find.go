@@ -86,11 +86,10 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 // clear removes what keeps one instance out of service that should be in, and
 // tells so.
 func (r *Registry) clear(ctx context.Context, of []sighting) (string, error) {
-	overridden := slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() })
 	switch {
 	case r.areRemains(of):
 		return ", which is left of a withdrawal that is over; set anew", r.clearRemains(ctx, of)
-	case !overridden:
+	case !slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() }):
 		return "", nil
 	case r.isLeftover(of):
 		return ", left behind by an earlier instance of this id; removed", r.clearLeftover(ctx, of)

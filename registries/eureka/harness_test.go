@@ -240,6 +240,16 @@ func (a *fakeApp) statusAt(t *testing.T, server string) string {
 	return s
 }
 
+// holds checks that every server holds the instance with one status.
+func (a *fakeApp) holds(t *testing.T, status string) {
+	t.Helper()
+	for _, u := range a.urls {
+		if got := a.statusAt(t, u); got != status {
+			t.Errorf("it is %q at %s, want %q", got, u, status)
+		}
+	}
+}
+
 func (a *fakeApp) Registry(t *testing.T) drain.Registry { return a.registry(t) }
 
 func (a *fakeApp) registry(t *testing.T) *Registry {

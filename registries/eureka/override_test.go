@@ -154,11 +154,7 @@ func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
 		t.Fatalf("the server that was started anew holds %v: this test rests on an override that it has copied", i)
 	}
 	find(t, a.registry(t)) // by a sidecar that remembers nothing
-	for _, u := range s.URLs {
-		if got := a.statusAt(t, u); got != outOfService {
-			t.Errorf("Find made it %s at %s", got, u)
-		}
-	}
+	a.holds(t, outOfService)
 }
 
 // Ids are escaped, whatever is in them.
@@ -181,11 +177,7 @@ func TestOddIDs(t *testing.T) {
 				wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 				do(t, "Withdraw", r.Withdraw)
 				wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
-				for _, u := range s.URLs {
-					if got := a.statusAt(t, u); got != outOfService {
-						t.Errorf("it is %s at %s, want OUT_OF_SERVICE", got, u)
-					}
-				}
+				a.holds(t, outOfService)
 				a.Settle(t)
 				do(t, "Restore", r.Restore)
 				if got := a.statusAt(t, s.URLs[0]); got != up {

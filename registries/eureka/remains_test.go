@@ -22,7 +22,7 @@ func TestAppRegistersDuringRestore(t *testing.T) {
 	var trying sync.WaitGroup
 	for range atOnce {
 		trying.Go(func() {
-			for range 8000 / atOnce { // some hundred, most times
+			for range 8000 / atOnce { // some dozens, most times
 				select {
 				case <-kept:
 					return
@@ -70,7 +70,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 			t.Fatalf("it is %v, overridden by %v", i["status"], i["overriddenStatus"])
 		}
 	}
-	restored := func(t *testing.T, status string) (*fakeApp, *Registry) {
+	restored := func(t *testing.T) (*fakeApp, *Registry) {
 		t.Helper()
 		a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 		a.Register(t)
@@ -79,15 +79,12 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		a.Settle(t)
 		do(t, "Restore", r.Restore)
 		a.Settle(t)
-		if status != up {
-			a.registerAs(t, status)
-		}
 		return a, r
 	}
 
 	t.Run("another peer says UP", func(t *testing.T) {
 		t.Parallel()
-		a, r := restored(t, up)
+		a, r := restored(t)
 		keeps(t, a, s.URLs[1])
 		if text := find(t, r); !strings.Contains(text, "set anew") {
 			t.Errorf("Find says %q", text)
@@ -96,33 +93,28 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 			t.Errorf("it is %s at once, want UP", got)
 		}
 		a.Settle(t)
-		for _, u := range s.URLs {
-			if got := a.statusAt(t, u); got != up {
-				t.Errorf("it is %s at %s, want UP", got, u)
-			}
+		a.holds(t, up)
+		if text := find(t, r); strings.Contains(text, "set anew") {
+			t.Errorf("Find does it again: %q", text)
 		}
 	})
 
 	// A peer that hung carries out late what it was told of by the other.
 	t.Run("another peer was told UP later", func(t *testing.T) {
 		t.Parallel()
-		a, r := restored(t, up)
+		a, r := restored(t)
 		if code, _ := sendWith(t, http.MethodPut, s.URLs[1]+a.path()+"/status?value="+outOfService, nil, fromPeer()); code != http.StatusOK {
 			t.Fatalf("the override was answered with %d", code)
 		}
 		wait.Until(t, "Find putting it right", func() bool { return strings.Contains(find(t, r), "set anew") })
 		a.Settle(t)
-		for _, u := range s.URLs {
-			if got := a.statusAt(t, u); got != up {
-				t.Errorf("it is %s at %s, want UP", got, u)
-			}
-		}
+		a.holds(t, up)
 	})
 
 	t.Run("nobody says UP", func(t *testing.T) {
 		t.Parallel()
 		for _, says := range []string{up, outOfService} {
-			a, r := restored(t, up)
+			a, r := restored(t)
 			for _, u := range s.URLs {
 				keeps(t, a, u)
 			}
@@ -132,17 +124,13 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 				t.Fatalf("the next heartbeat was answered with %d, want 404, which makes the app register", code)
 			}
 			a.registerAs(t, says)
-			for _, u := range s.URLs {
-				if got := a.statusAt(t, u); got != says {
-					t.Errorf("it says %s, and is %s at %s", says, got, u)
-				}
-			}
+			a.holds(t, says)
 		}
 	})
 
 	t.Run("of which nothing is known", func(t *testing.T) {
 		t.Parallel()
-		a, _ := restored(t, up)
+		a, _ := restored(t)
 		keeps(t, a, s.URLs[1])
 		find(t, a.registry(t)) // by a sidecar that has withdrawn nothing
 		if got := a.statusAt(t, s.URLs[1]); got != outOfService {
@@ -152,7 +140,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 
 	t.Run("withdrawn again", func(t *testing.T) {
 		t.Parallel()
-		a, r := restored(t, up)
+		a, r := restored(t)
 		keeps(t, a, s.URLs[1])
 		do(t, "Withdraw", r.Withdraw)
 		find(t, r)
@@ -207,6 +195,34 @@ func TestWhatIsLeftBehind(t *testing.T) {
 // A server that fails while the status is set anew, by two calls, is left with
 // an override by the first. It must not be taken for somebody's will.
 func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
+	a, r := setAnewByHalf(t)
+	find(t, r)
+	a.Heartbeat(t)
+	if got := a.statusAt(t, a.urls[0]); got != up {
+		t.Errorf("the app has said that it is UP, and is %s", got)
+	}
+}
+
+// And once another drain has been taken back, an override is somebody's again.
+func TestSomebodysWillAfterAServerFailed(t *testing.T) {
+	a, r := setAnewByHalf(t)
+	do(t, "Deregister", r.Deregister) // so that there is nothing to restore
+	do(t, "Withdraw", r.Withdraw)
+	do(t, "Restore", r.Restore)
+	a.registerAs(t, up)
+	if code, _ := send(t, http.MethodPut, a.urls[0]+a.path()+"/status?value="+outOfService, nil); code != http.StatusOK {
+		t.Fatalf("the override was answered with %d", code)
+	}
+	if text := find(t, r); !strings.Contains(text, "stays so") {
+		t.Errorf("Find says %q", text)
+	}
+	a.holds(t, outOfService)
+}
+
+// setAnewByHalf returns an instance with the override that is left where a
+// server fails between the two calls.
+func setAnewByHalf(t *testing.T) (*fakeApp, *Registry) {
+	t.Helper()
 	a := newApp(servers(t, oneServer), nil)
 	var failing atomic.Bool
 	r := behindStage(t, a, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
@@ -221,16 +237,12 @@ func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
 	a.registerAs(t, down)
 	a.registerAs(t, outOfService)
 	failing.Store(true)
+	defer failing.Store(false)
 	if _, err := r.Find(t.Context()); err == nil {
 		t.Error("Find says nothing of the failure")
 	}
 	if got := a.statusAt(t, a.urls[0]); got != down {
-		t.Fatalf("it is %s; this test rests on an override that could not be removed", got)
+		t.Fatalf("it is %s, want the override that could not be removed", got)
 	}
-	failing.Store(false)
-	find(t, r)
-	a.Heartbeat(t)
-	if got := a.statusAt(t, a.urls[0]); got != up {
-		t.Errorf("the app has said that it is UP, and is %s", got)
-	}
+	return a, r
 }
