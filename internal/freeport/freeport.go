@@ -3,12 +3,15 @@
 package freeport
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -19,7 +22,9 @@ const (
 
 // On returns a port of host, an address of this machine, that nobody listens
 // on. It is none of those that the kernel gives to outgoing connections: one of
-// these would take it now and then before the program does.
+// these would take it now and then before the program does. Nor is it one that
+// any process which is still there has found so before: its program may not
+// listen yet, or be about to do so again.
 func On(host string) (int, error) {
 	below, err := outgoing()
 	if err != nil {
@@ -30,11 +35,28 @@ func On(host string) (int, error) {
 		port := lowest + rand.IntN(below-lowest)                                //nolint:gosec // guards nothing
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))) //nolint:noctx // on this machine
 		if err == nil {
-			return port, l.Close()
+			err = errors.Join(l.Close(), reserve(port))
+		}
+		if err == nil {
+			return port, nil
 		}
 		last = err
 	}
 	return 0, fmt.Errorf("no port of %s from %d to %d is free: %w", host, lowest, below-1, last)
+}
+
+// reserve fails if a process has reserved the port that has not ended since. A
+// name for sockets that is in no file system is what all processes of a network
+// share, and the kernel forgets it with the process that has taken it.
+func reserve(port int) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("reserving port %d: %w", port, err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@lastcall-port-" + strconv.Itoa(port)}); err != nil {
+		return errors.Join(fmt.Errorf("reserving port %d: %w", port, err), unix.Close(fd))
+	}
+	return nil // and fd stays open
 }
 
 const loopback = "127.0.0.1"

@@ -1,9 +1,12 @@
 package freeport
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestNobodyListens(t *testing.T) {
@@ -21,6 +24,12 @@ func TestNobodyListens(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.Close()
+	}
+}
+
+func TestNobodyGetsItTwice(t *testing.T) {
+	if err := reserve(Port(t)); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("reserved again: %v", err)
 	}
 }
 
