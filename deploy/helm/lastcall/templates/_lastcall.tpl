@@ -100,6 +100,7 @@ readinessProbe:
   httpGet: {path: /readyz, port: 8099}
   periodSeconds: 1
   failureThreshold: 1
+  timeoutSeconds: 5
 resources:
   {{- toYaml .Values.lastcall.resources | nindent 2 }}
 securityContext:
