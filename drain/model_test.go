@@ -14,7 +14,7 @@ import (
 
 var (
 	modelSeed = flag.Uint64("model.seed", 0, "replay the one sequence of events of this seed")
-	modelRuns = flag.Int("model.runs", 200, "how many sequences of events to try")
+	modelRuns = flag.Int("model.runs", 50, "how many sequences of events to try")
 )
 
 // TestModel throws random sequences of events at a Drainer and holds it to its

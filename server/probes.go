@@ -18,8 +18,7 @@ const appReadyLimit = 900 * time.Millisecond
 
 func livez(w http.ResponseWriter, _ *http.Request) { ok(w) }
 
-func readyz(d *drain.Drainer, appReady string) http.HandlerFunc {
-	app := newAppProbe(appReady)
+func readyz(d *drain.Drainer, app *appProbe) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !d.Ready() {
 			fail(w, http.StatusServiceUnavailable, "draining")
@@ -50,9 +49,9 @@ type appProbe struct {
 	client *http.Client
 }
 
-func newAppProbe(address string) *appProbe {
+func newAppProbe(address string, limit time.Duration) *appProbe {
 	return &appProbe{address, &http.Client{
-		Timeout: appReadyLimit,
+		Timeout: limit,
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the kubelet's probes; it is the pod's own app
 			DisableKeepAlives: true,                                  // a kept connection would look like a client

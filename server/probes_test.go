@@ -105,7 +105,11 @@ func TestReadyzAsksTheApp(t *testing.T) {
 		"never answers": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, http.StatusServiceUnavailable, "cannot be asked"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEdge(t, withApp(app(t, test.answer)))
+			settings := []settings{withApp(app(t, test.answer))}
+			if name == "never answers" {
+				settings = append(settings, func(_ *drain.Config, o *Options) { o.appReadyLimit = 0 }) // the default
+			}
+			e := newEdge(t, settings...)
 			w := e.call(http.MethodGet, "/readyz")
 			if test.code == http.StatusOK {
 				wants(t, w, http.StatusOK)

@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -36,6 +37,8 @@ type Options struct {
 	Token    string // for the hooks and /drain; empty: none is asked for
 	AppReady string // URL of the app's own readiness; empty: it has none
 	Version  string // told by /metrics
+
+	appReadyLimit time.Duration // how long AppReady may take to answer; 900 ms if 0
 }
 
 // New returns the server of d's HTTP calls. It has no time-out for writing,
@@ -78,7 +81,7 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 	})
 
 	r.Get("/livez", livez)
-	r.Get("/readyz", readyz(d, o.AppReady))
+	r.Get("/readyz", readyz(d, newAppProbe(o.AppReady, cmp.Or(o.appReadyLimit, appReadyLimit))))
 	r.Get("/status", status(d))
 	r.Get("/metrics", metrics(d, o.Version))
 	r.Group(func(r chi.Router) {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/wait"
 )
 
 func TestMain(m *testing.M) {
@@ -117,7 +118,7 @@ func newEdge(t *testing.T, change ...settings) *edge {
 		Registries:    []drain.Announced{{Name: "reg", Registry: e.registry, ClientRefresh: time.Second}},
 		Counters:      []drain.Named{{Name: "count", Counter: e.counter}},
 	}
-	options := Options{Version: "v1.2.3"}
+	options := Options{Version: "v1.2.3", appReadyLimit: wait.Patience}
 	for _, c := range change {
 		c(&e.cfg, &options)
 	}

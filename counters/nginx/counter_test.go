@@ -8,6 +8,7 @@ import (
 	"lastcall/counters/countertest"
 	"lastcall/drain"
 	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
 )
 
 // rig is nginx before a backend, with a client of its own.
@@ -106,8 +107,14 @@ func TestQuitIsCountedToItsEnd(t *testing.T) {
 	becomes(t, c, 2, readable)
 	r.Signal(t, syscall.SIGQUIT)
 	held.End(t)
+	// The master and both workers listened on the page's port.
+	blind := newCounter(t, r.Status, drain.Pod{})
+	wait.Until(t, "nobody listening on the page's port", func() bool {
+		_, err := blind.Count(t.Context())
+		return err != nil && strings.Contains(err.Error(), "connection refused")
+	})
 	becomes(t, c, 1, notZero)
-	wantError(t, newCounter(t, r.Status, drain.Pod{}), "connection refused", "LASTCALL_APP_PORT")
+	wantError(t, blind, "connection refused", "LASTCALL_APP_PORT")
 	for range 10 {
 		becomes(t, c, 1, notZero)
 	}

@@ -80,6 +80,7 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 		turn:    make(chan struct{}, 1),
 		known:   make(map[uint64]*memory),
 		walk:    walk{accepted: procnet.KernelStatistics().Accepted},
+		probes:  probes{limit: probeLimit},
 	}, nil
 }
 

@@ -180,6 +180,7 @@ func TestWhatACutShortLookHasSeenIsCountedByTheNext(t *testing.T) {
 	l := listenOn(t, "127.0.0.1:0")
 	io.WriteString(l.connect(t), request1)
 	c := l.settled(t)
+	wantCount(t, c, 1)
 	c.tries++
 	for _, m := range c.known {
 		m.look = c.tries

@@ -19,6 +19,7 @@ const probeLimit = time.Second
 // stands in. What they ask on connections that were there before, or that last
 // longer, counts as it does from everywhere.
 type probes struct {
+	limit time.Duration        // how long one may take
 	young map[uint64]time.Time // when each connection that may be one was first seen
 
 	mu   sync.Mutex
@@ -57,7 +58,7 @@ func (p *probes) holds(cookie uint64, now time.Time) (probe, outgrown bool) {
 	if !young {
 		return false, false
 	}
-	if now.Sub(since) < probeLimit {
+	if now.Sub(since) < p.limit {
 		return true, false
 	}
 	delete(p.young, cookie)

@@ -45,6 +45,7 @@ func TestProbesAreNotWork(t *testing.T) {
 	a := startGo(t)
 	c := a.settled(t)
 	c.IgnoreProbes(netip.MustParseAddr(kubelet))
+	c.probes.limit = time.Hour
 	look := make(chan struct{}, 1)
 	if err := c.watchEnds(t.Context(), look); err != nil {
 		t.Fatal(err)
@@ -58,7 +59,7 @@ func TestProbesAreNotWork(t *testing.T) {
 	}
 	gate.release()
 	probe.answer(t, http.StatusOK)
-	arrived(t, c, 0)
+	becomes(t, c, 0, readable)
 	probe.Close()
 	told(t, look)
 

@@ -24,7 +24,8 @@ import (
 // asks for each panel.
 func TestDashboard(t *testing.T) {
 	consul := testservers.StartConsul(t, testservers.ConsulOptions{})
-	prom := startPrometheus(t, 200*time.Millisecond)
+	const interval = time.Second // in which a scrape has to succeed
+	prom := startPrometheus(t, interval)
 	began := time.Now()
 
 	quick := []string{"LASTCALL_ENDPOINTS_WAIT=100ms", "LASTCALL_QUIET=100ms"}
@@ -38,15 +39,18 @@ func TestDashboard(t *testing.T) {
 	good.Want(t, http.StatusOK, http.MethodGet, "/prestop")
 	late.Want(t, http.StatusGatewayTimeout, http.MethodGet, "/prestop")
 
+	var seen time.Time
 	prom.Wait(t, func() error {
+		seen = time.Now()
 		// Two scrapes that have seen failures make a rate of them, and what has
 		// ended has been seen too.
 		for expr, want := range map[string]float64{
-			`sum(max_over_time(lastcall_drain_duration_seconds_count[1h]))`:                                            2,
-			`sum(count_over_time((sum(lastcall_registry_call_failures_total{pod="broken"}) > 0)[1m:200ms])) >= bool 3`: 1,
-			`count(lastcall_counter_up == 0)`:                                                                          1,
+			`sum(max_over_time(lastcall_drain_duration_seconds_count[1h]))`:                                         2,
+			`sum(count_over_time((sum(lastcall_registry_call_failures_total{pod="broken"}) > 0)[1m:1s])) >= bool 3`: 1,
+			`count(lastcall_counter_up == 0)`:                                                                       1,
+			`count(lastcall_build_info)`:                                                                            3,
 		} {
-			found := prom.query(t, expr, time.Now())
+			found := prom.query(t, expr, seen)
 			if len(found) != 1 || found[0].points[0].value != want {
 				return fmt.Errorf("%s is %v, want %v", expr, found, want)
 			}
@@ -54,7 +58,7 @@ func TestDashboard(t *testing.T) {
 		return nil
 	})
 
-	v := view{from: began, to: time.Now(), interval: 200 * time.Millisecond, rate: time.Minute}
+	v := view{from: began, to: seen, interval: interval, rate: time.Minute}
 	d := readDashboard(t)
 	for _, p := range d.Panels {
 		t.Run(p.Title, func(t *testing.T) {

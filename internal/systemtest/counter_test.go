@@ -118,7 +118,6 @@ func TestFileStaysUnreadable(t *testing.T) {
 		t.Errorf("the report is %s", a.Body)
 	}
 	s.Signal(t, os.Interrupt)
-	s.Signal(t, os.Interrupt)
 	exits(t, s, 1)
 }
 

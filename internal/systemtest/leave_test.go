@@ -88,7 +88,7 @@ func TestAppThatStays(t *testing.T) {
 	t.Parallel()
 	consul := testservers.StartConsul(t, testservers.ConsulOptions{})
 	app := announce(t, startApp(t), consul)
-	s := startFound(t, app.withConsul(consul.Address, "LASTCALL_GRACE_PERIOD=10s", "LASTCALL_RESERVE=5s"))
+	s := startFound(t, app.withConsul(consul.Address, "LASTCALL_GRACE_PERIOD=10s", "LASTCALL_RESERVE=1s"))
 	hook := s.PreStop(t.Context())
 	s.Signal(t, syscall.SIGTERM)
 	drains(t, hook)

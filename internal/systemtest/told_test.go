@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"lastcall/drain"
 	"lastcall/internal/sidecartest"
@@ -76,14 +77,19 @@ func TestTheAppIsNotToldAmongTheCounts(t *testing.T) {
 // slowApp answers on two ports when it is told.
 type slowApp struct {
 	servers [2]*httptest.Server
+	came    chan struct{}
 	release chan struct{}
 }
 
 func startSlowApp(t *testing.T) *slowApp {
 	t.Helper()
-	a := &slowApp{release: make(chan struct{})}
+	a := &slowApp{came: make(chan struct{}), release: make(chan struct{})}
 	for i := range a.servers {
 		a.servers[i] = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case a.came <- struct{}{}:
+			case <-r.Context().Done():
+			}
 			select {
 			case <-a.release:
 			case <-r.Context().Done():
@@ -107,8 +113,8 @@ func (a *slowApp) ports(t *testing.T) string {
 	return strings.Join(ports, ",")
 }
 
-// request sends a request to each port, and waits for the answers in the
-// background.
+// request sends a request to each port, and returns when they have come; the
+// answers are waited for in the background.
 func (a *slowApp) request(t *testing.T) {
 	t.Helper()
 	for _, s := range a.servers {
@@ -123,6 +129,13 @@ func (a *slowApp) request(t *testing.T) {
 				_ = response.Body.Close()
 			}
 		}()
+	}
+	for range a.servers {
+		select {
+		case <-a.came:
+		case <-time.After(wait.Patience):
+			t.Fatal("a request has not come")
+		}
 	}
 }
 

@@ -69,7 +69,8 @@ func (h *HAProxy) Start(t testing.TB) {
 	}
 }
 
-// Reload replaces the worker, and returns once the new one is there.
+// Reload replaces the worker, and returns once the new one is there, and the old
+// one knows that it is to end.
 func (h *HAProxy) Reload(t testing.TB) {
 	t.Helper()
 	before, err := h.worker()
@@ -79,8 +80,12 @@ func (h *HAProxy) Reload(t testing.TB) {
 	h.Signal(t, syscall.SIGUSR2)
 	if err := h.wait(func() error {
 		now, err := h.worker()
-		if err == nil && now == before {
-			err = errors.New("the worker has not been replaced")
+		if err != nil || now == before {
+			return errors.Join(errors.New("the worker has not been replaced"), err)
+		}
+		old, err := say(h.Master, "@!"+before+" show info")
+		if err == nil && strings.Contains(old, "Stopping: 0") {
+			err = errors.New("the old worker goes on")
 		}
 		return err
 	}); err != nil {

@@ -46,6 +46,9 @@ func (n *Nginx) Start(t testing.TB) {
 	}
 }
 
+// workers is how many processes answer requests.
+const workers = 2
+
 // Reload makes the location of the status page hold the given directives, and
 // returns once the workers have been replaced.
 func (n *Nginx) Reload(t testing.TB, status string) {
@@ -54,7 +57,7 @@ func (n *Nginx) Reload(t testing.TB, status string) {
 	before := n.logged(replaced)
 	n.configure(t, status)
 	n.Signal(t, syscall.SIGHUP)
-	n.waitLogged(t, replaced, before)
+	n.waitLogged(t, replaced, before+workers-1)
 }
 
 // KillWorkers kills the workers, as a crash of each would; the master starts
@@ -90,7 +93,7 @@ func (n *Nginx) configure(t testing.TB, status string) {
 	config := fmt.Sprintf(`
 daemon off;
 user root; # where the tests run as root, so that the workers can use the test's folder
-worker_processes 2;
+worker_processes %d;
 pid nginx.pid;
 error_log stderr notice;
 events { worker_connections 256; }
@@ -118,7 +121,7 @@ http {
         location = /stub_status { %s }
     }
 }
-`, n.Port, n.HTTP2, n.Second, n.backend, address, status)
+`, workers, n.Port, n.HTTP2, n.Second, n.backend, address, status)
 	if err := os.WriteFile(n.configFile(), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

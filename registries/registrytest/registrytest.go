@@ -143,14 +143,17 @@ func newRegistryGoesOn(t *testing.T, h Harness) {
 
 func findTells(t *testing.T, h Harness) {
 	f := finder(t, h.Registry(t))
-	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
-	defer cancel()
-	if found, err := f.Find(ctx); err == nil {
+	find := func() (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+		defer cancel()
+		return f.Find(ctx)
+	}
+	if found, err := find(); err == nil {
 		t.Fatalf("Find found %q before anything was registered", found)
 	}
 	registerListed(t, h)
 	wait.Until(t, "Find", func() bool {
-		found, err := f.Find(ctx)
+		found, err := find()
 		return err == nil && found != ""
 	})
 }

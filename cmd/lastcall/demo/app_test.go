@@ -78,7 +78,7 @@ func TestAppStopsWell(t *testing.T) {
 	address := w.address(t)
 	answered := make(chan int, 1)
 	go func() {
-		a, err := http.Get("http://" + address + "/work?for=300ms")
+		a, err := http.Get("http://" + address + "/work?for=3s")
 		if err != nil {
 			answered <- 0
 			return

@@ -148,20 +148,32 @@ func (p *pod) preStop(ctx context.Context, grace time.Duration) (r report, err e
 	p.trace.moves(p.name, withdrawing, "preStop")
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
+	shown := map[phase]bool{withdrawing: true}
 	go func() {
 		defer close(watched)
-		p.watch(watching)
+		p.watch(watching, shown)
 	}()
 	_, err = p.get(ctx, "/prestop", &r)
 	stop()
 	<-watched
+	for _, passed := range r.Phases {
+		if p.shows(passed.Phase) && !shown[passed.Phase] { // it was over too soon
+			p.trace.moves(p.name, passed.Phase, p.working(ctx))
+		}
+	}
 	return r, err
 }
 
 // watchEvery is how often the sidecar is asked for its state.
 const watchEvery = 50 * time.Millisecond
 
-func (p *pod) watch(ctx context.Context) {
+// shows tells whether people are shown a phase of the sidecar.
+func (p *pod) shows(ph phase) bool {
+	return ph == withdrawing || ph == propagating || ph == draining
+}
+
+// watch notes in shown what it has shown.
+func (p *pod) watch(ctx context.Context, shown map[phase]bool) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -174,8 +186,8 @@ func (p *pod) watch(ctx context.Context) {
 		if _, err := p.get(ctx, "/status", &status); err != nil {
 			continue // the hook fails too, if it is for good
 		}
-		switch status.Phase {
-		case withdrawing, propagating, draining:
+		if p.shows(status.Phase) {
+			shown[status.Phase] = true
 			p.trace.moves(p.name, status.Phase, p.working(ctx))
 		}
 	}

@@ -36,7 +36,10 @@ type harness struct {
 func (h *harness) Register(t *testing.T) {
 	t.Helper()
 	h.starts++
-	body := strings.Replace(registration("web-1", Up), "1700000000000", fmt.Sprint(1700000000000+h.starts), 1)
+	body := strings.NewReplacer(
+		"1700000000000", fmt.Sprint(1700000000000+h.starts),
+		`"durationInSecs": 3`, `"durationInSecs": 90`, // there are no heartbeats
+	).Replace(registration("web-1", Up))
 	if code := h.call(t, http.MethodPost, "apps/SHOP", body); code != http.StatusNoContent {
 		t.Fatalf("registering: %d", code)
 	}
