@@ -155,6 +155,7 @@ func (a app) podSpec() corev1.PodSpec {
 		Resources:       corev1.ResourceRequirements{Requests: requests("10m", "16Mi")},
 	}
 	if a.liveness {
+		main.StartupProbe = probe(appPort, "/healthz", 1, 60)
 		main.LivenessProbe = probe(appPort, "/healthz", 1, 2)
 	}
 	spec := corev1.PodSpec{

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -76,6 +78,17 @@ func decodeCounts(body []byte, err error) (load.Counts, error) {
 	return counts, err
 }
 
+// now returns the counts while the load goes on.
+func (c clients) now() (counts load.Counts) {
+	c.s.Helper()
+	c.s.eventually("the load tells its counts", func(context.Context) (bool, error) {
+		var err error
+		counts, err = c.counts()
+		return err == nil, err
+	})
+	return counts
+}
+
 // more waits until n more requests have ended.
 func (c clients) more(n int64) {
 	c.s.Helper()
@@ -125,6 +138,29 @@ func (s *scenario) noneFailed(counts load.Counts) {
 		return
 	}
 	s.Errorf("%d of %d requests failed, want none", counts.Failed, counts.Requests)
+}
+
+// wentWell holds how the app's pods left, if it was with Lastcall: each drained,
+// which is not to have used up its budget, and sooner than with sleep 30.
+func (s *scenario) wentWell(a app) {
+	s.Helper()
+	if !a.variant.lastcall() {
+		return
+	}
+	const sooner = 30 * time.Second
+	lives := map[string]int{} // in a StatefulSet there are several pods of one name
+	for _, end := range s.pods.terminations(a.name) {
+		lives[end.pod.Name]++
+		if end.took >= sooner {
+			s.Errorf("%s took %v to go, want less than %v", end.pod.Name, end.took, sooner)
+		}
+	}
+	if len(lives) == 0 {
+		s.Error("no pod is gone")
+	}
+	for name, n := range lives {
+		s.ended(name, slices.Repeat([]string{"drained"}, n)...)
+	}
 }
 
 // samples tells the first failures one by one.

@@ -16,8 +16,7 @@ import (
 
 // kubectl drain evicts the pods of a node, as a PodDisruptionBudget lets it.
 func TestNodeDrain(t *testing.T) {
-	t.Parallel()
-	each(t, []variant{native, bare, sleep30}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
 		// kubectl selects pods in all namespaces: the label must be unique.
 		web := app{name: s.namespace, replicas: 4, variant: v, flags: exitsAtOnce()}
 		clients := s.load(s.deploy(web))
@@ -42,6 +41,7 @@ func TestNodeDrain(t *testing.T) {
 		counts := clients.stop()
 		results.add("kubectl drain, PodDisruptionBudget of 3 of 4; the app exits at SIGTERM", v, counts, s.longest(web))
 		s.judge(v, counts)
+		s.wentWell(web)
 	})
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -72,7 +73,12 @@ func (s *scenario) complete(name string) {
 		}
 		return job.Status.Succeeded == 1, nil
 	})
-	for _, p := range s.pods.now() {
+	var of []*corev1.Pod
+	s.waitForPods("the Job's pod has ended", func(pods []*corev1.Pod) bool {
+		of = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Labels[batchv1.JobNameLabel] != name })
+		return len(of) == 1 && of[0].Status.Phase == corev1.PodSucceeded
+	})
+	for _, p := range of {
 		for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
 			if ended := c.State.Terminated; ended == nil || ended.ExitCode != 0 || c.RestartCount != 0 {
 				s.Errorf("%s: container %s ended %+v after %d restarts, want exit code 0 and none", p.Name, c.Name, ended, c.RestartCount)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +20,8 @@ import (
 )
 
 // What deploy/monitoring holds is understood: the real Prometheus Operator makes
-// a configuration of it, by which a real Prometheus finds the pods, once each,
-// and takes the alerts.
+// a configuration of it, by which a real Prometheus finds and reads the pods, once
+// each, and takes the alerts.
 func TestMonitoring(t *testing.T) {
 	s := start(t)
 	s.installOperatorKinds()
@@ -40,7 +41,10 @@ func TestMonitoring(t *testing.T) {
 	s.eventually("Prometheus knows the pods", func(ctx context.Context) (bool, error) {
 		var found struct {
 			Data struct {
-				ActiveTargets []struct{ Labels map[string]string }
+				ActiveTargets []struct {
+					Labels            map[string]string
+					Health, LastError string
+				}
 			}
 		}
 		if err := getJSON(ctx, "http://"+address+"/api/v1/targets?state=active", &found); err != nil {
@@ -48,7 +52,7 @@ func TestMonitoring(t *testing.T) {
 		}
 		times := map[string]int{}
 		for _, target := range found.Data.ActiveTargets {
-			if target.Labels["namespace"] == s.namespace && target.Labels["container"] == sidecarName {
+			if target.Labels["namespace"] == s.namespace && target.Labels["container"] == sidecarName && target.Health == "up" {
 				times[target.Labels["pod"]]++
 			}
 		}
@@ -59,6 +63,16 @@ func TestMonitoring(t *testing.T) {
 		}
 		return len(times) == 2, fmt.Errorf("the targets are %v", found.Data.ActiveTargets)
 	})
+	var read struct {
+		Data struct {
+			Result []struct{ Metric map[string]string }
+		}
+	}
+	query := url.QueryEscape(fmt.Sprintf(`lastcall_drain_budget_seconds{namespace=%q}`, s.namespace))
+	s.must("asking Prometheus for what it has read", getJSON(s.ctx, "http://"+address+"/api/v1/query?query="+query, &read))
+	if len(read.Data.Result) != 2 {
+		t.Errorf("it has read %v, want the budget of each pod", read.Data.Result)
+	}
 	var rules struct {
 		Data struct {
 			Groups []struct{ Rules []struct{ Name string } }

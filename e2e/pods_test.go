@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ func (w *podWatch) seen(ctx context.Context, what any) {
 		key := pod.Name + "/" + c.ContainerID
 		if _, known := w.log[key]; !known {
 			w.log[key] = &logBuffer{}
-			go w.follow(ctx, pod.Name, w.log[key])
+			go w.follow(ctx, pod, c.ContainerID, w.log[key])
 		}
 	}
 	w.tell()
@@ -139,17 +140,46 @@ func (w *podWatch) terminations(app string) []termination {
 	return of
 }
 
-// follow reads a sidecar's log until its end: later, the pod is gone.
-func (w *podWatch) follow(ctx context.Context, pod string, into *logBuffer) {
+// follow reads the log of a pod's sidecar until its end: later, the pod is gone.
+// If that breaks off it is read anew, as long as it is that container's.
+func (w *podWatch) follow(ctx context.Context, pod *corev1.Pod, container string, into *logBuffer) {
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := w.readLog(ctx, pod.Name, into)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if !w.has(pod.UID, container) {
+			fmt.Fprintln(into, "the log could not be read to its end:", err)
+			return
+		}
+		select {
+		case <-again.C:
+			into.reset()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *podWatch) readLog(ctx context.Context, pod string, into io.Writer) error {
 	stream, err := w.client.CoreV1().Pods(w.namespace).GetLogs(pod, &corev1.PodLogOptions{Container: sidecarName, Follow: true}).Stream(ctx)
 	if err != nil {
-		fmt.Fprintln(into, err)
-		return
+		return err
 	}
 	defer stream.Close()
-	if _, err := io.Copy(into, stream); err != nil && ctx.Err() == nil {
-		fmt.Fprintln(into, err)
-	}
+	_, err = io.Copy(into, stream)
+	return err
+}
+
+// has tells whether a container is the present one of a pod's sidecar.
+func (w *podWatch) has(pod types.UID, container string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, there := w.pods[pod]
+	return there && slices.ContainsFunc(append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...),
+		func(c corev1.ContainerStatus) bool { return c.ContainerID == container })
 }
 
 // logs returns what the sidecars have logged, by POD/CONTAINER-ID.
@@ -173,6 +203,12 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.Buffer.Write(p)
+}
+
+func (b *logBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Reset()
 }
 
 func (b *logBuffer) String() string {

@@ -18,7 +18,7 @@ func (s *scenario) consul() registry {
 	address := "http://" + s.runServer(name, port, "/v1/status/leader",
 		"/consul", "agent", "-dev", "-client=0.0.0.0", "-disable-host-node-id", "-log-level=warn")
 	return registry{
-		server: s, kind: "consul", up: "passing", out: "critical",
+		server: s, kind: "consul", up: "passing", out: "critical", registersWithin: 5,
 		settings: func(*scenario) map[string]string {
 			return map[string]string{"CONSUL_HTTP_ADDR": address, "LASTCALL_CONSUL_CLIENT_REFRESH": refresh}
 		},
@@ -64,7 +64,7 @@ func TestConsulRollingRestart(t *testing.T) {
 }
 
 func TestConsulStatefulSet(t *testing.T) {
-	each(t, []variant{native, bare}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
 		s.consul().statefulSetRestarts(s, "StatefulSet of 3 restarts, clients find them in Consul and use their copy for 5 s",
 			app{name: "web", replicas: 3, variant: v})
 	})
@@ -73,13 +73,13 @@ func TestConsulStatefulSet(t *testing.T) {
 // An app that is only restarted is out of the registry meanwhile, and back in it
 // afterwards.
 func TestConsulLivenessFails(t *testing.T) {
-	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
 		consul := s.consul()
 		web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
 		s.createDeployment(web, consul.podSpec(s, web, false))
 		s.ready(web)
 		consul.holds(s, web)
-		counts := s.livenessFails(web, consul.load(s))
+		counts := s.livenessFails(web, consul.load(s), s.sicken)
 		results.add("the app's liveness probe fails, clients find it in Consul and use their copy for 5 s", v, counts, 0)
 		consul.judge(s, v, counts)
 		consul.holds(s, web)
@@ -107,8 +107,8 @@ func TestConsulCleaningUp(t *testing.T) {
 func TestConsulIsGone(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		consul := s.consul()
-		web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{"LASTCALL_EVENTS": "true"}}
-		s.leavesWithoutRegistry(web, consul.podSpec(s, web, false), func() {
+		web := app{name: "web", replicas: 2, variant: v, grace: 15 * time.Second, flags: lingers(), lastcall: map[string]string{"LASTCALL_EVENTS": "true"}}
+		s.leavesWithoutRegistry("Consul", web, consul.podSpec(s, web, false), func() {
 			consul.holds(s, web)
 			s.must("deleting Consul", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, "registry", metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
 			s.waitForPods("Consul is gone", func(pods []*corev1.Pod) bool { return byName(pods, "registry") == nil })

@@ -22,13 +22,14 @@ func (s *scenario) eureka() registry {
 	address := "http://" + s.runServer(name, port, "/eureka/apps/",
 		append(append([]string{"java"}, strings.Fields(jvm)...), "-jar", "/eureka-server.jar", "--eureka.server.response-cache-update-interval-ms=5000")...) + "/eureka"
 	return registry{
-		server: s, kind: "eureka", up: "UP", out: "OUT_OF_SERVICE", ending: "DOWN",
+		server: s, kind: "eureka", up: "UP", out: "OUT_OF_SERVICE", ending: "DOWN", registersWithin: 10,
 		settings: func(of *scenario) map[string]string {
 			return map[string]string{"LASTCALL_EUREKA_URLS": address, "LASTCALL_EUREKA_APP": of.namespace, "LASTCALL_EUREKA_CLIENT_REFRESH": refresh}
 		},
 		announce: func(of *scenario, main *corev1.Container, forgetful bool) {
 			main.Image = registriesImage()
-			main.Command = append(append([]string{"java"}, strings.Fields(jvm)...), "-jar", "/eureka-app.jar")
+			// It is sick while there is that file: see sickenJava.
+			main.Command = []string{"sh", "-c", "rm -f " + sickFile + "; exec java " + jvm + " -jar /eureka-app.jar"}
 			main.Args = nil
 			main.Env = append(main.Env,
 				corev1.EnvVar{Name: "EUREKA_URLS", Value: address + "/"},
@@ -41,6 +42,10 @@ func (s *scenario) eureka() registry {
 				main.Env = append(main.Env, corev1.EnvVar{Name: "EUREKA_CLIENT_SHOULDUNREGISTERONSHUTDOWN", Value: "false"})
 			}
 			main.Resources.Requests = requests("10m", "128Mi")
+			if main.LivenessProbe != nil {
+				well := corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "! test -e " + sickFile}}}
+				main.StartupProbe, main.LivenessProbe.ProbeHandler = nil, well
+			}
 		},
 		clients: []string{"-eureka", address, "-refresh", refresh, "-milliseconds", "-rate", "20"},
 		ask: func(app string) (map[string]string, error) {
@@ -73,7 +78,7 @@ func (s *scenario) eureka() registry {
 }
 
 // The scenarios with Java, which needs much of a small machine: beside none but
-// each other, two at a time, with one server for all of them.
+// each other, two or three at a time, with one server for all of them.
 func TestEureka(t *testing.T) {
 	eureka := startFor(t, 2*patience).eureka()
 	rollingRestart := func(t *testing.T, v variant) {
@@ -83,12 +88,26 @@ func TestEureka(t *testing.T) {
 				app{name: "orders", replicas: 2, variant: v})
 		})
 	}
+	livenessFails := func(t *testing.T, v variant) {
+		t.Run("liveness fails, "+string(v), func(t *testing.T) {
+			s := start(t)
+			orders := app{name: "orders", replicas: 2, variant: v, liveness: true}
+			s.createDeployment(orders, eureka.podSpec(s, orders, false))
+			s.ready(orders)
+			eureka.holds(s, orders)
+			counts := s.livenessFails(orders, eureka.load(s), s.sickenJava)
+			results.add("the app's liveness probe fails (Spring Boot), Eureka as above", v, counts, 0)
+			eureka.judge(s, v, counts)
+			eureka.holds(s, orders)
+		})
+	}
+	const statefulSet = "StatefulSet of 2 (Spring Boot) restarts, Eureka as above"
 	t.Run("with Lastcall", func(t *testing.T) {
 		rollingRestart(t, native)
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)
 			orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
-			eureka.statefulSetRestarts(s, "StatefulSet of 2 (Spring Boot) restarts, Eureka as above", orders)
+			eureka.statefulSetRestarts(s, statefulSet, orders)
 			eureka.cutShort(s, orders, s.killSidecar)
 			eureka.hurried(s, orders)
 			// The app does not deregister itself here.
@@ -96,10 +115,34 @@ func TestEureka(t *testing.T) {
 			eureka.holds(s, orders)
 		})
 	})
+	t.Run("with Lastcall, too", func(t *testing.T) {
+		rollingRestart(t, classic)
+		livenessFails(t, native)
+	})
 	t.Run("without Lastcall", func(t *testing.T) {
 		rollingRestart(t, bare)
 		rollingRestart(t, sleep30)
+		t.Run("StatefulSet", func(t *testing.T) {
+			s := start(t)
+			eureka.statefulSetRestarts(s, statefulSet, app{name: "orders", replicas: 2, variant: bare})
+		})
 	})
+	t.Run("without Lastcall, too", func(t *testing.T) {
+		livenessFails(t, bare)
+		t.Run("StatefulSet", func(t *testing.T) {
+			s := start(t)
+			eureka.statefulSetRestarts(s, statefulSet, app{name: "orders", replicas: 2, variant: sleep30})
+		})
+	})
+}
+
+// sickFile makes the liveness probe of the Java app fail.
+const sickFile = "/tmp/sick"
+
+// sickenJava does so until the app's next start.
+func (s *scenario) sickenJava(pod string) {
+	s.Helper()
+	s.kubectl(nil, "exec", "--namespace", s.namespace, pod, "--container", "app", "--", "touch", sickFile)
 }
 
 // killSidecar does so from within the Java app's container.
@@ -115,10 +158,10 @@ func (s *scenario) killSidecar(pod string) {
 // Nothing ever answers where Eureka should be.
 func TestEurekaIsGone(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
-		web := app{name: "web", replicas: 1, variant: v, grace: 15 * time.Second, lastcall: map[string]string{
+		web := app{name: "web", replicas: 2, variant: v, grace: 15 * time.Second, flags: lingers(), lastcall: map[string]string{
 			"LASTCALL_EVENTS": "true", "LASTCALL_REGISTRIES": "eureka", "LASTCALL_EUREKA_APP": "web",
 			"LASTCALL_EUREKA_URLS": "http://" + s.service("registry") + "/eureka",
 		}}
-		s.leavesWithoutRegistry(web, web.podSpec(), func() {})
+		s.leavesWithoutRegistry("Eureka", web, web.podSpec(), func() {})
 	})
 }

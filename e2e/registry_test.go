@@ -32,6 +32,9 @@ type registry struct {
 	// one that Lastcall has withdrawn; ending is what an app says of itself as it
 	// ends, empty where it says nothing.
 	up, out, ending string
+	// registersWithin is how many seconds an app that is ready may take until it
+	// is registered. The next pod is to go after that: docs/operations.md.
+	registersWithin int32
 }
 
 // runServer runs a registry's server in a pod behind a Service, and returns that
@@ -119,14 +122,10 @@ func (r registry) judge(s *scenario, v variant, counts load.Counts) {
 	}
 }
 
-// registersWithin is how many seconds an app that is ready may take until it is
-// registered. The next pod is to go after that: docs/operations.md.
-const registersWithin = 5
-
 // rollingRestart is a scenario of a Deployment whose clients discover.
 func (r registry) rollingRestart(s *scenario, name string, web app) {
 	s.Helper()
-	web.minReady = registersWithin
+	web.minReady = r.registersWithin
 	s.createDeployment(web, r.podSpec(s, web, false))
 	s.ready(web)
 	r.holds(s, web)
@@ -136,8 +135,9 @@ func (r registry) rollingRestart(s *scenario, name string, web app) {
 	counts := clients.stop()
 	results.add(name, web.variant, counts, s.longest(web))
 	r.judge(s, web.variant, counts)
-	if web.variant.lastcall() { // an app alone leaves itself behind now and then, DOWN
-		r.holds(s, web)
+	s.wentWell(web)
+	if web.variant.lastcall() {
+		r.holds(s, web) // an app alone leaves itself behind now and then, DOWN
 	}
 }
 
@@ -145,7 +145,7 @@ func (r registry) rollingRestart(s *scenario, name string, web app) {
 // waits until its pods are in service.
 func (r registry) createStatefulSet(s *scenario, web app) {
 	s.Helper()
-	web.minReady = registersWithin
+	web.minReady = r.registersWithin
 	s.createStatefulSet(web, r.podSpec(s, web, true))
 	s.ready(web)
 	r.holds(s, web)
@@ -163,6 +163,7 @@ func (r registry) statefulSetRestarts(s *scenario, name string, web app) {
 	counts := clients.stop()
 	results.add(name, web.variant, counts, s.longest(web))
 	r.judge(s, web.variant, counts)
+	s.wentWell(web)
 }
 
 // withdrawn deletes a pod, and waits until the registry sends it no clients.
@@ -205,20 +206,27 @@ func (r registry) hurried(s *scenario, web app) {
 	r.holds(s, web)
 }
 
-// leavesWithoutRegistry is a scenario in which the registry is gone: the pod
-// leaves on time nevertheless, and people can see why its clients were not told.
-func (s *scenario) leavesWithoutRegistry(web app, spec corev1.PodSpec, gone func()) {
+// leavesWithoutRegistry is a scenario in which the registry is gone: a pod
+// leaves on time nevertheless, no client of its Service sees it, and people can
+// see why those of the registry were not told.
+func (s *scenario) leavesWithoutRegistry(kind string, web app, spec corev1.PodSpec, gone func()) {
 	s.Helper()
 	s.allowEvents()
 	spec.AutomountServiceAccountToken = new(true)
-	s.create(web, spec)
+	s.createDeployment(web, spec)
+	address := s.service(web.name)
 	s.ready(web)
 	gone()
+	clients := s.load(address)
 	pod := s.podsOf(web)[0]
 	s.deleted(pod)
 	events := s.told(pod, "Draining", "RegistryUnreachable", "DrainExpired")
 	s.Logf("%s; %s", events[1].Message, events[2].Message)
-	s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
+	s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return byName(pods, pod.Name) == nil })
+	clients.more(20)
+	counts := clients.stop()
+	results.add(kind+" is gone, a pod is deleted, clients of a Service", web.variant, counts, s.longest(web))
+	s.noneFailed(counts)
 	s.ended(pod.Name, "expired")
 	s.onTime(web)
 }

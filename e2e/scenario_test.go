@@ -48,6 +48,7 @@ func start(t *testing.T) *scenario {
 // each runs a scenario for each variant, side by side.
 func each(t *testing.T, variants []variant, run func(*scenario, variant)) {
 	t.Helper()
+	t.Parallel()
 	for _, v := range variants {
 		t.Run(string(v), func(t *testing.T) { run(start(t), v) })
 	}

@@ -97,7 +97,7 @@ func (i instance) register(ctx context.Context) error {
 	return i.put(ctx, "service/register", map[string]any{
 		"ID": i.id, "Name": i.service, "Address": i.address, "Port": consulPort,
 		"Check": map[string]string{
-			"CheckID": i.check(), "TTL": "5s", "Status": "passing",
+			"CheckID": i.check(), "TTL": "20s", "Status": "passing",
 			"DeregisterCriticalServiceAfter": "10m", // for pods that die without a word
 		},
 	})

@@ -34,6 +34,7 @@ func serve(ctx context.Context, args []string) error {
 	address := flags.String("listen", ":8080", "address")
 	drainingFile := flags.String("draining-file", "", "answer with Connection: close while this file is there")
 	patience := flags.Duration("patience", 10*time.Second, "how long requests may take after SIGTERM; 0: exit at once")
+	linger := flags.Duration("linger", 0, "how long to go on after SIGTERM as if nothing were")
 	deaf := flags.Bool("deaf", false, "go on after SIGTERM, as a hung app does")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -51,6 +52,7 @@ func serve(ctx context.Context, args []string) error {
 	case <-ctx.Done():
 	}
 	slog.Info("told to stop")
+	<-time.After(*linger)
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), *patience)
 	defer cancel()
 	if err := server.Shutdown(patient); err != nil {
