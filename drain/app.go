@@ -90,6 +90,26 @@ func (d *Drainer) appLooked(l *leaving, at time.Time, listening bool, err error)
 	}
 }
 
+// lookAtAppNow is for a signal that comes after an ended drain: the kubelet kills
+// an app that has taken all of its grace period, and tells a native sidecar to
+// stop a few milliseconds later, which is before the next look.
+func (d *Drainer) lookAtAppNow() {
+	d.mu.Lock()
+	l := d.leaving
+	ended := l != nil && l.outcome != ""
+	d.mu.Unlock()
+	if !ended || d.cfg.App == nil {
+		return
+	}
+	at := time.Now()
+	listening, err := d.lookAtApp(d.life)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.leaving == l {
+		d.appLooked(l, at, listening, err)
+	}
+}
+
 // restartable tells whether an app that starts now has been restarted, rather
 // than its pod deleted. Callers hold d.mu.
 func (d *Drainer) restartable(l *leaving) bool {

@@ -104,6 +104,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	unhook := context.AfterFunc(ctx, d.Interrupt)
 	defer unhook()
 
+	d.lookAtAppNow()
 	l := d.begin(CauseSignal)
 	select {
 	case <-l.over:

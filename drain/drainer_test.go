@@ -523,28 +523,31 @@ func TestNativeSidecar(t *testing.T) {
 	})
 }
 
-// An app that takes all of its grace period is killed at its end, and only then
-// a native sidecar gets SIGTERM, with 2 s left: that is no other drain.
+// An app that takes all of its grace period is killed at its end, and only then,
+// or some milliseconds later, a native sidecar gets SIGTERM, with 2 s left: that
+// is no other drain.
 func TestANativeSidecarThatIsToldLate(t *testing.T) {
-	notes := &notebook{}
-	inPod(t, func(c *Config, _ *pod) { c.Observers = []Observer{notes} }, func(t *testing.T, p *pod) {
-		p.counter.set(1)
-		if report, _ := p.hook(); report.Outcome != OutcomeExpired {
-			t.Fatalf("the drain ended as %s", report.Outcome)
-		}
-		after(5 * time.Second)
-		p.app.set(false)
-		p.counter.set(0)
-		after(200 * time.Millisecond)
-		notes.read()
-		p.Stop()
-		if took, err := p.ended(time.Now()); err != nil || p.deregistered() != 1 || took > 2*time.Second {
-			t.Errorf("%v after %v, deregistered %d times", err, took, p.deregistered())
-		}
-		if got := notes.read(); got != "" {
-			t.Errorf("told\n%s", got)
-		}
-	})
+	for _, later := range []time.Duration{0, time.Millisecond, 200 * time.Millisecond} {
+		notes := &notebook{}
+		inPod(t, func(c *Config, _ *pod) { c.Observers = []Observer{notes} }, func(t *testing.T, p *pod) {
+			p.counter.set(1)
+			if report, _ := p.hook(); report.Outcome != OutcomeExpired {
+				t.Fatalf("the drain ended as %s", report.Outcome)
+			}
+			after(5*time.Second + 10*time.Millisecond)
+			p.app.set(false)
+			p.counter.set(0)
+			after(later)
+			notes.read()
+			p.Stop()
+			if took, err := p.ended(time.Now()); err != nil || p.deregistered() != 1 || took > 2*time.Second {
+				t.Errorf("%v later: %v after %v, deregistered %d times", later, err, took, p.deregistered())
+			}
+			if got := notes.read(); got != "" {
+				t.Errorf("%v later: told\n%s", later, got)
+			}
+		})
+	}
 }
 
 func TestAnAppThatStaysIsDeregisteredAtTheEndOfTheGracePeriod(t *testing.T) {

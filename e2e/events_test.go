@@ -104,7 +104,7 @@ func TestEventsOfAWithdrawal(t *testing.T) {
 
 // lingers makes the app go on for a moment at its end, in which the sidecar can
 // write the last of its events: it does not wait for that for long.
-func lingers() []string { return []string{"-linger", "3s"} }
+func lingers() []string { return []string{"-linger", "2s"} }
 
 // `kubectl describe` shows what has happened, and in its order.
 func TestEventsInKubectl(t *testing.T) {

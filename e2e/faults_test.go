@@ -133,8 +133,8 @@ func TestBudgetTooShort(t *testing.T) {
 			metrics, err := s.get(pod.Name, sidecarPort, "/metrics")
 			return strings.Contains(string(metrics), `lastcall_drain_duration_seconds_count{outcome="expired"} 1`), err
 		})
-		s.told(pod, "Draining", "DrainExpired")
-		s.waitForPods("the pod is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
+		events := s.told(pod, "Draining", "DrainExpired")
+		s.saidLast(web, events) // also where the sidecar is told to stop when the grace period is over
 		s.ended(pod.Name, "expired")
 		s.onTime(web)
 		// The clients, too, see that their requests were cut off.
