@@ -90,26 +90,6 @@ func (d *Drainer) appLooked(l *leaving, at time.Time, listening bool, err error)
 	}
 }
 
-// lookAtAppNow is for a signal that comes after an ended drain: the kubelet kills
-// an app that has taken all of its grace period, and tells a native sidecar to
-// stop a few milliseconds later, which is before the next look.
-func (d *Drainer) lookAtAppNow() {
-	d.mu.Lock()
-	l := d.leaving
-	ended := l != nil && l.outcome != ""
-	d.mu.Unlock()
-	if !ended || d.cfg.App == nil {
-		return
-	}
-	at := time.Now()
-	listening, err := d.lookAtApp(d.life)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.leaving == l {
-		d.appLooked(l, at, listening, err)
-	}
-}
-
 // restartable tells whether an app that starts now has been restarted, rather
 // than its pod deleted. Callers hold d.mu.
 func (d *Drainer) restartable(l *leaving) bool {
@@ -179,15 +159,15 @@ func (d *Drainer) mayDeregister(ctx context.Context) bool {
 }
 
 // deregister removes the instance from its registries. It returns by the end
-// of the grace period, or at once when a second signal has come while the app
-// lives.
-func (d *Drainer) deregister(l *leaving) {
+// of the grace period, or a second after it where the sidecar was told to stop
+// only then; at once when a second signal has come while the app lives.
+func (d *Drainer) deregister(l *leaving, told time.Time) {
 	if len(d.keepers) == 0 {
 		return
 	}
 	end := l.graceEnd.Add(-d.cfg.leaveEarly() / 5)
-	if now := time.Now(); now.After(l.graceEnd) {
-		end = now.Add(d.cfg.leaveEarly()) // told to stop late, a sidecar has 2 s left
+	if told.After(d.lastMoment(l)) {
+		end = time.Now().Add(d.cfg.leaveEarly()) // it has 2 s from then, in any case
 	}
 	if isClosed(d.cut) {
 		if !d.mayDeregister(d.life) {

@@ -104,7 +104,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	unhook := context.AfterFunc(ctx, d.Interrupt)
 	defer unhook()
 
-	d.lookAtAppNow()
+	told := time.Now()
 	l := d.begin(CauseSignal)
 	select {
 	case <-l.over:
@@ -113,7 +113,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	}
 	left := d.workLeft(l)
 	d.awaitApp(l)
-	d.deregister(l)
+	d.deregister(l, told)
 	if left {
 		return ErrWorkLeft
 	}
@@ -272,16 +272,22 @@ func (d *Drainer) Leaving() bool {
 	return d.leaving != nil || d.stopping
 }
 
+// toldLate is how long after the end of the grace period a signal belongs to it.
+// The kubelet tells a native sidecar to stop when the app has exited, and else
+// when the grace period is over, in the moment in which it kills the app; the
+// sidecar then has 2 s.
+const toldLate = 2 * time.Second
+
 // begin returns the drain under way, or a new one. A drain that ended, and
 // whose grace period is over, belongs to an earlier stop of the app: what
-// begins after it is another. But not where the app has not come back since: it
-// took all of its grace period, and a native sidecar is told to stop only then.
+// begins after it is another. But not a signal that comes right then, or where
+// the app has not come back since: the app took all of its grace period.
 func (d *Drainer) begin(cause Cause) *leaving {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	if l := d.leaving; l != nil {
-		late := cause == CauseSignal && l.hooked && l.appGone
+		late := cause == CauseSignal && l.hooked && (l.appGone || now.Before(l.graceEnd.Add(toldLate)))
 		if l.outcome == "" || now.Before(l.graceEnd) || late || d.dying {
 			return l
 		}

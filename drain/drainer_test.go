@@ -523,31 +523,82 @@ func TestNativeSidecar(t *testing.T) {
 	})
 }
 
-// An app that takes all of its grace period is killed at its end, and only then,
-// or some milliseconds later, a native sidecar gets SIGTERM, with 2 s left: that
-// is no other drain.
+// An app that takes all of its grace period is killed at its end, and in the same
+// moment a native sidecar gets SIGTERM, with 2 s left: that is no other drain.
 func TestANativeSidecarThatIsToldLate(t *testing.T) {
-	for _, later := range []time.Duration{0, time.Millisecond, 200 * time.Millisecond} {
-		notes := &notebook{}
-		inPod(t, func(c *Config, _ *pod) { c.Observers = []Observer{notes} }, func(t *testing.T, p *pod) {
-			p.counter.set(1)
-			if report, _ := p.hook(); report.Outcome != OutcomeExpired {
-				t.Fatalf("the drain ended as %s", report.Outcome)
-			}
-			after(5*time.Second + 10*time.Millisecond)
-			p.app.set(false)
-			p.counter.set(0)
-			after(later)
-			notes.read()
-			p.Stop()
-			if took, err := p.ended(time.Now()); err != nil || p.deregistered() != 1 || took > 2*time.Second {
-				t.Errorf("%v later: %v after %v, deregistered %d times", later, err, took, p.deregistered())
-			}
-			if got := notes.read(); got != "" {
-				t.Errorf("%v later: told\n%s", later, got)
-			}
+	const ms = time.Millisecond
+	for name, test := range map[string]struct {
+		signal time.Duration // after the end of the grace period
+		killed time.Duration // the app
+		known  bool          // its port
+	}{
+		"after the app":          {200 * ms, 0, true},
+		"in the same moment":     {10 * ms, 10 * ms, true},
+		"before the app":         {10 * ms, 50 * ms, true},
+		"a moment too early":     {-10 * ms, 50 * ms, true},
+		"of an unknown app":      {10 * ms, 50 * ms, false},
+		"long after an app went": {time.Minute, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			notes := &notebook{}
+			inPod(t, func(c *Config, _ *pod) {
+				c.Observers = []Observer{notes}
+				if !test.known {
+					c.App = nil
+				}
+			}, func(t *testing.T, p *pod) {
+				p.counter.set(1)
+				if report, _ := p.hook(); report.Outcome != OutcomeExpired {
+					t.Fatalf("the drain ended as %s", report.Outcome)
+				}
+				notes.read()
+				graceEnd := time.Now().Add(5 * time.Second)
+				killed := make(chan struct{})
+				go func() {
+					after(time.Until(graceEnd.Add(test.killed)))
+					p.app.set(false)
+					p.counter.set(0)
+					close(killed)
+				}()
+				after(time.Until(graceEnd.Add(test.signal)))
+				p.Stop()
+				took, err := p.ended(time.Now())
+				<-killed
+				if test.killed < test.signal && err != nil || test.killed > test.signal && !errors.Is(err, ErrWorkLeft) {
+					t.Errorf("it ended with %v", err)
+				}
+				if p.deregistered() != 1 || took > 2*time.Second {
+					t.Errorf("after %v, deregistered %d times", took, p.deregistered())
+				}
+				if got := notes.read(); got != "" {
+					t.Errorf("told\n%s", got)
+				}
+			})
 		})
 	}
+}
+
+// Long after a drain that a hook has begun and that was never taken back, a
+// signal is the pod's own end: if the app has been there all the time, that is a
+// drain of its own.
+func TestASignalLongAfterAHook(t *testing.T) {
+	inPod(t, nil, func(t *testing.T, p *pod) {
+		if report, _ := p.hook(); report.Outcome != OutcomeDrained {
+			t.Fatalf("the drain ended as %s", report.Outcome)
+		}
+		after(time.Minute)
+		p.counter.set(1)
+		p.Stop()
+		after(2 * time.Second)
+		if got := p.Status(t.Context()).Phase; got != Propagating {
+			t.Errorf("it is %s", got)
+		}
+		p.counter.set(0)
+		p.app.set(false)
+		if _, err := p.ended(time.Now()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAnAppThatStaysIsDeregisteredAtTheEndOfTheGracePeriod(t *testing.T) {
