@@ -70,19 +70,10 @@ func TestConsulStatefulSet(t *testing.T) {
 	})
 }
 
-// An app that is only restarted is out of the registry meanwhile, and back in it
-// afterwards.
 func TestConsulLivenessFails(t *testing.T) {
 	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
-		consul := s.consul()
-		web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
-		s.createDeployment(web, consul.podSpec(s, web, false))
-		s.ready(web)
-		consul.holds(s, web)
-		counts := s.livenessFails(web, consul.load(s), s.sicken)
-		results.add("the app's liveness probe fails, clients find it in Consul and use their copy for 5 s", v, counts, 0)
-		consul.judge(s, v, counts)
-		consul.holds(s, web)
+		s.consul().livenessFails(s, "the app's liveness probe fails, clients find it in Consul and use their copy for 5 s",
+			app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}, s.sicken)
 	})
 }
 

@@ -91,14 +91,8 @@ func TestEureka(t *testing.T) {
 	livenessFails := func(t *testing.T, v variant) {
 		t.Run("liveness fails, "+string(v), func(t *testing.T) {
 			s := start(t)
-			orders := app{name: "orders", replicas: 2, variant: v, liveness: true}
-			s.createDeployment(orders, eureka.podSpec(s, orders, false))
-			s.ready(orders)
-			eureka.holds(s, orders)
-			counts := s.livenessFails(orders, eureka.load(s), s.sickenJava)
-			results.add("the app's liveness probe fails (Spring Boot), Eureka as above", v, counts, 0)
-			eureka.judge(s, v, counts)
-			eureka.holds(s, orders)
+			eureka.livenessFails(s, "the app's liveness probe fails (Spring Boot), Eureka as above",
+				app{name: "orders", replicas: 2, variant: v, liveness: true}, s.sickenJava)
 		})
 	}
 	const statefulSet = "StatefulSet of 2 (Spring Boot) restarts, Eureka as above"

@@ -141,6 +141,19 @@ func (r registry) rollingRestart(s *scenario, name string, web app) {
 	}
 }
 
+// livenessFails is a scenario of an app that is only restarted: it is out of the
+// registry meanwhile, and back in it afterwards.
+func (r registry) livenessFails(s *scenario, name string, web app, sicken func(pod string)) {
+	s.Helper()
+	s.createDeployment(web, r.podSpec(s, web, false))
+	s.ready(web)
+	r.holds(s, web)
+	counts := s.livenessFails(web, r.load(s), sicken)
+	results.add(name, web.variant, counts, 0)
+	r.judge(s, web.variant, counts)
+	r.holds(s, web)
+}
+
 // createStatefulSet creates one of apps that do not deregister themselves, and
 // waits until its pods are in service.
 func (r registry) createStatefulSet(s *scenario, web app) {
