@@ -90,6 +90,9 @@ func (d *Drainer) Run(ctx context.Context) error {
 	for _, v := range d.valves {
 		d.goroutine(func() { v.run(d.life) })
 	}
+	for _, m := range d.meters {
+		d.goroutine(func() { m.learn(d.life) })
+	}
 	if d.cfg.App != nil && len(d.keepers) > 0 {
 		d.goroutine(d.awaitStart)
 	}

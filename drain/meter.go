@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -34,6 +35,36 @@ func newMeter(n Named) *meter {
 	m := &meter{Named: n, turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
 	return m
+}
+
+// learn has the counter learn of the app until ctx ends, if it can. One that
+// panics has learned enough: its readings are guarded by themselves.
+func (m *meter) learn(ctx context.Context) {
+	learner, ok := m.Counter.(Learner)
+	if !ok {
+		return
+	}
+	if err := guard(m.Name+" counter", func() error {
+		learner.Learn(ctx)
+		return nil
+	}); err != nil {
+		slog.Error("counter: learning about the app has ended", "counter", m.Name, "error", err)
+	}
+}
+
+// learned returns what the counter has learned; nil when it does not learn.
+func (m *meter) learned() *LearnedState {
+	learner, ok := m.Counter.(Learner)
+	if !ok {
+		return nil
+	}
+	l := learner.Learned()
+	s := &LearnedState{Text: clip(l.Text), Answers: l.Answers, LongestSeconds: seconds(l.Longest)}
+	if l.Silence > 0 {
+		silence := seconds(l.Silence)
+		s.SilenceSeconds = &silence
+	}
+	return s
 }
 
 func (m *meter) read(ctx context.Context) sample {

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"net/netip"
+	"time"
 )
 
 // Registry announces the pod's instance to clients. All methods are idempotent.
@@ -40,10 +41,41 @@ type Counter interface {
 // Reading is one look at a counter. Arrived grows with every new piece of work
 // where the counter can tell (HasArrived); a value below the last one means
 // that what is counted was started anew.
+//
+// Open is how many connections clients hold to what is counted, idle ones
+// included, where the counter knows (HasOpen). With none open, no client is
+// about to send again on a connection that it keeps.
 type Reading struct {
 	InFlight   int64
 	Arrived    uint64
 	HasArrived bool
+	Open       int64
+	HasOpen    bool
+}
+
+// Learner is a Counter that learns about the app while the pod serves, so that
+// it can count better in a drain.
+type Learner interface {
+	// Learn runs from the drainer's start until ctx ends. It is called once.
+	Learn(ctx context.Context)
+	// Learned returns what was learned so far. It may be called at any time,
+	// by several goroutines, and returns at once.
+	Learned() Learned
+}
+
+// Learned is what a Learner knows of the app.
+type Learned struct {
+	// Text says in one sentence how the counter counts, and why.
+	Text string
+	// Answers is the number of answers whose duration was seen.
+	Answers uint64
+	// Longest is the longest silence seen in the middle of work: the longest
+	// wait for an answer, or the longest pause within one.
+	Longest time.Duration
+	// Silence is how long a connection in doubt must be silent to count as
+	// idle. Zero means that too little was seen to say: it counts until it is
+	// closed or the budget ends.
+	Silence time.Duration
 }
 
 // AcceptStopper is a Counter whose proxy can be told, when a drain begins, to

@@ -23,6 +23,19 @@ type CounterState struct {
 	InFlight *int64  `json:"in_flight"` // null when it cannot be read
 	Arrived  *uint64 `json:"arrived,omitempty"`
 	Error    string  `json:"error,omitempty"`
+	// Learned is what the counter has learned of the app; absent if it does
+	// not learn.
+	Learned *LearnedState `json:"learned,omitempty"`
+}
+
+// LearnedState is Learned, as people see it.
+type LearnedState struct {
+	Text           string  `json:"text"`
+	Answers        uint64  `json:"answers"`
+	LongestSeconds float64 `json:"longest_seconds"`
+	// SilenceSeconds is null while too little was seen: a connection in doubt
+	// counts until it is closed or the budget ends.
+	SilenceSeconds *float64 `json:"silence_seconds"`
 }
 
 // RegistryState is where one registry stands.
@@ -96,7 +109,7 @@ func (d *Drainer) Status(ctx context.Context) Status {
 		Seconds:    seconds(now.Sub(d.totals.since)),
 		Ready:      d.leaving == nil && !d.stopping || d.cfg.StayReady,
 		InFlight:   known(samples),
-		Counters:   counterStates(samples),
+		Counters:   d.counterStates(samples),
 		Registries: d.registryStates(now),
 	}
 	if l = d.leaving; l == nil {
@@ -127,7 +140,7 @@ func (d *Drainer) reportOf(l *leaving) Report {
 		InFlight:   known(l.samples),
 		WaitingFor: clip(sentence(l.present, now)),
 		Registries: d.registryStates(now),
-		Counters:   counterStates(l.samples),
+		Counters:   d.counterStates(l.samples),
 		Waits:      l.waits.list(now),
 		Timeline:   append([]Event(nil), l.timeline...),
 	}
@@ -145,10 +158,12 @@ func known(samples []sample) *int64 {
 	return &sum
 }
 
-func counterStates(samples []sample) []CounterState {
+// counterStates joins what the counters said with what they have learned. The
+// samples are those of all counters, in their order, or none.
+func (d *Drainer) counterStates(samples []sample) []CounterState {
 	var states []CounterState
-	for _, s := range samples {
-		state := CounterState{Name: s.name}
+	for i, s := range samples {
+		state := CounterState{Name: s.name, Learned: d.meters[i].learned()}
 		if s.err != nil {
 			state.Error = clip(s.err.Error())
 		} else {

@@ -45,6 +45,19 @@ func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 			e.sample("", up, "counter", c.Name)
 		}
 
+		e.family("lastcall_counter_longest_answer_seconds", "gauge", "The longest silence seen in the middle of work, by counters that learn it.")
+		for _, c := range t.Counters {
+			if c.Learned != nil {
+				e.sample("", c.Learned.LongestSeconds, "counter", c.Name)
+			}
+		}
+		e.family("lastcall_counter_silence_seconds", "gauge", "How long a connection in doubt must be silent to count as idle. Absent while too little was seen to say.")
+		for _, c := range t.Counters {
+			if c.Learned != nil && c.Learned.SilenceSeconds != nil {
+				e.sample("", *c.Learned.SilenceSeconds, "counter", c.Name)
+			}
+		}
+
 		e.family("lastcall_registry_calls_total", "counter", "Calls to each registry.")
 		eachCall(t, func(registry, call string, n drain.CallCount) {
 			e.sample("", float64(n.Calls), "call", call, "registry", registry)
