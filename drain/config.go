@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type Config struct {
 	App           App    // nil when the app's port is not known
 	Notice        Notice // nil when the app is not told
 	Observers     []Observer
+	Kubelet       []netip.Addr // from where the kubelet calls, as far as that is configured
 }
 
 // Announced is a registry that the pod is announced in.

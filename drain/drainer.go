@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -42,7 +40,7 @@ type Drainer struct {
 	running  sync.WaitGroup // the goroutines
 	totals   Totals
 	last     *Report // of the last drain that ended
-	kubelet  []netip.Addr
+	kubelet  kubelet
 }
 
 // New returns a Drainer that serves. Nothing is called before Run.
@@ -64,6 +62,10 @@ func New(cfg Config) *Drainer {
 			d.valves = append(d.valves, newValve(d, n.Name, "takes no new work", s))
 		}
 	}
+	for _, a := range cfg.Kubelet {
+		d.kubelet.fixed = append(d.kubelet.fixed, a.Unmap())
+	}
+	d.shareKubeletLocked() // nobody else has d yet
 	if cfg.Notice != nil {
 		v := newValve(d, "the app's notice", "posted", posted{cfg.Notice})
 		v.unsure = true // an earlier process may have posted it
@@ -237,28 +239,6 @@ func (d *Drainer) TakeBack(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// kubeletAddresses bounds the addresses at which the kubelet is known: it has
-// one for each family.
-const kubeletAddresses = 4
-
-// KubeletAt takes in that the kubelet calls from an address. Counters learn
-// from it which of the app's connections are probes.
-func (d *Drainer) KubeletAt(from netip.Addr) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	from = from.Unmap()
-	if from.IsLoopback() || slices.Contains(d.kubelet, from) || len(d.kubelet) >= kubeletAddresses {
-		return // by loopback a mesh's proxy calls, for the kubelet and for everybody
-	}
-	d.kubelet = append(d.kubelet, from)
-	slog.Debug("drain: the kubelet's address is known", "address", from.String())
-	for _, m := range d.meters {
-		if i, ok := m.Counter.(ProbeIgnorer); ok {
-			i.IgnoreProbes(from)
-		}
-	}
 }
 
 // Ready tells whether the pod takes new work.

@@ -94,9 +94,11 @@ type AcceptStarter interface {
 // work: they go on while a pod leaves, and one that comes every second would
 // keep it from ever being quiet.
 type ProbeIgnorer interface {
-	// IgnoreProbes tells an address that the kubelet's calls come from. Others
-	// may share it: the node's own programs, and whom the node stands in for.
-	IgnoreProbes(from netip.Addr)
+	// IgnoreProbes says which addresses the kubelet's calls come from, in place
+	// of those said before. Others may share them: the node's own programs, and
+	// clients for whom the node stands in. It returns at once; the caller may
+	// hold locks.
+	IgnoreProbes(from []netip.Addr)
 }
 
 // Notice tells the app that a drain is under way, so that it can ask its

@@ -67,7 +67,7 @@ func Listen(address string) (net.Listener, error) {
 // Handler returns the handler of all of d's HTTP calls.
 func Handler(d *drain.Drainer, o Options) http.Handler {
 	r := chi.NewRouter()
-	r.Use(recovered, limited, knowKubelet(d))
+	r.Use(recovered, limited)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, "there is no such call: /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics are")
 	})
@@ -80,12 +80,12 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 		fail(w, http.StatusMethodNotAllowed, r.URL.Path+" is not called by "+r.Method)
 	})
 
-	r.Get("/livez", livez)
-	r.Get("/readyz", readyz(d, newAppProbe(o.AppReady, cmp.Or(o.appReadyLimit, appReadyLimit))))
+	r.With(knowKubelet(d)).Get("/livez", livez)
+	r.With(knowKubelet(d)).Get("/readyz", readyz(d, newAppProbe(o.AppReady, cmp.Or(o.appReadyLimit, appReadyLimit))))
 	r.Get("/status", status(d))
 	r.Get("/metrics", metrics(d, o.Version))
 	r.Group(func(r chi.Router) {
-		r.Use(authorized(o.Token))
+		r.Use(authorized(o.Token), knowKubelet(d))
 		r.Get("/prestop", preStop(d))
 		r.Get("/poststart", postStart(d))
 		r.Post("/drain", beginDrain(d))

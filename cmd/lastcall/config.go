@@ -81,6 +81,9 @@ func configure() (parts, error) {
 		Threshold:     p.Threshold,
 		StayReady:     p.ReadyzOnDrain == "pass",
 	}
+	if host, err := netip.ParseAddr(p.HostIP); err == nil {
+		p.drain.Kubelet = []netip.Addr{host}
+	}
 	if len(p.AppPorts) > 0 {
 		p.drain.App = tcp.NewApp(p.AppPorts...)
 	}

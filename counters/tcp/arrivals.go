@@ -2,24 +2,31 @@ package tcp
 
 import (
 	"context"
+	"net/netip"
 
 	"lastcall/drain"
 )
 
 // Arrivals is a Counter that sees clients come, and counts nothing as work. It
 // stands beside a counter that sees the work but not who comes.
-type Arrivals struct{ *Counter }
+type Arrivals struct{ counter *Counter }
 
 // NewArrivals returns the arrivals at the app's ports.
-func NewArrivals(ports ...int) (Arrivals, error) {
+func NewArrivals(ports ...int) (*Arrivals, error) {
 	c, err := New(Config{Count: Open}, ports...)
-	return Arrivals{c}, err
+	return &Arrivals{c}, err
 }
 
 // Count returns a reading without work in flight. Where the kernel's
 // diagnostics are refused, its HasArrived is false.
-func (a Arrivals) Count(ctx context.Context) (drain.Reading, error) {
-	r, err := a.Counter.Count(ctx)
+func (a *Arrivals) Count(ctx context.Context) (drain.Reading, error) {
+	r, err := a.counter.Count(ctx)
 	r.InFlight = 0
 	return r, err
 }
+
+// Changed is as the Counter's.
+func (a *Arrivals) Changed(ctx context.Context) <-chan struct{} { return a.counter.Changed(ctx) }
+
+// IgnoreProbes is as the Counter's.
+func (a *Arrivals) IgnoreProbes(from []netip.Addr) { a.counter.IgnoreProbes(from) }

@@ -23,11 +23,11 @@ const (
 // settled is a counter for which a doubt never counts: what it counts is
 // certain. cautious is one for which each doubt does.
 func (a *app) settled(t *testing.T) *Counter {
-	return newCounter(t, Config{Silence: 0}, a.port)
+	return newCounter(t, Config{Silence: Silence{}}, a.port)
 }
 
 func (a *app) cautious(t *testing.T) *Counter {
-	return newCounter(t, Config{Silence: never}, a.port)
+	return newCounter(t, Config{Silence: Silence{Duration: never}}, a.port)
 }
 
 // all has the counters agree.
@@ -54,7 +54,7 @@ var cases = []struct {
 			c.answer(t, http.StatusOK)
 			becomes(t, watched, 0, readable)
 		}
-		all(t, 0, newCounter(t, Config{Silence: soon}, a.port))
+		all(t, 0, newCounter(t, Config{Silence: Silence{Duration: soon}}, a.port))
 	}},
 	{name: "a slow request", run: func(t *testing.T, a *app) {
 		watched := a.cautious(t)
@@ -104,7 +104,7 @@ var cases = []struct {
 		becomes(t, watched, 0, readable)
 	}},
 	{name: "a slow upload", run: func(t *testing.T, a *app) {
-		watched := newCounter(t, Config{Silence: soon}, a.port)
+		watched := newCounter(t, Config{Silence: Silence{Duration: soon}}, a.port)
 		wantCount(t, watched, 0)
 		c := a.connect(t)
 		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 300000\r\n\r\n")
@@ -116,7 +116,7 @@ var cases = []struct {
 		becomes(t, watched, 0, readable)
 	}},
 	{name: "a slow download", run: func(t *testing.T, a *app) {
-		watched := newCounter(t, Config{Silence: soon}, a.port)
+		watched := newCounter(t, Config{Silence: Silence{Duration: soon}}, a.port)
 		wantCount(t, watched, 0)
 		c := a.connect(t)
 		c.get(t, "/download")
@@ -130,7 +130,7 @@ var cases = []struct {
 		becomes(t, watched, 0, readable)
 	}},
 	{name: "an answer that comes in pieces", run: func(t *testing.T, a *app) {
-		watched, patient := newCounter(t, Config{Silence: soon}, a.port), a.cautious(t)
+		watched, patient := newCounter(t, Config{Silence: Silence{Duration: soon}}, a.port), a.cautious(t)
 		all(t, 0, watched, patient)
 		c := a.connect(t)
 		one, two := a.gate(), a.gate()
@@ -147,7 +147,7 @@ var cases = []struct {
 		becomes(t, watched, 0, readable)
 	}},
 	{name: "messages over a WebSocket", only: websockets, run: func(t *testing.T, a *app) {
-		watched := newCounter(t, Config{Count: Active, Silence: soon}, a.port)
+		watched := newCounter(t, Config{Count: Active, Silence: Silence{Duration: soon}}, a.port)
 		wantCount(t, watched, 0)
 		c := a.websocket(t)
 		for range 3 {
@@ -175,7 +175,7 @@ var cases = []struct {
 		c.answer(t, http.StatusOK)
 		two.reached(t)
 		becomes(t, watched, 0, readable) // the answer to the first looks like all
-		becomes(t, newCounter(t, Config{Count: Active, Silence: never}, a.port), 1, readable)
+		becomes(t, newCounter(t, Config{Count: Active, Silence: Silence{Duration: never}}, a.port), 1, readable)
 		two.release()
 		c.answer(t, http.StatusOK)
 		becomes(t, watched, 0, readable)
@@ -203,7 +203,7 @@ var cases = []struct {
 		becomes(t, watched, 0, readable)
 	}},
 	{name: "a body that waits for 100 Continue", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
-		watched, hasty := a.cautious(t), newCounter(t, Config{Silence: soon}, a.port)
+		watched, hasty := a.cautious(t), newCounter(t, Config{Silence: Silence{Duration: soon}}, a.port)
 		all(t, 0, watched, hasty)
 		c := a.connect(t)
 		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
@@ -216,7 +216,7 @@ var cases = []struct {
 		becomes(t, hasty, 0, readable)
 	}},
 	{name: "HTTP/2 with several streams", only: []string{"go", "nginx"}, run: func(t *testing.T, a *app) {
-		watched := newCounter(t, Config{Count: Active, Silence: never}, a.ports()...)
+		watched := newCounter(t, Config{Count: Active, Silence: Silence{Duration: never}}, a.ports()...)
 		wantCount(t, watched, 0)
 		h := a.speakHTTP2(t, 0)
 		g := a.gate()
@@ -229,7 +229,7 @@ var cases = []struct {
 		}
 		g.release()
 		<-slow
-		becomes(t, newCounter(t, Config{Count: Active, Silence: soon}, a.http2), 0, readable)
+		becomes(t, newCounter(t, Config{Count: Active, Silence: Silence{Duration: soon}}, a.http2), 0, readable)
 		h.hangUp()
 		becomes(t, watched, 0, readable)
 	}},

@@ -90,7 +90,7 @@ func (seen *confined) look(args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 	defer cancel()
-	c, err := New(Config{Count: Requests, Silence: time.Hour}, port)
+	c, err := New(Config{Count: Requests, Silence: Silence{Duration: time.Hour}}, port)
 	if err != nil {
 		return err
 	}

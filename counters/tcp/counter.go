@@ -15,16 +15,44 @@ import (
 
 // Config is the counter's part of the environment.
 type Config struct {
-	Count   string        `envconfig:"LASTCALL_TCP_COUNT" default:"requests" desc:"requests: connections on which a request waits for its answer (HTTP/1); active: also those that were not silent for LASTCALL_TCP_SILENCE (HTTP/2, gRPC, WebSockets); open: all on which anything was ever received"`
-	Silence time.Duration `envconfig:"LASTCALL_TCP_SILENCE" default:"5s" desc:"how long a connection that may be in use must be silent to count as idle"`
+	Count   string  `envconfig:"LASTCALL_TCP_COUNT" default:"auto" desc:"requests: connections on which a request waits for its answer (HTTP/1); active: also those that were not silent for LASTCALL_TCP_SILENCE (HTTP/2, gRPC, WebSockets); open: all on which anything was ever received; auto: requests where the app's port is found to speak HTTP/1 alone, active otherwise"`
+	Silence Silence `envconfig:"LASTCALL_TCP_SILENCE" default:"auto" desc:"how long a connection in doubt must be silent to count as idle: a duration, or auto: learned from the app's answers"`
 }
 
 // What LASTCALL_TCP_COUNT may be.
 const (
+	Auto     = "auto"     // Requests or Active, by what the port speaks
 	Requests = "requests" // connections on which a request waits for its answer
 	Active   = "active"   // and those that were not silent for long enough
 	Open     = "open"     // all on which anything was ever received
 )
+
+// Silence is how long a connection in doubt must be silent to count as idle.
+// The zero value is no time at all.
+type Silence struct {
+	Auto     bool // as long as was learned
+	Duration time.Duration
+}
+
+// UnmarshalText reads a duration, or auto.
+func (s *Silence) UnmarshalText(text []byte) error {
+	*s = Silence{Auto: string(text) == Auto}
+	if s.Auto {
+		return nil
+	}
+	var err error
+	if s.Duration, err = time.ParseDuration(string(text)); err != nil {
+		return fmt.Errorf("%q: must be auto, or a duration such as 5s", text)
+	}
+	return nil
+}
+
+func (s Silence) String() string {
+	if s.Auto {
+		return Auto
+	}
+	return s.Duration.String()
+}
 
 const (
 	// maxPorts bounds the app's ports.
@@ -35,23 +63,28 @@ const (
 	tick = 10 * time.Millisecond
 )
 
-// Counter is a drain.Counter and a drain.Notifier.
+// Counter is a drain.Counter, a drain.Notifier and a drain.Learner.
 type Counter struct {
-	ports   []int
-	mode    string
-	silence time.Duration
-	table   procnet.Table // what is read where the diagnostics are refused
-	ownEnds func(ports []int) map[netip.AddrPort]bool
+	ports    []int
+	mode     string
+	patience patience
+	table    procnet.Table // what is read where the diagnostics are refused
+	ownEnds  func(ports []int) map[netip.AddrPort]bool
+	asked    ownQuestions // the sidecar's own connections that ask what a port speaks
+	base     time.Time    // from which times are counted
+	know     knowledge    // has a lock of its own
 
 	// turn holds a token while a reading is under way. It guards what follows.
 	turn    chan struct{}
 	diag    diagnostics
 	blind   bool // the diagnostics are refused
 	known   map[uint64]*memory
-	tries   uint32    // looks begun
-	look    uint32    // the last of them that was not cut short; 0: there was none
-	lookAt  time.Time // when it began
+	views   map[int]*view // by port
+	tries   uint32        // looks begun
+	look    uint32        // the last of them that was not cut short; 0: there was none
+	lookAt  time.Time     // when it began
 	arrived uint64
+	doubts  chan int // ports that are to be asked what they speak, while Learn runs
 	walk    walk
 	probes  probes // its addresses have a lock of their own
 }
@@ -59,10 +92,10 @@ type Counter struct {
 // New makes the counter of the work on the app's ports, and asks nothing yet.
 func New(cfg Config, ports ...int) (*Counter, error) {
 	var mistakes []error
-	if cfg.Count != Requests && cfg.Count != Active && cfg.Count != Open {
-		mistakes = append(mistakes, fmt.Errorf("LASTCALL_TCP_COUNT=%q: must be %s, %s or %s", cfg.Count, Requests, Active, Open))
+	if cfg.Count != Auto && cfg.Count != Requests && cfg.Count != Active && cfg.Count != Open {
+		mistakes = append(mistakes, fmt.Errorf("LASTCALL_TCP_COUNT=%q: must be %s, %s, %s or %s", cfg.Count, Auto, Requests, Active, Open))
 	}
-	if cfg.Silence < 0 {
+	if cfg.Silence.Duration < 0 {
 		mistakes = append(mistakes, fmt.Errorf("LASTCALL_TCP_SILENCE=%v: must not be negative, such as 5s", cfg.Silence))
 	}
 	if !validPorts(ports) {
@@ -71,17 +104,40 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 	if err := errors.Join(mistakes...); err != nil {
 		return nil, err
 	}
-	return &Counter{
-		ports:   ports,
-		mode:    cfg.Count,
-		silence: cfg.Silence,
-		table:   procnet.Kernel(),
-		ownEnds: ownEnds,
-		turn:    make(chan struct{}, 1),
-		known:   make(map[uint64]*memory),
-		walk:    walk{accepted: procnet.KernelStatistics().Accepted},
-		probes:  probes{limit: probeLimit},
-	}, nil
+	c := &Counter{
+		ports:    ports,
+		mode:     cfg.Count,
+		patience: patience{auto: cfg.Silence.Auto, fixed: cfg.Silence.Duration},
+		table:    procnet.Kernel(),
+		ownEnds:  ownEnds,
+		base:     time.Now(),
+		turn:     make(chan struct{}, 1),
+		known:    make(map[uint64]*memory),
+		views:    make(map[int]*view),
+		walk:     walk{accepted: procnet.KernelStatistics().Accepted},
+	}
+	for _, port := range ports {
+		c.views[port] = &view{patience: c.patience, learned: new(learned)}
+		c.speaks(port, protocol{})
+	}
+	return c, nil
+}
+
+// speaks takes in what a port was found to speak.
+func (c *Counter) speaks(port int, p protocol) {
+	v := c.views[port]
+	v.port, v.mode, v.asking = p, c.mode, false
+	for _, m := range c.known {
+		if p.tls && m.port == port && m.activity == answered && m.recv > 0 && !m.settled {
+			m.activity = handshake // as it may have been
+		}
+	}
+	if c.mode == Auto {
+		v.mode = Active
+		if p.http1 && !p.mayBeTLS {
+			v.mode = Requests
+		}
+	}
 }
 
 func validPorts(ports []int) bool {
@@ -165,18 +221,24 @@ type reading struct {
 	began    time.Time
 	own      *ownSockets
 	inFlight int64
+	open     int64
 }
 
 // newReading begins one. One that is cut short has its own number too: what it
 // has seen is not to be passed over by the next.
 func (c *Counter) newReading(began time.Time) reading {
 	c.tries++
+	now := began.Sub(c.base).Milliseconds()
+	for _, v := range c.views {
+		v.now = now
+	}
 	return reading{Counter: c, number: c.tries, began: began, own: c.own()}
 }
 
 // see takes in one connection.
 func (r *reading) see(s *socket) error {
-	if connected&(1<<s.state) == 0 {
+	v := r.views[s.port]
+	if connected&(1<<s.state) == 0 || v == nil {
 		return nil // there is nothing left to do on it
 	}
 	if !s.info {
@@ -193,32 +255,60 @@ func (r *reading) see(s *socket) error {
 		m = &first
 		m.own = r.own.has(s)
 		r.known[s.cookie] = m
-		if r.look > 0 {
+		if r.look > 0 && !m.own {
 			r.probes.began(s, r.began)
 		}
 	}
 	probe, outgrown := r.probes.holds(s.cookie, r.began)
-	if arrival := !seen || outgrown || s.received() != m.recv; arrival && r.look > 0 && !m.own && !probe {
+	before, known := *m, seen || r.look > 0
+	arrived := m.next(s, known, v)
+	m.look = r.number
+	if m.own || probe {
+		return nil
+	}
+	r.question(s, v)
+	m.teach(&before, s, known, v)
+	if r.look > 0 && (!seen || outgrown || arrived) {
 		r.arrived++
 	}
-	m.next(s, seen || r.look > 0)
-	m.look = r.number
-	if !m.own && !probe && m.work(s, r.mode, r.silence) {
+	if s.state == established {
+		r.open++
+	}
+	if m.work(s, v) {
 		r.inFlight++
 	}
 	return nil
 }
 
-// end forgets the connections that were not seen.
+// question has a port asked what it speaks when the first client has come to
+// it, and once more, by TLS, when a client may have made a handshake.
+func (r *reading) question(s *socket, v *view) {
+	if v.asking || v.port.asked && (!v.port.mayBeTLS || s.dataIn < tlsOpening) {
+		return
+	}
+	select {
+	case r.doubts <- s.port:
+		v.asking = true
+	default: // nobody asks
+	}
+}
+
+// end forgets the connections that were not seen. What a client waited for
+// when it went away may have been answered in that moment.
 func (r *reading) end() drain.Reading {
 	for cookie, m := range r.known {
-		if m.look != r.number {
-			delete(r.known, cookie)
-			r.probes.ended(cookie)
+		if m.look == r.number {
+			continue
 		}
+		if probe := r.probes.ended(cookie); !probe && !m.own && m.activity == waiting {
+			v := r.views[m.port]
+			v.learned.seen(1, v.since(m.recvAt), v.now)
+		}
+		delete(r.known, cookie)
 	}
 	r.look, r.lookAt = r.number, r.began
-	return drain.Reading{InFlight: r.inFlight, Arrived: r.arrived, HasArrived: true}
+	r.publish()
+	return drain.Reading{InFlight: r.inFlight, Arrived: r.arrived, HasArrived: true, Open: r.open, HasOpen: true}
 }
 
 // ended takes in that the kernel has destroyed one of the app's sockets: what
@@ -226,18 +316,18 @@ func (r *reading) end() drain.Reading {
 func (c *Counter) ended(s *socket) {
 	c.turn <- struct{}{}
 	defer func() { <-c.turn }()
-	if c.look == 0 || s.remote.Port() == 0 { // a listening one has no peer
+	if c.look == 0 || s.remote.Port() == 0 || c.views[s.port] == nil { // a listening one has no peer
 		return
 	}
 	m, seen := c.known[s.cookie]
 	switch {
 	case seen:
 		delete(c.known, s.cookie)
-		if probe := c.probes.ended(s.cookie); !m.own && !probe && s.recv > m.recv+1 { // its end is a byte
-			c.arrived++
+		if probe := c.probes.ended(s.cookie); !m.own && !probe && s.recv > m.recv+farewellMaximum {
+			c.arrived++ // more than its end
 		}
-	case c.probes.come(s.remote.Addr()): // and went since the last look
-	case time.Duration(s.recvAge)*time.Millisecond <= time.Since(c.lookAt)+tick:
+	case c.asked.has(s.remote), time.Duration(s.recvAge)*time.Millisecond > time.Since(c.lookAt)+tick:
+	case !c.probes.cameAndWent(s, time.Now()):
 		c.arrived++ // it was made, and ended, since the last look
 	}
 }
@@ -264,15 +354,16 @@ func (c *Counter) fromTable() (int64, error) {
 // ownSockets are the sidecar's own connections to the app, which are not work.
 // They are looked up when first asked for.
 type ownSockets struct {
-	look func() map[netip.AddrPort]bool
-	ends map[netip.AddrPort]bool
+	asked *ownQuestions
+	look  func() map[netip.AddrPort]bool
+	ends  map[netip.AddrPort]bool
 }
 
 func (c *Counter) own() *ownSockets {
-	return &ownSockets{look: func() map[netip.AddrPort]bool { return c.ownEnds(c.ports) }}
+	return &ownSockets{asked: &c.asked, look: func() map[netip.AddrPort]bool { return c.ownEnds(c.ports) }}
 }
 
-// has tells whether the sidecar is the peer of s.
+// has reports whether the sidecar is the peer of s.
 func (o *ownSockets) has(s *socket) bool {
 	if s.remote.Addr() != s.local && !s.remote.Addr().IsLoopback() {
 		return false // from another pod
@@ -284,5 +375,5 @@ func (o *ownSockets) holds(remote netip.AddrPort) bool {
 	if o.ends == nil {
 		o.ends = o.look()
 	}
-	return o.ends[remote]
+	return o.ends[remote] || o.asked.has(remote)
 }

@@ -81,6 +81,7 @@ type socket struct {
 	cookie uint64 // tells it from all others, also after it is gone
 	state  uint8
 	local  netip.Addr
+	port   int // the local one
 	remote netip.AddrPort
 	unread uint32 // bytes that were received and not read by the app; a FIN is one
 	unsent uint32 // bytes that the app has written and the peer has not acknowledged; a FIN is one
@@ -416,6 +417,7 @@ func (s *socket) parse(b []byte) error {
 		cookie: native.Uint64(b[sockIDAt+cookieAt:]),
 		state:  b[1],
 		local:  local,
+		port:   int(binary.BigEndian.Uint16(b[sockIDAt:])),
 		remote: netip.AddrPortFrom(remote, binary.BigEndian.Uint16(b[6:])),
 		unread: native.Uint32(b[56:]),
 		unsent: native.Uint32(b[60:]),

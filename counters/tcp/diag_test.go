@@ -82,14 +82,20 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		m := fresh()
+		v := view{learned: new(learned)}
+		work := func(mode string, silence time.Duration) bool {
+			v.mode, v.patience.fixed = mode, silence
+			return m.work(&s, &v)
+		}
 		for _, known := range []bool{false, true, true} {
-			m.next(&s, known)
-			m.work(&s, Active, time.Second)
-			if m.recv > s.recv || m.order > streaming {
+			before := m
+			m.next(&s, known, &v)
+			m.teach(&before, &s, known, &v)
+			if m.recv > s.recv || m.activity > handshake {
 				t.Fatalf("%+v of %+v", m, s)
 			}
 		}
-		if m.work(&s, Requests, 0) && !m.work(&s, Active, 0) || m.work(&s, Active, time.Hour) && !m.work(&s, Open, 0) {
+		if work(Requests, 0) && !work(Active, 0) || work(Active, time.Hour) && !work(Open, 0) {
 			t.Fatalf("a mode that counts more counts less: %+v of %+v", m, s)
 		}
 	})
@@ -189,7 +195,7 @@ func TestWhatACutShortLookHasSeenIsCountedByTheNext(t *testing.T) {
 }
 
 func TestNewNamesTheVariables(t *testing.T) {
-	_, err := New(Config{Count: "all", Silence: -1})
+	_, err := New(Config{Count: "all", Silence: Silence{Duration: -1}})
 	for _, part := range []string{
 		`LASTCALL_TCP_COUNT="all": must be requests, active or open`, "LASTCALL_TCP_SILENCE=-1ns: must not be negative", "LASTCALL_APP_PORT must be set",
 	} {

@@ -2,31 +2,31 @@ package tcp
 
 import "time"
 
-// order is what is known of the order in which the last data of a connection
-// was received and sent.
-type order uint8
+// activity is what is known of the last thing that happened on a connection.
+type activity uint8
 
 const (
-	answered  order = iota // something was sent after all that was received, or nothing was ever received
-	waiting                // something was received after all that was sent
-	unordered              // either of the two
-	slight                 // too little was received since the last answer to be a request
-	interim                // too little was sent since the request to be its answer
-	streaming              // the answer comes in pieces, and may go on
+	answered  activity = iota // an answer was sent after all that was received, or nothing was ever received
+	waiting                   // a request was received after all that was sent
+	unordered                 // either of the two
+	slight                    // too little was received since the last answer to be a request
+	interim                   // too little was sent since the request to be its answer
+	streaming                 // the answer comes in pieces, and may go on
+	handshake                 // what was sent may still belong to TLS's handshake
 )
 
-// doubtful tells whether a connection may be in use or not.
-func (o order) doubtful() bool { return o >= unordered }
+// finding is what an activity says about work on a connection.
+type finding uint8
 
 const (
-	// requestMinimum is the least that can be an HTTP request: "GET / HTTP/1.0"
-	// and two ends of line. Less is a frame of HTTP/2 that asks for nothing (an
-	// acknowledgement, a window update), or the beginning of a request, on
-	// which the app cannot be at work yet.
-	requestMinimum = 18
-	// interimMaximum is the length of "HTTP/1.1 100 Continue" and two ends of
-	// line. An answer that ends a request is longer.
-	interimMaximum = 25
+	idle     finding = iota // nobody is at work on it
+	busy                    // somebody is
+	unproven                // answered by all that is seen, but more may come
+	doubtful                // nothing says whether somebody is at work on it
+	begun                   // it was opened, and has most likely carried no request yet
+)
+
+const (
 	// farewellMaximum is as much as a peer may say before it closes an idle
 	// connection: TLS's close_notify, HTTP/2's GOAWAY.
 	farewellMaximum = 64
@@ -36,25 +36,86 @@ const (
 	ackSoon = 500
 	// handshakeSegments have come, without data, when a connection is made.
 	handshakeSegments = 2
+	// sameAnswer bounds, in ms, the pause between two parts of an answer that
+	// a server writes one after the other: its header and its body.
+	sameAnswer = 100
+	// afterHandshake, in ms: a server sends its session tickets as soon as it
+	// has the client's Finished. What it sends so much later is an answer.
+	afterHandshake = 1000
+	// handshakeFlights bounds the segments of a TLS handshake in one direction,
+	// session tickets included. Who has sent more has said something else.
+	handshakeFlights = 7
+	// tlsOpening is how many segments with data a client sends for a handshake
+	// alone: its hello, and its Finished.
+	tlsOpening = 2
+	// settingsMaximum is as much as a server of HTTP/2 says of itself when a
+	// connection begins: settings, acknowledgements, its window, a ping.
+	settingsMaximum = 128
+	// provenAnswers is how many answers a client must have followed with
+	// another request before the next one is taken for complete, too.
+	provenAnswers = 2
+	// manyExchanges is how many segments with data must have gone in both
+	// directions to be several requests with their answers, and requestSegment
+	// how many bytes they have then, on average, at most.
+	manyExchanges  = 4
+	requestSegment = 1000
 )
 
 // memory is what is kept of a connection from one look to the next.
 type memory struct {
-	order  order
-	own    bool   // it is the sidecar's
-	unsent bool   // data was waiting for the peer
-	look   uint32 // when it was seen last
+	activity activity
+	own      bool   // it is the sidecar's
+	port     int    // the app's
+	unsent   bool   // data was waiting for the peer
+	pinged   bool   // frames that are no work have come or gone since
+	frames   bool   // it carries small frames in both directions: on a port of HTTP/1, a WebSocket
+	masked   bool   // those of the client are longer by a WebSocket's mask
+	settled  bool   // its TLS handshake is over
+	pieces   bool   // a second part of the answer was sent right after the first
+	proven   uint8  // answers that were followed by another request
+	exact    bool   // size is that of one answer
+	size     uint64 // bytes of the last answer, or of several
+	look     uint32
 
-	recv, sent         uint64 // bytes of data
-	idleRecv, idleSent uint64 // and when it was last answered
-	segsIn, dataIn     uint32
-	pureIn, pureOut    uint32 // segments without data
+	recv, sent      uint64 // bytes of data
+	segsIn          uint32 // segments
+	dataIn, dataOut uint32 // and those of them with data
+	pureIn, pureOut uint32 // and those without
+
+	idleRecv, idleSent uint64 // bytes when it was last answered
+	asked              uint32 // segments with data that have come since
+	recvAt, sentAt     int64  // ms, by the view's clock: the last data that was more than a ping
+
+	// What activity and times were before a small frame came or went, which is
+	// a ping if it is answered by one.
+	before struct {
+		pending        uint8
+		activity       activity
+		recvAt, sentAt int64
+		bytes          uint64
+	}
 }
+
+// What a small frame that is not answered yet was, for memory.before.pending.
+const (
+	cameSmall = 1
+	wentSmall = 2
+)
 
 // fresh is the past of a connection that has just been made.
 func fresh() memory { return memory{pureIn: handshakeSegments} }
 
-// peerClosed tells whether the peer has closed its half, which the kernel
+// view is how the connections on a port are judged at one look.
+type view struct {
+	now      int64 // ms, of a monotonic clock
+	mode     string
+	port     protocol
+	asking   bool // what the port speaks
+	learned  *learned
+	patience patience
+}
+
+// peerClosed reports whether the peer has closed its half, which the kernel
 // counts as a byte received, and appClosed whether the app has closed its own,
 // which it counts as a byte to be sent.
 func (s *socket) peerClosed() bool {
@@ -68,8 +129,8 @@ func (s *socket) appClosed() bool {
 // received returns the bytes of data that have come.
 func (s *socket) received() uint64 { return without(s.recv, s.peerClosed()) }
 
-// unreadData tells whether data waits for the app, and unsentData whether data
-// waits for the peer.
+// unreadData reports whether data waits for the app, and unsentData whether
+// data waits for the peer.
 func (s *socket) unreadData() bool { return without(uint64(s.unread), s.peerClosed()) > 0 }
 func (s *socket) unsentData() bool { return without(uint64(s.unsent), s.appClosed()) > 0 }
 
@@ -80,76 +141,296 @@ func without(n uint64, fin bool) uint64 {
 	return n
 }
 
-// silent is for how long no data was received or sent.
-func (s *socket) silent() time.Duration {
-	return time.Duration(min(s.recvAge, s.sentAge)) * time.Millisecond
-}
-
-// next takes in one look at the connection. known tells whether m is its past;
-// otherwise it was made before the first look.
-func (m *memory) next(s *socket, known bool) {
+// next takes in one look at the connection. known reports whether m is its
+// past; otherwise it was made before the first look. It reports whether
+// something has arrived that is more than a ping.
+func (m *memory) next(s *socket, known bool, v *view) (arrived bool) {
 	if !known && s.dataIn <= 1 {
 		// All data came in one segment: there is no past that matters.
 		own := m.own
 		*m, known = fresh(), true
 		m.own = own
 	}
-	m.order = m.judge(s, known)
+	m.activity, arrived = m.judge(s, known, v)
+	m.port = s.port
+	if v.port.http1 && hasManyExchanges(s, v) {
+		m.proven = provenAnswers
+	}
 	m.recv, m.sent, m.unsent = s.received(), s.sent, s.unsentData()
-	m.segsIn, m.dataIn = s.segsIn, s.dataIn
+	m.asked += s.dataIn - m.dataIn
+	m.segsIn, m.dataIn, m.dataOut = s.segsIn, s.dataIn, s.dataOut
 	m.pureIn, m.pureOut = s.segsIn-s.dataIn, s.segsOut-s.dataOut
-	if m.order == answered || !known {
-		m.idleRecv, m.idleSent = m.recv, m.sent
+	if m.activity == answered || !known {
+		m.idleRecv, m.idleSent, m.asked = m.recv, m.sent, 0
+	}
+	return arrived
+}
+
+// judge returns the activity that a look at the connection shows, and whether
+// something has arrived.
+func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
+	if s.received() == 0 {
+		return answered, false // nothing was asked
+	}
+	if !known {
+		return m.first(s, v), true
+	}
+	came := v.port.kind(s.received()-m.recv, s.dataIn-m.dataIn)
+	went := v.port.kind(s.sent-m.sent, s.dataOut-m.dataOut)
+	switch {
+	case came == none && went == none:
+		return m.later(s), false
+	case m.isPing(s, came, went, v):
+		m.pinged, m.frames = true, m.frames || came != none && went != none
+		if m.before.pending != 0 {
+			m.frames = true
+			m.activity, m.recvAt, m.sentAt = m.before.activity, m.before.recvAt, m.before.sentAt
+			m.before.pending = 0
+		}
+		return m.activity, false
+	case came == small && went == small && v.port.http1:
+		// Frames of a WebSocket: neither is a request, nor an answer to one.
+		m.frames = true
+		activity := m.activity
+		m.touch(s, v, true, true)
+		return activity, false
+	case went == none && came != large:
+		return m.smallCame(s, v), false
+	case came == none && went != large:
+		return m.smallWent(s, v), false
+	case went == none, went != large && came == large:
+		m.touch(s, v, true, false)
+		return m.requested(s, v), true
+	case came == none:
+		previous := *m
+		m.touch(s, v, false, true)
+		return m.sentMore(&previous, s, v), false
+	}
+	m.touch(s, v, true, true)
+	return m.afterBoth(s, came, v), true
+}
+
+// hasManyExchanges reports whether a connection has carried so many segments
+// in both directions that they were several requests and their answers. An
+// upload has larger segments.
+func hasManyExchanges(s *socket, v *view) bool {
+	n := min(s.dataIn, s.dataOut)
+	return n >= v.port.opening()+manyExchanges && s.received()/uint64(s.dataIn) <= requestSegment
+}
+
+// touch notes when data was last received and sent that is no ping.
+func (m *memory) touch(s *socket, v *view, came, went bool) {
+	if came {
+		m.recvAt = v.now - int64(s.recvAge)
+	}
+	if went {
+		m.sentAt = v.now - int64(s.sentAge)
+	}
+	m.before.pending, m.pinged = 0, false
+}
+
+// first judges a connection that was made before the first look, by all that
+// it has carried.
+func (m *memory) first(s *socket, v *view) activity {
+	m.touch(s, v, true, true)
+	switch {
+	case s.sent == 0:
+		return waiting
+	case s.recvAge < s.sentAge && v.port.http1:
+		return waiting
+	case s.recvAge < s.sentAge:
+		return unordered // a frame that asks for nothing may have come last
+	case s.recvAge > s.sentAge:
+		return m.completed(s, v)
+	case s.unsentData(), s.ackFollows():
+		return m.completed(s, v)
+	case s.segsIn-s.dataIn <= handshakeSegments && v.port.http1:
+		return waiting
+	}
+	return m.uniform(s, v)
+}
+
+// isPing reports whether what came and went are frames of which one answers
+// the other: pings of WebSockets, of HTTP/2, heartbeats.
+func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
+	in, out := s.received()-m.recv, s.sent-m.sent
+	if m.before.pending == cameSmall && came == none {
+		in, came = m.before.bytes, small
+	}
+	if m.before.pending == wentSmall && went == none {
+		out, went = m.before.bytes, small
+	}
+	switch {
+	case came == large || went == large:
+		return false
+	case came == none:
+		return !v.port.http && went == tiny && m.activity != waiting // a heartbeat
+	case went == none:
+		return !v.port.http && came == tiny // likewise
+	}
+	// A WebSocket's frame is longer by its mask when its client sends it.
+	const mask = 4
+	n := uint64(max(s.dataIn-m.dataIn, 1))
+	m.masked = m.masked || in == out+mask*n
+	return in == out || in == out+mask*n
+}
+
+// smallCame judges a connection on which less than a request was received.
+func (m *memory) smallCame(s *socket, v *view) activity {
+	was := m.activity
+	m.hold(cameSmall, s.received()-m.recv)
+	m.recvAt = v.now - int64(s.recvAge)
+	if was == waiting || was == interim && v.port.http1 && !m.frames {
+		return waiting // it is the rest of the request
+	}
+	return slight
+}
+
+// smallWent judges a connection on which less was sent than an answer has.
+func (m *memory) smallWent(s *socket, v *view) activity {
+	if v.port.http2 && v.port.isControl(s.sent-m.sent) {
+		m.pinged = true
+		return m.activity // the app has acknowledged something, or opened its window
+	}
+	was := m.activity
+	m.hold(wentSmall, s.sent-m.sent)
+	m.sentAt = v.now - int64(s.sentAge)
+	if was == answered || was == streaming {
+		return streaming
+	}
+	return m.completed(s, v)
+}
+
+// hold keeps what there was before a frame that may be a ping.
+func (m *memory) hold(what uint8, bytes uint64) {
+	m.before.activity, m.before.recvAt, m.before.sentAt = m.activity, m.recvAt, m.sentAt
+	m.before.pending, m.before.bytes = what, bytes
+}
+
+// requested judges a connection on which enough for a request was received,
+// and nothing that answers it was sent since.
+func (m *memory) requested(s *socket, v *view) activity {
+	more := s.received() - m.idleRecv
+	switch {
+	case m.sent > 0 && s.peerClosed() && more <= farewellMaximum:
+		return slight
+	case m.activity == handshake && v.now-m.sentAt >= afterHandshake:
+		m.settled = true // the tickets were sent long before
+	}
+	if m.activity == answered && m.sent > 0 {
+		m.prove(v)
+	}
+	return waiting
+}
+
+// prove takes in that a client that was answered has asked again: it had all
+// of the answer.
+func (m *memory) prove(v *view) {
+	if v.port.tls && !m.settled {
+		return // that was the handshake
+	}
+	if m.proven < provenAnswers {
+		m.proven++
+	}
+	if m.exact {
+		v.learned.complete(m.size)
 	}
 }
 
-// judge tells the order that a look at the connection shows.
+// sentMore judges a connection on which an answer was sent, or a part of one.
+func (m *memory) sentMore(before *memory, s *socket, v *view) activity {
+	if before.activity != answered && before.activity != streaming {
+		return m.completed(s, v)
+	}
+	pause := m.sentAt - before.sentAt
+	switch {
+	case before.unsent && before.activity == answered:
+		return answered // the rest of a large answer
+	case before.activity == answered && pause < sameAnswer && !before.pieces:
+		m.pieces = true
+		return answered // its body, after its header
+	}
+	return streaming // and nothing was asked for since
+}
+
+// afterBoth judges a connection on which data came and went since the last
+// look.
 //
 // The kernel keeps the times of the last data in ticks of 1 to 10 ms. A request
 // and its answer, or an answer and the next request, often fall into one; their
-// order is then told by what was received or sent in between, and by who has
-// acknowledged what, if it can be told at all.
-func (m *memory) judge(s *socket, known bool) order {
-	came := !known || s.received() != m.recv
-	went := !known || s.sent != m.sent
+// order is then decided by what was received or sent in between, and by who has
+// acknowledged what, if it can be decided at all.
+func (m *memory) afterBoth(s *socket, came kind, v *view) activity {
+	m.pieces = false
+	one := s.dataIn == m.dataIn+1 // all that came is one segment
 	switch {
-	case s.received() == 0:
-		return answered // nothing was asked
-	case s.sent == 0:
-		return m.asked(s, known)
-	case !came && !went:
-		return m.later(s)
-	case !went, s.recvAge < s.sentAge:
-		return m.asked(s, known)
-	case !came:
-		if m.order == streaming || m.order == answered && !m.unsent {
-			return streaming // more, and nothing was asked for since
-		}
-		return m.answeredBy(s, known)
-	case s.recvAge > s.sentAge:
-		return m.answeredBy(s, known)
-
-	// From here on, the last data came and went in one tick.
-	case s.unsentData(), s.ackFollows():
-		// Who asks anew has received the answer before, and acknowledged it.
+	case s.recvAge < s.sentAge:
+		m.prove(v)
+		return m.last(came, one, v)
+	case s.recvAge > s.sentAge, s.unsentData(), s.ackFollows():
+		// Who asks again has received the answer before, and acknowledged it.
 		// So what is not acknowledged yet, or was after the last data came,
 		// has been sent after that.
-		return m.answeredBy(s, known)
-	case known && m.order == answered && s.dataIn == m.dataIn+1:
-		return m.answeredBy(s, known) // one segment, and then what was sent
-	case known && s.segsIn-s.dataIn == m.pureIn, !known && s.segsIn-s.dataIn <= handshakeSegments:
+		return m.completed(s, v)
+	case m.activity == answered && one:
+		return m.completed(s, v) // one segment, and then what was sent
+	case s.segsIn-s.dataIn == m.pureIn:
 		// All that was sent is acknowledged, and by no segment for this
 		// alone: the next data has done it, which came after.
-		return m.asked(s, known)
+		m.prove(v)
+		return m.last(came, one, v)
+	}
+	return m.uniform(s, v)
+}
+
+// last judges a connection on which data came last. On a port that speaks more
+// than HTTP/1 that may be a frame that asks for nothing.
+func (m *memory) last(came kind, one bool, v *view) activity {
+	switch {
+	case came != large:
+		return slight
+	case one || v.port.http1:
+		return waiting
 	}
 	return unordered
 }
 
+// uniform judges a connection whose order is not known. Where all requests
+// were alike, all answers were, and there are as many of the one as of the
+// other, each request has its answer.
+func (m *memory) uniform(s *socket, v *view) activity {
+	n := uint64(s.dataIn)
+	if v.port.http1 && !v.port.tls && n >= 4 && s.dataIn == s.dataOut && s.received()%n == 0 && s.sent%n == 0 {
+		m.proven = provenAnswers
+		return answered
+	}
+	return unordered
+}
+
+// completed judges a connection on which an answer was sent last, by all that
+// is seen.
+func (m *memory) completed(s *socket, v *view) activity {
+	asked := s.received()-m.idleRecv >= v.port.sizes().request // otherwise it is a ping
+	m.size, m.exact = s.sent-m.idleSent, m.asked+s.dataIn-m.dataIn == 1
+	switch took := m.sentAt - m.recvAt; {
+	case asked && s.sent-m.idleSent <= v.port.sizes().interim:
+		return interim
+	case v.port.http2 && !v.port.tls && s.sent <= settingsMaximum:
+		return interim // a server's settings
+	case !v.port.tls || m.settled:
+		return answered
+	case took >= afterHandshake, min(s.dataIn, s.dataOut) >= handshakeFlights:
+		m.settled = true
+		return answered
+	}
+	return handshake
+}
+
 // later judges a connection on which nothing came or went since the last look.
-func (m *memory) later(s *socket) order {
+func (m *memory) later(s *socket) activity {
 	switch {
-	case m.order != unordered:
-		return m.order
+	case m.activity != unordered || m.pinged:
+		return m.activity
 	case s.ackFollows():
 		return answered
 	case s.segsOut-s.dataOut != m.pureOut && s.segsIn == m.segsIn && s.recvAge <= ackSoon:
@@ -160,45 +441,65 @@ func (m *memory) later(s *socket) order {
 	return unordered
 }
 
-// ackFollows tells whether the peer has acknowledged something in a later tick
-// than that in which its last data came. Where it has closed its half, that may
-// have done it, and tells nothing.
+// ackFollows reports whether the peer has acknowledged something in a later
+// tick than that in which its last data came. Where it has closed its half,
+// that may have done it, and says nothing.
 func (s *socket) ackFollows() bool {
 	return s.ackAge < s.recvAge && s.recvAge-s.ackAge <= ackSoon && !s.peerClosed()
 }
 
-// asked judges a connection on which data was received last.
-func (m *memory) asked(s *socket, known bool) order {
-	if !known || m.order == waiting {
-		return waiting
-	}
-	more := s.received() - m.idleRecv
-	if more < requestMinimum || m.sent > 0 && s.peerClosed() && more <= farewellMaximum {
-		return slight
-	}
-	return waiting
-}
-
-// answeredBy judges a connection on which data was sent last.
-func (m *memory) answeredBy(s *socket, known bool) order {
-	asked := s.received()-m.idleRecv >= requestMinimum // otherwise it is a ping
-	if known && asked && s.sent-m.idleSent <= interimMaximum {
-		return interim
-	}
-	return answered
-}
-
-// work tells whether the connection counts.
-func (m *memory) work(s *socket, mode string, silence time.Duration) bool {
+// finding says what the last look means.
+func (m *memory) finding(s *socket, v *view) finding {
 	switch {
 	case s.unsentData():
-		return true
+		return busy
 	case s.appClosed() || s.received() == 0:
-		return false // nobody is at work on it
-	case s.unreadData() || m.order == waiting || mode == Open:
+		return idle // nobody is at work on it
+	case s.unreadData() || v.mode == Open:
+		return busy
+	case s.sent == 0 && v.port.isOpening(s.received(), s.dataIn):
+		return begun
+	}
+	switch m.activity {
+	case waiting:
+		return busy
+	case handshake:
+		if s.dataIn <= tlsOpening {
+			return begun
+		}
+		return doubtful
+	case answered:
+		if !m.frames && v.learned.isPart(m.size) {
+			return doubtful
+		}
+		if m.masked && v.patience.auto || v.mode == Requests && (m.frames || m.proven >= provenAnswers) {
+			return idle
+		}
+		return unproven
+	case slight:
+		if v.port.http2 {
+			return unproven // mostly a frame that asks for nothing
+		}
+	case unordered, interim, streaming:
+	}
+	return doubtful
+}
+
+// work reports whether the connection counts.
+func (m *memory) work(s *socket, v *view) bool {
+	silent, unanswered := v.since(max(m.recvAt, m.sentAt)), v.since(m.recvAt)
+	switch m.finding(s, v) {
+	case busy:
 		return true
-	case m.order.doubtful() || mode == Active:
-		return s.silent() < silence
+	case begun:
+		return v.patience.begun(silent)
+	case unproven:
+		return v.patience.unproven(silent, unanswered, m.proven > 0, v)
+	case doubtful:
+		return v.patience.doubtful(silent, v)
+	case idle:
 	}
 	return false
 }
+
+func (v *view) since(at int64) time.Duration { return time.Duration(v.now-at) * time.Millisecond }

@@ -7,67 +7,146 @@ import (
 	"time"
 )
 
-// probeLimit is how long a connection may be a probe of the kubelet's: their
-// timeoutSeconds is 1 unless it is set. One that lasts longer is taken for
-// anybody's.
-const probeLimit = time.Second
+const (
+	// probeLimit is how long a connection may be a probe of the kubelet's:
+	// their timeoutSeconds is 1 unless it is set. One that lasts longer is
+	// taken for anybody's.
+	probeLimit = time.Second
+	// probeEvery is the least periodSeconds that a probe can have.
+	probeEvery = time.Second
+	// probesAtOnce is how many probes may come close together on one port: a
+	// pod that leaves is still asked for its readiness, and its liveness
+	// probe may just have been under way.
+	probesAtOnce = 2
+	// kubeletAddresses bounds the addresses from which probes are expected.
+	kubeletAddresses = 8
+)
 
-// probes tells the kubelet's probes from work. They go on while a pod leaves,
-// each on a connection of its own that ends with the answer, and one every
-// second would keep the pod from ever being quiet. Others may come from the
-// kubelet's address too: programs on the node, and clients for whom the node
-// stands in. What they ask on connections that were there before, or that last
-// longer, counts as it does from everywhere.
+// probes separates the kubelet's probes from work. They go on while a pod
+// leaves, each on a connection of its own that ends with the answer, and one
+// every second would keep the pod from ever being quiet.
+//
+// Others may come from the kubelet's address too: programs on the node, and
+// clients for whom the node stands in (NodePorts, externalTrafficPolicy:
+// Cluster). So a connection from there is taken for a probe only as far as
+// probes explain it: they are short, come one after the other on a port, and
+// no faster than one a second. All else counts as it does from everywhere.
 type probes struct {
-	limit time.Duration        // how long one may take
-	young map[uint64]time.Time // when each connection that may be one was first seen
+	limit time.Duration        // how long one may take; probeLimit where 0
+	young map[uint64]*probe    // the connections that may be one, by cookie
+	paces map[probeFrom]*pacer // how fast they come
 
 	mu   sync.Mutex
 	from []netip.Addr
 }
 
-// IgnoreProbes tells an address from which the kubelet's probes come.
-func (c *Counter) IgnoreProbes(from netip.Addr) {
-	c.probes.mu.Lock()
-	defer c.probes.mu.Unlock()
-	c.probes.from = append(c.probes.from, from.Unmap())
+type probe struct {
+	since time.Time // when it was first seen
+	pacer *pacer
 }
 
-// come from the kubelet's address.
-func (p *probes) come(from netip.Addr) bool {
+// probeFrom is who probes which port.
+type probeFrom struct {
+	from netip.Addr
+	port int
+}
+
+// pacer is a token bucket: a probe takes one of probesAtOnce tokens, and each
+// comes back after probeEvery.
+type pacer struct {
+	tokens float64
+	at     time.Time // when they were counted
+	open   int       // probes under way
+}
+
+// take reports whether one more probe is explained.
+func (p *pacer) take(now time.Time) bool {
+	p.tokens = min(probesAtOnce, p.tokens+now.Sub(p.at).Seconds()/probeEvery.Seconds())
+	p.at = now
+	if p.open > 0 || p.tokens < 1 {
+		return false
+	}
+	p.tokens--
+	return true
+}
+
+// IgnoreProbes says from which addresses the kubelet's probes come, in place of
+// those said before.
+func (c *Counter) IgnoreProbes(from []netip.Addr) {
+	c.probes.mu.Lock()
+	defer c.probes.mu.Unlock()
+	c.probes.from = nil
+	for _, a := range from[:min(len(from), kubeletAddresses)] {
+		c.probes.from = append(c.probes.from, a.Unmap())
+	}
+}
+
+// explains returns the pacer of a connection that has just been made, if it may
+// be a probe; nil otherwise.
+func (p *probes) explains(s *socket, now time.Time) *pacer {
+	from := probeFrom{s.remote.Addr().Unmap(), s.port}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Contains(p.from, from.Unmap())
+	known := slices.Contains(p.from, from.from)
+	p.mu.Unlock()
+	if !known {
+		return nil
+	}
+	if p.paces == nil || len(p.paces) > kubeletAddresses*maxPorts {
+		p.paces = make(map[probeFrom]*pacer) // the addresses have changed
+	}
+	pace := p.paces[from]
+	if pace == nil {
+		pace = &pacer{tokens: probesAtOnce, at: now}
+		p.paces[from] = pace
+	}
+	if !pace.take(now) {
+		return nil
+	}
+	return pace
 }
 
 // began takes in a connection that has been made since the last look.
 func (p *probes) began(s *socket, now time.Time) {
-	if !p.come(s.remote.Addr()) {
+	pace := p.explains(s, now)
+	if pace == nil {
 		return
 	}
 	if p.young == nil {
-		p.young = make(map[uint64]time.Time)
+		p.young = make(map[uint64]*probe)
 	}
-	p.young[s.cookie] = now
+	pace.open++
+	p.young[s.cookie] = &probe{now, pace}
 }
 
-// holds tells whether a connection may be a probe at the time now, and whether
-// it has just got too old for one.
-func (p *probes) holds(cookie uint64, now time.Time) (probe, outgrown bool) {
-	since, young := p.young[cookie]
-	if !young {
+// cameAndWent reports whether a connection that was made, and ended, since the
+// last look was a probe.
+func (p *probes) cameAndWent(s *socket, now time.Time) bool { return p.explains(s, now) != nil }
+
+// holds reports whether a connection may be a probe at the time now, and
+// whether it has just become too old for one.
+func (p *probes) holds(cookie uint64, now time.Time) (isProbe, outgrown bool) {
+	one := p.young[cookie]
+	if one == nil {
 		return false, false
 	}
-	if now.Sub(since) < p.limit {
+	limit := p.limit
+	if limit == 0 {
+		limit = probeLimit
+	}
+	if now.Sub(one.since) < limit {
 		return true, false
 	}
-	delete(p.young, cookie)
+	p.ended(cookie)
 	return false, true
 }
 
-// ended forgets a connection, and tells whether it may have been a probe.
+// ended forgets a connection, and reports whether it may have been a probe.
 func (p *probes) ended(cookie uint64) bool {
-	_, young := p.young[cookie]
+	one := p.young[cookie]
+	if one == nil {
+		return false
+	}
+	one.pacer.open--
 	delete(p.young, cookie)
-	return young
+	return true
 }

@@ -44,7 +44,7 @@ func arrived(t *testing.T, c *Counter, n int64) uint64 {
 func TestProbesAreNotWork(t *testing.T) {
 	a := startGo(t)
 	c := a.settled(t)
-	c.IgnoreProbes(netip.MustParseAddr(kubelet))
+	c.IgnoreProbes([]netip.Addr{netip.MustParseAddr(kubelet)})
 	c.probes.limit = time.Hour
 	look := make(chan struct{}, 1)
 	if err := c.watchEnds(t.Context(), look); err != nil {
@@ -92,7 +92,7 @@ func TestProbesAreNotWork(t *testing.T) {
 func TestALongProbeIsWork(t *testing.T) {
 	a := startGo(t)
 	c := a.settled(t)
-	c.IgnoreProbes(netip.MustParseAddr(kubelet))
+	c.IgnoreProbes([]netip.Addr{netip.MustParseAddr(kubelet)})
 	before := arrived(t, c, 0)
 	long := a.from(t, kubelet)
 	gate := a.hold(t, long)
@@ -112,7 +112,7 @@ func TestAnOldConnectionOfTheNodesIsWork(t *testing.T) {
 	x := a.from(t, kubelet)
 	gate := a.hold(t, x)
 	c := newCounter(t, Config{}, a.port)
-	c.IgnoreProbes(netip.MustParseAddr(kubelet))
+	c.IgnoreProbes([]netip.Addr{netip.MustParseAddr(kubelet)})
 	wantCount(t, c, 1)
 	gate.release()
 	x.answer(t, http.StatusOK)

@@ -337,8 +337,8 @@ type eyes struct{ certain, cautious *Counter }
 func newEyes(t *testing.T, mode string, ports []int) eyes {
 	t.Helper()
 	return eyes{
-		certain:  newCounter(t, Config{Count: mode, Silence: 0}, ports...),
-		cautious: newCounter(t, Config{Count: mode, Silence: never}, ports...),
+		certain:  newCounter(t, Config{Count: mode, Silence: Silence{}}, ports...),
+		cautious: newCounter(t, Config{Count: mode, Silence: Silence{Duration: never}}, ports...),
 	}
 }
 
@@ -415,7 +415,7 @@ func (a *app) settle(t *testing.T) *client {
 	wait.Until(t, "the next clock tick", func() bool {
 		later := false
 		err := new(diagnostics).dump(t.Context(), a.ports(), connected, func(s *socket) error {
-			later = s.silent() > tick
+			later = min(s.recvAge, s.sentAge) > uint32(tick/time.Millisecond)
 			return nil
 		})
 		return err == nil && later

@@ -26,9 +26,14 @@ type walk struct {
 	many   bool       // it was not
 }
 
-// sure tells whether the app's connections are those that the last walk has
-// found, or fewer. It is told the time.
+// sure reports whether the app's connections are those that the last walk has
+// found, or fewer.
 func (w *walk) sure(now time.Time) bool {
+	return w.unchanged(now) && !w.many && now.Sub(w.before) < walkEvery
+}
+
+// unchanged reports whether no connection was made since the last walk.
+func (w *walk) unchanged(now time.Time) bool {
 	count, err := w.accepted()
 	if err != nil {
 		w.since = time.Time{}
@@ -37,7 +42,7 @@ func (w *walk) sure(now time.Time) bool {
 	if count != w.count || w.since.IsZero() {
 		w.count, w.since = count, now
 	}
-	return !w.before.IsZero() && !w.many && w.before.Sub(w.since) >= settling && now.Sub(w.before) < walkEvery
+	return !w.before.IsZero() && w.before.Sub(w.since) >= settling
 }
 
 // begin begins a walk.

@@ -1,0 +1,236 @@
+package tcp
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// askLimit is how long a port may take to say what it speaks: an app may
+	// listen long before it is ready.
+	askLimit = 20 * time.Second
+	// answerLimit bounds what is read of an answer.
+	answerLimit = 4 << 10
+	// restLimit is how long the rest of an answer that has begun may take.
+	restLimit = 200 * time.Millisecond
+)
+
+// protocol is what a port speaks, as far as it was found out.
+type protocol struct {
+	asked bool // and an answer, or none, is known
+	http  bool // HTTP, of whatever version
+	http1 bool // HTTP/1 and nothing else
+	http2 bool // HTTP/2, gRPC
+	tls   bool
+	// mayBeTLS is true where an answer without TLS proves HTTP/1, and not that
+	// it is not wrapped in TLS for clients: nginx refuses a request that it
+	// cannot read before it says that it wants TLS.
+	mayBeTLS bool
+	found    string // for people
+}
+
+// preface is what a client of HTTP/2 says first (RFC 9113, section 3.4), with
+// empty settings. A server that speaks HTTP/1 alone refuses it with an answer
+// of HTTP/1, so one question settles both: whether the port speaks HTTP/1, and
+// whether it would take HTTP/2 too.
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+// ask finds out what is spoken at address: without TLS first, and with TLS
+// where the answer shows that this is wanted. dialed is told the local end of
+// each connection before anything is said on it. An error says that nobody
+// answered.
+func ask(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort)) (protocol, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	answer, err := question(ctx, address, dialed, false)
+	if err != nil {
+		return protocol{}, err
+	}
+	if !wantsTLS(answer.text) {
+		p := answer.protocol()
+		p.mayBeTLS = p.http1 && bytes.Contains(answer.text, []byte("nginx"))
+		return p, nil
+	}
+	return askTLS(ctx, address, dialed, answer.protocol())
+}
+
+// askTLS asks by TLS. Where that is not spoken, without is what is.
+func askTLS(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), without protocol) (protocol, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	secure, err := question(ctx, address, dialed, true)
+	if err != nil {
+		without.mayBeTLS = false
+		return without, nil //nolint:nilerr // it does not speak TLS, and that is the answer
+	}
+	return secure.protocol(), nil
+}
+
+// reply is what a port has said.
+type reply struct {
+	tls  bool
+	alpn string // what was negotiated
+	text []byte // the beginning of what was answered to the preface
+	end  bool   // nothing was, and the connection was closed
+}
+
+// question asks once.
+func question(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), secure bool) (reply, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address.String())
+	if err != nil {
+		return reply{}, fmt.Errorf("asking %v what it speaks: %w", address, err)
+	}
+	defer func() { _ = conn.Close() }() // nothing of use is in it
+	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		dialed(local.AddrPort())
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var r reply
+	if secure {
+		if conn, r, err = handshaken(ctx, conn); err != nil {
+			return r, fmt.Errorf("asking %v what it speaks by TLS: %w", address, err)
+		}
+		if r.alpn != "" {
+			return r, nil
+		}
+	}
+	if _, err := io.WriteString(conn, preface); err != nil {
+		r.end = true // it was closed at once
+		return r, nil
+	}
+	r.text, r.end = hear(conn)
+	return r, nil
+}
+
+// handshaken makes a TLS handshake on conn. What is negotiated is known before
+// the server asks for a certificate, so one that wants one has answered too.
+func handshaken(ctx context.Context, conn net.Conn) (net.Conn, reply, error) {
+	r := reply{tls: true}
+	known := false
+	secure := tls.Client(conn, &tls.Config{
+		InsecureSkipVerify: true, //nolint:gosec // nothing is entrusted to it, nor believed but what it speaks
+		NextProtos:         []string{"h2", "http/1.1"},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			r.alpn, known = s.NegotiatedProtocol, true
+			return nil
+		},
+	})
+	if err := secure.HandshakeContext(ctx); err != nil && (!known || r.alpn == "") {
+		return conn, r, err
+	}
+	return secure, r, nil
+}
+
+// hear reads the beginning of an answer: until it says enough, or ends.
+func hear(conn net.Conn) (text []byte, end bool) {
+	text = make([]byte, 0, answerLimit)
+	for len(text) < answerLimit {
+		n, err := conn.Read(text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		if err != nil {
+			return text, errors.Is(err, io.EOF) || isReset(err)
+		}
+		if !mayWantTLS(text) {
+			return text, false
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(restLimit)) // an error shows when it is read
+	}
+	return text, false
+}
+
+func isReset(err error) bool {
+	var e net.Error
+	return !errors.As(err, &e) || !e.Timeout()
+}
+
+// mayWantTLS reports whether more of the answer must be read to know: servers
+// of HTTPS answer in words, and in the clear, who speaks to them without.
+func mayWantTLS(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("HTTP/1.")) && bytes.HasPrefix(text[min(len(text), 8):], []byte(" 400"))
+}
+
+// wantsTLS reports whether the answer, or that there was none, shows that the
+// port may speak TLS.
+func wantsTLS(text []byte) bool {
+	const alert = 0x15
+	switch {
+	case len(text) == 0:
+		return true
+	case text[0] == alert:
+		return true
+	case !mayWantTLS(text):
+		return false
+	}
+	for _, word := range []string{"HTTPS", "SSL", "TLS"} {
+		if bytes.Contains(text, []byte(word)) {
+			return true
+		}
+	}
+	return false
+}
+
+// protocol says what the answer proves.
+func (r *reply) protocol() protocol {
+	const settings = 4
+	p := protocol{asked: true, tls: r.tls}
+	with := ""
+	if r.tls {
+		with = " by TLS"
+	}
+	switch {
+	case r.alpn == "h2", len(r.text) > 3 && r.text[0] == 0 && r.text[3] == settings:
+		p.http, p.http2 = true, true
+		p.found = "HTTP/2" + with
+	case r.alpn == "http/1.1":
+		p.http, p.http1 = true, true
+		p.found = "HTTP/1 alone by TLS, as it has negotiated"
+	case bytes.HasPrefix(r.text, []byte("HTTP/1.")):
+		p.http, p.http1 = true, true
+		p.found = "HTTP/1 alone" + with + ": it has refused HTTP/2"
+	case len(r.text) > 0:
+		p.found = "something else than HTTP" + with
+	case r.end:
+		p.found = "something else than HTTP" + with + ": it has closed the connection without an answer"
+	default:
+		p.found = "nothing that was recognised: it has not answered"
+	}
+	return p
+}
+
+// ownQuestions are the local ends of the connections on which the sidecar has
+// asked what a port speaks. They are not work, also not when the app leaves
+// one open that the sidecar has closed.
+type ownQuestions struct {
+	mu   sync.Mutex
+	ends []netip.AddrPort
+}
+
+// add notes one. The oldest are forgotten: the app is asked once per start.
+func (q *ownQuestions) add(end netip.AddrPort) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.ends) >= 2*maxPorts {
+		q.ends = q.ends[1:]
+	}
+	q.ends = append(q.ends, netip.AddrPortFrom(end.Addr().Unmap(), end.Port()))
+}
+
+func (q *ownQuestions) has(end netip.AddrPort) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, known := range q.ends {
+		if known == end {
+			return true
+		}
+	}
+	return false
+}

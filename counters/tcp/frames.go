@@ -1,0 +1,106 @@
+package tcp
+
+import "slices"
+
+// kind is how much data came or went between two looks.
+type kind uint8
+
+const (
+	none  kind = iota
+	tiny       // less than any frame of HTTP/2: a heartbeat of AMQP, STOMP or MQTT, a ping
+	small      // less than a request, or its answer
+	large
+)
+
+// sizes are in bytes of one segment.
+type sizes struct{ tiny, small, request, interim uint64 }
+
+// inTheClear are the sizes without TLS.
+//
+//   - tiny: the smallest frame of HTTP/2 has 9 bytes. A heartbeat has 8 in AMQP,
+//     2 in MQTT, 1 in STOMP.
+//   - small: a ping of HTTP/2 has 17.
+//   - request: "GET / HTTP/1.0" and two ends of line.
+//   - interim: "HTTP/1.1 100 Continue", or 102 Processing, and two ends of line.
+//     An answer that ends a request is longer.
+var inTheClear = sizes{tiny: 8, small: 17, request: 18, interim: 32}
+
+// What TLS adds to a record: 22 bytes in version 1.3, and up to 29 in version
+// 1.2 with the ciphers of today.
+const (
+	recordLeast = 22
+	recordMost  = 29
+)
+
+var inTLS = sizes{
+	tiny:    inTheClear.tiny + recordLeast,
+	small:   inTheClear.small + recordMost,
+	request: inTheClear.request + recordMost,
+	interim: inTheClear.interim + recordMost,
+}
+
+func (p protocol) sizes() sizes {
+	if p.tls {
+		return inTLS
+	}
+	return inTheClear
+}
+
+// kind returns what so many bytes in so many segments may be. Each segment is
+// judged by itself, as far as the kernel's sums allow: many small ones are not
+// a large one.
+func (p protocol) kind(bytes uint64, segments uint32) kind {
+	if bytes == 0 {
+		return none
+	}
+	z, n := p.sizes(), uint64(max(segments, 1))
+	largest := bytes - min(n-1, bytes) // that one of them can have
+	switch {
+	case largest <= z.tiny:
+		return tiny
+	case largest <= z.small, p.http2 && p.isControl(bytes):
+		return small
+	case bytes%n == 0 && bytes/n <= z.small && n > 1: // all alike
+		if bytes/n <= z.tiny {
+			return tiny
+		}
+		return small
+	}
+	return large
+}
+
+// controlFrames are the sizes of one or two frames of HTTP/2 that ask for
+// nothing and answer nothing: an acknowledgement of settings (9), a window
+// update or a reset (13), a ping (17). The least answer of gRPC has 35.
+var controlFrames = []uint64{9, 13, 17, 18, 22, 26, 30, 34}
+
+// isControl reports whether so many bytes are such frames, most likely.
+func (p protocol) isControl(bytes uint64) bool {
+	if !p.tls {
+		return slices.Contains(controlFrames, bytes)
+	}
+	for _, record := range []uint64{recordLeast, recordMost} {
+		for records := range uint64(2) {
+			if added := record * (records + 1); bytes > added && slices.Contains(controlFrames, bytes-added) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// opening returns how many segments a client sends before its first request.
+func (p protocol) opening() uint32 {
+	if p.tls {
+		return tlsOpening + 1
+	}
+	return 0
+}
+
+// isOpening reports whether the first data on a connection is the header of
+// the PROXY protocol, version 2, for IPv4 or IPv6: what a load balancer sends
+// for a client that has opened a connection and said nothing. A server that
+// answers what comes without this header does not expect it.
+func (p protocol) isOpening(bytes uint64, segments uint32) bool {
+	return !p.http && segments == 1 && (bytes == 28 || bytes == 52)
+}

@@ -1,0 +1,261 @@
+package tcp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"lastcall/drain"
+)
+
+const (
+	// learnEvery is the least time between two looks while the pod serves.
+	learnEvery = 250 * time.Millisecond
+	// learnShare bounds what these looks cost: one that took 1 ms is followed
+	// by learnShare ms without one of its kind. Looks at the connections that
+	// are known, and looks through the kernel's table, take 0.02 % of one
+	// processor each.
+	learnShare = 5000
+	// startEvery is how often it is looked whether the app was started again.
+	startEvery = 500 * time.Millisecond
+	// asksAtOnce bounds the ports that are asked at the same time.
+	asksAtOnce = 4
+)
+
+// Learn looks at the app's connections while the pod serves, and learns from
+// them how long its answers take. Each time the app begins to listen on a port,
+// that port is asked what it speaks.
+func (c *Counter) Learn(ctx context.Context) {
+	c.turn <- struct{}{}
+	c.doubts = make(chan int, len(c.ports))
+	<-c.turn
+	go c.watchStarts(ctx)
+	var walkAt time.Time
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		began := time.Now()
+		walked, err := c.glance(ctx, !began.Before(walkAt))
+		ended := time.Now()
+		rest := learnShare * ended.Sub(began)
+		pause := learnEvery
+		switch {
+		case walked:
+			walkAt = ended.Add(rest)
+		default:
+			pause = max(pause, rest)
+		}
+		if err != nil {
+			pause = max(pause, time.Second)
+		}
+		timer.Reset(pause)
+	}
+}
+
+// glance is a look that costs no more than it must: at the connections that
+// are known; and at all that the kernel has, where some were made and mayWalk
+// allows it, which it reports.
+func (c *Counter) glance(ctx context.Context, mayWalk bool) (walked bool, err error) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	if c.blind {
+		return false, nil // the table shows nothing to learn from
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	began := time.Now()
+	switch walk := c.walk.many || !c.walk.unchanged(began); {
+	case walk && mayWalk:
+		_, err = c.read(ctx)
+		return true, err
+	case c.walk.many:
+		return false, nil
+	}
+	r := c.newReading(began)
+	if err := c.diag.each(ctx, c.walk.again(c.known), r.see); err != nil {
+		return false, err
+	}
+	r.end()
+	return false, nil
+}
+
+// portListener is who listens on a port.
+type portListener struct {
+	cookies []uint64 // of its sockets
+	address netip.Addr
+}
+
+// listeners returns who listens on the app's ports.
+func (c *Counter) listeners(ctx context.Context, diag *diagnostics) (map[int]*portListener, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	found := make(map[int]*portListener)
+	err := diag.dump(ctx, c.ports, 1<<listen, func(s *socket) error {
+		l := found[s.port]
+		if l == nil {
+			l = &portListener{address: s.local}
+			found[s.port] = l
+		}
+		l.cookies = append(l.cookies, s.cookie)
+		return nil
+	})
+	return found, err
+}
+
+// watchStarts forgets what was learned of a port when another app has begun to
+// listen on it: when none of the sockets is there any more that listened
+// before. It asks ports what they speak when the looks want to know.
+func (c *Counter) watchStarts(ctx context.Context) {
+	var diag diagnostics
+	defer diag.close()
+	present := make(map[int]*portListener)
+	slots := make(chan struct{}, asksAtOnce)
+	ticker := time.NewTicker(startEvery)
+	defer ticker.Stop()
+	for {
+		now, err := c.listeners(ctx, &diag)
+		if refused(err) {
+			return // then what a port speaks makes no difference either
+		}
+		for port, l := range now {
+			if old := present[port]; old != nil && !l.follows(old) {
+				c.forget(port)
+			}
+			present[port] = l
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case port := <-c.doubts:
+			if l := present[port]; l != nil {
+				go c.ask(ctx, port, l.dial(), slots)
+			}
+		case <-ticker.C:
+		}
+	}
+}
+
+// follows reports whether one of the sockets of old is still there.
+func (l *portListener) follows(old *portListener) bool {
+	return slices.ContainsFunc(l.cookies, func(cookie uint64) bool { return slices.Contains(old.cookies, cookie) })
+}
+
+// dial returns where the listener can be reached from this pod.
+func (l *portListener) dial() netip.Addr {
+	switch {
+	case !l.address.IsUnspecified():
+		return l.address
+	case l.address.Is6(): // it takes IPv4 too, unless it is told otherwise
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// forget drops what was learned of the app that listened on a port before.
+func (c *Counter) forget(port int) {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	c.views[port].learned = new(learned)
+	c.speaks(port, protocol{})
+}
+
+// ask finds out what a port speaks, in one of the slots.
+func (c *Counter) ask(ctx context.Context, port int, at netip.Addr, slots chan struct{}) {
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return
+	}
+	c.turn <- struct{}{}
+	before := c.views[port].port
+	<-c.turn
+	to := netip.AddrPortFrom(at, uint16(port)) //nolint:gosec // a valid port
+	var p protocol
+	var err error
+	if before.asked {
+		p, err = askTLS(ctx, to, c.asked.add, before)
+	} else {
+		p, err = ask(ctx, to, c.asked.add)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			slog.WarnContext(ctx, "tcp: the app's port did not say what it speaks", "port", port, "error", err)
+		}
+		p = protocol{asked: true, found: "nothing that is known: it could not be asked"}
+	}
+	c.turn <- struct{}{}
+	c.speaks(port, p)
+	mode := c.views[port].mode
+	c.publish()
+	<-c.turn
+	slog.InfoContext(ctx, "tcp: the app's port was asked what it speaks", "port", port, "speaks", p.found, "count", mode)
+}
+
+// portKnowledge is what was learned of one port.
+type portKnowledge struct {
+	port    protocol
+	mode    string
+	answers uint64
+	longest time.Duration
+	silence time.Duration // 0: too little was seen
+}
+
+// publish lets Learned say what is known now. The caller has the turn.
+func (c *Counter) publish() {
+	c.know.mu.Lock()
+	defer c.know.mu.Unlock()
+	if c.know.ports == nil {
+		c.know.ports = make(map[int]portKnowledge, len(c.views))
+	}
+	for port, v := range c.views {
+		k := portKnowledge{port: v.port, mode: v.mode, answers: v.learned.answers, longest: v.learned.longest()}
+		switch {
+		case !c.patience.auto:
+			k.silence = c.patience.fixed
+		case v.learned.enough(v.now):
+			k.silence = v.learned.silence()
+		}
+		c.know.ports[port] = k
+	}
+}
+
+// Learned returns what was learned so far: of several ports the most careful
+// of each figure.
+func (c *Counter) Learned() drain.Learned {
+	c.know.mu.Lock()
+	defer c.know.mu.Unlock()
+	var all drain.Learned
+	var texts []string
+	known := true
+	for _, port := range c.ports {
+		k := c.know.ports[port]
+		all.Answers += k.answers
+		all.Longest = max(all.Longest, k.longest)
+		all.Silence = max(all.Silence, k.silence)
+		known = known && k.silence > 0
+		found := k.port.found
+		if !k.port.asked {
+			found = "nothing that is known yet"
+		}
+		texts = append(texts, fmt.Sprintf("port %d speaks %s; counts %s", port, found, k.mode))
+	}
+	if !known {
+		all.Silence = 0
+	}
+	all.Text = strings.Join(texts, "; ")
+	return all
+}

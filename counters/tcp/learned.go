@@ -1,0 +1,139 @@
+package tcp
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// enoughAnswers and enoughTime are what must have been seen of an app
+	// before the longest of its answers says anything about the next.
+	enoughAnswers = 20
+	enoughTime    = 30 * time.Second
+	// leastSilence is how long a connection in doubt must be silent at least.
+	leastSilence = 5 * time.Second
+	// pauseMatters is the pause within an answer from which on an answer that
+	// seems complete may go on. Shorter ones are under LASTCALL_QUIET.
+	pauseMatters = 500 * time.Millisecond
+)
+
+// learned is what was seen of the answers on one port. It is guarded by the
+// counter's turn.
+type learned struct {
+	answers  uint64
+	firstAt  int64 // ms, by the view's clock
+	answer   time.Duration
+	pause    time.Duration // within an answer
+	smallest uint64        // bytes of the smallest answer that was complete; 0: none was measured
+}
+
+// seen takes in n answers, the last of which took so long.
+func (l *learned) seen(n uint64, took time.Duration, now int64) {
+	if l.answers == 0 {
+		l.firstAt = now
+	}
+	l.answers += n
+	l.answer = max(l.answer, took)
+}
+
+func (l *learned) paused(pause time.Duration) { l.pause = max(l.pause, pause) }
+
+// complete takes in the size of an answer that was complete.
+func (l *learned) complete(size uint64) {
+	if l.smallest == 0 || size < l.smallest {
+		l.smallest = size
+	}
+}
+
+// isPart reports whether an answer of this size is so much smaller than all
+// that were complete that it may be a header alone, or an early hint.
+func (l *learned) isPart(size uint64) bool { return size > 0 && size < l.smallest*3/4 }
+
+// enough reports whether so much was seen that the longest says something.
+func (l *learned) enough(now int64) bool {
+	return l.answers >= enoughAnswers && time.Duration(now-l.firstAt)*time.Millisecond >= enoughTime
+}
+
+func (l *learned) longest() time.Duration { return max(l.answer, l.pause) }
+
+// silence returns how long a connection in doubt must be silent.
+func (l *learned) silence() time.Duration { return max(leastSilence, 2*l.longest()) }
+
+// patience is how long a doubt lasts.
+type patience struct {
+	auto  bool          // as long as was learned
+	fixed time.Duration // otherwise
+}
+
+// begun reports whether a connection that was opened, and then silent, counts.
+func (p patience) begun(silent time.Duration) bool {
+	if p.auto {
+		return silent < leastSilence
+	}
+	return silent < p.fixed
+}
+
+// doubtful reports whether a connection counts of which nothing says whether
+// it is in use.
+func (p patience) doubtful(silent time.Duration, v *view) bool {
+	switch {
+	case !p.auto:
+		return silent < p.fixed
+	case !v.learned.enough(v.now):
+		return true
+	}
+	return silent < v.learned.silence()
+}
+
+// unproven reports whether a connection counts that was answered, as far as is
+// seen. On a port that speaks HTTP/1 alone it is in use only where answers are
+// known to pause; while too little was seen of them, proven reports whether the
+// client has followed an answer with another request. On others another request may be under way: it began before
+// the last data came.
+func (p patience) unproven(silent, unanswered time.Duration, proven bool, v *view) bool {
+	l := v.learned
+	switch {
+	case !p.auto:
+		return silent < p.fixed
+	case v.mode == Requests && proven && !l.enough(v.now):
+		return silent < leastSilence
+	case !l.enough(v.now):
+		return true
+	case v.mode == Requests:
+		return l.pause >= pauseMatters && silent < l.silence()
+	}
+	return silent < max(leastSilence, 2*l.pause) || unanswered < l.answer+max(leastSilence, l.answer/4)
+}
+
+// teach takes in what the look that has just been judged shows of the app's
+// answers. before is what was known until then.
+func (m *memory) teach(before *memory, s *socket, known bool, v *view) {
+	if !known || m.own || s.appClosed() {
+		return
+	}
+	came, went := s.dataIn-before.dataIn, s.dataOut-before.dataOut
+	l := v.learned
+	switch {
+	case went == 0 || m.sentAt == before.sentAt:
+	case before.before.pending == wentSmall && m.before.pending == wentSmall:
+		l.paused(time.Duration(m.sentAt-before.sentAt) * time.Millisecond) // two in a row: no pings
+	case m.before.pending != 0:
+	case came == 0 && m.activity == streaming:
+		l.paused(time.Duration(m.sentAt-before.sentAt) * time.Millisecond)
+	case m.activity == handshake || m.activity == interim:
+	case came == 0 && before.activity != answered && before.activity != streaming:
+		l.seen(1, time.Duration(max(m.sentAt-m.recvAt, 0))*time.Millisecond, v.now)
+	case came > 0 && m.recvAt != before.recvAt:
+		n := uint64(1)
+		if v.port.http1 {
+			n = uint64(max(min(came, went), 1))
+		}
+		l.seen(n, time.Duration(max(m.sentAt-m.recvAt, 0))*time.Millisecond, v.now)
+	}
+}
+
+// knowledge is what a counter has learned, for those who ask while it looks.
+type knowledge struct {
+	mu    sync.Mutex
+	ports map[int]portKnowledge
+}
