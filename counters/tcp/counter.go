@@ -129,7 +129,9 @@ func (c *Counter) speaks(port int, p protocol) {
 	v.port, v.mode, v.asking = p, c.mode, false
 	for _, m := range c.known {
 		if p.tls && m.port == port && m.activity == answered && m.recv > 0 && !m.settled {
-			m.activity = handshake // as it may have been
+			if m.settled = min(m.dataIn, m.dataOut) >= handshakeFlights; !m.settled {
+				m.activity = handshake // as it may have been
+			}
 		}
 	}
 	if c.mode == Auto {

@@ -187,6 +187,9 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 			m.activity, m.recvAt, m.sentAt = m.before.activity, m.before.recvAt, m.before.sentAt
 			m.before.pending = 0
 		}
+		if m.activity == unordered && m.masked && s.dataIn == s.dataOut {
+			m.activity = answered // a WebSocket, each of whose messages has its answer
+		}
 		return m.activity, false
 	case came == small && went == small && v.port.http1:
 		// Frames of a WebSocket: neither is a request, nor an answer to one.
