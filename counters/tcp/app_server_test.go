@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -187,6 +188,9 @@ type app struct {
 	http2 int          // the port that speaks HTTP/2, where one does
 	tls   *tls.Config  // what its clients need, where it speaks TLS
 	hand  net.Listener // where the test itself is the app
+
+	speaks    map[int]protocol // by port, once it was asked
+	questions []netip.AddrPort // the connections on which it was
 }
 
 func (a *app) address() string { return fmt.Sprintf("127.0.0.1:%d", a.port) }

@@ -197,7 +197,7 @@ func TestWhatACutShortLookHasSeenIsCountedByTheNext(t *testing.T) {
 func TestNewNamesTheVariables(t *testing.T) {
 	_, err := New(Config{Count: "all", Silence: Silence{Duration: -1}})
 	for _, part := range []string{
-		`LASTCALL_TCP_COUNT="all": must be requests, active or open`, "LASTCALL_TCP_SILENCE=-1ns: must not be negative", "LASTCALL_APP_PORT must be set",
+		`LASTCALL_TCP_COUNT="all": must be auto, requests, active or open`, "LASTCALL_TCP_SILENCE=-1ns: must not be negative", "LASTCALL_APP_PORT must be set",
 	} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v lacks %q", err, part)

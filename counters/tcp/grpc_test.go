@@ -40,12 +40,11 @@ var grpcRows = []row{
 	again("HTTP/2, gRPC: idle, and the client's pings", func(t *testing.T, a *app, look func()) func() {
 		c := a.speakGRPC(t)
 		c.call(t, "hello")
-		becomes(t, newCounter(t, Config{}, a.port), 0, readable) // the answer is acknowledged
-		pings := newCounter(t, Config{}, a.port)
+		becomes(t, a.counter(t, Config{}), 0, readable) // the answer is acknowledged
+		before := a.heard(t)
 		wait.Until(t, "a ping, after 10 s", func() bool {
 			look()
-			r, err := pings.Count(t.Context())
-			return err == nil && r.Arrived >= 1
+			return a.heard(t) > before
 		})
 		return func() { c.hangUp(t) }
 	}),

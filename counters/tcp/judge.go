@@ -36,6 +36,9 @@ const (
 	ackSoon = 500
 	// handshakeSegments have come, without data, when a connection is made.
 	handshakeSegments = 2
+	// frameSoon bounds, in ms, how much later than what it was sent a client of
+	// HTTP/2 acknowledges it, or opens its window.
+	frameSoon = 100
 	// sameAnswer bounds, in ms, the pause between two parts of an answer that
 	// a server writes one after the other: its header and its body.
 	sameAnswer = 100
@@ -179,7 +182,7 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	went := v.port.kind(s.sent-m.sent, s.dataOut-m.dataOut)
 	switch {
 	case came == none && went == none:
-		return m.later(s), false
+		return m.later(s, v), false
 	case m.isPing(s, came, went, v):
 		m.pinged, m.frames = true, m.frames || came != none && went != none
 		if m.before.pending != 0 {
@@ -239,10 +242,8 @@ func (m *memory) first(s *socket, v *view) activity {
 	switch {
 	case s.sent == 0:
 		return waiting
-	case s.recvAge < s.sentAge && v.port.http1:
-		return waiting
 	case s.recvAge < s.sentAge:
-		return unordered // a frame that asks for nothing may have come last
+		return m.last(large, false, v)
 	case s.recvAge > s.sentAge:
 		return m.completed(s, v)
 	case s.unsentData(), s.ackFollows():
@@ -365,6 +366,9 @@ func (m *memory) sentMore(before *memory, s *socket, v *view) activity {
 // acknowledged what, if it can be decided at all.
 func (m *memory) afterBoth(s *socket, came kind, v *view) activity {
 	m.pieces = false
+	if m.activity == answered && m.sent > 0 {
+		m.prove(v)
+	}
 	one := s.dataIn == m.dataIn+1 // all that came is one segment
 	switch {
 	case s.recvAge < s.sentAge:
@@ -387,12 +391,13 @@ func (m *memory) afterBoth(s *socket, came kind, v *view) activity {
 }
 
 // last judges a connection on which data came last. On a port that speaks more
-// than HTTP/1 that may be a frame that asks for nothing.
+// than HTTP/1 that may be a frame that asks for nothing, which a client sends
+// soon after it was sent something.
 func (m *memory) last(came kind, one bool, v *view) activity {
 	switch {
 	case came != large:
 		return slight
-	case one || v.port.http1:
+	case one || v.port.http1 || m.recvAt-m.sentAt > frameSoon:
 		return waiting
 	}
 	return unordered
@@ -430,13 +435,13 @@ func (m *memory) completed(s *socket, v *view) activity {
 }
 
 // later judges a connection on which nothing came or went since the last look.
-func (m *memory) later(s *socket) activity {
+func (m *memory) later(s *socket, v *view) activity {
 	switch {
 	case m.activity != unordered || m.pinged:
 		return m.activity
 	case s.ackFollows():
 		return answered
-	case s.segsOut-s.dataOut != m.pureOut && s.segsIn == m.segsIn && s.recvAge <= ackSoon:
+	case v.port.http1 && s.segsOut-s.dataOut != m.pureOut && s.segsIn == m.segsIn && s.recvAge <= ackSoon:
 		// The app's side has acknowledged data by a segment for this alone:
 		// nothing was sent after that data came.
 		return waiting
@@ -475,7 +480,10 @@ func (m *memory) finding(s *socket, v *view) finding {
 		if !m.frames && v.learned.isPart(m.size) {
 			return doubtful
 		}
-		if m.masked && v.patience.auto || v.mode == Requests && (m.frames || m.proven >= provenAnswers) {
+		switch {
+		case m.masked && v.patience.auto:
+			return idle // a WebSocket
+		case v.mode == Requests && v.port.http1 && (m.frames || m.proven >= provenAnswers):
 			return idle
 		}
 		return unproven

@@ -99,7 +99,7 @@ func TestJudge(t *testing.T) {
 			{recv: 100, sent: 500, dataIn: 1, pureIn: 3, want: answered, works: true, worksActive: true, doesOpen: true},
 			{recv: 200, sent: 1000, dataIn: 2, pureIn: 4, want: answered, works: true, worksActive: true, doesOpen: true},
 			{recv: 400, sent: 1500, dataIn: 4, pureIn: 5, want: unordered, works: true, worksActive: true, doesOpen: true},
-			{recv: 400, sent: 1500, dataIn: 4, pureIn: 6, recvAge: 44, sentAge: 44, ackAge: 4, want: answered, works: true, worksActive: true, doesOpen: true},
+			{recv: 400, sent: 1500, dataIn: 4, pureIn: 6, recvAge: 44, sentAge: 44, ackAge: 4, want: answered, worksActive: true, doesOpen: true},
 		}},
 		"an answer in pieces": {true, []look{
 			{recv: 100, sent: 500, dataIn: 1, pureIn: 3, recvAge: 8, sentAge: 4, want: answered, works: true, worksActive: true, doesOpen: true},

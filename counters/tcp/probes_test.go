@@ -63,7 +63,8 @@ func TestProbesAreNotWork(t *testing.T) {
 	probe.Close()
 	told(t, look)
 
-	for range 3 { // each made and ended between two looks
+	// One more is explained. It is made, and it ends, between two looks.
+	{
 		probe := a.from(t, kubelet)
 		probe.say(t, "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
 		probe.answer(t, http.StatusOK)

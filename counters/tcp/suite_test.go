@@ -35,6 +35,47 @@ func newCounter(t testing.TB, cfg Config, ports ...int) *Counter {
 	return c
 }
 
+// counter makes a counter of the app's ports that has found out what they
+// speak.
+func (a *app) counter(t testing.TB, cfg Config) *Counter {
+	t.Helper()
+	c := newCounter(t, cfg, a.ports()...)
+	if a.hand != nil {
+		return c // the test itself would have to answer
+	}
+	if a.speaks == nil {
+		a.speaks = make(map[int]protocol)
+		for _, port := range a.ports() {
+			p, err := ask(t.Context(), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)), func(end netip.AddrPort) { a.questions = append(a.questions, end) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.mayBeTLS && a.tls == nil {
+				p.mayBeTLS = false
+			}
+			a.speaks[port] = p
+		}
+		// The app may be slower to close the connections on which it was asked.
+		wait.Until(t, "the end of the questions", func() bool {
+			n := 0
+			err := new(diagnostics).dump(t.Context(), a.ports(), connected, func(s *socket) error {
+				if s.remote.Port() != 0 && s.recv > 0 && (s.peerClosed() || s.appClosed()) {
+					n++
+				}
+				return nil
+			})
+			return err == nil && n == 0
+		})
+	}
+	for port, p := range a.speaks {
+		c.speaks(port, p)
+	}
+	for _, end := range a.questions {
+		c.asked.add(end)
+	}
+	return c
+}
+
 // client is one connection to an app.
 type client struct {
 	net.Conn
@@ -102,7 +143,7 @@ type harness struct {
 }
 
 func (h *harness) Counter(t *testing.T) drain.Counter {
-	c := newCounter(t, Config{}, h.port)
+	c := h.counter(t, Config{Silence: Silence{}})
 	h.counters = append(h.counters, c)
 	return c
 }
