@@ -30,7 +30,7 @@ func inPod(t *testing.T, change func(*Config, *pod), f func(t *testing.T, p *pod
 			t:        t,
 			registry: &fakeRegistry{registered: true, changed: time.Now().Add(-time.Hour)},
 			counter:  &fakeCounter{arrives: true},
-			app:      &fakeApp{listening: true},
+			app:      startedApp(),
 			ran:      make(chan error, 1),
 		}
 		cfg := Config{
@@ -634,17 +634,18 @@ func TestWithNothingToWaitForRunEndsWithTheDrain(t *testing.T) {
 	})
 }
 
-func TestASecondSignalEndsTheDrainAtOnce(t *testing.T) {
+func TestSIGINTEndsTheDrainAtOnce(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		inFlight int64
 		signals  func(p *pod)
 		want     error
 	}{
-		{"SIGTERM twice, work in flight", 2, func(p *pod) { p.Stop(); after(time.Second); p.Stop() }, ErrWorkLeft},
-		{"SIGTERM twice, nothing in flight", 0, func(p *pod) { p.Stop(); after(time.Second); p.Stop() }, nil},
-		{"SIGINT in a drain", 1, func(p *pod) { p.Begin(CauseCall); after(time.Second); p.Interrupt() }, ErrWorkLeft},
-		{"SIGINT twice", 0, func(p *pod) { p.Interrupt(); after(time.Second); p.Interrupt() }, nil},
+		{"after SIGTERM, work in flight", 2, func(p *pod) { p.Stop(); after(time.Second); p.Interrupt() }, ErrWorkLeft},
+		{"after SIGTERM, nothing in flight", 0, func(p *pod) { p.Stop(); after(time.Second); p.Interrupt() }, nil},
+		{"right after SIGTERM", 0, func(p *pod) { p.Stop(); p.Interrupt() }, nil},
+		{"in a drain", 1, func(p *pod) { p.Begin(CauseCall); after(time.Second); p.Interrupt() }, ErrWorkLeft},
+		{"twice", 0, func(p *pod) { p.Interrupt(); after(time.Second); p.Interrupt() }, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inPod(t, nil, func(t *testing.T, p *pod) {
@@ -864,7 +865,9 @@ func TestALeftoverIsClearedWhenTheAppHasRegistered(t *testing.T) {
 			inPod(t, func(c *Config, p *pod) {
 				f.appRegisters = time.Now().Add(test.listensAfter + test.registersAfter)
 				c.Registries[0].Registry = f
-				p.app.listening = test.listensAfter == 0
+				if test.listensAfter > 0 {
+					p.app.set(false)
+				}
 				if test.change != nil {
 					test.change(c, p)
 				}

@@ -124,7 +124,10 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	m.readings = make([]lastReading, len(m.counters))
 	if rng.IntN(4) > 0 {
-		m.app = &fakeApp{listening: rng.IntN(4) > 0, since: m.start.Add(-time.Hour)}
+		m.app = startedApp()
+		if rng.IntN(4) == 0 {
+			m.app.set(false)
+		}
 		m.cfg.App = m.app
 	}
 	m.d = New(m.cfg)
@@ -167,7 +170,7 @@ func (m *model) mayDeregister(i int) {
 	appListens := false
 	if m.app != nil {
 		m.app.mu.Lock()
-		appListens = m.app.listening && time.Since(m.app.since) > 0
+		appListens = m.app.listening() && time.Since(m.app.since) > 0
 		m.app.mu.Unlock()
 	}
 	m.d.mu.Lock()
