@@ -226,6 +226,8 @@ func (d *Drainer) endUnfinishedLocked(l *leaving, now time.Time) {
 	}
 	late := d.stoppedAt.Sub(l.hookAt)
 	gone := d.app.goneAt
+	works := !l.roundAt.Before(gone) && slices.ContainsFunc(l.samples, func(s sample) bool { return s.err == nil && s.HasOpen && s.InFlight > 0 })
+	l.worksUnheard = l.worksUnheard || works
 	switch {
 	case !d.app.ever():
 		if late < surelyLate {
@@ -233,7 +235,7 @@ func (d *Drainer) endUnfinishedLocked(l *leaving, now time.Time) {
 		}
 		gone = d.stoppedAt
 	case late >= shortestGrace && !gone.After(d.stoppedAt.Add(killTakes)):
-	case len(d.valves) == 0 && gone.Sub(l.hookAt) >= shortestGrace && now.Sub(gone) >= 2*lookWhileLeaving:
+	case len(d.valves) == 0 && !l.worksUnheard && gone.Sub(l.hookAt) >= shortestGrace && now.Sub(gone) >= 2*lookWhileLeaving:
 	default:
 		return
 	}
@@ -241,7 +243,7 @@ func (d *Drainer) endUnfinishedLocked(l *leaving, now time.Time) {
 		poke(l.changed) // the driver reads the counters
 		return
 	}
-	if !l.roundAt.Before(gone) && slices.ContainsFunc(l.samples, func(s sample) bool { return s.err == nil && s.HasOpen && s.InFlight > 0 }) {
+	if works {
 		return
 	}
 	// What was in flight when the app was last seen is what was cut off.

@@ -253,7 +253,8 @@ func (v *driver) take(r round) bool {
 	v.l.samples, v.l.roundAt = r.samples, r.began
 	v.tellUnreadableLocked(r.samples)
 	every := max(v.cfg.Poll, safetyNet)
-	done := v.quiet.look(r, now)
+	quiet := v.quiet.look(r, now)
+	done := quiet
 	if nobody := v.quiet.nobody(r); nobody && (v.cfg.App == nil || r.appListens) {
 		done = true // for nobody there is no quiet time
 	}
@@ -285,7 +286,7 @@ func (v *driver) take(r round) bool {
 		v.finishLocked(v.l, OutcomeDrained)
 		return true
 	}
-	if due := v.quiet.due(); !due.IsZero() && due.Before(v.nextAt) {
+	if due := v.quiet.due(); !quiet && !due.IsZero() && due.Before(v.nextAt) {
 		v.nextAt = due
 	}
 	return false

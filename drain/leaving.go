@@ -44,10 +44,11 @@ type leaving struct {
 	silentTold bool            // people were told of ports that nobody listens on
 	unreadable map[string]bool // counters of which people were told that they cannot be read
 
-	outcome    Outcome // empty while under way
-	why        string  // why it ended so, where the outcome does not say
-	unfinished bool    // the app's end has come before the drain's
-	report     Report
+	outcome      Outcome // empty while under way
+	why          string  // why it ended so, where the outcome does not say
+	worksUnheard bool    // work was seen on open connections of an app that does not listen
+	unfinished   bool    // the app's end has come before the drain's
+	report       Report
 }
 
 // enter moves the drain to a phase and books the time in the one before.

@@ -205,6 +205,7 @@ type fakeApp struct {
 	mode      mode
 	newest    uint64           // the identity that was given last
 	listeners map[int][]uint64 // by port
+	ever      map[int]bool     // the ports that anybody ever listened on
 	others    []int            // ports that the rest of the pod listens on
 	since     time.Time        // when it last began or ceased to listen at all
 	looks     int
@@ -231,9 +232,12 @@ func (f *fakeApp) change(change func()) {
 	defer f.mu.Unlock()
 	was := f.listening()
 	if f.listeners == nil {
-		f.listeners = map[int][]uint64{}
+		f.listeners, f.ever = map[int][]uint64{}, map[int]bool{}
 	}
 	change()
+	for port := range f.listeners {
+		f.ever[port] = true
+	}
 	if f.listening() != was {
 		f.since = time.Now()
 	}
