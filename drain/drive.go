@@ -289,5 +289,8 @@ func (v *driver) take(r round) bool {
 	if due := v.quiet.due(); !quiet && !due.IsZero() && due.Before(v.nextAt) {
 		v.nextAt = due
 	}
+	if calm := v.quiet.calm.Add(v.quiet.span); allClosed(r.samples) && calm.After(now) && calm.Before(v.nextAt) {
+		v.nextAt = calm // nobody is left by then
+	}
 	return false
 }

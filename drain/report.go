@@ -236,6 +236,7 @@ func (s Sum) add(d time.Duration) Sum { return Sum{s.Count + 1, s.Seconds + d.Se
 type PortState struct {
 	Port      int
 	Listening bool
+	Silent    bool   // nobody has ever listened on it, and people were told so
 	Starts    uint64 // how often somebody was seen to begin to listen
 }
 
@@ -301,7 +302,7 @@ func (d *Drainer) Totals(ctx context.Context) Totals {
 	}
 	if d.app.known {
 		for _, p := range d.app.ports {
-			t.Ports = append(t.Ports, PortState{Port: p.port, Listening: p.listen, Starts: p.starts})
+			t.Ports = append(t.Ports, PortState{Port: p.port, Listening: p.listen, Silent: d.silentTold && p.last == nil, Starts: p.starts})
 		}
 	}
 	t.Registries = map[string]map[string]CallCount{}

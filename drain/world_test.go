@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -311,4 +312,29 @@ func (f *fakeApp) OtherPorts(ctx context.Context) ([]int, error) {
 		return nil, errBroken
 	}
 	return slices.Clone(f.others), ctx.Err()
+}
+
+// locked is a log that several goroutines write.
+type locked struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// logTo has the log written to l until the function that it returns is called.
+func logTo(l *locked) (restore func()) {
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(l, nil)))
+	return func() { slog.SetDefault(before) }
 }
