@@ -84,7 +84,9 @@ func New(cfg Config) *Drainer {
 	for _, n := range cfg.Counters {
 		d.meters = append(d.meters, newMeter(n))
 		if s, ok := n.Counter.(AcceptStopper); ok {
-			d.valves = append(d.valves, newValve(d, n.Name, "takes no new work", s))
+			v := newValve(d, n.Name, "takes no new work", s)
+			_, v.unsure = n.Counter.(AcceptStarter) // an earlier process may have told it, and was killed
+			d.valves = append(d.valves, v)
 		}
 	}
 	if cfg.Notice != nil {
