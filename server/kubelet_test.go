@@ -1,7 +1,7 @@
 package server
 
 import (
-	"fmt"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -17,34 +17,59 @@ type probed struct {
 	from []netip.Addr
 }
 
-func (p *probed) IgnoreProbes(from netip.Addr) { p.from = append(p.from, from) }
+func (p *probed) IgnoreProbes(from []netip.Addr) { p.from = from }
 
 func TestTheKubeletIsKnownByItsCalls(t *testing.T) {
-	told := &probed{}
-	e := newEdge(t, func(c *drain.Config, _ *Options) {
-		c.Counters = append(c.Counters, drain.Named{Name: "probed", Counter: told})
-	})
-	for _, call := range []struct{ agent, from string }{
-		{"curl/8", "10.1.0.1:5"},
-		{"kube-probe/1.34", "127.0.0.6:5"}, // a mesh's proxy, in the kubelet's stead
-		{"kube-probe/1.34", "10.89.0.1:5"},
-		{"kube-probe/1.34", "10.89.0.1:6"},
-		{"kube-lifecycle/1.34", "[::ffff:10.89.0.1]:7"},
-		{"kube-probe/1.34", "[fd00::1]:8"},
-		{"kube-probe/1.34", "garbage"},
+	for name, test := range map[string]struct {
+		path, agent string
+		from        []string
+		want        string
+	}{
+		"one probe is anybody's":                  {"/readyz", "kube-probe/1.34", []string{"10.89.0.1:5"}, ""},
+		"no hook on another path":                 {"/status", "kube-lifecycle/1.34", []string{"10.89.0.1:5"}, ""},
+		"no probe on another path":                {"/status", "kube-probe/1.34", []string{"10.89.0.1:5", "10.89.0.1:6", "10.89.0.1:7", "10.89.0.1:8"}, ""},
+		"somebody else's call":                    {"/prestop", "curl/8", []string{"10.89.0.1:5"}, ""},
+		"a mesh's proxy in the kubelet's stead":   {"/prestop", "kube-lifecycle/1.34", []string{"127.0.0.6:5"}, ""},
+		"a hook":                                  {"/prestop", "kube-lifecycle/1.34", []string{"10.89.0.1:5"}, "10.89.0.1"},
+		"a hook by IPv4 that looks as if by IPv6": {"/prestop", "kube-lifecycle/1.34", []string{"[::ffff:10.89.0.1]:7"}, "10.89.0.1"},
+		"an address that cannot be read":          {"/prestop", "kube-lifecycle/1.34", []string{"garbage"}, ""},
 	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", http.NoBody)
-		r.Header.Set("User-Agent", call.agent)
-		r.RemoteAddr = call.from
-		e.handler.ServeHTTP(httptest.NewRecorder(), r)
+		t.Run(name, func(t *testing.T) {
+			told := &probed{}
+			e := newEdge(t, func(c *drain.Config, _ *Options) {
+				c.Counters = append(c.Counters, drain.Named{Name: "probed", Counter: told})
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // a hook is not waited for
+			for _, from := range test.from {
+				r := httptest.NewRequestWithContext(ctx, http.MethodGet, test.path, http.NoBody)
+				r.Header.Set("User-Agent", test.agent)
+				r.RemoteAddr = from
+				e.handler.ServeHTTP(httptest.NewRecorder(), r)
+			}
+			var want []netip.Addr
+			if test.want != "" {
+				want = []netip.Addr{netip.MustParseAddr(test.want)}
+			}
+			if !slices.Equal(told.from, want) {
+				t.Errorf("told of %v, want %v", told.from, want)
+			}
+		})
 	}
-	if want := []netip.Addr{netip.MustParseAddr("10.89.0.1"), netip.MustParseAddr("fd00::1")}; !slices.Equal(told.from, want) {
-		t.Errorf("told of %v, want %v", told.from, want)
-	}
-	for i := range 20 { // whoever claims to be one
-		e.d.KubeletAt(netip.MustParseAddr(fmt.Sprintf("10.2.0.%d", i)))
-	}
-	if n := len(told.from); n > 4 {
-		t.Errorf("told of %d addresses", n)
+}
+
+// With a token, a hook that is not let in does not make its caller the kubelet.
+func TestAHookThatIsNotLetInIsNobodys(t *testing.T) {
+	told := &probed{}
+	e := newEdge(t, func(c *drain.Config, o *Options) {
+		c.Counters = append(c.Counters, drain.Named{Name: "probed", Counter: told})
+		o.Token = "secret"
+	})
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/prestop", http.NoBody)
+	r.Header.Set("User-Agent", "kube-lifecycle/1.34")
+	r.RemoteAddr = "10.89.0.1:5"
+	e.handler.ServeHTTP(httptest.NewRecorder(), r)
+	if len(told.from) > 0 {
+		t.Errorf("told of %v", told.from)
 	}
 }
