@@ -146,26 +146,40 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	if err != nil {
 		return drain.Reading{}, fmt.Errorf("reading LASTCALL_PROMETHEUS_URL: %w", err)
 	}
-	r := drain.Reading{HasArrived: c.total != nil}
+	arrived, badTotal := c.arrived(ctx, e)
+	r := drain.Reading{Arrived: arrived, HasArrived: c.total != nil && badTotal == nil}
 	var missing *missingError
-	if c.total != nil {
-		sum, err := c.total.sum(e)
-		if errors.As(err, &missing) {
-			err = c.absentTotal(ctx, missing)
-		}
-		if err != nil {
-			return drain.Reading{}, fmt.Errorf("reading LASTCALL_PROMETHEUS_TOTAL=%s: %w", c.total, err)
-		}
-		r.Arrived = uint64(sum)
-	}
 	r.InFlight, err = c.metric.inFlight(e)
-	if errors.As(err, &missing) {
+	switch {
+	case errors.As(err, &missing) && badTotal == nil:
 		err = c.absentMetric(ctx, missing, r)
+	case err == nil && r.InFlight > 0 && errors.As(badTotal, &missing):
+		badTotal = nil // it will come with the first answer; until then there is work
 	}
-	if err != nil {
+	if err != nil && badTotal == nil {
 		return drain.Reading{}, fmt.Errorf("reading LASTCALL_PROMETHEUS_METRIC=%s: %w", c.metric, err)
 	}
+	if badTotal != nil {
+		return drain.Reading{}, fmt.Errorf("reading LASTCALL_PROMETHEUS_TOTAL=%s: %w", c.total, badTotal)
+	}
 	return r, nil
+}
+
+// arrived returns how many requests have come. A total that is missing is an
+// error that is a missingError, but for where it means that none has.
+func (c *Counter) arrived(ctx context.Context, e exposition) (uint64, error) {
+	if c.total == nil {
+		return 0, nil
+	}
+	sum, err := c.total.sum(e)
+	var missing *missingError
+	if errors.As(err, &missing) {
+		if missing.zero {
+			return 0, nil
+		}
+		return 0, c.nobodyConnected(ctx, missing)
+	}
+	return uint64(sum), err
 }
 
 // openMetrics reports whether the answer says that it is in this format.
@@ -193,14 +207,6 @@ func (c *Counter) absentMetric(ctx context.Context, missing *missingError, r dra
 			"this is right before an app's first request, and wrong if LASTCALL_PROMETHEUS_METRIC has a typing error", "metric", c.metric.String(), "reason", missing.Error())
 	})
 	return nil
-}
-
-// absentTotal is the same for the total, which then is zero.
-func (c *Counter) absentTotal(ctx context.Context, missing *missingError) error {
-	if missing.zero {
-		return nil
-	}
-	return c.nobodyConnected(ctx, missing)
 }
 
 // nobodyConnected returns an error unless it is known that the app has no open

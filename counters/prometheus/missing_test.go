@@ -103,6 +103,23 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// A total may come with the first answer. While there is work, that is no error.
+func TestTotalThatIsToCome(t *testing.T) {
+	page := "g 2\n"
+	c, err := New(Config{URL: servePage(t, &page), Metric: "g", Total: "n"}, drain.Pod{}, &connections{open: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Count(t.Context()); err != nil || r != (drain.Reading{InFlight: 2}) {
+		t.Errorf("got %+v, %v, want 2 and no arrivals", r, err)
+	}
+	for _, page = range []string{"g 0\n", "g 2\nn NaN\n", "up 1\n", "up 1\nn NaN\n"} {
+		if r, err := c.Count(t.Context()); err == nil || !strings.Contains(err.Error(), "LASTCALL_PROMETHEUS_TOTAL=n") {
+			t.Errorf("%q: got %+v, %v, want an error", page, r, err)
+		}
+	}
+}
+
 // A metric that may be misspelt is not zero in silence, and is told once.
 func TestMissingIsLogged(t *testing.T) {
 	var log bytes.Buffer

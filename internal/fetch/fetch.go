@@ -105,8 +105,9 @@ func late(ctx context.Context, began time.Time, err error) error {
 }
 
 // maxAge is how old an answer may be by its own date. Dates have whole seconds,
-// and servers may use one for a second longer.
-const maxAge = 5 * time.Second
+// servers may use one for a second longer, and one that gets little of the
+// processor for some more.
+const maxAge = 10 * time.Second
 
 // stored returns an error for the answer of a cache, which says what was in
 // flight when it was stored, and not what is now. A date that is ahead says
