@@ -57,7 +57,7 @@ func recipes() []recipe {
 		{name: "Spring Boot 3.2 on its own port", metric: spring32, total: springTotal, start: spring("32", true)},
 		{
 			name: "Spring Boot 3.5 on the app's port", metric: spring33 + " - 1", total: springTotal, start: spring("35", false),
-			misleads: map[string]string{"/async/hold": busy},
+			misleads: map[string]string{"/async/hold": busy, "/streaming/hold": busy},
 		},
 		{name: "Spring Boot 3.5 on its own port", metric: spring33, total: springTotal, start: spring("35", true)},
 		{name: "Go's promhttp", metric: "http_requests_in_flight", total: "http_requests_total", start: goApp},
@@ -66,7 +66,7 @@ func recipes() []recipe {
 			misleads: map[string]string{"/hold": "nodejs_active_requests_total"},
 		},
 		{name: "FastAPI's instrumentator", metric: instrumentor + `{handler!="/metrics"}`, total: `http_requests_total{handler!="/metrics"}`, start: uvicorn("instrumentator")},
-		{name: "OpenTelemetry for FastAPI on the app's port", metric: openTelemetry + " - 1", total: `http_server_duration_milliseconds_count{http_target!~"/metrics.*"}`, start: uvicorn("otel")},
+		{name: "OpenTelemetry for FastAPI on the app's port", metric: openTelemetry + " - 1", total: `http_server_duration_milliseconds_count{http_target!=""}`, start: uvicorn("otel")},
 		{name: "OpenTelemetry for FastAPI on its own port", metric: openTelemetry, total: "http_server_duration_milliseconds_count", start: otelOwn},
 		{name: "gunicorn with three workers", metric: "requests_in_flight", total: "requests_total", start: gunicorn},
 		{name: "PHP-FPM by pm.status_listen", metric: phpFPM, total: "phpfpm_accepted_connections", start: php(true)},
