@@ -84,6 +84,7 @@ type Counter struct {
 	connections drain.Counter // of the app; nil when they are not known
 	app         *gone.Proxy
 	absent      sync.Once // the warning that the metric is not there
+	scrapes     scrapes   // of the total
 }
 
 // New makes the counter, and calls nobody yet. connections counts the app's open
@@ -179,7 +180,38 @@ func (c *Counter) arrived(ctx context.Context, e exposition) (uint64, error) {
 		}
 		return 0, c.nobodyConnected(ctx, missing)
 	}
-	return uint64(sum), err
+	if err != nil {
+		return 0, err
+	}
+	c.scrapes.look(ctx, uint64(sum), c.total)
+	return uint64(sum), nil
+}
+
+// manyScrapes is how many readings in a row must raise the total by one for it
+// to seem to count them.
+const manyScrapes = 20
+
+// scrapes notices a total that counts the requests for the page: with it, the
+// pod would never be quiet.
+type scrapes struct {
+	mu   sync.Mutex
+	last uint64
+	row  int // readings in a row that raised it by one
+}
+
+func (s *scrapes) look(ctx context.Context, total uint64, selector *selector) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := total == s.last+1
+	s.last = total
+	if !one {
+		s.row = 0
+		return
+	}
+	if s.row++; s.row == manyScrapes {
+		slog.WarnContext(ctx, "prometheus: the total grows by one with each reading: it seems to count the requests for the page, so that the pod is never quiet; exclude them by a label",
+			"LASTCALL_PROMETHEUS_TOTAL", selector.String())
+	}
 }
 
 // openMetrics reports whether the answer says that it is in this format.

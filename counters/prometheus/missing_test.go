@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -122,10 +123,7 @@ func TestTotalThatIsToCome(t *testing.T) {
 
 // A metric that may be misspelt is not zero in silence, and is told once.
 func TestMissingIsLogged(t *testing.T) {
-	var log bytes.Buffer
-	before := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
-	t.Cleanup(func() { slog.SetDefault(before) })
+	log := logged(t)
 	page := "requests_in_flight 3\n"
 	c, err := New(Config{URL: servePage(t, &page), Metric: "requests_in_fligth"}, drain.Pod{}, &connections{})
 	if err != nil {
@@ -141,6 +139,38 @@ func TestMissingIsLogged(t *testing.T) {
 			t.Errorf("the log says %q, want %q once", log.String(), part)
 		}
 	}
+}
+
+// A total that counts the scrapes would keep the pod from ever being quiet.
+func TestTotalThatCountsScrapes(t *testing.T) {
+	log := logged(t)
+	page := ""
+	c, err := New(Config{URL: servePage(t, &page), Metric: "g", Total: "n"}, drain.Pod{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 * manyScrapes {
+		page = fmt.Sprintf("g 0\nn %d\n", i)
+		if _, err := c.Count(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if i == manyScrapes-1 && log.Len() > 0 {
+			t.Errorf("too soon: %s", log)
+		}
+	}
+	if strings.Count(log.String(), "exclude them by a label") != 1 {
+		t.Errorf("the log says %q", log)
+	}
+}
+
+// logged is what is logged from now on.
+func logged(t *testing.T) *bytes.Buffer {
+	t.Helper()
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	return &log
 }
 
 func TestOffset(t *testing.T) {
