@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 // gauge is the program's metric, with the labels job and path.
 const gauge = "http_server_active_requests"
 
+// requests is its counter, with the label path.
+const requests = "http_server_requests_total"
+
 // serve listens, prints its address, and ends when its standard input does.
 //
 //	GET  /                 answers at once
@@ -53,13 +56,18 @@ func serve() error {
 	}
 	inFlight := client.NewGaugeVec(client.GaugeOpts{Name: gauge, Help: "Requests being worked on."}, []string{"job", "path"})
 	registry := client.NewRegistry()
-	registry.MustRegister(inFlight)
+	total := client.NewCounterVec(client.CounterOpts{Name: requests, Help: "Requests that have come."}, []string{"path"})
+	registry.MustRegister(inFlight, total)
 	// Another metric of the same beginning, and one that always says 7.
 	registry.MustRegister(client.NewGaugeFunc(client.GaugeOpts{Name: gauge + "_limit"}, func() float64 { return 7 }))
 	inFlight.WithLabelValues("batch", "/hold").Set(7)
 
 	counted := func(path string, h http.HandlerFunc) http.Handler {
-		return promhttp.InstrumentHandlerInFlight(inFlight.WithLabelValues("web", path), h)
+		came := total.WithLabelValues(path)
+		return promhttp.InstrumentHandlerInFlight(inFlight.WithLabelValues("web", path), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			came.Inc()
+			h(w, r)
+		}))
 	}
 	var how atomic.Value
 	how.Store("not")
