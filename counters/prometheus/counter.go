@@ -210,7 +210,7 @@ func (s *scrapes) look(ctx context.Context, total uint64, selector *selector) {
 	}
 	if s.row++; s.row == manyScrapes {
 		slog.WarnContext(ctx, "prometheus: the total grows by one with each reading: it seems to count the requests for the page, so that the pod is never quiet; exclude them by a label",
-			"LASTCALL_PROMETHEUS_TOTAL", selector.String())
+			"total", selector.String())
 	}
 }
 
