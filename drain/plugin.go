@@ -78,6 +78,12 @@ type Learned struct {
 	Silence time.Duration
 }
 
+// ArrivalReporter is a Counter that says before its first reading whether its
+// readings will have arrivals (HasArrived). Those of other counters do.
+type ArrivalReporter interface {
+	ReportsArrivals() bool
+}
+
 // AcceptStopper is a Counter whose proxy can be told, when a drain begins, to
 // take no new work. It is idempotent.
 type AcceptStopper interface {

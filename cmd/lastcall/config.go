@@ -51,6 +51,7 @@ type parts struct {
 	level     slog.Level
 	drain     drain.Config
 	observers []observer // those of the drain
+	blind     []string   // the counters that do not see requests come, when nothing else does
 }
 
 // configure reads the environment, and returns all its mistakes at once.
@@ -106,6 +107,7 @@ func configure() (parts, error) {
 		counters = slices.DeleteFunc(slices.Clone(counters), func(name string) bool { return name == "tcp" })
 	}
 	p.drain.Counters, err = choose("LASTCALL_COUNTERS", counters, known.counters, pod)
+	p.drain.Counters, p.blind = withArrivals(p.drain.Counters, p.AppPorts)
 	return p, errors.Join(append(mistakes, err)...)
 }
 

@@ -40,12 +40,14 @@ func plugins() catalog {
 			}),
 		},
 		counters: map[string]plugin[drain.Named]{
-			"envoy":      counter(envoy.New),
-			"file":       counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
-			"haproxy":    counter(haproxy.New),
-			"nginx":      counter(nginx.New),
-			"prometheus": counter(func(c prometheus.Config, _ drain.Pod) (*prometheus.Counter, error) { return prometheus.New(c) }),
-			"tcp":        counter(func(c tcp.Config, pod drain.Pod) (*tcp.Counter, error) { return tcp.New(c, pod.AppPorts...) }),
+			"envoy":   counter(envoy.New),
+			"file":    counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
+			"haproxy": counter(haproxy.New),
+			"nginx":   counter(nginx.New),
+			"prometheus": counter(func(c prometheus.Config, pod drain.Pod) (*prometheus.Counter, error) {
+				return prometheus.New(c, pod, openConnections(pod))
+			}),
+			"tcp": counter(func(c tcp.Config, pod drain.Pod) (*tcp.Counter, error) { return tcp.New(c, pod.AppPorts...) }),
 		},
 	}
 }
@@ -83,3 +85,38 @@ func (c catalog) settings() []any {
 }
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// openConnections counts the open connections of the app, for counters whose
+// source says nothing before the first request; nil when its ports are not known.
+func openConnections(pod drain.Pod) drain.Counter {
+	a, err := tcp.NewArrivals(pod.AppPorts...)
+	if err != nil {
+		return nil // LASTCALL_APP_PORT is not set, or its own mistakes are told elsewhere
+	}
+	return a.Counter
+}
+
+// arrivalsName is what people know the counter of withArrivals by.
+const arrivalsName = "arrivals"
+
+// withArrivals adds a counter of arrivals at the app's ports, which counts
+// nothing as work, where one of the counters does not see requests come. It
+// returns the names of those that do not, when no port is known to look at.
+func withArrivals(counters []drain.Named, ports []int) (all []drain.Named, blind []string) {
+	for _, c := range counters {
+		if _, sees := c.Counter.(*tcp.Counter); sees {
+			return counters, nil // the connections of all ports are counted already
+		}
+		if r, ok := c.Counter.(drain.ArrivalReporter); ok && !r.ReportsArrivals() {
+			blind = append(blind, c.Name)
+		}
+	}
+	if len(blind) == 0 {
+		return counters, nil
+	}
+	arrivals, err := tcp.NewArrivals(ports...)
+	if err != nil {
+		return counters, blind // likewise
+	}
+	return append(counters, drain.Named{Name: arrivalsName, Counter: arrivals}), nil
+}

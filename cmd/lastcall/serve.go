@@ -116,6 +116,10 @@ func (p *parts) warn() {
 	if len(p.drain.Counters) == 0 {
 		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_APP_PORT, or LASTCALL_COUNTERS")
 	}
+	if len(p.blind) > 0 {
+		slog.Warn("counter: requests that come and go between two readings are not seen: a drain can end while clients keep coming; set LASTCALL_APP_PORT, or LASTCALL_PROMETHEUS_TOTAL for the prometheus counter",
+			"counters", p.blind)
+	}
 	if len(p.AppPorts) == 0 {
 		slog.Warn("LASTCALL_APP_PORT is not set: a restart of the app cannot be told from the pod's deletion, unless its postStart hook calls /poststart")
 	}

@@ -11,14 +11,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lastcall/drain"
 )
 
 func TestNewNamesEveryMistake(t *testing.T) {
-	_, err := New(Config{URL: "127.0.0.1:8080/metrics?token=hush", Metric: "sum(up)"})
+	_, err := New(Config{URL: "127.0.0.1:8080/metrics?token=hush", Metric: "sum(up)", Total: "up - 1"}, drain.Pod{}, nil)
 	if err == nil {
-		t.Fatal("New took two mistakes")
+		t.Fatal("New took three mistakes")
 	}
-	for _, want := range []string{"LASTCALL_PROMETHEUS_URL must be", `LASTCALL_PROMETHEUS_METRIC="sum(up)": at byte 4: nothing may follow`} {
+	for _, want := range []string{"LASTCALL_PROMETHEUS_URL must be", `LASTCALL_PROMETHEUS_METRIC="sum(up)": at byte 4: nothing may follow`, `LASTCALL_PROMETHEUS_TOTAL="up - 1": at byte 4: nothing may follow`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %q, want it to say %q", err, want)
 		}
@@ -26,7 +28,7 @@ func TestNewNamesEveryMistake(t *testing.T) {
 	if strings.Contains(err.Error(), "hush") {
 		t.Errorf("the error tells what may be a secret: %v", err)
 	}
-	if _, err := New(Config{}); err == nil || strings.Count(err.Error(), "LASTCALL_") != 2 {
+	if _, err := New(Config{}, drain.Pod{}, nil); err == nil || strings.Count(err.Error(), "LASTCALL_") != 2 {
 		t.Errorf("got %v, want both variables named", err)
 	}
 }
@@ -70,7 +72,7 @@ func TestFaults(t *testing.T) {
 			for range 65 {
 				_, _ = w.Write(line)
 			}
-		}, "longer than 4194304 bytes"},
+		}, "longer than 4194304 bytes (4 MiB), which is the most that is read"},
 		{"elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, "302"},
 		{"dropped", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 	} {
@@ -106,7 +108,7 @@ func TestRefused(t *testing.T) {
 
 func counter(t *testing.T, url, metric string) *Counter {
 	t.Helper()
-	c, err := New(Config{URL: url, Metric: metric})
+	c, err := New(Config{URL: url, Metric: metric}, drain.Pod{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,15 +10,36 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxInFlight is the largest number that a float64 counts without gaps.
 const maxInFlight = 1 << 53
 
-// sum adds the values of the matching series of an exposition in the text
-// format, and rounds the sum up.
-func (s selector) sum(page []byte) (int64, error) {
-	series, err := parse(pick(page, s.name), s.name)
+// maxSkew is how old a sample may be by its timestamp, and how far ahead.
+const maxSkew = 5 * time.Second
+
+// exposition is a page in the text format, or in OpenMetrics.
+type exposition struct {
+	text        []byte
+	openMetrics bool      // timestamps are in seconds, and there may be exemplars
+	now         time.Time // when it was read
+}
+
+// newExposition takes in a page. One that ends in # EOF is in OpenMetrics,
+// whatever its server calls it, and one that is must end so: else it was cut.
+func newExposition(text []byte, openMetrics bool, now time.Time) (exposition, error) {
+	whole := bytes.HasSuffix(bytes.TrimRight(text, "\n"), []byte("\n# EOF")) || bytes.Equal(bytes.TrimRight(text, "\n"), []byte("# EOF"))
+	if openMetrics && !whole {
+		return exposition{}, errors.New("the page is in OpenMetrics, and does not end in # EOF: it was cut, or its server fails")
+	}
+	return exposition{text: text, openMetrics: whole, now: now}, nil
+}
+
+// sum adds the values of the matching series of an exposition. Where there are
+// none, its error is a missingError.
+func (s selector) sum(e exposition) (float64, error) {
+	series, err := parse(pick(e.text, s.name), s.name, e.openMetrics)
 	if err != nil {
 		return 0, err
 	}
@@ -31,16 +52,34 @@ func (s selector) sum(page []byte) (int64, error) {
 		if math.IsNaN(v) || v < 0 || v > maxInFlight {
 			return 0, fmt.Errorf("the series %s has the value %v, which cannot be a number of requests", show(s.name, one.labels), v)
 		}
+		if err := e.current(one); err != nil {
+			return 0, fmt.Errorf("the series %s %w", show(s.name, one.labels), err)
+		}
 		total += v
 		matching++
 	}
 	if matching == 0 {
-		return 0, s.missing(page, series)
+		return 0, s.missing(e.text, series)
 	}
 	if total > maxInFlight {
 		return 0, fmt.Errorf("the sum of %d series is %v, which cannot be a number of requests", matching, total)
 	}
-	return int64(math.Ceil(total)), nil
+	return total, nil
+}
+
+// current returns an error for a sample that says of itself that it is from
+// another time: it does not tell what is in flight now.
+func (e exposition) current(one series) error {
+	if !one.stamped {
+		return nil
+	}
+	switch age := e.now.Sub(one.time); {
+	case age > maxSkew:
+		return fmt.Errorf("has a timestamp of %v ago: the page is federated or a stored copy; set LASTCALL_PROMETHEUS_URL to the app's own", age.Round(time.Second))
+	case age < -maxSkew:
+		return fmt.Errorf("has a timestamp that is %v ahead, so that its age is not known: set the clock of the program that serves the page, or the unit of its timestamps (milliseconds in the text format, seconds in OpenMetrics)", (-age).Round(time.Second))
+	}
+	return nil
 }
 
 // pick returns the lines of a page that may be samples of one metric. All else
@@ -86,20 +125,30 @@ const (
 	maxShownBytes = 200
 )
 
+// missingError is a page without a matching series.
+type missingError struct {
+	reason  string
+	nothing bool // the page holds no metrics at all
+	zero    bool // nothing can be in flight all the same
+}
+
+func (e *missingError) Error() string { return e.reason }
+
 // missing says why nothing matches, and what there is instead.
-func (s selector) missing(page []byte, series []series) error {
+func (s selector) missing(page []byte, series []series) *missingError {
 	if len(series) > 0 {
 		var there []string
 		for _, one := range series[:min(len(series), maxShown)] {
 			there = append(there, show(s.name, one.labels))
 		}
-		return fmt.Errorf("none of the %d series of that name matches: there is %s", len(series), strings.Join(there, ", "))
+		reason := fmt.Sprintf("none of the %d series of that name matches: there is %s", len(series), strings.Join(there, ", "))
+		return &missingError{reason: reason, zero: s.excludesOnly(series)}
 	}
 	names := map[string]bool{}
 	declared := false
 	for line := range lines(page) {
-		if fields := bytes.Fields(line); line[0] == '#' {
-			declared = declared || len(fields) > 2 && string(fields[1]) == "TYPE" && string(fields[2]) == s.name
+		if line[0] == '#' {
+			declared = declared || s.declaredBy(bytes.Fields(line))
 			continue
 		}
 		if name := string(nameOf(line)); metricName.FindString(name) == name && hasValue(line[len(name):]) {
@@ -107,19 +156,52 @@ func (s selector) missing(page []byte, series []series) error {
 		}
 	}
 	switch {
-	case len(names) == 0 && !declared:
-		return errors.New("the page holds no metrics: is LASTCALL_PROMETHEUS_URL the right address?")
 	case declared:
-		return errors.New("the metric is declared, and has no series yet: make the app set it to 0 when it starts, for each set of labels")
+		return &missingError{reason: "the metric is declared, and has no series yet", zero: true}
+	case len(names) == 0:
+		return &missingError{reason: "the page holds no metrics: is LASTCALL_PROMETHEUS_URL the right address?", nothing: true}
 	}
-	err := fmt.Sprintf("no series of that name is among the %d metrics of the page", len(names))
+	reason := fmt.Sprintf("no series of that name is among the %d metrics of the page", len(names))
 	if near := nearest(s.name, names); len(near) > 0 {
-		err += ": is it " + strings.Join(near, " or ") + "?"
+		reason += ": is it " + strings.Join(near, " or ") + "?"
 	}
-	return errors.New(err)
+	return &missingError{reason: reason}
 }
 
-// hasValue tells whether the rest of a line, after the name, is that of a sample.
+// excludesOnly reports whether the selector's = and =~ match some of the series,
+// so that they are written right, and it is by its != and !~ that none is left.
+func (s selector) excludesOnly(all []series) bool {
+	positive := selector{name: s.name}
+	for _, m := range s.matchers {
+		if m.op == "=" || m.op == "=~" {
+			positive.matchers = append(positive.matchers, m)
+		}
+	}
+	return slices.ContainsFunc(all, func(one series) bool { return positive.matches(one.labels) })
+}
+
+// declaredBy reports whether a comment, given by its fields, declares a metric
+// whose samples are called as is selected.
+func (s selector) declaredBy(comment [][]byte) bool {
+	if len(comment) < 4 || string(comment[0]) != "#" || string(comment[1]) != "TYPE" {
+		return false
+	}
+	rest, ok := strings.CutPrefix(s.name, string(comment[2]))
+	if !ok {
+		return false
+	}
+	switch string(comment[3]) {
+	case "histogram", "summary":
+		return rest == "_count" || rest == "_sum"
+	case "counter":
+		return rest == "" || rest == "_total"
+	case "gauge", "untyped", "unknown":
+		return rest == ""
+	}
+	return false
+}
+
+// hasValue reports whether the rest of a line, after the name, is that of a sample.
 func hasValue(rest []byte) bool {
 	if len(rest) > 0 && rest[0] == '{' {
 		return bytes.IndexByte(rest, '}') > 0

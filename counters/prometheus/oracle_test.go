@@ -44,6 +44,9 @@ func FuzzParse(f *testing.F) {
 		for _, pair := range metrics[0].GetLabel() {
 			labels[pair.GetName()] = pair.GetValue()
 		}
+		if want := metrics[0].TimestampMs; (want != nil) != got.stamped || want != nil && got.time.UnixMilli() != *want {
+			t.Fatalf("%q is read as of %v, want %v", line, got.time, want)
+		}
 		value := metrics[0].GetUntyped().GetValue()
 		if !maps.Equal(labels, got.labels) || value != got.value && !(math.IsNaN(value) && math.IsNaN(got.value)) {
 			t.Fatalf("%q is read as %v, want %v %v", line, got, labels, value)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	client "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -22,10 +23,14 @@ import (
 // TestMain is the test, or, started again by it, the program whose work is
 // counted: a web server instrumented with Prometheus' own library.
 func TestMain(m *testing.M) {
-	if os.Getenv("PROGRAM") == "" {
+	program := serve
+	switch os.Getenv("PROGRAM") {
+	case "":
 		os.Exit(m.Run())
+	case "recipe":
+		program = serveRecipe
 	}
-	if err := serve(); err != nil {
+	if err := program(); err != nil {
 		fmt.Fprintln(os.Stderr, "program:", err)
 		os.Exit(1)
 	}
@@ -33,6 +38,9 @@ func TestMain(m *testing.M) {
 
 // gauge is the program's metric, with the labels job and path.
 const gauge = "http_server_active_requests"
+
+// requests is its counter, with the label path.
+const requests = "http_server_requests_total"
 
 // serve listens, prints its address, and ends when its standard input does.
 //
@@ -48,13 +56,18 @@ func serve() error {
 	}
 	inFlight := client.NewGaugeVec(client.GaugeOpts{Name: gauge, Help: "Requests being worked on."}, []string{"job", "path"})
 	registry := client.NewRegistry()
-	registry.MustRegister(inFlight)
+	total := client.NewCounterVec(client.CounterOpts{Name: requests, Help: "Requests that have come."}, []string{"path"})
+	registry.MustRegister(inFlight, total)
 	// Another metric of the same beginning, and one that always says 7.
 	registry.MustRegister(client.NewGaugeFunc(client.GaugeOpts{Name: gauge + "_limit"}, func() float64 { return 7 }))
 	inFlight.WithLabelValues("batch", "/hold").Set(7)
 
 	counted := func(path string, h http.HandlerFunc) http.Handler {
-		return promhttp.InstrumentHandlerInFlight(inFlight.WithLabelValues("web", path), h)
+		came := total.WithLabelValues(path)
+		return promhttp.InstrumentHandlerInFlight(inFlight.WithLabelValues("web", path), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			came.Inc()
+			h(w, r)
+		}))
 	}
 	var how atomic.Value
 	how.Store("not")
@@ -89,6 +102,39 @@ func serve() error {
 		return err
 	}
 	return nil
+}
+
+// serveRecipe is the app of the recipe for Go.
+func serveRecipe() error {
+	inFlight := client.NewGauge(client.GaugeOpts{Name: "http_requests_in_flight", Help: "Requests being worked on."})
+	total := client.NewCounter(client.CounterOpts{Name: "http_requests_total", Help: "Requests that have come."})
+	registry := client.NewRegistry()
+	registry.MustRegister(inFlight, total)
+	counted := func(h http.HandlerFunc) http.Handler {
+		return promhttp.InstrumentHandlerInFlight(inFlight, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			total.Inc()
+			h(w, r)
+		}))
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", counted(func(http.ResponseWriter, *http.Request) {}))
+	mux.Handle("GET /hold", counted(func(w http.ResponseWriter, r *http.Request) {
+		request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, os.Getenv("BACKEND")+r.URL.RequestURI(), http.NoBody)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		answer, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer answer.Body.Close()
+		_, _ = io.Copy(w, answer.Body)
+	}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{})) // not counted
+	server := &http.Server{Handler: mux, Addr: "127.0.0.1:" + os.Getenv("PORT"), ReadHeaderTimeout: time.Minute}
+	return server.ListenAndServe()
 }
 
 // broken holds the ways in which an exposition can be no good.

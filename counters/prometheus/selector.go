@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// selector is what PromQL calls an instant vector selector, without offset: a
+// selector is what PromQL calls an instant vector selector, without its offset
+// in time: a
 // metric's name, and matchers that must all hold. PromQL's own parser would
 // make the program larger by 1 MB.
 type selector struct {
@@ -37,7 +38,7 @@ func (m matcher) matches(value string) bool {
 	}
 }
 
-// matches tells whether a series with these labels is selected.
+// matches reports whether a series with these labels is selected.
 func (s selector) matches(labels map[string]string) bool {
 	for _, m := range s.matchers {
 		if !m.matches(labels[m.label]) {
@@ -66,6 +67,8 @@ var (
 	comma      = regexp.MustCompile(`^,`)
 	opening    = regexp.MustCompile(`^\{`)
 	closing    = regexp.MustCompile(`^\}`)
+	minus      = regexp.MustCompile(`^-`)
+	digits     = regexp.MustCompile(`^[0-9]+\b`)
 )
 
 // maxSelector is how long a selector may be, in bytes.
@@ -74,18 +77,30 @@ const maxSelector = 4096
 // parseSelector reads name{label="value", label!="value", label=~"regexp",
 // label!~"regexp"}. Its errors say where.
 func parseSelector(text string) (selector, error) {
+	q, err := parseAs(text, (*parser).end)
+	return q.selector, err
+}
+
+// parseQuery reads a selector and the offset after it, if there is one: - 1.
+func parseQuery(text string) (query, error) { return parseAs(text, (*parser).offset) }
+
+func parseAs(text string, after func(*parser, *query) error) (query, error) {
 	if text == "" {
-		return selector{}, errors.New("it is not set")
+		return query{}, errors.New("it is not set")
 	}
 	if len(text) > maxSelector || !utf8.ValidString(text) {
-		return selector{}, fmt.Errorf("it is longer than %d bytes, or not UTF-8", maxSelector)
+		return query{}, fmt.Errorf("it is longer than %d bytes, or not UTF-8", maxSelector)
 	}
 	p := parser{text: text, rest: text}
-	s, err := p.selector()
-	if err != nil {
-		return selector{}, fmt.Errorf("at byte %d: %w", len(text)-len(p.rest)+1, err)
+	var q query
+	var err error
+	if q.selector, err = p.selector(); err == nil {
+		err = after(&p, &q)
 	}
-	return s, nil
+	if err != nil {
+		return query{}, fmt.Errorf("at byte %d: %w", len(text)-len(p.rest)+1, err)
+	}
+	return q, nil
 }
 
 type parser struct{ text, rest string }
@@ -117,11 +132,41 @@ func (p *parser) selector() (s selector, err error) {
 			}
 		}
 	}
-	if p.rest = strings.TrimSpace(p.rest); p.rest != "" {
-		return s, errors.New("nothing may follow the selector")
-	}
 	return s, nil
 }
+
+// end wants nothing after the selector.
+func (p *parser) end(*query) error {
+	if p.rest = strings.TrimSpace(p.rest); p.rest != "" {
+		return errors.New("nothing may follow the selector")
+	}
+	return nil
+}
+
+// offset reads what may follow the selector of what is in flight.
+func (p *parser) offset(q *query) error {
+	if p.rest = strings.TrimSpace(p.rest); p.rest == "" {
+		return nil
+	}
+	if p.take(minus) == "" {
+		return errors.New("nothing may follow the selector but an offset, such as - 1")
+	}
+	number := p.take(digits)
+	if number == "" {
+		return errors.New("after - comes a whole number of requests, such as - 1")
+	}
+	var err error
+	if q.offset, err = strconv.ParseInt(number, 10, 64); err != nil || q.offset > maxOffset {
+		return fmt.Errorf("the offset must be from 0 to %d", maxOffset)
+	}
+	if p.rest = strings.TrimSpace(p.rest); p.rest != "" {
+		return errors.New("nothing may follow the offset")
+	}
+	return nil
+}
+
+// maxOffset is more than any page has readers at once.
+const maxOffset = 1000
 
 func (p *parser) matcher() (m matcher, err error) {
 	if m.label = p.take(labelName); m.label == "" {

@@ -12,22 +12,33 @@ import (
 func TestSuite(t *testing.T) {
 	for _, how := range slices.Sorted(maps.Keys(broken)) {
 		t.Run("broken by "+how, func(t *testing.T) {
-			countertest.Run(t, func(t *testing.T) countertest.Harness { return harness{start(t), how} })
+			countertest.Run(t, func(t *testing.T) countertest.Harness { return harness{program: start(t), how: how} })
 		})
 	}
+	t.Run("with a total", func(t *testing.T) {
+		countertest.Run(t, func(t *testing.T) countertest.Harness {
+			return harness{program: start(t), how: "500", total: requests + `{path!="/metrics"}`}
+		})
+	})
 }
 
 type harness struct {
 	*program
-	how string
+	how   string
+	total string
 }
 
 func (h harness) Counter(t *testing.T) drain.Counter {
-	return counter(t, h.url+"/metrics", gauge+`{job="web", path!="/metrics"}`)
+	t.Helper()
+	c, err := New(Config{URL: h.url + "/metrics", Metric: gauge + `{job="web", path!="/metrics"}`, Total: h.total}, drain.Pod{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 func (h harness) Begin(t *testing.T) (end func()) { return h.begin(t) }
 func (h harness) Idle(t *testing.T) bool          { h.idle(t); return true }
-func (h harness) Arrivals() bool                  { return false }
+func (h harness) Arrivals() bool                  { return h.total != "" }
 func (h harness) Break(t *testing.T) (mend func()) {
 	h.breaks(t, h.how)
 	return func() { h.breaks(t, "not") }

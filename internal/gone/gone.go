@@ -1,5 +1,6 @@
 // Package gone tells a proxy that has stopped for good, and its work with it,
-// from one that cannot be read at the moment.
+// from one that cannot be read at the moment. So it does for an app with a
+// metrics page.
 //
 // A proxy whose status page refuses connections may be dead. It may as well be
 // stopping in an orderly way: then it has closed its listening sockets, that of
@@ -11,13 +12,16 @@
 package gone
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"sync"
 )
 
-// Proxy is a proxy with a status page.
+// Proxy is a proxy with a status page, or another program that works on
+// requests and has a page, such as the app.
 type Proxy struct {
+	What     string  // what errors call it; the proxy when empty
 	Local    bool    // whether the page is in this pod, so that its sockets are seen
 	PagePort int     // the page's TCP port; 0 where it is a unix socket
 	AppPorts []int   // the ports at which the pod takes its work; none when not told
@@ -61,33 +65,34 @@ func (p *Proxy) Readable() {
 // or a port of the app is listened on, or is not known, or is in another pod; and
 // at first, since a proxy closes its ports one after the other.
 func (p *Proxy) Left(err error) (int64, error) {
+	what := cmp.Or(p.What, "the proxy")
 	switch {
 	case !p.Local:
-		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing tells whether the proxy is gone for good", err)
+		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing tells whether %s is gone for good", err, what)
 	case len(p.AppPorts) == 0:
-		return 0, fmt.Errorf("%w; with LASTCALL_APP_PORT set it could be told whether the proxy is gone for good", err)
+		return 0, fmt.Errorf("%w; with LASTCALL_APP_PORT set it could be told whether %s is gone for good", err, what)
 	}
 	listeners, tableErr := p.Sockets.Listeners()
 	switch {
 	case tableErr != nil:
-		return 0, fmt.Errorf("%w; whether the proxy is gone for good is not known: %w", err, tableErr)
+		return 0, fmt.Errorf("%w; whether %s is gone for good is not known: %w", err, what, tableErr)
 	case p.PagePort != 0 && listeners[p.PagePort]:
 		return 0, fmt.Errorf("%w; something listens there again", err)
 	}
 	for _, port := range p.AppPorts {
 		if listeners[port] {
-			return 0, fmt.Errorf("%w; but port %d is listened on, so the proxy may be at work", err, port)
+			return 0, fmt.Errorf("%w; but port %d is listened on, so %s may be at work", err, port, what)
 		}
 	}
 	ports, settled := p.closed(listeners)
 	if !settled {
-		return 0, fmt.Errorf("%w; the proxy seems to be closing its ports", err)
+		return 0, fmt.Errorf("%w; %s seems to be closing its ports", err, what)
 	}
 	var left int64
 	for port := range ports {
 		open, tableErr := p.Sockets.Unfinished(port)
 		if tableErr != nil {
-			return 0, fmt.Errorf("%w; whether the proxy is gone for good is not known: %w", err, tableErr)
+			return 0, fmt.Errorf("%w; whether %s is gone for good is not known: %w", err, what, tableErr)
 		}
 		left += int64(len(open))
 	}

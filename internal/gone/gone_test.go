@@ -103,6 +103,17 @@ func TestWhatCannotBeTold(t *testing.T) {
 	}
 }
 
+func TestErrorsNameTheProgram(t *testing.T) {
+	for what, p := range map[string]*Proxy{
+		"whether the app is gone":   {What: "the app"},
+		"whether the proxy is gone": {},
+	} {
+		if _, err := p.Left(errRefused); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("got %v, want %q", err, what)
+		}
+	}
+}
+
 func TestUnixSocketHasNoPort(t *testing.T) {
 	p := &Proxy{Local: true, AppPorts: []int{8080}, Sockets: &kernel{listen: []int{8099}, open: []int{8080}}}
 	if got, err := p.Left(errRefused); err != nil || got != 1 {

@@ -1,0 +1,12 @@
+// Command caddy is Caddy with the modules that the recipe needs, and no others.
+package main
+
+import (
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	_ "github.com/caddyserver/caddy/v2/modules/metrics"
+)
+
+func main() { caddycmd.Main() }
