@@ -32,8 +32,12 @@ var delayServers = map[string]func(t testing.TB, o DelayOptions, dir string) []*
 	"node": func(t testing.TB, o DelayOptions, dir string) []*Process {
 		return []*Process{StartProgram(t, nil, "node", append([]string{dir + "/node.js"}, o.args()...)...)}
 	},
-	"tomcat": func(t testing.TB, o DelayOptions, dir string) []*Process { return javaDelays(t, o, dir+"/DelayTomcat.java") },
-	"netty":  func(t testing.TB, o DelayOptions, dir string) []*Process { return javaDelays(t, o, dir+"/DelayNetty.java") },
+	"tomcat": func(t testing.TB, o DelayOptions, dir string) []*Process {
+		return javaDelays(t, o, dir+"/DelayTomcat.java")
+	},
+	"netty": func(t testing.TB, o DelayOptions, dir string) []*Process {
+		return javaDelays(t, o, dir+"/DelayNetty.java")
+	},
 	"uvicorn": func(t testing.TB, o DelayOptions, dir string) []*Process {
 		return []*Process{
 			python(t, dir+"/asgi.py", list(o.Ports)),
