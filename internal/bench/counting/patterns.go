@@ -66,6 +66,16 @@ func patterns() []pattern {
 			}
 			return freshly(&atNode, w)
 		}},
+		{name: "clients at the node's address keep coming", lengths: long, client: func(_ testing.TB, at *target, w *work) *behavior {
+			atNode := *at
+			if atNode.clients == nil {
+				atNode.from = nodeAddress
+			}
+			return coming(&atNode, w, 800*time.Millisecond, 250*time.Millisecond)
+		}},
+		{name: "clients keep coming", lengths: long, client: func(_ testing.TB, at *target, w *work) *behavior {
+			return coming(at, w, 10*time.Millisecond, 140*time.Millisecond)
+		}},
 		{name: "lines, as Redis", lengths: long, serve: serveLines(""), client: lines("")},
 		{name: "lines, the server speaks first", lengths: long, serve: serveLines(greeting), client: lines(greeting)},
 		{name: "WebSocket, the server pings, a message in work", lengths: long, client: pinged},
@@ -359,6 +369,42 @@ func waiting(prepare func(context.Context) error, end func()) *behavior {
 		fast:     func(context.Context) error { return nil },
 		measured: func(_ context.Context, _ time.Duration, began func()) error { began(); return nil },
 		close:    end,
+	}
+}
+
+// coming has clients come for a while, each with a connection and a request of
+// its own: the drain is to last as long as they do.
+func coming(at *target, w *work, takes, every time.Duration) *behavior {
+	f := freshConnections{at, w}
+	come := func(ctx context.Context, d time.Duration) error {
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		var failed error
+		for began := time.Now(); time.Since(began) < d; {
+			all.Go(func() {
+				err := f.get(ctx, takes)
+				mu.Lock()
+				defer mu.Unlock()
+				failed = errors.Join(failed, err)
+			})
+			if err := sleep(ctx, every); err != nil {
+				break // the requests fail too
+			}
+		}
+		all.Wait()
+		return failed
+	}
+	return &behavior{
+		fast: func(ctx context.Context) error { return come(ctx, every) },
+		slow: come,
+		measured: func(ctx context.Context, d time.Duration, began func()) error {
+			end := w.begin(fmt.Sprintf("clients that come for %v", d))
+			began()
+			err := come(ctx, d)
+			end(err)
+			return err
+		},
+		close: func() {},
 	}
 }
 
