@@ -106,7 +106,10 @@ func socketServer(ping time.Duration) http.Handler {
 		if ping > 0 {
 			go func() {
 				frame := websocket.Codec{Marshal: func(any) ([]byte, byte, error) { return nil, websocket.PingFrame, nil }}
-				for sleep(ctx, ping) == nil && frame.Send(ws, nil) == nil { //nolint:revive // it is all in the condition
+				for sleep(ctx, ping) == nil {
+					if frame.Send(ws, nil) != nil {
+						return
+					}
 				}
 			}()
 		}
@@ -130,7 +133,7 @@ func socketServer(ping time.Duration) http.Handler {
 // configuration it speaks TLS.
 func listen(t testing.TB, port int, config *tls.Config) (net.Listener, int) {
 	t.Helper()
-	l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port)) //nolint:gosec,noctx // clients come from another namespace too
+	l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port)) //nolint:noctx // clients come from another namespace too
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -178,12 +178,12 @@ func TestEstablished(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		accepted, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer accepted.Close()
+		t.Cleanup(func() { accepted.Close() })
 	}
 }
 

@@ -47,7 +47,7 @@ func countIn(table string, open map[int]int) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errNoSocket, err)
 		}
-		open[int(port)]++ //nolint:gosec // of 16 bits
+		open[int(port)]++
 	}
 	return lines.Err()
 }

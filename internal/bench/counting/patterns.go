@@ -303,8 +303,8 @@ func serveProxied(_ context.Context, conn net.Conn) {
 	}
 	single := &oneConnection{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
 	single.conn <- &notifying{conn, single.closed, sync.Once{}}
-	server := &http.Server{Handler: answers(), ReadHeaderTimeout: 2 * time.Minute}
-	_ = server.Serve(single) // until the connection is closed
+	server := &http.Server{Handler: answers(), ReadHeaderTimeout: 2 * time.Minute} //nolint:contextcheck // each request has one
+	_ = server.Serve(single)                                                       // until the connection is closed
 }
 
 // oneConnection is a listener that has one connection, and ends with it.

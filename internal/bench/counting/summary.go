@@ -41,19 +41,20 @@ type Summary struct {
 // apart.
 func Summarize(results []Result) Summary {
 	var s Summary
-	for _, r := range results {
-		if r.Broken != "" {
-			s.broken = append(s.broken, r)
+	for i := range results {
+		if results[i].Broken != "" {
+			s.broken = append(s.broken, results[i])
 			continue
 		}
-		s.results = append(s.results, r)
+		s.results = append(s.results, results[i])
 	}
 	return s
 }
 
 // Broken names the runs that do not count, and says why.
 func (s *Summary) Broken() (texts []string) {
-	for _, r := range s.broken {
+	for i := range s.broken {
+		r := &s.broken[i]
 		texts = append(texts, r.String()+": "+r.Broken)
 	}
 	slices.Sort(texts)
@@ -62,7 +63,8 @@ func (s *Summary) Broken() (texts []string) {
 
 // Early names the runs in which a judge was early, with what was in flight.
 func (s *Summary) Early(judge string) (texts []string) {
-	for _, r := range s.results {
+	for i := range s.results {
+		r := &s.results[i]
 		if v := r.Verdicts[judge]; v.Early() {
 			texts = append(texts, fmt.Sprintf("%s: the hook returned after %.2f s, before the answer to %s", r.String(), v.Seconds, strings.Join(v.Open, ", ")))
 		}

@@ -69,7 +69,7 @@ func IsWorld() bool { return os.Getenv(worldVariable) != "" }
 
 // World makes the runs that this process was started for. It does not return.
 func World() {
-	text, err := os.ReadFile(os.Getenv(worldVariable))
+	text, err := os.ReadFile(os.Getenv(worldVariable)) //nolint:gosec // Play has named it
 	var do task
 	if err == nil {
 		err = json.Unmarshal(text, &do)
@@ -85,7 +85,7 @@ func World() {
 		os.Exit(1)
 	}
 	everything := func(string, string) (bool, error) { return true, nil }
-	testing.Main(everything, []testing.InternalTest{{Name: "World", F: func(t *testing.T) { //nolint:staticcheck // it is what a test's binary has
+	testing.Main(everything, []testing.InternalTest{{Name: "World", F: func(t *testing.T) {
 		makeWorld(t, &do).runAll(t, do.Runs)
 	}}}, nil, nil)
 }
