@@ -114,11 +114,19 @@ func newBehavior(t testing.TB, r *Run, w *world, at *target, gateway int, done *
 	case byNginx, byHAProxy:
 		return pooled(w.gateway(t, r, at, gateway), done)
 	case webSocket:
-		return onSockets(at, done)
+		return onSockets(at, done, 3)
+	case idlePool:
+		return idling(at, done)
 	case grpcSilent:
-		return calling(startCaller(t, at, done, w.certificate, 0))
+		return calling(startCaller(t, at, done, w.certificate, 0, 1))
 	case grpcPinging:
-		return calling(startCaller(t, at, done, w.certificate, pingSeconds))
+		return calling(startCaller(t, at, done, w.certificate, pingSeconds, 1))
+	case grpcStream:
+		return streaming(startCaller(t, at, done, w.certificate, 0, 1))
+	case grpcIdle:
+		b := calling(startCaller(t, at, done, w.certificate, pingSeconds, 30))
+		b.measured = func(_ context.Context, _ time.Duration, began func()) error { began(); return nil }
+		return b
 	}
 	t.Fatalf("there is no client %s", r.Client)
 	return nil
@@ -181,6 +189,35 @@ func keeping(at *target, w *work) *behavior {
 func closeAll(connections []*connection) {
 	for _, c := range connections {
 		c.close()
+	}
+}
+
+// idling has ten connections, each of which has had some requests without a gap.
+func idling(at *target, w *work) *behavior {
+	const many, each = 10, 5
+	pool := make([]*connection, many)
+	for i := range pool {
+		pool[i] = &connection{target: at, w: w}
+	}
+	some := func(ctx context.Context) error {
+		for _, c := range pool {
+			for range each {
+				if err := c.get(ctx, 0); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return &behavior{
+		fast: some,
+		slow: func(ctx context.Context, _ time.Duration) error { return sleep(ctx, rest) },
+		measured: func(ctx context.Context, _ time.Duration, began func()) error {
+			err := some(ctx)
+			began()
+			return err
+		},
+		close: func() { closeAll(pool) },
 	}
 }
 
@@ -259,10 +296,11 @@ func pooled(gateway *target, w *work) *behavior {
 	}
 }
 
-// onSockets has three WebSockets: one for fast messages, one for slow ones, and
-// one that is idle.
-func onSockets(at *target, w *work) *behavior {
-	sockets := make([]*socket, 3)
+// onSockets has WebSockets: one for fast messages, one for slow ones, and others
+// that are idle. They are made within beatEvery, so that they are not pinged in
+// the same moment.
+func onSockets(at *target, w *work, many int) *behavior {
+	sockets := make([]*socket, many)
 	return &behavior{
 		prepare: func(ctx context.Context) (err error) {
 			for i := range sockets {
@@ -270,6 +308,9 @@ func onSockets(at *target, w *work) *behavior {
 					return err
 				}
 				if err := sockets[i].get(ctx, short); err != nil {
+					return err
+				}
+				if err := sleep(ctx, min(beatEvery/time.Duration(many), rest)); err != nil {
 					return err
 				}
 			}
@@ -298,5 +339,22 @@ func calling(c *caller) *behavior {
 		slow:     c.get,
 		measured: one(c),
 		close:    func() {}, // it ends with the test
+	}
+}
+
+// streaming has calls whose answer comes in three parts.
+func streaming(c *caller) *behavior {
+	get := func(ctx context.Context, d time.Duration) error {
+		half := (d / 2).Milliseconds()
+		return c.call(ctx, fmt.Sprintf("stream %d %d", half, half), d+patience)
+	}
+	return &behavior{
+		fast: func(ctx context.Context) error { return get(ctx, short) },
+		slow: get,
+		measured: func(ctx context.Context, d time.Duration, began func()) error {
+			began()
+			return get(ctx, d)
+		},
+		close: func() {}, // it ends with the test
 	}
 }

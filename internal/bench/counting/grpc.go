@@ -30,14 +30,15 @@ type caller struct {
 }
 
 // startCaller starts one, which ends with the test. It pings every so many
-// seconds; never where that is 0.
-func startCaller(t testing.TB, at *target, w *work, certificate string, ping int) *caller {
+// seconds; never where that is 0. It has so many connections, of which only the
+// first is used after a call on each.
+func startCaller(t testing.TB, at *target, w *work, certificate string, ping, connections int) *caller {
 	t.Helper()
 	var args []string
 	if at.clients != nil {
 		args = at.clients.command()
 	}
-	args = append(args, testservers.Need(t, "grpc-delay"), "call", at.from, at.address, strconv.Itoa(ping))
+	args = append(args, testservers.Need(t, "grpc-delay"), "call", at.from, at.address, strconv.Itoa(ping), strconv.Itoa(connections))
 	if at.tls != nil {
 		args = append(args, certificate)
 	}

@@ -45,9 +45,12 @@ const (
 	resumedTLS12 = "fresh, session resumed, TLS 1.2"
 	byNginx      = "pooled by nginx"
 	byHAProxy    = "pooled by HAProxy"
+	idlePool     = "idle pool" // nothing is in flight
 	webSocket    = "WebSocket"
 	grpcSilent   = "gRPC"
 	grpcPinging  = "gRPC with pings"
+	grpcStream   = "gRPC stream with a pause"
+	grpcIdle     = "30 gRPC clients with pings, idle" // nothing is in flight
 )
 
 // httpServers are the servers of the matrix that speak HTTP/1, and whether they
@@ -99,6 +102,7 @@ func Matrix() []Run {
 			for _, client := range clients {
 				times(Run{Server: s.name, TLS: tls, Client: client}, lengths...)
 			}
+			times(Run{Server: s.name, TLS: tls, Client: idlePool}, 0)
 			if tls {
 				for _, client := range []string{freshTLS12, resumed, resumedTLS12} {
 					times(Run{Server: s.name, TLS: tls, Client: client}, 8*time.Second)
@@ -109,6 +113,8 @@ func Matrix() []Run {
 			for _, client := range []string{grpcSilent, grpcPinging} {
 				times(Run{Server: server, TLS: tls, Client: client}, lengths...)
 			}
+			times(Run{Server: server, TLS: tls, Client: grpcStream}, lengths[1:]...)
+			times(Run{Server: server, TLS: tls, Client: grpcIdle}, 0)
 		}
 	}
 	for _, p := range patterns() {

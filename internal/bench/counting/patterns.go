@@ -78,8 +78,9 @@ func patterns() []pattern {
 		}},
 		{name: "lines, as Redis", lengths: long, serve: serveLines(""), client: lines("")},
 		{name: "lines, the server speaks first", lengths: long, serve: serveLines(greeting), client: lines(greeting)},
-		{name: "WebSocket, the server pings, a message in work", lengths: long, client: pinged},
-		{name: "WebSocket, the server pings, idle", lengths: idle, client: pinged},
+		{name: "WebSocket, the server pings, a message in work", lengths: long, client: pinged(3)},
+		{name: "WebSocket, the server pings, idle", lengths: idle, client: pinged(3)},
+		{name: "20 WebSockets, the server pings, idle", lengths: idle, client: pinged(20)},
 		{name: "HTTP/2, streams of several lengths", lengths: long, http2: true, client: streams(0)},
 		{name: "HTTP/2, idle, the client pings", lengths: idle, http2: true, client: streams(5 * time.Second)},
 		{name: "HTTP/2, the client pings, streams in work", lengths: long, http2: true, client: streams(5 * time.Second)},
@@ -489,19 +490,21 @@ func (c *lineClient) get(_ context.Context, d time.Duration) error {
 }
 
 // pinged has WebSockets that the server pings.
-func pinged(_ testing.TB, at *target, w *work) *behavior {
-	pinging := *at
-	pinging.path = "/pinging-ws"
-	b := onSockets(&pinging, w)
-	measured := b.measured
-	b.measured = func(ctx context.Context, d time.Duration, began func()) error {
-		if d == 0 {
-			began()
-			return nil
+func pinged(many int) func(testing.TB, *target, *work) *behavior {
+	return func(_ testing.TB, at *target, w *work) *behavior {
+		pinging := *at
+		pinging.path = "/pinging-ws"
+		b := onSockets(&pinging, w, many)
+		measured := b.measured
+		b.measured = func(ctx context.Context, d time.Duration, began func()) error {
+			if d == 0 {
+				began()
+				return nil
+			}
+			return measured(ctx, d, began)
 		}
-		return measured(ctx, d, began)
+		return b
 	}
-	return b
 }
 
 // streams has one connection of HTTP/2, on which there are several requests of

@@ -3,15 +3,16 @@
 // library is large, and only tests and benchmarks need it.
 //
 //	grpcdelay serve PORTS TLSPORTS CERTIFICATE KEY
-//	grpcdelay call FROM ADDRESS PING [CERTIFICATE]
+//	grpcdelay call FROM ADDRESS PING CONNECTIONS [CERTIFICATE]
 //
 // A message is a text. The server answers the method Delay with "done" after
 // the number of milliseconds that it is asked for, and the method Stream with
 // "done" at once and after each of the pauses that it is asked for.
 //
-// The client has one connection, made from the address FROM, on which it pings
-// every PING seconds; never where that is 0. It reads commands, and for each
-// writes a line that begins with its number:
+// The client has connections from the address FROM, on which it pings every PING
+// seconds; never where that is 0. It makes a call on each of them first, and then
+// uses one. It reads commands, and for each writes a line that begins with its
+// number:
 //
 //	NUMBER delay MILLISECONDS
 //	NUMBER stream MILLISECONDS...
@@ -50,10 +51,10 @@ func main() {
 	switch args := os.Args[1:]; {
 	case len(args) == 5 && args[0] == "serve":
 		err = serve(args[1:])
-	case (len(args) == 4 || len(args) == 5) && args[0] == "call":
+	case (len(args) == 5 || len(args) == 6) && args[0] == "call":
 		err = call(args[1:])
 	default:
-		err = errors.New("usage: grpcdelay serve PORTS TLSPORTS CERTIFICATE KEY, or grpcdelay call FROM ADDRESS PING [CERTIFICATE]")
+		err = errors.New("usage: grpcdelay serve PORTS TLSPORTS CERTIFICATE KEY, or grpcdelay call FROM ADDRESS PING CONNECTIONS [CERTIFICATE]")
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -116,6 +117,10 @@ func call(args []string) error {
 	if err != nil {
 		return err
 	}
+	connections, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(args[0])}}
 	options := []grpc.DialOption{
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
@@ -123,8 +128,8 @@ func call(args []string) error {
 		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 	}
-	if len(args) > 3 {
-		certificate, err := credentials.NewClientTLSFromFile(args[3], "app")
+	if len(args) > 4 {
+		certificate, err := credentials.NewClientTLSFromFile(args[4], "app")
 		if err != nil {
 			return err
 		}
@@ -135,9 +140,14 @@ func call(args []string) error {
 			Time: time.Duration(ping) * time.Second, PermitWithoutStream: true,
 		}))
 	}
-	conn, err := grpc.NewClient("passthrough:///"+args[1], options...)
-	if err != nil {
-		return err
+	var conn *grpc.ClientConn
+	for range connections {
+		if conn, err = grpc.NewClient("passthrough:///"+args[1], options...); err != nil {
+			return err
+		}
+		if err := unary(conn, "0"); err != nil {
+			return err
+		}
 	}
 	var mu sync.Mutex
 	say := func(number string, err error) {
