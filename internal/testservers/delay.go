@@ -20,6 +20,7 @@ var delaySources embed.FS
 type DelayOptions struct {
 	Ports    []int // without TLS
 	TLSPorts []int
+	HTTP2    bool // node, tomcat, nginx and haproxy speak that too
 	// The files of the certificate, which PEM has, and of its key.
 	Certificate, Key string
 	// Backend is what nginx and HAProxy stand in front of: an address of a
@@ -30,7 +31,7 @@ type DelayOptions struct {
 // delayServers start the servers with delays.
 var delayServers = map[string]func(t testing.TB, o DelayOptions, dir string) []*Process{
 	"node": func(t testing.TB, o DelayOptions, dir string) []*Process {
-		return []*Process{StartProgram(t, nil, "node", append([]string{dir + "/node.js"}, o.args()...)...)}
+		return []*Process{StartProgram(t, nil, "node", append([]string{dir + "/node.js"}, o.argsAndHTTP2()...)...)}
 	},
 	"tomcat": func(t testing.TB, o DelayOptions, dir string) []*Process {
 		return javaDelays(t, o, dir+"/DelayTomcat.java")
@@ -81,6 +82,13 @@ func (o DelayOptions) args() []string {
 	return []string{list(o.Ports), list(o.TLSPorts), o.Certificate, o.Key}
 }
 
+func (o DelayOptions) argsAndHTTP2() []string {
+	if o.HTTP2 {
+		return append(o.args(), "http2")
+	}
+	return o.args()
+}
+
 func list(ports []int) string {
 	var texts []string
 	for _, port := range ports {
@@ -106,7 +114,7 @@ func tempDir(t testing.TB) string {
 
 func javaDelays(t testing.TB, o DelayOptions, source string) []*Process {
 	args := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", Need(t, "tcp-servers.jar"), source}
-	return []*Process{StartProgram(t, nil, "java", append(args, o.args()...)...)}
+	return []*Process{StartProgram(t, nil, "java", append(args, o.argsAndHTTP2()...)...)}
 }
 
 // python starts a program with Python's servers at hand.
@@ -179,12 +187,16 @@ pm.max_children = 48
 }
 
 func nginxWith(t testing.TB, o DelayOptions, dir, location string) *Process {
+	http2 := ""
+	if o.HTTP2 {
+		http2 = " http2"
+	}
 	var listen strings.Builder
 	for _, port := range o.Ports {
-		fmt.Fprintf(&listen, "        listen 0.0.0.0:%d;\n", port)
+		fmt.Fprintf(&listen, "        listen 0.0.0.0:%d%s;\n", port, http2)
 	}
 	for _, port := range o.TLSPorts {
-		fmt.Fprintf(&listen, "        listen 0.0.0.0:%d ssl;\n", port)
+		fmt.Fprintf(&listen, "        listen 0.0.0.0:%d ssl%s;\n", port, http2)
 	}
 	return startNginxWith(t, nil, dir, fmt.Sprintf(`
     map $http_upgrade $upgrade_or_none { default upgrade; "" ""; }
@@ -221,12 +233,16 @@ http {
 
 func haproxyDelays(t testing.TB, o DelayOptions, dir string) []*Process {
 	pem := o.pem(t, dir)
+	alpn := ""
+	if o.HTTP2 {
+		alpn = " alpn h2,http/1.1"
+	}
 	var bind strings.Builder
 	for _, port := range o.Ports {
 		fmt.Fprintf(&bind, "    bind 0.0.0.0:%d\n", port)
 	}
 	for _, port := range o.TLSPorts {
-		fmt.Fprintf(&bind, "    bind 0.0.0.0:%d ssl crt %s\n", port, pem)
+		fmt.Fprintf(&bind, "    bind 0.0.0.0:%d ssl crt %s%s\n", port, pem, alpn)
 	}
 	return []*Process{startHAProxyWith(t, nil, dir, fmt.Sprintf(`
 frontend web

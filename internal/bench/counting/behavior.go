@@ -117,6 +117,8 @@ func newBehavior(t testing.TB, r *Run, w *world, at *target, gateway int, done *
 		return onSockets(at, done, 3)
 	case idlePool:
 		return idling(at, done)
+	case http2Streams:
+		return streams(0)(t, at, done)
 	case grpcSilent:
 		return calling(startCaller(t, at, done, w.certificate, 0, 1))
 	case grpcPinging:

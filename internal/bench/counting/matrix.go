@@ -47,6 +47,7 @@ const (
 	byHAProxy    = "pooled by HAProxy"
 	idlePool     = "idle pool" // nothing is in flight
 	webSocket    = "WebSocket"
+	http2Streams = "HTTP/2"
 	grpcSilent   = "gRPC"
 	grpcPinging  = "gRPC with pings"
 	grpcStream   = "gRPC stream with a pause"
@@ -74,6 +75,10 @@ func httpServers() []struct {
 		{"php", false},
 	}
 }
+
+// http2Servers are those that speak HTTP/2 besides, or, where nginx speaks no
+// TLS, instead.
+func http2Servers() []string { return []string{"node-h2", "tomcat-h2", "nginx-h2", "haproxy-h2"} }
 
 func grpcServers() []string { return []string{"grpc-go", "grpcio"} }
 
@@ -107,6 +112,12 @@ func Matrix() []Run {
 				for _, client := range []string{freshTLS12, resumed, resumedTLS12} {
 					times(Run{Server: s.name, TLS: tls, Client: client}, 8*time.Second)
 				}
+			}
+		}
+		for _, server := range http2Servers() {
+			times(Run{Server: server, TLS: tls, Client: http2Streams}, lengths[1:]...)
+			if tls {
+				times(Run{Server: server, TLS: tls, Client: kept}, lengths[1:]...)
 			}
 		}
 		for _, server := range grpcServers() {

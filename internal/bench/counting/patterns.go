@@ -76,8 +76,17 @@ func patterns() []pattern {
 		{name: "clients keep coming", lengths: long, client: func(_ testing.TB, at *target, w *work) *behavior {
 			return coming(at, w, 10*time.Millisecond, 140*time.Millisecond)
 		}},
-		{name: "lines, as Redis", lengths: long, serve: serveLines(""), client: lines("")},
-		{name: "lines, the server speaks first", lengths: long, serve: serveLines(greeting), client: lines(greeting)},
+		{name: "probes every second, a request in work", lengths: long, client: func(_ testing.TB, at *target, w *work) *behavior {
+			return withProbes(freshly(at, w), at, true)
+		}},
+		{name: "probes every second, idle", lengths: idle, client: func(_ testing.TB, at *target, w *work) *behavior {
+			return withProbes(idling(at, w), at, true)
+		}},
+		{name: "TCP probes every second, idle", lengths: idle, client: func(_ testing.TB, at *target, w *work) *behavior {
+			return withProbes(idling(at, w), at, false)
+		}},
+		{name: "lines, as Redis", lengths: append(long, 0), serve: serveLines(""), client: lines("")},
+		{name: "lines, the server speaks first", lengths: append(long, 0), serve: serveLines(greeting), client: lines(greeting)},
 		{name: "WebSocket, the server pings, a message in work", lengths: long, client: pinged(3)},
 		{name: "WebSocket, the server pings, idle", lengths: idle, client: pinged(3)},
 		{name: "20 WebSockets, the server pings, idle", lengths: idle, client: pinged(20)},
@@ -409,6 +418,60 @@ func coming(at *target, w *work, takes, every time.Duration) *behavior {
 	}
 }
 
+// withProbes has the kubelet look after the app once a second, with a request or
+// by a connection alone, until the run is over. It calls the hook from the same
+// address.
+func withProbes(b *behavior, app *target, request bool) *behavior {
+	_, port, _ := net.SplitHostPort(app.address) // it was joined before
+	kubelet := &target{address: net.JoinHostPort(nodeAddress, port), from: nodeAddress, tls: app.tls}
+	over := make(chan struct{})
+	probe := func(ctx context.Context) error {
+		if !request {
+			conn, err := kubelet.dialTCP(ctx, kubelet.address)
+			if err == nil {
+				err = conn.Close()
+			}
+			return err
+		}
+		conn, err := kubelet.dial(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }() // the answer is there, or an error
+		if _, err := io.WriteString(conn, "GET /delay/5 HTTP/1.1\r\nHost: app\r\nUser-Agent: kube-probe/1.34\r\nConnection: close\r\n\r\n"); err != nil {
+			return err
+		}
+		return readEnd(bufio.NewReader(conn))
+	}
+	prepare, closed := b.prepare, b.close
+	b.prepare = func(ctx context.Context) error {
+		if err := probe(ctx); err != nil {
+			return fmt.Errorf("a probe: %w", err)
+		}
+		go func() {
+			every := time.NewTicker(time.Second)
+			defer every.Stop()
+			for {
+				select {
+				case <-every.C:
+					_ = probe(ctx) // the first one was answered
+				case <-over:
+					return
+				}
+			}
+		}()
+		if prepare == nil {
+			return nil
+		}
+		return prepare(ctx)
+	}
+	b.close = func() {
+		close(over)
+		closed()
+	}
+	return b
+}
+
 // beating has three connections with heartbeats.
 func beating(at *target, h *heartbeat) *behavior {
 	var connections []net.Conn
@@ -450,9 +513,15 @@ func lines(greeting string) func(testing.TB, *target, *work) *behavior {
 				}
 				return nil
 			},
-			fast:     func(ctx context.Context) error { return pool[0].get(ctx, short) },
-			slow:     func(ctx context.Context, d time.Duration) error { return pool[1].get(ctx, d) },
-			measured: func(ctx context.Context, d time.Duration, began func()) error { began(); return pool[0].get(ctx, d) },
+			fast: func(ctx context.Context) error { return pool[0].get(ctx, short) },
+			slow: func(ctx context.Context, d time.Duration) error { return pool[1].get(ctx, d) },
+			measured: func(ctx context.Context, d time.Duration, began func()) error {
+				began()
+				if d == 0 {
+					return nil
+				}
+				return pool[0].get(ctx, d)
+			},
 			close: func() {
 				for _, c := range pool {
 					if c != nil {

@@ -172,7 +172,7 @@ func (s *Summary) Markdown() string {
 		},
 		func(r *Result) []string { return []string{"3", "the hook " + r.Hook.String() + " after its beginning"} },
 		func(r *Result) []string {
-			return []string{"4", map[bool]string{false: "cleartext", true: "TLS"}[r.TLS]}
+			return []string{"4", transport(&r.Run)}
 		},
 	} {
 		for _, r := range rows(s.results, by) {
@@ -186,13 +186,13 @@ func (s *Summary) Markdown() string {
 		if r.Server == patternServer {
 			return nil
 		}
-		return []string{r.Server, map[bool]string{false: "cleartext", true: "TLS"}[r.TLS], r.Client}
+		return []string{r.Server, transport(&r.Run), r.Client}
 	})
 	s.table(&out, "", "pattern", func(r *Result) []string {
 		if r.Server != patternServer {
 			return nil
 		}
-		return []string{"", map[bool]string{false: "cleartext", true: "TLS"}[r.TLS], r.Client}
+		return []string{"", transport(&r.Run), r.Client}
 	})
 	return out.String()
 }
@@ -204,7 +204,10 @@ func (s *Summary) table(out *strings.Builder, server, client string, key func(*R
 		return
 	}
 	slices.SortFunc(all, func(a, b *row) int {
-		return cmp.Or(cmp.Compare(serverOrder(a.order[0]), serverOrder(b.order[0])), slices.Compare(a.order, b.order))
+		return cmp.Or(
+			cmp.Compare(serverOrder(a.order[0]), serverOrder(b.order[0])),
+			cmp.Compare(strings.ToLower(a.order[1]), strings.ToLower(b.order[1])),
+			slices.Compare(a.order, b.order))
 	})
 	first := ""
 	if server != "" {
@@ -222,8 +225,15 @@ func (s *Summary) table(out *strings.Builder, server, client string, key func(*R
 	}
 }
 
+func transport(r *Run) string {
+	if r.TLS {
+		return "TLS"
+	}
+	return "cleartext"
+}
+
 func serverOrder(server string) int {
-	names := grpcServers()
+	names := append(http2Servers(), grpcServers()...)
 	for i, s := range httpServers() {
 		names = slices.Insert(names, i, s.name)
 	}
@@ -234,6 +244,7 @@ func serverTitle(server string) string {
 	titles := map[string]string{
 		goServer: "Go net/http", "node": "Node", "tomcat": "Tomcat", "netty": "Netty",
 		"haproxy": "HAProxy", "php": "PHP-FPM behind nginx",
+		"node-h2": "Node, HTTP/2", "tomcat-h2": "Tomcat, HTTP/2", "nginx-h2": "nginx, HTTP/2", "haproxy-h2": "HAProxy, HTTP/2",
 	}
 	return cmp.Or(titles[server], server)
 }

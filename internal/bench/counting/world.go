@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -139,7 +140,9 @@ func makeWorld(t testing.TB, do *task) *world {
 		l, _ := listen(t, backend, nil)
 		serveHTTP(t, l, false)
 		o.Backend = fmt.Sprintf("127.0.0.1:%d", backend)
-		testservers.StartDelays(t, server, o)
+		var kind string
+		kind, o.HTTP2 = strings.CutSuffix(server, "-h2")
+		testservers.StartDelays(t, kind, o)
 	}
 	return w
 }

@@ -9,20 +9,21 @@ import java.nio.file.Files;
 import java.util.Set;
 import org.apache.catalina.connector.Connector;
 import org.apache.catalina.startup.Tomcat;
+import org.apache.coyote.http2.Http2Protocol;
 import org.apache.tomcat.util.net.SSLHostConfig;
 import org.apache.tomcat.util.net.SSLHostConfigCertificate;
 import org.apache.tomcat.websocket.server.WsSci;
 
-/** Answers /delay/MS after so many milliseconds: DelayTomcat PORTS TLSPORTS CERTIFICATE KEY. */
+/** Answers /delay/MS after so many milliseconds: DelayTomcat PORTS TLSPORTS CERTIFICATE KEY [http2]. */
 public class DelayTomcat extends HttpServlet {
   public static void main(String[] args) throws Exception {
     Tomcat tomcat = new Tomcat();
     tomcat.setBaseDir(Files.createTempDirectory("tomcat").toString());
     for (String port : args[0].split(",")) {
-      tomcat.getService().addConnector(connector(port));
+      tomcat.getService().addConnector(connector(port, args));
     }
     for (String port : args[1].split(",")) {
-      Connector connector = connector(port);
+      Connector connector = connector(port, args);
       connector.setSecure(true);
       connector.setScheme("https");
       connector.setProperty("SSLEnabled", "true");
@@ -42,10 +43,13 @@ public class DelayTomcat extends HttpServlet {
     tomcat.getServer().await();
   }
 
-  private static Connector connector(String port) {
+  private static Connector connector(String port, String[] args) {
     Connector connector = new Connector();
     connector.setPort(Integer.parseInt(port));
     connector.setProperty("minSpareThreads", "1");
+    if (args.length > 4) {
+      connector.addUpgradeProtocol(new Http2Protocol());
+    }
     return connector;
   }
 
