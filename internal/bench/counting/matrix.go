@@ -133,8 +133,13 @@ func Matrix() []Run {
 			times(Run{Server: patternServer, TLS: p.tls, Client: p.name}, length)
 		}
 	}
-	slices.SortStableFunc(runs, func(a, b Run) int {
-		return cmp.Or(cmp.Compare(a.order(), b.order()), cmp.Compare(a.String(), b.String()))
+	order, names := make(map[Run]uint64, len(runs)), make(map[Run]string, len(runs))
+	for _, r := range runs {
+		names[r] = r.String()
+		order[r] = scatter(names[r])
+	}
+	slices.SortFunc(runs, func(a, b Run) int {
+		return cmp.Or(cmp.Compare(order[a], order[b]), cmp.Compare(names[a], names[b]))
 	})
 	return runs
 }
@@ -154,10 +159,10 @@ func (r *Run) String() string {
 	return strings.Join(words, "/")
 }
 
-// order is a number that has nothing to do with what the run is.
-func (r *Run) order() uint64 {
+// scatter is a number that has nothing to do with what the name says.
+func scatter(name string) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(r.String())) // never fails
+	_, _ = h.Write([]byte(name)) // never fails
 	// The last bytes decide too little of the higher bits.
 	n := h.Sum64()
 	n ^= n >> 33
