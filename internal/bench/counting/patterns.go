@@ -382,6 +382,11 @@ func waiting(prepare func(context.Context) error, end func()) *behavior {
 	}
 }
 
+// seldom is too long between two clients: LASTCALL_QUIET may be over then.
+const seldom = 700 * time.Millisecond
+
+var errSeldom = errors.New("the machine was so busy that the next client came too late")
+
 // coming has clients come for a while, each with a connection and a request of
 // its own: the drain is to last as long as they do.
 func coming(at *target, w *work, takes, every time.Duration) *behavior {
@@ -390,7 +395,15 @@ func coming(at *target, w *work, takes, every time.Duration) *behavior {
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		var failed error
-		for began := time.Now(); time.Since(began) < d; {
+		last := time.Now()
+		for began := last; time.Since(began) < d; {
+			if time.Since(last) > seldom {
+				mu.Lock()
+				failed = errors.Join(failed, errSeldom)
+				mu.Unlock()
+				break
+			}
+			last = time.Now()
 			all.Go(func() {
 				err := f.get(ctx, takes)
 				mu.Lock()
