@@ -391,13 +391,13 @@ var errSeldom = errors.New("the machine was so busy that the next client came to
 // its own: the drain is to last as long as they do.
 func coming(at *target, w *work, takes, every time.Duration) *behavior {
 	f := freshConnections{at, w}
-	come := func(ctx context.Context, d time.Duration) error {
+	come := func(ctx context.Context, d, longest time.Duration) error {
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		var failed error
 		last := time.Now()
 		for began := last; time.Since(began) < d; {
-			if time.Since(last) > seldom {
+			if time.Since(last) > longest {
 				mu.Lock()
 				failed = errors.Join(failed, errSeldom)
 				mu.Unlock()
@@ -418,12 +418,12 @@ func coming(at *target, w *work, takes, every time.Duration) *behavior {
 		return failed
 	}
 	return &behavior{
-		fast: func(ctx context.Context) error { return come(ctx, every) },
-		slow: come,
+		fast: func(ctx context.Context) error { return come(ctx, every, patience) },
+		slow: func(ctx context.Context, d time.Duration) error { return come(ctx, d, patience) },
 		measured: func(ctx context.Context, d time.Duration, began func()) error {
 			end := w.begin(fmt.Sprintf("clients that come for %v", d))
 			began()
-			err := come(ctx, d)
+			err := come(ctx, d, seldom)
 			end(err)
 			return err
 		},
