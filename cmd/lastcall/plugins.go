@@ -89,11 +89,11 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 // openConnections counts the open connections of the app, for counters whose
 // source says nothing before the first request; nil when its ports are not known.
 func openConnections(pod drain.Pod) drain.Counter {
-	a, err := tcp.NewArrivals(pod.AppPorts...)
+	c, err := tcp.New(tcp.Config{Count: tcp.Open}, pod.AppPorts...)
 	if err != nil {
 		return nil // LASTCALL_APP_PORT is not set, or its own mistakes are told elsewhere
 	}
-	return a.Counter
+	return c
 }
 
 // arrivalsName is what people know the counter of withArrivals by.

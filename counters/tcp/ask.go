@@ -43,6 +43,11 @@ type protocol struct {
 // whether it would take HTTP/2 too.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
+// options is a request of HTTP/1 that asks for nothing but what the server can
+// do. Tomcat knows the preface, and closes the connection without a word where
+// it does not speak HTTP/2: who answers this, and not that, speaks HTTP/1 alone.
+const options = "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
 // ask finds out what is spoken at address: without TLS first, and with TLS
 // where the answer shows that this is wanted. dialed is told the local end of
 // each connection before anything is said on it. An error says that nobody
@@ -50,9 +55,14 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x
 func ask(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort)) (protocol, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	answer, err := question(ctx, address, dialed, false)
+	answer, err := question(ctx, address, dialed, false, preface)
 	if err != nil {
 		return protocol{}, err
+	}
+	if answer.end && len(answer.text) == 0 {
+		if answer, err = question(ctx, address, dialed, false, options); err != nil {
+			return protocol{}, err
+		}
 	}
 	if !wantsTLS(answer.text) {
 		p := answer.protocol()
@@ -66,7 +76,10 @@ func ask(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort
 func askTLS(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), without protocol) (protocol, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	secure, err := question(ctx, address, dialed, true)
+	secure, err := question(ctx, address, dialed, true, preface)
+	if err == nil && secure.alpn == "" && secure.end && len(secure.text) == 0 {
+		secure, err = question(ctx, address, dialed, true, options)
+	}
 	if err != nil {
 		without.mayBeTLS = false
 		return without, nil //nolint:nilerr // it does not speak TLS, and that is the answer
@@ -82,8 +95,8 @@ type reply struct {
 	end  bool   // nothing was, and the connection was closed
 }
 
-// question asks once.
-func question(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), secure bool) (reply, error) {
+// question asks once, by saying text.
+func question(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), secure bool, text string) (reply, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address.String())
 	if err != nil {
 		return reply{}, fmt.Errorf("asking %v what it speaks: %w", address, err)
@@ -103,7 +116,7 @@ func question(ctx context.Context, address netip.AddrPort, dialed func(netip.Add
 			return r, nil
 		}
 	}
-	if _, err := io.WriteString(conn, preface); err != nil {
+	if _, err := io.WriteString(conn, text); err != nil {
 		r.end = true // it was closed at once
 		return r, nil
 	}

@@ -39,6 +39,10 @@ const (
 	// frameSoon bounds, in ms, how much later than what it was sent a client of
 	// HTTP/2 acknowledges it, or opens its window.
 	frameSoon = 100
+	// pongSoon bounds, in ms, how long an app takes to answer a ping, and
+	// clientPongSoon how long a client does, which may be far away.
+	pongSoon       = 500
+	clientPongSoon = 3000
 	// sameAnswer bounds, in ms, the pause between two parts of an answer that
 	// a server writes one after the other: its header and its body.
 	sameAnswer = 100
@@ -258,10 +262,10 @@ func (m *memory) first(s *socket, v *view) activity {
 // the other: pings of WebSockets, of HTTP/2, heartbeats.
 func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
 	in, out := s.received()-m.recv, s.sent-m.sent
-	if m.before.pending == cameSmall && came == none {
+	if m.before.pending == cameSmall && came == none && v.now-int64(s.sentAge)-m.recvAt <= pongSoon {
 		in, came = m.before.bytes, small
 	}
-	if m.before.pending == wentSmall && went == none {
+	if m.before.pending == wentSmall && went == none && v.now-int64(s.recvAge)-m.sentAt <= clientPongSoon {
 		out, went = m.before.bytes, small
 	}
 	switch {

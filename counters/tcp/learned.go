@@ -108,21 +108,22 @@ func (p patience) unproven(silent, unanswered time.Duration, proven bool, v *vie
 // teach takes in what the look that has just been judged shows of the app's
 // answers. before is what was known until then.
 func (m *memory) teach(before *memory, s *socket, known bool, v *view) {
-	if !known || m.own || s.appClosed() {
+	if !known || m.own || s.appClosed() || m.sentAt == before.sentAt || s.dataOut == before.dataOut {
 		return
 	}
 	came, went := s.dataIn-before.dataIn, s.dataOut-before.dataOut
 	l := v.learned
+	paused := time.Duration(m.sentAt-before.sentAt) * time.Millisecond
 	switch {
-	case went == 0 || m.sentAt == before.sentAt:
 	case before.before.pending == wentSmall && m.before.pending == wentSmall:
-		l.paused(time.Duration(m.sentAt-before.sentAt) * time.Millisecond) // two in a row: no pings
-	case m.before.pending != 0:
+		l.paused(paused) // two in a row are no pings
+	case m.before.pending != 0, m.activity == handshake, m.activity == interim:
+	case before.activity != answered && before.activity != streaming:
+		// The wait ends. What came since may have been another request, or a
+		// frame that acknowledges the answer.
+		l.seen(1, time.Duration(max(m.sentAt-before.recvAt, 0))*time.Millisecond, v.now)
 	case came == 0 && m.activity == streaming:
-		l.paused(time.Duration(m.sentAt-before.sentAt) * time.Millisecond)
-	case m.activity == handshake || m.activity == interim:
-	case came == 0 && before.activity != answered && before.activity != streaming:
-		l.seen(1, time.Duration(max(m.sentAt-m.recvAt, 0))*time.Millisecond, v.now)
+		l.paused(paused)
 	case came > 0 && m.recvAt != before.recvAt:
 		n := uint64(1)
 		if v.port.http1 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"lastcall/internal/bench/compare"
+	"lastcall/internal/bench/counting"
 	"lastcall/internal/sidecartest"
 )
 
@@ -19,6 +20,9 @@ var program sidecartest.Program
 func TestMain(m *testing.M) {
 	if compare.IsApp() {
 		os.Exit(compare.App())
+	}
+	if counting.IsWorld() {
+		counting.World()
 	}
 	os.Exit(sidecartest.Main(m, &program))
 }

@@ -1,0 +1,362 @@
+package counting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What makes history: so many answers over so long.
+const (
+	historyLasts   = 36 * time.Second
+	historyAnswers = 40
+	short          = 50 * time.Millisecond // a fast request
+	rest           = 600 * time.Millisecond
+)
+
+// getter has a request answered that takes so long.
+type getter interface {
+	get(ctx context.Context, d time.Duration) error
+}
+
+// behavior is what a client does.
+type behavior struct {
+	// prepare is done before all else; nil where there is nothing to do.
+	prepare func(ctx context.Context) error
+	// history is lived instead of what fast and slow make, if there is one.
+	history func(ctx context.Context) error
+	// fast makes a fast request, or some; slow one that takes so long. They are
+	// called side by side.
+	fast func(ctx context.Context) error
+	slow func(ctx context.Context, d time.Duration) error
+	// measured makes the request that is measured, and calls began when that
+	// is under way.
+	measured func(ctx context.Context, d time.Duration, began func()) error
+	close    func()
+}
+
+var errLittle = errors.New("the client has not got enough answers")
+
+// live makes the client's history.
+func (b *behavior) live(ctx context.Context, w *work, longest time.Duration) error {
+	if b.history != nil {
+		return b.history(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	began := time.Now()
+	over := make(chan struct{})
+	var fast error
+	var both sync.WaitGroup
+	both.Go(func() {
+		for fast == nil {
+			if fast = b.fast(ctx); fast == nil {
+				fast = sleep(ctx, rest)
+			}
+			select {
+			case <-over:
+				if w.answered() >= historyAnswers || fast != nil {
+					return
+				}
+			default:
+			}
+		}
+		cancel() // the slow requests need not go on
+	})
+	var slow error
+	for time.Since(began) < historyLasts && slow == nil {
+		if slow = b.slow(ctx, longest); slow == nil {
+			slow = sleep(ctx, rest/2)
+		}
+	}
+	close(over)
+	both.Wait()
+	if err := errors.Join(fast, slow); err != nil {
+		return fmt.Errorf("making history: %w", err)
+	}
+	if n := w.answered(); n < historyAnswers {
+		return fmt.Errorf("%w: %d", errLittle, n)
+	}
+	return nil
+}
+
+// youth is the little that a client has done with an app that is young.
+func (b *behavior) youth(ctx context.Context) error {
+	for range 3 {
+		if err := errors.Join(b.fast(ctx), sleep(ctx, rest/2)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// one has a request measured that begins at once.
+func one(g getter) func(context.Context, time.Duration, func()) error {
+	return func(ctx context.Context, d time.Duration, began func()) error {
+		began()
+		return g.get(ctx, d)
+	}
+}
+
+// newBehavior is that of a run's client.
+func newBehavior(t testing.TB, r *Run, w *world, at *target, gateway int, done *work) *behavior {
+	t.Helper()
+	switch r.Client {
+	case fresh, freshTLS12, resumed, resumedTLS12:
+		return freshly(at, done)
+	case kept:
+		return keeping(at, done)
+	case backToBack:
+		return withoutGap(at, done)
+	case byNginx, byHAProxy:
+		return pooled(w.gateway(t, r, at, gateway), done)
+	case webSocket:
+		return onSockets(at, done, 3)
+	case idlePool:
+		return idling(at, done)
+	case http2Streams:
+		return streams(0)(t, at, done)
+	case grpcSilent:
+		return calling(startCaller(t, at, done, w.certificate, 0, 1))
+	case grpcPinging:
+		return calling(startCaller(t, at, done, w.certificate, pingSeconds, 1))
+	case grpcStream:
+		return streaming(startCaller(t, at, done, w.certificate, 0, 1))
+	case grpcIdle:
+		b := calling(startCaller(t, at, done, w.certificate, pingSeconds, 30))
+		b.measured = func(_ context.Context, _ time.Duration, began func()) error { began(); return nil }
+		return b
+	}
+	t.Fatalf("there is no client %s", r.Client)
+	return nil
+}
+
+// pingSeconds is the least that gRPC's library for Go takes.
+const pingSeconds = 10
+
+// freshConnections makes a connection for each request.
+type freshConnections struct {
+	*target
+	w *work
+}
+
+func (f freshConnections) get(ctx context.Context, d time.Duration) error {
+	c := &connection{target: f.target, w: f.w}
+	defer c.close()
+	return c.get(ctx, d)
+}
+
+func freshly(at *target, w *work) *behavior {
+	f := freshConnections{at, w}
+	return &behavior{
+		fast:     func(ctx context.Context) error { return f.get(ctx, short) },
+		slow:     f.get,
+		measured: one(f),
+		close:    func() {},
+	}
+}
+
+// keeping has four connections: one for fast requests, one for slow ones, and
+// two that have had some. The measured request comes on the first, which was
+// idle for a moment.
+func keeping(at *target, w *work) *behavior {
+	pool := make([]*connection, 4)
+	for i := range pool {
+		pool[i] = &connection{target: at, w: w}
+	}
+	return &behavior{
+		prepare: func(ctx context.Context) error {
+			for range 3 {
+				for _, c := range pool {
+					if err := c.get(ctx, short); err != nil {
+						return err
+					}
+				}
+				if err := sleep(ctx, rest/2); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		fast:     func(ctx context.Context) error { return pool[0].get(ctx, short) },
+		slow:     pool[1].get,
+		measured: one(pool[0]),
+		close:    func() { closeAll(pool) },
+	}
+}
+
+func closeAll(connections []*connection) {
+	for _, c := range connections {
+		c.close()
+	}
+}
+
+// idling has ten connections, each of which has had some requests without a gap.
+func idling(at *target, w *work) *behavior {
+	const many, each = 10, 5
+	pool := make([]*connection, many)
+	for i := range pool {
+		pool[i] = &connection{target: at, w: w}
+	}
+	some := func(ctx context.Context) error {
+		for _, c := range pool {
+			for range each {
+				if err := c.get(ctx, 0); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return &behavior{
+		fast: some,
+		slow: func(ctx context.Context, _ time.Duration) error { return sleep(ctx, rest) },
+		measured: func(ctx context.Context, _ time.Duration, began func()) error {
+			err := some(ctx)
+			began()
+			return err
+		},
+		close: func() { closeAll(pool) },
+	}
+}
+
+// withoutGap has each request come at once after the answer to a fast one.
+func withoutGap(at *target, w *work) *behavior {
+	pool := []*connection{{target: at, w: w}, {target: at, w: w}}
+	pair := func(c *connection) func(context.Context, time.Duration) error {
+		return func(ctx context.Context, d time.Duration) error {
+			if err := c.get(ctx, 0); err != nil {
+				return err
+			}
+			return c.get(ctx, d)
+		}
+	}
+	return &behavior{
+		fast: func(ctx context.Context) error { return pair(pool[0])(ctx, 0) },
+		slow: pair(pool[1]),
+		measured: func(ctx context.Context, d time.Duration, began func()) error {
+			if err := pool[0].get(ctx, 0); err != nil {
+				return err
+			}
+			began()
+			return pool[0].get(ctx, d)
+		},
+		close: func() { closeAll(pool) },
+	}
+}
+
+// pooled has a gateway before the app, and clients that ask it for something
+// fast, over and over, for a moment; the measured request comes among theirs.
+func pooled(gateway *target, w *work) *behavior {
+	const (
+		many  = 3
+		burst = 400 * time.Millisecond
+		pause = 10 * time.Millisecond
+	)
+	pool := make([]*connection, many+1)
+	for i := range pool {
+		pool[i] = &connection{target: gateway, w: w}
+	}
+	// ask has the clients do so until the end of the context.
+	ask := func(ctx context.Context, lasts time.Duration) error {
+		ends := time.Now().Add(lasts)
+		failed := make([]error, many)
+		var all sync.WaitGroup
+		for i := range many {
+			all.Go(func() {
+				for failed[i] == nil && time.Now().Before(ends) {
+					if failed[i] = pool[i].get(ctx, 0); failed[i] == nil {
+						failed[i] = sleep(ctx, pause)
+					}
+				}
+			})
+		}
+		all.Wait()
+		return errors.Join(failed...)
+	}
+	return &behavior{
+		fast: func(ctx context.Context) error {
+			return errors.Join(ask(ctx, burst), sleep(ctx, rest))
+		},
+		slow: pool[many].get,
+		measured: func(ctx context.Context, d time.Duration, began func()) error {
+			var others sync.WaitGroup
+			var failed error
+			others.Go(func() { failed = ask(ctx, 2*burst) })
+			err := sleep(ctx, burst)
+			if err == nil {
+				began()
+				err = pool[many].get(ctx, d)
+			}
+			others.Wait()
+			return errors.Join(err, failed)
+		},
+		close: func() { closeAll(pool) },
+	}
+}
+
+// onSockets has WebSockets: one for fast messages, one for slow ones, and others
+// that are idle. They are made within beatEvery, so that they are not pinged in
+// the same moment.
+func onSockets(at *target, w *work, many int) *behavior {
+	sockets := make([]*socket, many)
+	return &behavior{
+		prepare: func(ctx context.Context) (err error) {
+			for i := range sockets {
+				if sockets[i], err = at.openSocket(ctx, w); err != nil {
+					return err
+				}
+				if err := sockets[i].get(ctx, short); err != nil {
+					return err
+				}
+				if err := sleep(ctx, min(beatEvery/time.Duration(many), rest)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		fast: func(ctx context.Context) error { return sockets[0].get(ctx, short) },
+		slow: func(ctx context.Context, d time.Duration) error { return sockets[1].get(ctx, d) },
+		measured: func(ctx context.Context, d time.Duration, began func()) error {
+			began()
+			return sockets[0].get(ctx, d)
+		},
+		close: func() {
+			for _, s := range sockets {
+				if s != nil {
+					s.close()
+				}
+			}
+		},
+	}
+}
+
+// calling has one channel of gRPC's.
+func calling(c *caller) *behavior {
+	return &behavior{
+		fast:     func(ctx context.Context) error { return c.get(ctx, short) },
+		slow:     c.get,
+		measured: one(c),
+		close:    func() {}, // it ends with the test
+	}
+}
+
+// streaming has calls whose answer comes in three parts.
+func streaming(c *caller) *behavior {
+	get := func(ctx context.Context, d time.Duration) error {
+		half := (d / 2).Milliseconds()
+		return c.call(ctx, fmt.Sprintf("stream %d %d", half, half), d+patience)
+	}
+	return &behavior{
+		fast: func(ctx context.Context) error { return get(ctx, short) },
+		slow: get,
+		measured: func(ctx context.Context, d time.Duration, began func()) error {
+			began()
+			return get(ctx, d)
+		},
+		close: func() {}, // it ends with the test
+	}
+}

@@ -1,0 +1,190 @@
+package counting
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The addresses of the pod and of its clients on the link between them.
+const (
+	podAddress    = "10.99.0.1"
+	clientAddress = "10.99.0.2"
+)
+
+// linkDelay is how long the link holds each packet.
+const linkDelay = 300 * time.Microsecond
+
+// namespace is a network namespace.
+type namespace struct{ file *os.File }
+
+// newNamespace makes a network namespace with a loopback, and has setUp do the
+// rest in it.
+func newNamespace(setUp func() error) (*namespace, error) {
+	n := &namespace{}
+	made := make(chan error)
+	go func() {
+		// The thread is in the namespace from now on: it ends with this function.
+		runtime.LockOSThread()
+		made <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("making a network namespace: %w", err)
+			}
+			var err error
+			if n.file, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+				return err
+			}
+			if err := loopbackUp(); err != nil {
+				return err
+			}
+			return setUp()
+		}()
+	}()
+	if err := <-made; err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// do runs f in the namespace.
+func (n *namespace) do(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // as above
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("entering a network namespace: %w", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// command is what runs a program in the namespace.
+func (n *namespace) command() []string {
+	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), n.file.Fd()), "--"}
+}
+
+// loopbackUp brings the loopback of this thread's namespace up.
+func loopbackUp() error {
+	if err := configure("lo", ""); err != nil {
+		return fmt.Errorf("bringing the loopback up: %w", err)
+	}
+	return nil
+}
+
+// configure gives an interface an address, if there is one, and brings it up.
+func configure(name, address string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }() // it was only asked
+	set := func(call uint, value func(*unix.Ifreq) error) error {
+		request, err := unix.NewIfreq(name)
+		if err == nil {
+			err = value(request)
+		}
+		if err == nil {
+			err = unix.IoctlIfreq(fd, call, request)
+		}
+		return err
+	}
+	if address != "" {
+		if err := errors.Join(
+			set(unix.SIOCSIFADDR, func(r *unix.Ifreq) error { return r.SetInet4Addr(net.ParseIP(address).To4()) }),
+			set(unix.SIOCSIFNETMASK, func(r *unix.Ifreq) error { return r.SetInet4Addr(net.CIDRMask(24, 32)) }),
+		); err != nil {
+			return err
+		}
+	}
+	return set(unix.SIOCSIFFLAGS, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_UP); return nil })
+}
+
+// openTun makes a network interface of this thread's namespace, whose packets
+// are read from and written to the file.
+func openTun(address string) (fd int, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("making a TUN interface with /dev/net/tun, for which CAP_NET_ADMIN is needed: %w", err)
+		}
+	}()
+	if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return 0, err
+	}
+	const name = "link"
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err == nil {
+		err = configure(name, address)
+	}
+	if err != nil {
+		_ = unix.Close(fd) // the first error counts
+	}
+	return fd, err
+}
+
+// connectClients makes a namespace for clients, and the link between it and
+// this one, which the process is in. Both last as long as the process.
+func connectClients() (*namespace, error) {
+	pod, err := openTun(podAddress)
+	if err != nil {
+		return nil, err
+	}
+	var clients int
+	n, err := newNamespace(func() error {
+		clients, err = openTun(clientAddress)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	forward(pod, clients)
+	forward(clients, pod)
+	return n, nil
+}
+
+// packet is one that is under way.
+type packet struct {
+	bytes []byte
+	due   time.Time
+}
+
+// forward passes packets on, linkDelay after they came.
+func forward(from, to int) {
+	const longest, mostUnderWay = 1500, 4096
+	underWay := make(chan packet, mostUnderWay)
+	go func() {
+		defer close(underWay)
+		for {
+			b := make([]byte, longest)
+			n, err := unix.Read(from, b)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil {
+				return
+			}
+			underWay <- packet{b[:n], time.Now().Add(linkDelay)}
+		}
+	}()
+	go func() {
+		// Go's timers are too coarse for this: the kernel's are not.
+		runtime.LockOSThread()
+		for p := range underWay {
+			for left := time.Until(p.due); left > 0; left = time.Until(p.due) {
+				pause := unix.NsecToTimespec(left.Nanoseconds())
+				_ = unix.Nanosleep(&pause, nil) // where it ends early it begins again
+			}
+			_, _ = unix.Write(to, p.bytes) // what is lost TCP sends again
+		}
+	}()
+}
