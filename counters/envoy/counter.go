@@ -51,13 +51,14 @@
 package envoy
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
@@ -77,6 +78,15 @@ type Counter struct {
 	client    *http.Client
 	listeners *regexp.Regexp // nil when unset
 	proxy     *gone.Proxy
+
+	// turn holds a token while a reading is under way, and guards what follows.
+	turn    chan struct{}
+	list    []byte       // Envoy's list of listeners, at the last reading
+	dumped  []configured // their configuration
+	fresh   bool         // it was read in this reading
+	config  config       // the same, and listeners that are gone from it
+	asked   uint64       // requests to the admin interface, at the last reading
+	restart restart
 }
 
 // New makes the counter, and asks nothing yet.
@@ -99,6 +109,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 		admin:     admin,
 		client:    fetch.NewClient(),
 		listeners: listeners,
+		turn:      make(chan struct{}, 1),
 		proxy: &gone.Proxy{
 			Local:    fetch.Local(admin.Hostname(), pod.IP),
 			PagePort: fetch.Port(admin),
@@ -119,6 +130,12 @@ const (
 // what is counted, unless Envoy is gone: then what is in flight are the
 // connections that remain, and arrivals are not told.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return drain.Reading{}, fmt.Errorf("reading Envoy's statistics: an earlier reading has not ended: %w", ctx.Err())
+	}
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		r.InFlight, err = c.proxy.Left(err)
@@ -130,54 +147,127 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 }
 
 func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
-	body, err := fetch.Get(ctx, c.client, c.url("stats", "format=json&filter="+url.QueryEscape(filter)), statsLimit)
+	if err := c.readConfig(ctx); err != nil {
+		return drain.Reading{}, err
+	}
+	s, err := c.readStats(ctx)
 	if err != nil {
 		return drain.Reading{}, err
 	}
-	s, err := parse(body)
-	if err != nil {
-		return drain.Reading{}, err
-	}
-	chosen := s.choose(c.listeners)
-	switch {
-	case c.listeners != nil && !chosen.any():
-		return drain.Reading{}, fmt.Errorf("LASTCALL_ENVOY_LISTENERS=%s matches none of Envoy's HTTP managers and listeners: %s", c.listeners, s.names())
-	case c.listeners == nil && len(s.listeners) == 0:
-		if err := c.hasNone(ctx); err != nil {
+	chosen, err := c.choose(&s)
+	if err != nil && !c.fresh {
+		// A listener may have been changed so that the list of them is the same.
+		c.list = nil
+		if err := c.readConfig(ctx); err != nil {
 			return drain.Reading{}, err
 		}
+		chosen, err = c.choose(&s)
+	}
+	if err != nil {
+		return drain.Reading{}, err
+	}
+	old, err := c.previous(ctx, s)
+	if err != nil {
+		return drain.Reading{}, err
 	}
 	c.proxy.Readable()
 	r := drain.Reading{HasArrived: true}
 	r.InFlight, r.Arrived = s.sum(chosen)
+	// Each connection of an old process may carry a request that is not in the
+	// statistics yet.
+	if r.InFlight = max(r.InFlight, old); old == 0 {
+		r.Open, r.HasOpen = s.open(chosen)
+	}
 	return r, nil
 }
 
-// hasNone returns an error if Envoy has listeners, which its statistics lack.
-func (c *Counter) hasNone(ctx context.Context) error {
-	body, err := fetch.Get(ctx, c.client, c.url("listeners", "format=json"), answerLimit)
+// choose returns what is counted, and an error when the statistics lack
+// something of it.
+func (c *Counter) choose(s *stats) (choice, error) {
+	c.config = c.config.with(c.dumped, *s)
+	c.config.attach(*s)
+	chosen := s.choose(c.listeners, c.config.leftOut())
+	if err := c.config.missing(*s, chosen, c.listeners); err != nil {
+		return choice{}, err
+	}
+	if c.listeners != nil && !chosen.any() {
+		return choice{}, fmt.Errorf("LASTCALL_ENVOY_LISTENERS=%s matches none of Envoy's HTTP managers and listeners: %s", c.listeners, s.names())
+	}
+	return chosen, nil
+}
+
+// readStats reads the statistics.
+func (c *Counter) readStats(ctx context.Context) (stats, error) {
+	body, err := c.get(ctx, "stats", "format=json&filter="+url.QueryEscape(filter), statsLimit)
+	if err != nil {
+		return stats{}, err
+	}
+	s, err := parse(body)
+	if err != nil {
+		return stats{}, err
+	}
+	// The admin interface counts the requests that it gets, this one among them.
+	before := c.asked
+	c.asked = s.admin.requests
+	if s.admin.knownTotal && before > 0 && s.admin.requests == before {
+		return stats{}, errors.New("the statistics do not count the request that asks for them: they seem to be a cached copy")
+	}
+	return s, nil
+}
+
+// readConfig reads the configuration of the listeners if the list of them is
+// another than at the last reading.
+func (c *Counter) readConfig(ctx context.Context) error {
+	list, err := c.get(ctx, "listeners", "format=json", statsLimit)
 	if err != nil {
 		return err
 	}
-	var answer map[string][]json.RawMessage
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return fmt.Errorf("the answer is not Envoy's list of listeners: %w", err)
+	if err := parseListeners(list); err != nil {
+		return err
 	}
-	if answer == nil {
-		return errors.New("the answer is not Envoy's list of listeners: it is null")
+	if c.fresh = !bytes.Equal(list, c.list); !c.fresh {
+		return nil
 	}
-	// An Envoy without listeners answers {}. What has anything else in it is
-	// another's answer, and tells nothing of listeners.
-	const statuses = "listener_statuses"
-	for name := range answer {
-		if name != statuses {
-			return fmt.Errorf("the answer is not Envoy's list of listeners: it has %q", name)
-		}
+	dumped, err := c.dumpListeners(ctx)
+	if err != nil {
+		return err
 	}
-	if n := len(answer[statuses]); n > 0 {
-		return fmt.Errorf("the statistics have no listener, though Envoy has %d: stats_matcher must let the prefixes http. and listener. through", n)
-	}
+	c.list, c.dumped = list, dumped
 	return nil
+}
+
+// dumpListeners reads the configuration of all listeners. A mesh has hundreds of
+// dynamic ones, which are asked for some at a time.
+func (c *Counter) dumpListeners(ctx context.Context) ([]configured, error) {
+	static, err := c.dump(ctx, "resource=static_listeners")
+	if err != nil {
+		return nil, err
+	}
+	names, err := c.dump(ctx, "resource=dynamic_listeners&mask=name")
+	if err != nil {
+		return nil, err
+	}
+	all := static.listeners()
+	for some := range slices.Chunk(names.dynamicNames(), namesAtOnce) {
+		dynamic, err := c.dump(ctx, "resource=dynamic_listeners&name_regex="+url.QueryEscape(anyOf(some)))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, dynamic.listeners()...)
+	}
+	return all, nil
+}
+
+func (c *Counter) dump(ctx context.Context, query string) (dump, error) {
+	body, err := c.get(ctx, "config_dump", query, statsLimit)
+	if err != nil {
+		return dump{}, err
+	}
+	return parseDump(body)
+}
+
+func (c *Counter) get(ctx context.Context, path, query string, limit int64) ([]byte, error) {
+	return fetch.Get(ctx, c.client, c.url(path, query), limit)
 }
 
 // StopAccepting makes Envoy send its clients away.

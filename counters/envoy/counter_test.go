@@ -299,8 +299,8 @@ func wantError(t *testing.T, c *Counter, parts ...string) {
 
 func TestErrorsSayWhatToCheck(t *testing.T) {
 	countertest.Faults(t, []countertest.Fault{
-		{Name: "garbage", Status: 200, Body: "<html></html>", Says: "not Envoy's statistics"},
-		{Name: "empty", Status: 200, Body: "", Says: "not Envoy's statistics"},
+		{Name: "garbage", Status: 200, Body: "<html></html>", Says: "not Envoy's list of listeners"},
+		{Name: "empty", Status: 200, Body: "", Says: "not Envoy's list of listeners"},
 		{Name: "another's JSON", Status: 200, Body: "{}", Says: "not Envoy's statistics"},
 		{Name: "huge", Status: 200, Body: `{"stats":["` + strings.Repeat(" ", statsLimit) + `"]}`, Says: "longer than 16777216 bytes"},
 	}, func(t *testing.T, url string, f countertest.Fault) {
