@@ -70,7 +70,7 @@ func TestFaults(t *testing.T) {
 			for range 65 {
 				_, _ = w.Write(line)
 			}
-		}, "longer than 4194304 bytes"},
+		}, "longer than 4194304 bytes (4 MiB), which is the most that is read"},
 		{"elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, "302"},
 		{"dropped", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 	} {

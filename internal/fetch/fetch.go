@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -56,28 +57,80 @@ func do(ctx context.Context, client *http.Client, method, address string, limit 
 	if err != nil {
 		return nil, errors.New("the address is not a URL") // what url.Parse says repeats its secrets
 	}
-	what := method + " " + Public(u)
-	req, err := http.NewRequestWithContext(ctx, method, address, nil)
+	req, err := http.NewRequestWithContext(ctx, method, address, http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("%s: the request cannot be made", what)
+		return nil, fmt.Errorf("%s %s: the request cannot be made", method, Public(u))
 	}
+	page, err := send(client, req, Public(u), "", limit)
+	return page.Body, err
+}
+
+// send makes one call. Its errors name shown, the address without secrets.
+func send(client *http.Client, req *http.Request, shown, prefix string, limit int64) (Page, error) {
+	began := time.Now()
 	req.Header.Set("User-Agent", "lastcall")
+	req.Header.Set("Cache-Control", "no-cache")
+	fail := func(format string, args ...any) (Page, error) {
+		return Page{}, fmt.Errorf("%s %s: "+format, append([]any{req.Method, shown}, args...)...)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, cause(err))
+		return fail("%w", late(req.Context(), began, cause(err)))
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	if resp.StatusCode != http.StatusOK {
-		return nil, &StatusError{Method: method, URL: Public(u), Code: resp.StatusCode}
+		return Page{}, &StatusError{Method: req.Method, URL: shown, Code: resp.StatusCode, Prefix: prefix}
+	}
+	if req.Method == http.MethodGet {
+		if err := stored(resp.Header, time.Now()); err != nil {
+			return fail("%w", err)
+		}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: reading the answer: %w", what, err)
+		return fail("reading the answer: %w", late(req.Context(), began, err))
 	}
 	if int64(len(body)) > limit {
-		return nil, fmt.Errorf("%s: the answer is longer than %d bytes; is this the right page?", what, limit)
+		return fail("the answer is longer than %s, which is the most that is read; is this the right page?", size(limit))
 	}
-	return body, nil
+	return Page{Body: body, Header: resp.Header}, nil
+}
+
+// late adds to the error of a call that ran out of time how long it had.
+func late(ctx context.Context, began time.Time, err error) error {
+	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the whole answer did not come within %v, which is the longest that is waited: %w", deadline.Sub(began).Round(100*time.Millisecond), err)
+	}
+	return err
+}
+
+// maxAge is how old an answer may be by its own date. Dates have whole seconds,
+// and servers may use one for a second longer.
+const maxAge = 5 * time.Second
+
+// stored returns an error for the answer of a cache, which says what was in
+// flight when it was stored, and not what is now. A date that is ahead says
+// that the clocks differ, and nothing more.
+func stored(header http.Header, now time.Time) error {
+	if age := header.Get("Age"); age != "" && strings.Trim(age, "0 ") != "" {
+		return fmt.Errorf("the answer is a stored copy (its Age is %.20q): ask the program itself, or have the cache on the way leave this page out", age)
+	}
+	date, err := http.ParseTime(header.Get("Date"))
+	if age := now.Sub(date); err == nil && age > maxAge {
+		return fmt.Errorf("the answer is dated %v ago: it is a stored copy, or the clocks of this machine and of the program's differ", age.Round(time.Second))
+	}
+	return nil
+}
+
+// size writes a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d bytes (%d MiB)", n, n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d bytes (%d KiB)", n, n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 // StatusError is an answer other than 200.
@@ -85,6 +138,7 @@ type StatusError struct {
 	Method string
 	URL    string // without userinfo and query
 	Code   int
+	Prefix string // of the variable _TOKEN_FILE; empty where there is none
 }
 
 func (e *StatusError) Error() string {
@@ -93,7 +147,11 @@ func (e *StatusError) Error() string {
 	case e.Code >= 300 && e.Code < 400:
 		return s + ": redirects are not followed; set the address that it redirects to"
 	case e.Code == http.StatusUnauthorized:
-		return s + ": set its credentials in the URL, as http://user:password@host/"
+		s += ": set its credentials in the URL, as http://user:password@host/" //nolint:gosec // an example
+		if e.Prefix != "" {
+			s += ", or a bearer token by " + e.Prefix + "_TOKEN_FILE"
+		}
+		return s
 	case e.Code == http.StatusForbidden:
 		return s + ": allow requests from this pod there, or set other credentials in the URL"
 	case e.Code == http.StatusNotFound:
@@ -106,10 +164,13 @@ func (e *StatusError) Error() string {
 	return s
 }
 
-// Refused tells whether err says that nothing listens at the address: the
-// connection was refused, or the unix socket is not there.
+// Refused reports whether err says that nothing listens at the address: the
+// connection was refused, or the unix socket is not there. A file of a setting
+// that is not there says nothing of the program.
 func Refused(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
+	var connecting *net.OpError
+	return errors.As(err, &connecting) && connecting.Op == "dial" &&
+		(errors.Is(connecting, syscall.ECONNREFUSED) || errors.Is(connecting, fs.ErrNotExist))
 }
 
 // ParseURL checks the address of a page as the variable holds it. Its error
@@ -142,7 +203,7 @@ func Port(u *url.URL) int {
 	return 80
 }
 
-// Local tells whether host, as written in a URL, is in the pod whose address
+// Local reports whether host, as written in a URL, is in the pod whose address
 // is podIP, so that the sockets of the pod's network namespace show it.
 func Local(host, podIP string) bool {
 	if host == "localhost" {
