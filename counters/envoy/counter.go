@@ -55,7 +55,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -68,14 +67,15 @@ import (
 
 // Config is the counter's part of the environment.
 type Config struct {
-	Admin     string `envconfig:"LASTCALL_ENVOY_ADMIN" default:"http://127.0.0.1:9901" desc:"Envoy's admin address; a drain also fails its health check and drains its listeners" secret:"url"`
-	Listeners string `envconfig:"LASTCALL_ENVOY_LISTENERS" desc:"a regular expression: which listeners or HTTP managers to count (all but admin when unset)"`
+	Admin     string `envconfig:"LASTCALL_ENVOY_ADMIN" default:"http://127.0.0.1:9901" desc:"Envoy's admin address, or unix:///path of its socket; a drain also fails its health check and drains its listeners" secret:"url"`
+	Listeners string `envconfig:"LASTCALL_ENVOY_LISTENERS" desc:"a regular expression: which listeners or HTTP managers to count (when unset, all but admin and a mesh's outbound and internal ones)"`
+	CAFile    string `envconfig:"LASTCALL_ENVOY_CA_FILE" desc:"PEM file of authorities to trust for LASTCALL_ENVOY_ADMIN, besides the system's"`
+	TokenFile string `envconfig:"LASTCALL_ENVOY_TOKEN_FILE" desc:"file of a bearer token that is sent to LASTCALL_ENVOY_ADMIN"`
 }
 
 // Counter is a drain.Counter, a drain.AcceptStopper and a drain.AcceptStarter.
 type Counter struct {
-	admin     *url.URL
-	client    *http.Client
+	admin     *fetch.Source
 	listeners *regexp.Regexp // nil when unset
 	proxy     *gone.Proxy
 
@@ -91,8 +91,11 @@ type Counter struct {
 
 // New makes the counter, and asks nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
-	admin, err := fetch.ParseURL("LASTCALL_ENVOY_ADMIN", cfg.Admin, "http://127.0.0.1:9901")
-	if err == nil && admin.RawQuery != "" {
+	admin, err := fetch.Open(fetch.Settings{
+		Variable: "LASTCALL_ENVOY_ADMIN", Address: cfg.Admin, Example: "http://127.0.0.1:9901",
+		Prefix: "LASTCALL_ENVOY", CAFile: cfg.CAFile, TokenFile: cfg.TokenFile,
+	})
+	if err == nil && admin.Query() {
 		err = errors.New("LASTCALL_ENVOY_ADMIN must be the address of the admin interface alone, such as http://127.0.0.1:9901")
 	}
 	var listeners *regexp.Regexp
@@ -107,12 +110,11 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	}
 	return &Counter{
 		admin:     admin,
-		client:    fetch.NewClient(),
 		listeners: listeners,
 		turn:      make(chan struct{}, 1),
 		proxy: &gone.Proxy{
-			Local:    fetch.Local(admin.Hostname(), pod.IP),
-			PagePort: fetch.Port(admin),
+			Local:    admin.Local(pod.IP),
+			PagePort: admin.Port(),
 			AppPorts: pod.AppPorts,
 			Sockets:  procnet.Kernel(),
 		},
@@ -267,7 +269,7 @@ func (c *Counter) dump(ctx context.Context, query string) (dump, error) {
 }
 
 func (c *Counter) get(ctx context.Context, path, query string, limit int64) ([]byte, error) {
-	return fetch.Get(ctx, c.client, c.url(path, query), limit)
+	return c.admin.At(path, query).Get(ctx, limit)
 }
 
 // StopAccepting makes Envoy send its clients away.
@@ -285,7 +287,7 @@ func (c *Counter) StartAccepting(ctx context.Context) error {
 
 // tell makes a call that changes something. One that is gone need not be told.
 func (c *Counter) tell(ctx context.Context, path, query string) error {
-	_, err := fetch.Post(ctx, c.client, c.url(path, query), answerLimit)
+	_, err := c.admin.At(path, query).Post(ctx, answerLimit)
 	if fetch.Refused(err) {
 		_, err = c.proxy.Left(err)
 	}
@@ -293,10 +295,4 @@ func (c *Counter) tell(ctx context.Context, path, query string) error {
 		return fmt.Errorf("telling Envoy (LASTCALL_ENVOY_ADMIN): %w", err)
 	}
 	return nil
-}
-
-func (c *Counter) url(path, query string) string {
-	u := c.admin.JoinPath(path)
-	u.RawQuery = query
-	return u.String()
 }

@@ -341,7 +341,7 @@ func TestListThatIsNotEnvoys(t *testing.T) {
 }
 
 func TestNewNamesTheVariables(t *testing.T) {
-	for _, bad := range []string{"", "127.0.0.1:9901", "http://user:hunter2@", "http://h:9901/?x=hunter2", "unix:///envoy.sock"} {
+	for _, bad := range []string{"", "127.0.0.1:9901", "http://user:hunter2@", "http://h:9901/?x=hunter2", "unix://envoy.sock", "unix:///"} {
 		_, err := New(Config{Admin: bad, Listeners: "("}, drain.Pod{})
 		if err == nil {
 			t.Errorf("%q was taken", bad)
@@ -353,7 +353,7 @@ func TestNewNamesTheVariables(t *testing.T) {
 			}
 		}
 	}
-	for _, good := range []string{"http://127.0.0.1:9901", "http://127.0.0.1:9901/", "https://u:p@envoy/admin"} {
+	for _, good := range []string{"http://127.0.0.1:9901", "http://127.0.0.1:9901/", "https://u:p@envoy/admin", "unix:///run/envoy.sock"} {
 		if _, err := New(Config{Admin: good}, drain.Pod{}); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}

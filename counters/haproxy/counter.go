@@ -70,6 +70,8 @@ import (
 type Config struct {
 	Stats     string `envconfig:"LASTCALL_HAPROXY_STATS" default:"http://127.0.0.1:8404/;csv" desc:"HAProxy's CSV page, or unix:///path of its runtime socket; the master's socket stays right through reloads" secret:"url"`
 	Frontends string `envconfig:"LASTCALL_HAPROXY_FRONTENDS" desc:"a regular expression: which frontends to count (all but those that only HAProxy itself answers, when unset)"`
+	CAFile    string `envconfig:"LASTCALL_HAPROXY_CA_FILE" desc:"PEM file of authorities to trust for LASTCALL_HAPROXY_STATS, besides the system's"`
+	TokenFile string `envconfig:"LASTCALL_HAPROXY_TOKEN_FILE" desc:"file of a bearer token that is sent to LASTCALL_HAPROXY_STATS"`
 }
 
 // Counter is a drain.Counter.

@@ -30,7 +30,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
@@ -40,7 +39,9 @@ import (
 
 // Config is the counter's part of the environment.
 type Config struct {
-	Status string `envconfig:"LASTCALL_NGINX_STATUS" default:"http://127.0.0.1:8080/stub_status" desc:"nginx's stub_status page; lastcall's own request is not counted" secret:"url"`
+	Status    string `envconfig:"LASTCALL_NGINX_STATUS" default:"http://127.0.0.1:8080/stub_status" desc:"nginx's stub_status page, or unix:///path:/page of its socket; lastcall's own request is not counted" secret:"url"`
+	CAFile    string `envconfig:"LASTCALL_NGINX_CA_FILE" desc:"PEM file of authorities to trust for LASTCALL_NGINX_STATUS, besides the system's"`
+	TokenFile string `envconfig:"LASTCALL_NGINX_TOKEN_FILE" desc:"file of a bearer token that is sent to LASTCALL_NGINX_STATUS"`
 }
 
 // pageLimit is the most that is read. The page has about 100 bytes.
@@ -48,9 +49,8 @@ const pageLimit = 4 << 10
 
 // Counter is a drain.Counter.
 type Counter struct {
-	url    string
-	client *http.Client
-	proxy  *gone.Proxy
+	page  *fetch.Source
+	proxy *gone.Proxy
 
 	// turn holds a token while a reading is under way.
 	turn chan struct{}
@@ -60,16 +60,18 @@ type Counter struct {
 
 // New makes the counter, and asks nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
-	u, err := fetch.ParseURL("LASTCALL_NGINX_STATUS", cfg.Status, "http://127.0.0.1:8080/stub_status")
+	page, err := fetch.Open(fetch.Settings{
+		Variable: "LASTCALL_NGINX_STATUS", Address: cfg.Status, Example: "http://127.0.0.1:8080/stub_status",
+		Prefix: "LASTCALL_NGINX", CAFile: cfg.CAFile, TokenFile: cfg.TokenFile,
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &Counter{
-		url:    cfg.Status,
-		client: fetch.NewClient(),
+		page: page,
 		proxy: &gone.Proxy{
-			Local:    fetch.Local(u.Hostname(), pod.IP),
-			PagePort: fetch.Port(u),
+			Local:    page.Local(pod.IP),
+			PagePort: page.Port(),
 			AppPorts: pod.AppPorts,
 			Sockets:  procnet.Kernel(),
 		},
@@ -98,7 +100,7 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 }
 
 func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
-	body, err := fetch.Get(ctx, c.client, c.url, pageLimit)
+	body, err := c.page.Get(ctx, pageLimit)
 	if err != nil {
 		return drain.Reading{}, err
 	}
