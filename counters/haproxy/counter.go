@@ -54,10 +54,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"lastcall/drain"
@@ -76,10 +74,9 @@ type Config struct {
 
 // Counter is a drain.Counter.
 type Counter struct {
-	url       string // of the CSV page; empty where there is a socket
+	page      *page // nil where there is a socket
 	socket    socket
-	client    *http.Client
-	frontends *regexp.Regexp // nil when unset
+	frontends *named // nil when unset
 	proxy     *gone.Proxy
 
 	// turn holds a token while a reading is under way, and guards what follows.
@@ -92,34 +89,39 @@ type Counter struct {
 // New makes the counter, and asks nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	c := &Counter{
-		client: fetch.NewClient(),
-		proxy:  &gone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
-		turn:   make(chan struct{}, 1),
+		proxy: &gone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
+		turn:  make(chan struct{}, 1),
 	}
-	if err := errors.Join(c.setStats(cfg.Stats, pod), c.setFrontends(cfg.Frontends)); err != nil {
+	if err := errors.Join(c.setStats(cfg, pod), c.setFrontends(cfg.Frontends)); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Counter) setStats(stats string, pod drain.Pod) error {
+func (c *Counter) setStats(cfg Config, pod drain.Pod) error {
 	const variable, examples = "LASTCALL_HAPROXY_STATS", "http://127.0.0.1:8404/;csv or unix:///run/haproxy/master.sock"
-	if strings.HasPrefix(stats, "unix:") {
-		u, err := url.Parse(stats)
+	if strings.HasPrefix(cfg.Stats, "unix:") {
+		u, err := url.Parse(cfg.Stats)
 		if err != nil || u.Host != "" || !filepath.IsAbs(u.Path) {
 			return fmt.Errorf("%s must be unix:// and an absolute path, or an http:// or https:// URL, such as %s", variable, examples)
+		}
+		if cfg.CAFile != "" || cfg.TokenFile != "" {
+			return fmt.Errorf("LASTCALL_HAPROXY_CA_FILE and LASTCALL_HAPROXY_TOKEN_FILE are for a page, and %s is the path of a runtime socket", variable)
 		}
 		c.socket.path = u.Path
 		c.proxy.Local = true
 		return nil
 	}
-	u, err := fetch.ParseURL(variable, stats, examples)
+	page, err := openPage(fetch.Settings{
+		Variable: variable, Address: cfg.Stats, Example: examples,
+		Prefix: "LASTCALL_HAPROXY", CAFile: cfg.CAFile, TokenFile: cfg.TokenFile,
+	})
 	if err != nil {
 		return err
 	}
-	c.url = stats
-	c.proxy.Local = fetch.Local(u.Hostname(), pod.IP)
-	c.proxy.PagePort = fetch.Port(u)
+	c.page = page
+	c.proxy.Local = page.csv.Local(pod.IP)
+	c.proxy.PagePort = page.csv.Port()
 	return nil
 }
 
@@ -127,7 +129,7 @@ func (c *Counter) setFrontends(pattern string) (err error) {
 	if pattern == "" {
 		return nil
 	}
-	if c.frontends, err = regexp.Compile(pattern); err != nil {
+	if c.frontends, err = compile(pattern); err != nil {
 		return fmt.Errorf("LASTCALL_HAPROXY_FRONTENDS must be a regular expression, such as ^(web|api)$: %w", err)
 	}
 	return nil
@@ -162,16 +164,27 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 		return drain.Reading{}, err
 	}
 	c.proxy.Readable()
-	replaced := !complete && c.old.replaced(workers[0], c.url != "")
-	var inFlight int64
-	for _, w := range workers {
-		n, err := c.add(w)
-		if err != nil {
+	if c.frontends != nil {
+		var all []frontend
+		for _, w := range workers {
+			all = append(all, w.frontends...)
+		}
+		if err := c.frontends.matchesNone(all); err != nil {
 			return drain.Reading{}, err
 		}
-		inFlight += n
 	}
-	if c.url != "" {
+	replaced, stored := false, false
+	if !complete {
+		replaced, stored = c.old.replaced(workers[0], c.page != nil)
+	}
+	if stored && !replaced {
+		return drain.Reading{}, errStored
+	}
+	var inFlight int64
+	for _, w := range workers {
+		inFlight += c.add(w)
+	}
+	if c.page != nil {
 		own, err := c.own(workers[0], replaced)
 		if err != nil {
 			return drain.Reading{}, err
@@ -183,6 +196,9 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 			return drain.Reading{}, err
 		}
 	}
+	if stored {
+		return drain.Reading{}, fmt.Errorf("%w, unless HAProxy was reloaded", errStored)
+	}
 	arrived := c.arrived.sum(workers, c.counts)
 	return drain.Reading{InFlight: inFlight, Arrived: arrived - min(c.carrier.own, arrived), HasArrived: true}, nil
 }
@@ -193,24 +209,22 @@ func (c *Counter) own(w worker, replaced bool) (int64, error) {
 	if replaced {
 		last = nil
 	}
-	return c.carrier.counted(w.frontends, last, c.counts)
+	asked := c.page.asked
+	c.page.asked = 0
+	return c.carrier.counted(w.frontends, last, asked, c.counts)
 }
 
 // ask returns what each process says that can be asked, and whether these are
 // all there are.
 func (c *Counter) ask(ctx context.Context) (workers []worker, complete bool, err error) {
-	if c.url == "" {
+	if c.page == nil {
 		return c.socket.read(ctx)
 	}
-	page, err := fetch.Get(ctx, c.client, c.url, pageLimit)
-	if err != nil {
-		return nil, false, err
-	}
-	frontends, err := parse(page)
-	return []worker{{frontends: frontends}}, false, err
+	w, err := c.page.read(ctx, c.frontends == nil)
+	return []worker{w}, false, err
 }
 
-// counts tells whether a frontend is counted.
+// counts reports whether a frontend is counted.
 func (c *Counter) counts(f frontend) bool {
 	if c.frontends != nil {
 		return c.frontends.MatchString(f.name)
@@ -219,19 +233,13 @@ func (c *Counter) counts(f frontend) bool {
 }
 
 // add returns what one process has in flight.
-func (c *Counter) add(w worker) (int64, error) {
-	var sum int64
-	matched := false
+func (c *Counter) add(w worker) (sum int64) {
 	for _, f := range w.frontends {
 		if c.counts(f) {
-			matched = true
 			sum += f.inFlight()
 		}
 	}
-	if c.frontends != nil && !matched {
-		return 0, fmt.Errorf("LASTCALL_HAPROXY_FRONTENDS=%s matches none of HAProxy's frontends %s", c.frontends, names(w.frontends))
-	}
-	return sum, nil
+	return sum
 }
 
 // names lists frontends for people, the first few of them.
@@ -250,19 +258,9 @@ func names(frontends []frontend) string {
 
 // open returns the connections of the app's ports.
 func (c *Counter) open() (map[string]bool, error) {
-	if len(c.proxy.AppPorts) == 0 || !c.proxy.Local {
-		return nil, errNotTold
+	if c.page != nil { // which may be on the app's port
+		c.page.csv.CloseIdleConnections()
+		c.page.whole.CloseIdleConnections()
 	}
-	c.client.CloseIdleConnections() // the page may be on the app's port
-	all := map[string]bool{}
-	for _, port := range c.proxy.AppPorts {
-		open, err := c.proxy.Sockets.Unfinished(port)
-		if err != nil {
-			return nil, err
-		}
-		for remote := range open {
-			all[fmt.Sprint(port, " ", remote)] = true
-		}
-	}
-	return all, nil
+	return c.proxy.Open()
 }
