@@ -87,9 +87,7 @@ func ask(t *testing.T, address string, r *http.Request) answer {
 		t.Error(err)
 		return answer{status: http.StatusBadGateway}
 	}
-	// A path is passed on as it stands: that of HAProxy's page ends in `;csv`.
-	u.Opaque = "//" + u.Host + r.URL.EscapedPath()
-	u.RawQuery = r.URL.RawQuery
+	u.Path, u.RawPath, u.RawQuery = r.URL.Path, r.URL.RawPath, r.URL.RawQuery
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(&http.Request{Method: r.Method, URL: u, Header: http.Header{}})
 	if err != nil {

@@ -38,9 +38,9 @@ type Harness interface {
 // of its answer, with the rest of it as it was: a statistic, a frontend, the end
 // of a page. A harness that is none is an Excepter that says why.
 type Hider interface {
-	// Hide has the program leave out what Begin's work is counted by, until the
-	// returned function mends it.
-	Hide(t *testing.T) (mend func())
+	// Hide returns what makes counters that read the program. From the call of
+	// hide until that of mend its answer lacks what Begin's work is counted by.
+	Hide(t *testing.T) (counter func() drain.Counter, hide, mend func())
 }
 
 // Staler is a Harness whose counter can be given an old answer. A harness that
@@ -202,13 +202,14 @@ func missing(t *testing.T, h Harness) {
 	if !ok {
 		t.Fatal("the harness must be a Hider, or an Excepter that says why it cannot be one")
 	}
-	c := h.Counter(t)
+	counter, hide, mend := hider.Hide(t)
+	c := counter()
 	end := h.Begin(t)
 	settles(t, c, 1)
-	mend := hider.Hide(t)
+	hide()
 	fails(t, c)
 	// A counter that has never read a whole answer fails as well.
-	fails(t, h.Counter(t))
+	fails(t, counter())
 	mend()
 	wait.Until(t, "a reading after the mending", func() bool {
 		r, err := read(t, c)

@@ -46,11 +46,9 @@ func (p *page) read(ctx context.Context, everything bool) (worker, error) {
 	for range attempts {
 		var w worker
 		var conns int64
-		var err error
+		var unknown error // whether everything is on the page
 		if everything {
-			if w.pid, conns, err = p.readWhole(ctx); err != nil {
-				return worker{}, err
-			}
+			w.pid, conns, unknown = p.readWhole(ctx)
 		}
 		p.asked++
 		body, err := p.csv.Get(ctx, pageLimit)
@@ -59,6 +57,9 @@ func (p *page) read(ctx context.Context, everything bool) (worker, error) {
 		}
 		if w.frontends, err = parse(body); err != nil {
 			return worker{}, err
+		}
+		if unknown != nil {
+			return worker{}, unknown
 		}
 		for _, f := range w.frontends {
 			conns -= f.conns

@@ -56,9 +56,9 @@ func (h harness) Break(t *testing.T) func() {
 }
 
 // Hide has the page end before the numbers that are counted.
-func (h harness) Hide(t *testing.T) func() {
-	h.rig.Reload(t, `return 200 "Active connections: 2 \nserver accepts handled requests\n 9 9 9 \n";`)
-	return func() { h.rig.Reload(t, "stub_status;") }
+func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+	const half = `return 200 "Active connections: 2 \nserver accepts handled requests\n 9 9 9 \n";`
+	return func() drain.Counter { return h.Counter(t) }, func() { h.rig.Reload(t, half) }, func() { h.rig.Reload(t, "stub_status;") }
 }
 
 func (h harness) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
