@@ -205,6 +205,21 @@ func (c config) with(newer []configured, s stats) config {
 	return config{newer}
 }
 
+// strange returns the names of listeners that only the statistics have.
+func (c config) strange(s stats) string {
+	known := make(map[string]bool)
+	for _, l := range c.listeners {
+		known[l.stat] = true
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		if !known[name] {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
 // leftOut returns the names, in the statistics, of listeners whose clients are
 // not the pod's: internal ones, and outbound ones. Where there is no other
 // listener to count, as on the gateways of a mesh, the outbound ones are the

@@ -85,6 +85,7 @@ type Counter struct {
 	dumped  []configured // their configuration
 	fresh   bool         // it was read in this reading
 	config  config       // the same, and listeners that are gone from it
+	strange string       // the listeners that only the statistics have
 	asked   uint64       // requests to the admin interface, at the last reading
 	restart restart
 }
@@ -157,7 +158,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 		return drain.Reading{}, err
 	}
 	chosen, err := c.choose(&s)
-	if err != nil && !c.fresh {
+	if strange := c.config.strange(s); !c.fresh && (err != nil || strange != c.strange) {
 		// A listener may have been changed so that the list of them is the same.
 		c.list = nil
 		if err := c.readConfig(ctx); err != nil {
@@ -165,6 +166,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 		}
 		chosen, err = c.choose(&s)
 	}
+	c.strange = c.config.strange(s)
 	if err != nil {
 		return drain.Reading{}, err
 	}

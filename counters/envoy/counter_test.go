@@ -80,6 +80,16 @@ func get(t *testing.T, client *http.Client, url string) (status int, closed bool
 	return resp.StatusCode, resp.Close
 }
 
+// keep returns a client with one connection of its own, which has had an answer.
+func keep(t *testing.T, port int) *http.Client {
+	t.Helper()
+	client := testservers.Client(t)
+	if status, closed := get(t, client, countertest.Base(port)); status != 200 || closed {
+		t.Fatalf("got %d, and the connection ends: %v", status, closed)
+	}
+	return client
+}
+
 // connectFrom opens a connection from another address of this machine.
 func connectFrom(t *testing.T, source, address string) net.Conn {
 	t.Helper()

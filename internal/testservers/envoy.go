@@ -86,6 +86,40 @@ func (e *Envoy) HotRestart(t testing.TB) {
 	e.start(t, "--base-id", strings.TrimSpace(string(base)), "--restart-epoch", strconv.Itoa(e.epoch), "--parent-shutdown-time-s", "600")
 }
 
+// EditListeners changes the file of the listeners of an Envoy that is Dynamic,
+// and returns once Envoy has taken it.
+func (e *Envoy) EditListeners(t testing.TB, edit func(all string) string) {
+	t.Helper()
+	file := filepath.Join(e.dir, "lds.yaml")
+	all, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := Client(t)
+	updates := func() string {
+		answer, err := page(client, e.Admin+"/stats?filter=^listener_manager.lds.update_success$")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	before := updates()
+	if err := os.WriteFile(file+".next", []byte(edit(string(all))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".next", file); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.wait(func() error {
+		if updates() == before {
+			return errors.New("the listeners have not been updated")
+		}
+		return nil
+	}); err != nil {
+		t.Fatalf("Envoy: %v\n%s", err, e.log)
+	}
+}
+
 func (e *Envoy) baseIDFile() string { return filepath.Join(e.dir, "base-id") }
 
 func (e *Envoy) start(t testing.TB, restarts ...string) {
