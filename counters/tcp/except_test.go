@@ -1,0 +1,11 @@
+package tcp
+
+import "lastcall/counters/countertest"
+
+// Except says which rows of the suite do not apply to the kernel's sockets.
+func (h *harness) Except() map[countertest.Row]string {
+	return map[countertest.Row]string{
+		countertest.Missing: "the kernel's tables hold every socket, or cannot be read, which Break tries",
+		countertest.Stale:   "the kernel is asked at each reading, and keeps no earlier answer",
+	}
+}
