@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -123,7 +122,7 @@ func TestListenersThatChange(t *testing.T) {
 	becomes(t, c, 0, readable)
 
 	// Another name in the statistics, and nothing else, is seen.
-	r.EditListeners(t, func(all string) string { return strings.Replace(all, "my.listener", "pool", 1) })
+	r.EditListeners(t, func(one string) string { return strings.Replace(one, "my.listener", "pool", 1) })
 	becomes(t, r.counterOf(t, "^pool$", r.Port), 0, countertest.Unreadable)
 	becomes(t, c, 0, readable)
 	pool := testservers.Connect(t, countertest.Address(r.Raw))
@@ -133,9 +132,11 @@ func TestListenersThatChange(t *testing.T) {
 	// The connections of one that is removed are what they were.
 	mixed := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
 	becomes(t, c, 1, readable)
-	r.EditListeners(t, func(all string) string {
-		gone := regexp.MustCompile(`(?s)\{"@type": [^ ]+, name: (raw|mixed), .*?\]\}(,\n|\])`)
-		return gone.ReplaceAllStringFunc(all, func(string) string { return "" })
+	r.EditListeners(t, func(one string) string {
+		if strings.Contains(one, "name: raw,") || strings.Contains(one, "name: mixed,") {
+			return ""
+		}
+		return one
 	})
 	wait.Until(t, "the listeners' end", func() bool {
 		conn, err := net.Dial("tcp", countertest.Address(r.Mixed))
@@ -144,15 +145,19 @@ func TestListenersThatChange(t *testing.T) {
 		}
 		return err != nil
 	})
-	for range 5 {
-		becomes(t, c, 1, nothing)
-	}
 	fresh := r.counter(t)
-	becomes(t, fresh, 1, nothing)
+	for range 20 { // the looks whether they listen are connections as well
+		becomes(t, c, 1, notZero)
+		// Of two that drain under one name Envoy shows one. The other one's
+		// direction is not known to a counter that has not seen it before.
+		if got, err := fresh.Count(t.Context()); err != nil || got.InFlight == 0 {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+	}
 	mixed.Close()
 	becomes(t, c, 0, readable)
-	becomes(t, fresh, 0, readable)
 	pool.Close()
+	becomes(t, fresh, 0, readable)
 	held := r.proxy.Hold(t)
 	becomes(t, c, 1, readable)
 	held.End(t)
@@ -179,9 +184,12 @@ func TestHotRestart(t *testing.T) {
 						t.Fatalf("got %+v with a request in the old process", got)
 					}
 				}
-				wait.Until(t, "a reading", func() bool {
+				wait.For(t, "a reading", func() error {
 					got, err := c.Count(t.Context())
-					return err == nil && got.InFlight > 0
+					if err == nil && got.InFlight == 0 {
+						t.Fatalf("got %+v with a request in the old process", got)
+					}
+					return err
 				})
 			}
 			kept := keep(t, r.Port)

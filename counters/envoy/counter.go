@@ -150,6 +150,11 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 }
 
 func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
+	if !c.restart.off {
+		// A connection that is kept stays with the old process after a hot
+		// restart, which knows nothing of the new one.
+		defer c.admin.CloseIdleConnections()
+	}
 	if err := c.readConfig(ctx); err != nil {
 		return drain.Reading{}, err
 	}

@@ -28,8 +28,9 @@ type Envoy struct {
 	AdminPort               int    // of the admin interface
 	Admin                   string // its address
 
-	dir   string
-	epoch int // of a hot restart
+	dir       string
+	epoch     int      // of a hot restart
+	listeners []string // of one that is Dynamic
 }
 
 // EnvoyOptions change what Envoy is like.
@@ -86,15 +87,18 @@ func (e *Envoy) HotRestart(t testing.TB) {
 	e.start(t, "--base-id", strings.TrimSpace(string(base)), "--restart-epoch", strconv.Itoa(e.epoch), "--parent-shutdown-time-s", "600")
 }
 
-// EditListeners changes the file of the listeners of an Envoy that is Dynamic,
-// and returns once Envoy has taken it.
-func (e *Envoy) EditListeners(t testing.TB, edit func(all string) string) {
+// EditListeners changes the listeners of an Envoy that is Dynamic, and returns
+// once Envoy has taken them: edit is called for each, and returns what it is to
+// be, or nothing for one that is to go.
+func (e *Envoy) EditListeners(t testing.TB, edit func(one string) string) {
 	t.Helper()
-	file := filepath.Join(e.dir, "lds.yaml")
-	all, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	var edited []string
+	for _, one := range e.listeners {
+		if one = edit(one); one != "" {
+			edited = append(edited, one)
+		}
 	}
+	e.listeners = edited
 	client := Client(t)
 	updates := func() string {
 		answer, err := page(client, e.Admin+"/stats?filter=^listener_manager.lds.update_success$")
@@ -104,12 +108,7 @@ func (e *Envoy) EditListeners(t testing.TB, edit func(all string) string) {
 		return answer
 	}
 	before := updates()
-	if err := os.WriteFile(file+".next", []byte(edit(string(all))), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(file+".next", file); err != nil {
-		t.Fatal(err)
-	}
+	e.writeListeners(t)
 	if err := e.wait(func() error {
 		if updates() == before {
 			return errors.New("the listeners have not been updated")
@@ -120,16 +119,31 @@ func (e *Envoy) EditListeners(t testing.TB, edit func(all string) string) {
 	}
 }
 
+// writeListeners puts a new file in the place of the one that Envoy watches.
+func (e *Envoy) writeListeners(t testing.TB) {
+	t.Helper()
+	next := e.listenersFile() + ".next"
+	if err := os.WriteFile(next, []byte("resources: ["+strings.Join(e.listeners, ",\n")+"]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, e.listenersFile()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (e *Envoy) listenersFile() string { return filepath.Join(e.dir, "lds.yaml") }
+
 func (e *Envoy) baseIDFile() string { return filepath.Join(e.dir, "base-id") }
 
 func (e *Envoy) start(t testing.TB, restarts ...string) {
 	t.Helper()
 	e.Process = startProcess(t, syscall.SIGKILL, "envoy", append(restarts, "-c", e.configFile(),
 		"--concurrency", "2", "--drain-time-s", "600", "--log-level", "warning")...)
-	client := Client(t)
+	// A connection that is kept may be to the old process after a hot restart.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	admin := e.Admin
 	if socket, found := strings.CutPrefix(admin, "unix://"); found {
-		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}}
 		admin = "http://admin"
@@ -208,11 +222,9 @@ func (e *Envoy) configure(t testing.TB, backend string, o EnvoyOptions) {
 	}
 	static, dynamic := "["+strings.ReplaceAll(strings.Join(list, ",\n"), `"@type": `+listener+", ", "")+"]", "{}"
 	if o.Dynamic {
-		resources := filepath.Join(e.dir, "lds.yaml")
-		if err := os.WriteFile(resources, []byte("resources: ["+strings.Join(list, ",\n")+"]"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		static, dynamic = "[]", fmt.Sprintf("{lds_config: {path_config_source: {path: %s}}}", resources)
+		e.listeners = list
+		e.writeListeners(t)
+		static, dynamic = "[]", fmt.Sprintf("{lds_config: {path_config_source: {path: %s}}}", e.listenersFile())
 	}
 	stats := "{}"
 	switch {
