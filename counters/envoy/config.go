@@ -239,7 +239,7 @@ func (c config) leftOut() map[string]bool {
 	}
 	// Listeners may share a name.
 	for _, l := range c.listeners {
-		if !l.internal && !(l.outbound && outbound) {
+		if !l.internal && (!l.outbound || !outbound) {
 			delete(out, l.stat)
 		}
 	}

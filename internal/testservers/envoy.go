@@ -165,7 +165,7 @@ func (e *Envoy) start(t testing.TB, restarts ...string) {
 
 // page returns what a server answers.
 func page(client *http.Client, url string) (string, error) {
-	resp, err := client.Get(url) //nolint:noctx // of a test
+	resp, err := client.Get(url)
 	if err != nil {
 		return "", err
 	}
