@@ -8,8 +8,9 @@
 // HTTP/1, 2 and 3 alike. A WebSocket is a request until it is closed. Where there
 // is no HTTP, connections: `listener.<address>.downstream_cx_active` of each
 // listener, less those of HTTP managers. Which managers a listener has is told
-// by its statistics (`listener.<address>.http.<stat_prefix>…`), so that listeners
-// with filter chains of both kinds come out right. Datagrams are not counted.
+// by its configuration, and by its statistics
+// (`listener.<address>.http.<stat_prefix>…`), so that listeners with filter chains
+// of both kinds come out right. Datagrams are not counted.
 //
 // Arrived is the number of requests, or plain connections, that have come, less
 // the requests that a manager's health check filter has taken.
@@ -19,15 +20,37 @@
 // The admin interface, which Envoy names `admin`. The listeners for statistics
 // and readiness that Envoy Gateway (managers eg-ready-http and eg-stats-http),
 // Contour (envoy-admin; stats on port 8002) and Istio (stats on port 15090, agent
-// on 15021) set up. With LASTCALL_ENVOY_LISTENERS it is told what is counted
-// instead: the HTTP managers whose stat_prefix matches, and the listeners whose
-// name in the statistics matches (their stat_prefix, or their address with _ for
-// :, such as 0.0.0.0_8443), with their managers. A listener of your own for
-// readiness is left out by it: `^ingress_http$`. A name is matched anywhere in
-// it unless ^ and $ are given.
+// on 15021) set up. Internal listeners, whose clients are other listeners, and
+// OUTBOUND ones, by which a pod in a mesh reaches others. Where nothing else is
+// left to count, as on a mesh's gateways, OUTBOUND ones are counted.
 //
-// Envoy must have these statistics. Where stats_matcher leaves some out, as
-// Istio's does, it has to let the prefixes `http.` and `listener.` through.
+// With LASTCALL_ENVOY_LISTENERS it is told what is counted instead: the HTTP
+// managers whose stat_prefix matches, and the listeners whose name in the
+// statistics matches (their stat_prefix, or their address with _ for :, such as
+// 0.0.0.0_8443), with their managers. A listener of your own for readiness is
+// left out by it: `^ingress_http$`. A name is matched anywhere in it unless ^ and
+// $ are given.
+//
+// # What is missing
+//
+// /listeners is read with each reading, and /config_dump when the list or the
+// names in the statistics have changed. They tell which listeners and managers
+// there are, and which way their traffic goes. What is counted must have its
+// statistics: if stats_matcher leaves one out, that is an error. Statistics that
+// do not count the request that asks for them are a copy that somebody stored,
+// and an error as well.
+//
+// # Hot restart
+//
+// The old process works on what it has. Envoy adds its statistics to those of the
+// new one with each flush of them, every 5 s, and asks it for nothing in between.
+// So what is in flight is an error until a flush has been seen, which shows in
+// server.uptime; from then on each connection that the old process still has
+// (server.parent_connections) counts as a request at least. Where readings flush
+// the statistics (stats_flush_on_admin) they are exact.
+//
+// Open is the number of connections of the listeners that are counted, where all
+// managers that are counted belong to them, and no old process has any.
 //
 // # Drain
 //

@@ -23,9 +23,18 @@
 // rule: then the frontends whose name matches are counted, and no others. It is
 // needed where HAProxy itself works on requests, in a Lua service for instance,
 // and where a backend section has the statistics, whose other readers are taken
-// for work otherwise. The request for the CSV page is not counted in either
-// case, whichever frontend it comes through: it is always in the statistics, as
-// one open stream.
+// for work otherwise. The requests for the page are not counted in either
+// case, whichever frontend they come through: one is always in the statistics, as
+// an open stream.
+//
+// # What is missing
+//
+// `stats scope` hides frontends from the page. So the page for people is read as
+// well, whose head tells how many connections the whole process has: more than
+// the frontends on the page account for are an error. The sockets hide nothing.
+// With LASTCALL_HAPROXY_FRONTENDS nothing is looked up; each part of it, as in
+// `^(web|api)$`, must match a frontend then. A page that does not count the
+// request that asks for it is a copy that somebody stored, and an error.
 //
 // # Reload and stop
 //
@@ -35,13 +44,14 @@
 // told from a worker's by asking, the workers are added up, and all stays right
 // through reloads and an orderly stop (SIGUSR1).
 //
-// With the CSV page or a worker's socket, a reload shows in numbers that are
-// less than before, or in another process id. When work was in flight at the
+// With the CSV page or a worker's socket, a reload shows in another process id,
+// or in numbers that are less than before. When work was in flight at the
 // last reading, it is unknown from then on, and an error, until the kernel says
 // that it is over: until all connections that were open on LASTCALL_APP_PORT
 // after the reload have ended. Requests on other ports are not seen by this, and
 // idle connections can make it long; without LASTCALL_APP_PORT it does not end.
-// A reload before the first reading is not seen at all. Use the master's socket
+// A reload before the first reading is not seen at all, nor is work that came to
+// the old worker between the last reading and the reload. Use the master's socket
 // where HAProxy is reloaded.
 //
 // When HAProxy stops, page and worker's socket go first and its requests last.
