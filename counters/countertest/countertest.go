@@ -29,8 +29,58 @@ type Harness interface {
 	// Break makes the program's answer unreadable (and not gone for good),
 	// until the returned function mends it.
 	Break(t *testing.T) (mend func())
-	// Arrivals tells whether the counter can tell arrivals.
+	// Arrivals reports whether the counter can tell arrivals. Where it cannot,
+	// the harness is an Excepter that says why.
 	Arrivals() bool
+}
+
+// Hider is a Harness whose program can leave something of what is counted out
+// of its answer, with the rest of it as it was: a statistic, a frontend, the end
+// of a page. A harness that is none is an Excepter that says why.
+type Hider interface {
+	// Hide returns what makes counters that read the program. From the call of
+	// hide until that of mend its answer lacks what Begin's work is counted by.
+	Hide(t *testing.T) (counter func() drain.Counter, hide, mend func())
+}
+
+// Staler is a Harness whose counter can be given an old answer. A harness that
+// is none is an Excepter that says why.
+type Staler interface {
+	// Stale makes a counter that reads the program by way of a cache, which
+	// passes everything on until store is called, and repeats from then on what
+	// it was answered first, until mend is called.
+	Stale(t *testing.T) (c drain.Counter, store, mend func())
+}
+
+// Row names a test that does not apply to every counter.
+type Row string
+
+// The rows that a harness may be excepted from.
+const (
+	Arrivals Row = "arrivals"
+	Missing  Row = "what is missing"
+	Stale    Row = "stale answers"
+)
+
+// Excepter is a Harness to which some rows do not apply. The suite logs why. A
+// row that is neither excepted nor can be run fails.
+type Excepter interface {
+	// Except returns for each row that does not apply the reason, in a sentence.
+	Except() map[Row]string
+}
+
+// excepted reports whether a row does not apply to a harness, and logs why.
+func excepted(t *testing.T, h Harness, row Row) bool {
+	t.Helper()
+	e, ok := h.(Excepter)
+	if !ok {
+		return false
+	}
+	why := e.Except()[row]
+	if why != "" {
+		t.Logf("the row does not apply: %s", why)
+	}
+	return why != ""
 }
 
 // callLimit is the deadline of one reading, as the drainer sets one.
@@ -50,6 +100,10 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		{"unreadable is an error, and readable again when mended", unreadable},
 		{"an ended context ends a reading", endedContext},
 		{"an end is told by those that can tell", endIsTold},
+		{"arrivals are seen one after the other", shortWorkArrives},
+		{"what is missing is an error, and never zero", missing},
+		{"an old answer is an error, and never zero", stale},
+		{"open connections are those of clients", openConnections},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, start(t)) })
 	}
@@ -97,7 +151,7 @@ func arrivalsGrow(t *testing.T, h Harness) {
 	if before.HasArrived != h.Arrivals() {
 		t.Fatalf("HasArrived is %v, want %v", before.HasArrived, h.Arrivals())
 	}
-	if !h.Arrivals() {
+	if !arrives(t, h) {
 		return
 	}
 	for range 5 {
@@ -110,6 +164,141 @@ func arrivalsGrow(t *testing.T, h Harness) {
 	wait.Until(t, "an arrival that came and went between two readings", func() bool {
 		return count(t, c).Arrived > before.Arrived
 	})
+}
+
+// arrives reports whether the rows for arrivals apply.
+func arrives(t *testing.T, h Harness) bool {
+	t.Helper()
+	switch except := excepted(t, h, Arrivals); {
+	case except && h.Arrivals():
+		t.Fatal("the counter can tell arrivals, and is excepted from the row")
+	case !except && !h.Arrivals():
+		t.Fatal("the counter cannot tell arrivals: its harness must be an Excepter that says why")
+	}
+	return h.Arrivals()
+}
+
+// shortWorkArrives has work come and go between two readings, again and again:
+// a pod with such clients is not quiet, though nothing is in flight.
+func shortWorkArrives(t *testing.T, h Harness) {
+	if !arrives(t, h) {
+		return
+	}
+	c := h.Counter(t)
+	last := count(t, c).Arrived
+	for range 5 {
+		h.Begin(t)()
+		wait.Until(t, "an arrival", func() bool { return count(t, c).Arrived > last })
+		settles(t, c, 0)
+		last = count(t, c).Arrived
+	}
+}
+
+func missing(t *testing.T, h Harness) {
+	if excepted(t, h, Missing) {
+		return
+	}
+	hider, ok := h.(Hider)
+	if !ok {
+		t.Fatal("the harness must be a Hider, or an Excepter that says why it cannot be one")
+	}
+	counter, hide, mend := hider.Hide(t)
+	c := counter()
+	end := h.Begin(t)
+	settles(t, c, 1)
+	hide()
+	fails(t, c)
+	// A counter that has never read a whole answer fails as well.
+	fails(t, counter())
+	mend()
+	wait.Until(t, "a reading after the mending", func() bool {
+		r, err := read(t, c)
+		if err == nil && r.InFlight < 1 {
+			t.Fatalf("got %+v with work in flight", r)
+		}
+		return err == nil
+	})
+	end()
+	settles(t, c, 0)
+}
+
+// fails waits until readings fail, and wants no number below the 1 that is in
+// flight.
+func fails(t *testing.T, c drain.Counter) {
+	t.Helper()
+	failed := 0
+	wait.Until(t, "five errors in a row", func() bool {
+		r, err := read(t, c)
+		if err == nil && r.InFlight < 1 {
+			t.Fatalf("got %+v with work in flight that the answer does not hold", r)
+		}
+		if failed++; err == nil {
+			failed = 0
+		}
+		return failed == 5
+	})
+}
+
+func stale(t *testing.T, h Harness) {
+	if excepted(t, h, Stale) {
+		return
+	}
+	staler, ok := h.(Staler)
+	if !ok {
+		t.Fatal("the harness must be a Staler, or an Excepter that says why it cannot be one")
+	}
+	c, store, mend := staler.Stale(t)
+	settles(t, c, 0)
+	store()
+	if _, err := read(t, c); err != nil { // what the cache is filled by
+		t.Logf("the first stored answer: %v", err)
+	}
+	end := h.Begin(t)
+	for range 20 {
+		if r, err := read(t, c); err == nil {
+			t.Fatalf("got %+v from a stored answer, with work in flight", r)
+		}
+	}
+	mend()
+	wait.Until(t, "a reading after the mending", func() bool {
+		r, err := read(t, c)
+		if err == nil && r.InFlight < 1 {
+			t.Fatalf("got %+v with work in flight", r)
+		}
+		return err == nil
+	})
+	end()
+	settles(t, c, 0)
+}
+
+// openConnections applies to counters that tell how many connections are open,
+// as each reading says. With none, there must be no client's.
+func openConnections(t *testing.T, h Harness) {
+	c := h.Counter(t)
+	if !count(t, c).HasOpen {
+		t.Log("the row does not apply: the counter does not tell the open connections (HasOpen)")
+		return
+	}
+	opens := func(what string, right func(n int64) bool) {
+		t.Helper()
+		wait.For(t, what, func() error {
+			if r := count(t, c); !r.HasOpen || !right(r.Open) {
+				return fmt.Errorf("got %+v", r)
+			}
+			return nil
+		})
+	}
+	opens("no connection open", func(n int64) bool { return n == 0 })
+	idle := h.Idle(t)
+	if idle {
+		opens("an idle connection that is open", func(n int64) bool { return n > 0 })
+	}
+	end := h.Begin(t)
+	opens("a connection with work", func(n int64) bool { return n > 0 })
+	end()
+	if idle {
+		opens("an idle connection that is open still", func(n int64) bool { return n > 0 })
+	}
 }
 
 func unreadable(t *testing.T, h Harness) {

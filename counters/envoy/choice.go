@@ -12,13 +12,13 @@ type choice struct {
 	managers  map[string]bool
 }
 
-// choose picks what is counted: what the regular expression matches, or all
-// that is not for keeping house when it is nil. A listener that is picked brings
-// its managers along.
-func (s *stats) choose(pattern *regexp.Regexp) choice {
+// choose picks what is counted: what the regular expression matches, or, when it
+// is nil, all but what is for keeping house and the listeners left out. A
+// listener that is picked brings its managers along.
+func (s *stats) choose(pattern *regexp.Regexp, leftOut map[string]bool) choice {
 	c := choice{listeners: make(map[string]bool), managers: make(map[string]bool)}
 	for name, l := range s.listeners {
-		if pattern != nil && pattern.MatchString(name) || pattern == nil && !housekeeper(name, l) {
+		if pattern != nil && pattern.MatchString(name) || pattern == nil && !leftOut[name] && !housekeeper(name, l.managers) {
 			c.listeners[name] = true
 		}
 	}
@@ -26,7 +26,7 @@ func (s *stats) choose(pattern *regexp.Regexp) choice {
 		switch {
 		case pattern != nil:
 			c.managers[name] = pattern.MatchString(name)
-		case s.homeless(name):
+		case s.unattached(name):
 			c.managers[name] = !housekeeping(name, "")
 		}
 	}
@@ -40,7 +40,7 @@ func (s *stats) choose(pattern *regexp.Regexp) choice {
 	return c
 }
 
-// any tells whether anything is counted.
+// any reports whether anything is counted.
 func (c choice) any() bool {
 	if len(c.listeners) > 0 {
 		return true
@@ -53,8 +53,8 @@ func (c choice) any() bool {
 	return false
 }
 
-// homeless tells whether no listener is known to have the manager.
-func (s *stats) homeless(manager string) bool {
+// unattached reports whether no listener is known to have the manager.
+func (s *stats) unattached(manager string) bool {
 	for _, l := range s.listeners {
 		if slices.Contains(l.managers, manager) {
 			return false
@@ -63,17 +63,18 @@ func (s *stats) homeless(manager string) bool {
 	return true
 }
 
-// housekeeper tells whether all that a listener does is keeping house.
-func housekeeper(name string, l listener) bool {
-	for _, m := range l.managers {
+// housekeeper reports whether all that a listener with these managers does is
+// keeping house.
+func housekeeper(name string, managers []string) bool {
+	for _, m := range managers {
 		if !housekeeping(m, name) {
 			return false
 		}
 	}
-	return len(l.managers) > 0
+	return len(managers) > 0
 }
 
-// housekeeping tells whether a manager of a listener serves statistics,
+// housekeeping reports whether a manager of a listener serves statistics,
 // readiness or the admin interface, as control planes set them up. Where the
 // name is one that an app's manager may have as well, the port must be theirs.
 func housekeeping(manager, listener string) bool {
@@ -114,12 +115,48 @@ func (s *stats) sum(c choice) (inFlight int64, arrived uint64) {
 		for _, m := range l.managers {
 			if !seen[m] {
 				seen[m] = true
-				http.conns += s.managers[m].conns
-				http.connsEver += s.managers[m].connsEver
+				elsewhere := s.elsewhere(m, c)
+				http.conns += max(0, s.managers[m].conns-elsewhere.conns)
+				http.connsEver += s.managers[m].connsEver - min(elsewhere.connsEver, s.managers[m].connsEver)
 			}
 		}
 	}
 	inFlight += max(0, mixed.conns-http.conns)
 	arrived += mixed.connsEver - min(http.connsEver, mixed.connsEver)
 	return inFlight, arrived
+}
+
+// elsewhere returns the connections of listeners that have the manager and are
+// not counted. As many of the manager's connections may be theirs.
+func (s *stats) elsewhere(manager string, c choice) (all listener) {
+	for name, l := range s.listeners {
+		if !c.listeners[name] && slices.Contains(l.managers, manager) {
+			all.conns += l.conns
+			all.connsEver += l.connsEver
+		}
+	}
+	return all
+}
+
+// open returns how many connections clients hold to what is counted, and whether
+// the statistics tell it: all managers that are counted must be those of
+// listeners that are counted.
+func (s *stats) open(c choice) (conns int64, known bool) {
+	attached := make(map[string]bool)
+	for name := range c.listeners {
+		l := s.listeners[name]
+		if !l.knownPre {
+			return 0, false
+		}
+		conns += l.conns + l.pre
+		for _, m := range l.managers {
+			attached[m] = true
+		}
+	}
+	for m, counted := range c.managers {
+		if counted && !attached[m] {
+			return 0, false
+		}
+	}
+	return conns, true
 }

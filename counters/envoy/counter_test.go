@@ -1,12 +1,19 @@
 package envoy
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,7 +46,18 @@ func (r *rig) counterOf(t *testing.T, listeners string, appPort int) *Counter {
 	if appPort != 0 {
 		pod.AppPorts = []int{appPort}
 	}
-	c, err := New(Config{Admin: r.Admin, Listeners: listeners}, pod)
+	return r.counterWith(t, Config{Admin: r.Admin, Listeners: listeners}, pod)
+}
+
+// counterAt reads the admin interface by another address.
+func (r *rig) counterAt(t *testing.T, admin string) *Counter {
+	t.Helper()
+	return r.counterWith(t, Config{Admin: admin}, drain.Pod{IP: "10.9.8.7", AppPorts: []int{r.Port}})
+}
+
+func (r *rig) counterWith(t *testing.T, cfg Config, pod drain.Pod) *Counter {
+	t.Helper()
+	c, err := New(cfg, pod)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +78,16 @@ func get(t *testing.T, client *http.Client, url string) (status int, closed bool
 		t.Fatal(err)
 	}
 	return resp.StatusCode, resp.Close
+}
+
+// keep returns a client with one connection of its own, which has had an answer.
+func keep(t *testing.T, port int) *http.Client {
+	t.Helper()
+	client := testservers.Client(t)
+	if status, closed := get(t, client, countertest.Base(port)); status != 200 || closed {
+		t.Fatalf("got %d, and the connection ends: %v", status, closed)
+	}
+	return client
 }
 
 // connectFrom opens a connection from another address of this machine.
@@ -94,10 +122,101 @@ func (h harness) Break(t *testing.T) func() {
 	return func() { h.rig.Thaw(t) }
 }
 
+// Hide leaves the requests of one manager out of the statistics.
+func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+	without := newFilter(t, h.rig.Admin)
+	return func() drain.Counter { return h.rig.counterAt(t, without.url) },
+		func() { without.hide(`http\.ingress_http\..*`) },
+		func() { without.hide(`^$`) }
+}
+
+func (h harness) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
+	cache := countertest.NewCache(t, h.rig.Admin)
+	return h.rig.counterAt(t, cache.URL), cache.Store, cache.Mend
+}
+
+// onSocket is a harness whose admin interface is on a unix socket.
+type onSocket struct {
+	countertest.Proxy
+	rig *rig
+}
+
+func (h onSocket) Counter(t *testing.T) drain.Counter { return h.rig.counter(t) }
+
+func (h onSocket) Break(t *testing.T) func() {
+	h.rig.Freeze(t)
+	return func() { h.rig.Thaw(t) }
+}
+
+func (h onSocket) Except() map[countertest.Row]string {
+	return map[countertest.Row]string{
+		countertest.Missing: "what is missing is tried on the admin interface's port, and TestStatisticsThatAreLeftOut tries it on Envoy's own settings",
+		countertest.Stale:   "a cache is tried before the admin interface's port",
+	}
+}
+
+// filtered stands before the admin interface and leaves statistics out, as Envoy
+// with another stats_matcher would.
+type filtered struct {
+	url string
+	mu  sync.Mutex
+	out *regexp.Regexp
+}
+
+func newFilter(t *testing.T, admin string) *filtered {
+	t.Helper()
+	f := &filtered{out: regexp.MustCompile("^$")}
+	target, err := url.Parse(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		if resp.Request.URL.Path != "/stats" {
+			return nil
+		}
+		var answer struct {
+			Stats []map[string]any `json:"stats"`
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		answer.Stats = slices.DeleteFunc(answer.Stats, func(one map[string]any) bool {
+			name, _ := one["name"].(string)
+			return f.out.MatchString(name)
+		})
+		body, err := json.Marshal(answer)
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		resp.ContentLength = int64(len(body))
+		resp.Header.Del("Content-Length")
+		return err
+	}
+	s := httptest.NewServer(proxy)
+	t.Cleanup(s.Close)
+	f.url = s.URL
+	return f
+}
+
+func (f *filtered) hide(pattern string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.out = regexp.MustCompile(pattern)
+}
+
 func TestSuite(t *testing.T) {
-	countertest.Run(t, func(t *testing.T) countertest.Harness {
-		r := start(t)
-		return harness{r.proxy, r}
+	t.Run("port", func(t *testing.T) {
+		countertest.Run(t, func(t *testing.T) countertest.Harness {
+			r := start(t)
+			return harness{r.proxy, r}
+		})
+	})
+	t.Run("unix socket", func(t *testing.T) {
+		countertest.Run(t, func(t *testing.T) countertest.Harness {
+			r := startWith(t, testservers.EnvoyOptions{AdminSocket: true})
+			return onSocket{r.proxy, r}
+		})
 	})
 }
 
@@ -299,8 +418,8 @@ func wantError(t *testing.T, c *Counter, parts ...string) {
 
 func TestErrorsSayWhatToCheck(t *testing.T) {
 	countertest.Faults(t, []countertest.Fault{
-		{Name: "garbage", Status: 200, Body: "<html></html>", Says: "not Envoy's statistics"},
-		{Name: "empty", Status: 200, Body: "", Says: "not Envoy's statistics"},
+		{Name: "garbage", Status: 200, Body: "<html></html>", Says: "not Envoy's list of listeners"},
+		{Name: "empty", Status: 200, Body: "", Says: "not Envoy's list of listeners"},
 		{Name: "another's JSON", Status: 200, Body: "{}", Says: "not Envoy's statistics"},
 		{Name: "huge", Status: 200, Body: `{"stats":["` + strings.Repeat(" ", statsLimit) + `"]}`, Says: "longer than 16777216 bytes"},
 	}, func(t *testing.T, url string, f countertest.Fault) {
@@ -341,7 +460,7 @@ func TestListThatIsNotEnvoys(t *testing.T) {
 }
 
 func TestNewNamesTheVariables(t *testing.T) {
-	for _, bad := range []string{"", "127.0.0.1:9901", "http://user:hunter2@", "http://h:9901/?x=hunter2", "unix:///envoy.sock"} {
+	for _, bad := range []string{"", "127.0.0.1:9901", "http://user:hunter2@", "http://h:9901/?x=hunter2", "unix://envoy.sock", "unix:///"} {
 		_, err := New(Config{Admin: bad, Listeners: "("}, drain.Pod{})
 		if err == nil {
 			t.Errorf("%q was taken", bad)
@@ -353,7 +472,7 @@ func TestNewNamesTheVariables(t *testing.T) {
 			}
 		}
 	}
-	for _, good := range []string{"http://127.0.0.1:9901", "http://127.0.0.1:9901/", "https://u:p@envoy/admin"} {
+	for _, good := range []string{"http://127.0.0.1:9901", "http://127.0.0.1:9901/", "https://u:p@envoy/admin", "unix:///run/envoy.sock"} {
 		if _, err := New(Config{Admin: good}, drain.Pod{}); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}

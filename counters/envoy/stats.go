@@ -12,31 +12,39 @@ import (
 // filter is the regular expression of the statistics that are asked for.
 const filter = `^(http\..+\.downstream_(rq|cx)_(active|total)` +
 	`|http\..+\.health_check\.request_total` +
-	`|listener\..+\.downstream_cx_(active|total)` +
-	`|listener\..+\.http\..+\.downstream_rq_completed)$`
+	`|listener\..+\.downstream_(pre_cx_active|cx_active|cx_total)` +
+	`|listener\..+\.http\..+\.downstream_rq_completed` +
+	`|server\.(state|uptime|hot_restart_epoch|parent_connections))$`
 
 // manager is an HTTP connection manager, or several with one stat_prefix.
 type manager struct {
-	known     bool   // active is there
-	active    int64  // requests
-	requests  uint64 // that have come
-	checks    uint64 // those of them that its health check filter has taken
-	conns     int64
-	connsEver uint64
+	known      bool   // active is there
+	active     int64  // requests
+	knownTotal bool   // requests is there
+	requests   uint64 // that have come
+	checks     uint64 // those of them that its health check filter has taken
+	conns      int64
+	connsEver  uint64
 }
 
 // listener is a listener, under its stat_prefix or address.
 type listener struct {
-	conns     int64
-	connsEver uint64
-	managers  []string // the HTTP managers of its filter chains; none: it is plain TCP
+	known      bool // conns is there
+	conns      int64
+	knownPre   bool  // pre is there
+	pre        int64 // connections that have not got as far as conns
+	knownTotal bool  // connsEver is there
+	connsEver  uint64
+	managers   []string // the HTTP managers of its filter chains; none: it is plain TCP
 }
 
-// stats are Envoy's statistics of what clients are connected to, less those of
-// the admin interface.
+// stats are Envoy's statistics of what clients are connected to, those of the
+// admin interface apart.
 type stats struct {
 	managers  map[string]manager
 	listeners map[string]listener
+	server    map[string]int64 // what is under server., as far as it was asked for
+	admin     manager          // that of the admin interface
 }
 
 // parse reads the answer of /stats with format=json.
@@ -53,7 +61,7 @@ func parse(body []byte) (stats, error) {
 	if answer.Stats == nil {
 		return stats{}, errors.New("the answer is not Envoy's statistics: it has no list of them")
 	}
-	s := stats{managers: make(map[string]manager), listeners: make(map[string]listener)}
+	s := stats{managers: make(map[string]manager), listeners: make(map[string]listener), server: make(map[string]int64)}
 	for _, one := range answer.Stats {
 		if one.Value == nil {
 			continue // a histogram or a text
@@ -65,21 +73,16 @@ func parse(body []byte) (stats, error) {
 			s.addManager(name, *one.Value)
 		} else if name, found := strings.CutPrefix(one.Name, "listener."); found {
 			s.addListener(name, *one.Value)
+		} else if name, found := strings.CutPrefix(one.Name, "server."); found {
+			s.server[name] = *one.Value
 		}
 	}
+	s.admin = s.managers[admin]
 	// What has connections and no number of active requests is no manager, but
 	// a part of one: Envoy counts by user agent, for instance.
 	maps.DeleteFunc(s.managers, func(_ string, m manager) bool { return !m.known })
 	delete(s.managers, admin)
 	delete(s.listeners, admin)
-	for name, l := range s.listeners {
-		for _, m := range l.managers {
-			if _, found := s.managers[m]; !found {
-				return stats{}, fmt.Errorf("the statistics have no http.%s.downstream_rq_active, though listener %s has such a manager: "+
-					"stats_matcher must let the prefixes http. and listener. through", m, name)
-			}
-		}
-	}
 	return s, nil
 }
 
@@ -97,7 +100,7 @@ func (s *stats) addManager(name string, value int64) {
 	case "downstream_rq_active":
 		m.active, m.known = value, true
 	case "downstream_rq_total":
-		m.requests = count(value)
+		m.requests, m.knownTotal = count(value), true
 	case "downstream_cx_active":
 		m.conns = value
 	case "downstream_cx_total":
@@ -118,9 +121,11 @@ func (s *stats) addListener(name string, value int64) {
 	l := s.listeners[name]
 	switch statistic {
 	case "downstream_cx_active":
-		l.conns = value
+		l.conns, l.known = value, true
+	case "downstream_pre_cx_active":
+		l.pre, l.knownPre = value, true
 	case "downstream_cx_total":
-		l.connsEver = count(value)
+		l.connsEver, l.knownTotal = count(value), true
 	case "downstream_rq_completed":
 		l.managers = append(l.managers, manager)
 	}
@@ -137,7 +142,7 @@ func cutLast(name string) (before, after string) {
 // count is the value of a counter, which parse has found not to be below zero.
 func count(value int64) uint64 { return uint64(value) } //nolint:gosec // see above
 
-// perThread tells whether the name is that of one worker's part of a listener,
+// perThread reports whether the name is that of one worker's part of a listener,
 // which is in the listener's own number as well.
 func perThread(name string) bool {
 	name, thread := cutLast(name)

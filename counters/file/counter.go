@@ -6,9 +6,20 @@
 // beside the old one and renames it (`.inflight.tmp` to `inflight`), or writes
 // in place with one write that ends in a new line.
 //
+// A writer that truncates the file and then writes (`echo 0 > inflight`), or
+// removes it and makes it anew, leaves a moment in which there is no number. An
+// empty file, and one that has gone missing, is therefore read again for a
+// quarter of a second before it counts as unreadable. A number that does not end
+// in a new line may be the first half of a longer one: it is taken once it has
+// been read twice. What cannot be seen is a writer that stops for longer than
+// that between two halves of a number without a new line; the other half is a
+// change of its own, and the pod is not quiet before it has been read. A file
+// that is rewritten with the same number has not changed.
+//
 // In a folder, each worker process has a file of its own and removes it when it
 // exits. Names that begin with a dot, or end in `.tmp` or `~`, are not read, so
-// that workers can rename. A folder without a file is an error as long as none
+// that workers can rename. A folder of more than 1,024 names, those that are not
+// read included, is an error. A folder without a file is an error as long as none
 // has been seen, because the app may be writing elsewhere; later it is zero:
 // the workers have ended and taken their work with them. The file of a worker
 // that crashed goes on counting, and holds the drain, until the app removes it:
@@ -21,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"lastcall/drain"
 )
@@ -39,6 +51,7 @@ type Counter struct {
 	// hangs keeps one goroutine at most, and never the caller.
 	turn chan struct{}
 	seen bool // the folder has held a file; guarded by turn
+	was  bool // the path has led to something; guarded by turn
 }
 
 // New makes the counter, and touches nothing yet.
@@ -78,7 +91,8 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	done := make(chan outcome, 1)
 	go func() {
 		defer func() { <-c.turn }()
-		s, err := c.sum(c.path)
+		s, err := c.settle(ctx)
+		c.was = c.was || err == nil
 		if s.folder {
 			c.seen = c.seen || s.files > 0
 			if err == nil && !c.seen {
@@ -93,4 +107,39 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+}
+
+// A file that may be in the middle of being written is read again after a short
+// pause, and after longer ones later, for patience in all. A writer that never
+// rests leaves it empty half of the time, so it takes many looks.
+const (
+	shortPause = time.Millisecond
+	longPause  = 5 * time.Millisecond
+	shortFor   = 20 * time.Millisecond
+	patience   = 250 * time.Millisecond
+)
+
+// settle reads the path until what it says can be taken for what its writer
+// meant.
+func (c *Counter) settle(ctx context.Context) (sum, error) {
+	s, err := c.sum(c.path)
+	pause := shortPause
+	for waited := time.Duration(0); !s.settled(err, c.was) && waited < patience; waited += pause {
+		if waited >= shortFor {
+			pause = longPause
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return sum{}, ctx.Err()
+		}
+		before := s
+		s, err = c.sum(c.path)
+		if err == nil && s == before {
+			break
+		}
+	}
+	return s, err
 }

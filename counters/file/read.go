@@ -21,11 +21,29 @@ const (
 	maxNames = 1024 // in a folder, those that are not read included
 )
 
+// errEmpty is what a file says between its truncation and the write that
+// follows.
+var errEmpty = errors.New("it is empty: it must hold one decimal number, such as 0")
+
 // sum is what the files of one path hold together.
 type sum struct {
 	inFlight int64
 	folder   bool // the path is a folder
 	files    int  // that were seen in it
+	open     bool // the end of a number is not marked by white space: more digits may follow
+}
+
+// settled reports whether a reading needs no second look: what was read is not
+// what a file holds while it is being written. missing is whether a path that
+// is not there may be in the middle of being written.
+func (s sum) settled(err error, missing bool) bool {
+	switch {
+	case errors.Is(err, errEmpty):
+		return false
+	case errors.Is(err, fs.ErrNotExist):
+		return !missing
+	}
+	return err != nil || !s.open
 }
 
 // read reads the file at path, or the folder of files.
@@ -41,8 +59,8 @@ func read(path string) (sum, error) {
 	if info.IsDir() {
 		return readFolder(f)
 	}
-	n, err := readNumber(f, info)
-	return sum{inFlight: n}, err
+	n, ended, err := readNumber(f, info)
+	return sum{inFlight: n, open: !ended}, err
 }
 
 // open never blocks: neither on a FIFO that nobody writes to, nor on a device.
@@ -70,7 +88,8 @@ func readFolder(dir *os.File) (sum, error) {
 		return sum{}, err
 	}
 	if len(names) > maxNames {
-		return sum{}, fmt.Errorf("the folder holds more than %d files: there should be one for each worker process", maxNames)
+		return sum{}, fmt.Errorf("the folder holds more than %d files, which is the most that are read: there should be one for each worker process, "+
+			"and none of workers that have ended; LASTCALL_FILE_PATH names the folder", maxNames)
 	}
 	slices.Sort(names) // the same mistake is told each time
 	s := sum{folder: true}
@@ -78,7 +97,7 @@ func readFolder(dir *os.File) (sum, error) {
 		if ignored(name) {
 			continue
 		}
-		n, err := readFile(filepath.Join(dir.Name(), name))
+		n, ended, err := readFile(filepath.Join(dir.Name(), name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // its worker removed it since the listing
@@ -89,6 +108,7 @@ func readFolder(dir *os.File) (sum, error) {
 		}
 		s.inFlight += n
 		s.files++
+		s.open = s.open || !ended
 	}
 	return s, nil
 }
@@ -98,34 +118,37 @@ func ignored(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, "~")
 }
 
-func readFile(path string) (int64, error) {
+func readFile(path string) (n int64, ended bool, err error) {
 	f, info, err := open(path)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	return readNumber(f, info)
 }
 
-func readNumber(f io.Reader, info fs.FileInfo) (int64, error) {
+// readNumber reads a file's number, and whether white space follows it, so that
+// no more digits can.
+func readNumber(f io.Reader, info fs.FileInfo) (n int64, ended bool, err error) {
 	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("it is no regular file (%s): it must be one that holds a decimal number", info.Mode())
+		return 0, false, fmt.Errorf("it is no regular file (%s): it must be one that holds a decimal number", info.Mode())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if len(text) > maxBytes {
-		return 0, fmt.Errorf("it holds more than %d bytes, beginning with %.32q: it must hold one decimal number", maxBytes, text)
+		return 0, false, fmt.Errorf("it holds more than %d bytes, beginning with %.32q: it must hold one decimal number", maxBytes, text)
 	}
-	return parse(text)
+	n, err = parse(text)
+	return n, len(bytes.TrimRight(text, " \t\r\n")) < len(text), err
 }
 
 // parse reads one decimal number of 0 or more, with white space around it.
 func parse(text []byte) (int64, error) {
 	digits := bytes.TrimSpace(text)
 	if len(digits) == 0 {
-		return 0, errors.New("it is empty: it must hold one decimal number, such as 0")
+		return 0, errEmpty
 	}
 	// ParseUint takes no sign, and with a base no underscore either.
 	n, err := strconv.ParseUint(string(digits), 10, 63)

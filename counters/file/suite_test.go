@@ -26,6 +26,25 @@ func (h harness) Idle(t *testing.T) bool             { h.idle(t); return true }
 func (h harness) Arrivals() bool                     { return false }
 func (h harness) Break(t *testing.T) (mend func())   { return h.garbage(t) }
 
+func (h harness) Except() map[countertest.Row]string {
+	except := map[countertest.Row]string{
+		countertest.Arrivals: "a number in a file does not tell that a request has come and gone between two readings",
+		countertest.Stale:    "a file is read anew each time, and holds nothing that must grow with each reading",
+	}
+	if h.how == "folder" {
+		except[countertest.Missing] = "a file that is missing from a folder is that of a worker that has ended, and its work with it"
+	}
+	return except
+}
+
+// Hide moves the file away.
+func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+	away := h.path + ".away"
+	return func() drain.Counter { return h.Counter(t) },
+		func() { must(t, os.Rename(h.path, away)) },
+		func() { must(t, os.Rename(away, h.path)) }
+}
+
 // garbage overwrites the file; in a folder, there is one more file.
 func (h harness) garbage(t *testing.T) (mend func()) {
 	t.Helper()

@@ -1,22 +1,23 @@
 package haproxy
 
-import "errors"
+import "fmt"
 
 // carrier finds the frontend that the request for the page comes through. That
 // request is one of its open streams while HAProxy writes the page.
 type carrier struct {
 	name   string // empty as long as it is not known
 	itself uint64 // what it had answered itself at the last reading
-	own    uint64 // readings that are among its arrivals, since the first by which it was known
+	own    uint64 // requests of readings that are among its arrivals, since the first by which it was known
 }
 
 // counted returns how many of the counted streams are the request for the
 // page: 1 where its frontend is counted, 0 otherwise. last are the frontends at
-// the reading before, nil when there is none of the same worker.
-func (c *carrier) counted(frontends []frontend, last map[string]frontend, counts func(frontend) bool) (int64, error) {
+// the reading before, nil when there is none of the same worker; asked is how
+// many requests were made since.
+func (c *carrier) counted(frontends []frontend, last map[string]frontend, asked uint64, counts func(frontend) bool) (int64, error) {
 	candidates, known := c.candidates(frontends, last)
 	if len(candidates) == 0 {
-		return 0, errors.New("the page does not count the request that asks for it: it seems to be a cached copy")
+		return 0, fmt.Errorf("%w, or `stats scope` hides the frontend that it comes through", errStored)
 	}
 	found := len(candidates) == 1 && !known
 	switch {
@@ -35,7 +36,7 @@ func (c *carrier) counted(frontends []frontend, last map[string]frontend, counts
 			return 0, nil
 		}
 		if c.name == f.name && !found {
-			c.arrive(f)
+			c.arrive(f, asked)
 		}
 	}
 	return 1, nil
@@ -54,12 +55,10 @@ func (c *carrier) candidates(frontends []frontend, last map[string]frontend) (li
 	return list, known
 }
 
-// arrive tells whether the reading is among the arrivals of its frontend. It
-// is not where the frontend answers the page itself, and it is where the page
-// is a backend's.
-func (c *carrier) arrive(f frontend) {
-	if f.itself == c.itself {
-		c.own++
-	}
+// arrive adds what of a reading is among the arrivals of its frontend. Nothing
+// is where the frontend answers the page itself, and all of it where the page is
+// a backend's.
+func (c *carrier) arrive(f frontend, asked uint64) {
+	c.own += asked - min(asked, f.itself-min(c.itself, f.itself))
 	c.itself = f.itself
 }

@@ -45,7 +45,7 @@ func TestCarrierIsNeverTakenForWork(t *testing.T) {
 				page[i].streams = busy[i]
 			}
 			page[carries].streams++
-			own, err := c.counted(page, last, counts)
+			own, err := c.counted(page, last, 1, counts)
 			if err != nil {
 				t.Fatalf("seed %d, reading %d: %v", seed, reading, err)
 			}

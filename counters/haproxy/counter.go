@@ -23,9 +23,18 @@
 // rule: then the frontends whose name matches are counted, and no others. It is
 // needed where HAProxy itself works on requests, in a Lua service for instance,
 // and where a backend section has the statistics, whose other readers are taken
-// for work otherwise. The request for the CSV page is not counted in either
-// case, whichever frontend it comes through: it is always in the statistics, as
-// one open stream.
+// for work otherwise. The requests for the page are not counted in either
+// case, whichever frontend they come through: one is always in the statistics, as
+// an open stream.
+//
+// # What is missing
+//
+// `stats scope` hides frontends from the page. So the page for people is read as
+// well, whose head tells how many connections the whole process has: more than
+// the frontends on the page account for are an error. The sockets hide nothing.
+// With LASTCALL_HAPROXY_FRONTENDS nothing is looked up; each part of it, as in
+// `^(web|api)$`, must match a frontend then. A page that does not count the
+// request that asks for it is a copy that somebody stored, and an error.
 //
 // # Reload and stop
 //
@@ -35,13 +44,14 @@
 // told from a worker's by asking, the workers are added up, and all stays right
 // through reloads and an orderly stop (SIGUSR1).
 //
-// With the CSV page or a worker's socket, a reload shows in numbers that are
-// less than before, or in another process id. When work was in flight at the
+// With the CSV page or a worker's socket, a reload shows in another process id,
+// or in numbers that are less than before. When work was in flight at the
 // last reading, it is unknown from then on, and an error, until the kernel says
 // that it is over: until all connections that were open on LASTCALL_APP_PORT
 // after the reload have ended. Requests on other ports are not seen by this, and
 // idle connections can make it long; without LASTCALL_APP_PORT it does not end.
-// A reload before the first reading is not seen at all. Use the master's socket
+// A reload before the first reading is not seen at all, nor is work that came to
+// the old worker between the last reading and the reload. Use the master's socket
 // where HAProxy is reloaded.
 //
 // When HAProxy stops, page and worker's socket go first and its requests last.
@@ -54,10 +64,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"lastcall/drain"
@@ -70,14 +78,15 @@ import (
 type Config struct {
 	Stats     string `envconfig:"LASTCALL_HAPROXY_STATS" default:"http://127.0.0.1:8404/;csv" desc:"HAProxy's CSV page, or unix:///path of its runtime socket; the master's socket stays right through reloads" secret:"url"`
 	Frontends string `envconfig:"LASTCALL_HAPROXY_FRONTENDS" desc:"a regular expression: which frontends to count (all but those that only HAProxy itself answers, when unset)"`
+	CAFile    string `envconfig:"LASTCALL_HAPROXY_CA_FILE" desc:"PEM file of authorities to trust for LASTCALL_HAPROXY_STATS, besides the system's"`
+	TokenFile string `envconfig:"LASTCALL_HAPROXY_TOKEN_FILE" desc:"file of a bearer token that is sent to LASTCALL_HAPROXY_STATS"`
 }
 
 // Counter is a drain.Counter.
 type Counter struct {
-	url       string // of the CSV page; empty where there is a socket
+	page      *page // nil where there is a socket
 	socket    socket
-	client    *http.Client
-	frontends *regexp.Regexp // nil when unset
+	frontends *named // nil when unset
 	proxy     *gone.Proxy
 
 	// turn holds a token while a reading is under way, and guards what follows.
@@ -90,34 +99,39 @@ type Counter struct {
 // New makes the counter, and asks nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	c := &Counter{
-		client: fetch.NewClient(),
-		proxy:  &gone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
-		turn:   make(chan struct{}, 1),
+		proxy: &gone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
+		turn:  make(chan struct{}, 1),
 	}
-	if err := errors.Join(c.setStats(cfg.Stats, pod), c.setFrontends(cfg.Frontends)); err != nil {
+	if err := errors.Join(c.setStats(cfg, pod), c.setFrontends(cfg.Frontends)); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Counter) setStats(stats string, pod drain.Pod) error {
+func (c *Counter) setStats(cfg Config, pod drain.Pod) error {
 	const variable, examples = "LASTCALL_HAPROXY_STATS", "http://127.0.0.1:8404/;csv or unix:///run/haproxy/master.sock"
-	if strings.HasPrefix(stats, "unix:") {
-		u, err := url.Parse(stats)
+	if strings.HasPrefix(cfg.Stats, "unix:") {
+		u, err := url.Parse(cfg.Stats)
 		if err != nil || u.Host != "" || !filepath.IsAbs(u.Path) {
 			return fmt.Errorf("%s must be unix:// and an absolute path, or an http:// or https:// URL, such as %s", variable, examples)
+		}
+		if cfg.CAFile != "" || cfg.TokenFile != "" {
+			return fmt.Errorf("LASTCALL_HAPROXY_CA_FILE and LASTCALL_HAPROXY_TOKEN_FILE are for a page, and %s is the path of a runtime socket", variable)
 		}
 		c.socket.path = u.Path
 		c.proxy.Local = true
 		return nil
 	}
-	u, err := fetch.ParseURL(variable, stats, examples)
+	page, err := openPage(fetch.Settings{
+		Variable: variable, Address: cfg.Stats, Example: examples,
+		Prefix: "LASTCALL_HAPROXY", CAFile: cfg.CAFile, TokenFile: cfg.TokenFile,
+	})
 	if err != nil {
 		return err
 	}
-	c.url = stats
-	c.proxy.Local = fetch.Local(u.Hostname(), pod.IP)
-	c.proxy.PagePort = fetch.Port(u)
+	c.page = page
+	c.proxy.Local = page.csv.Local(pod.IP)
+	c.proxy.PagePort = page.csv.Port()
 	return nil
 }
 
@@ -125,7 +139,7 @@ func (c *Counter) setFrontends(pattern string) (err error) {
 	if pattern == "" {
 		return nil
 	}
-	if c.frontends, err = regexp.Compile(pattern); err != nil {
+	if c.frontends, err = compile(pattern); err != nil {
 		return fmt.Errorf("LASTCALL_HAPROXY_FRONTENDS must be a regular expression, such as ^(web|api)$: %w", err)
 	}
 	return nil
@@ -160,16 +174,27 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 		return drain.Reading{}, err
 	}
 	c.proxy.Readable()
-	replaced := !complete && c.old.replaced(workers[0], c.url != "")
-	var inFlight int64
-	for _, w := range workers {
-		n, err := c.add(w)
-		if err != nil {
+	if c.frontends != nil {
+		var all []frontend
+		for _, w := range workers {
+			all = append(all, w.frontends...)
+		}
+		if err := c.frontends.matchesNone(all); err != nil {
 			return drain.Reading{}, err
 		}
-		inFlight += n
 	}
-	if c.url != "" {
+	replaced, stored := false, false
+	if !complete {
+		replaced, stored = c.old.replaced(workers[0], c.page != nil)
+	}
+	if stored && !replaced {
+		return drain.Reading{}, errStored
+	}
+	var inFlight int64
+	for _, w := range workers {
+		inFlight += c.add(w)
+	}
+	if c.page != nil {
 		own, err := c.own(workers[0], replaced)
 		if err != nil {
 			return drain.Reading{}, err
@@ -181,6 +206,9 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 			return drain.Reading{}, err
 		}
 	}
+	if stored {
+		return drain.Reading{}, fmt.Errorf("%w, unless HAProxy was reloaded", errStored)
+	}
 	arrived := c.arrived.sum(workers, c.counts)
 	return drain.Reading{InFlight: inFlight, Arrived: arrived - min(c.carrier.own, arrived), HasArrived: true}, nil
 }
@@ -191,24 +219,22 @@ func (c *Counter) own(w worker, replaced bool) (int64, error) {
 	if replaced {
 		last = nil
 	}
-	return c.carrier.counted(w.frontends, last, c.counts)
+	asked := c.page.asked
+	c.page.asked = 0
+	return c.carrier.counted(w.frontends, last, asked, c.counts)
 }
 
 // ask returns what each process says that can be asked, and whether these are
 // all there are.
 func (c *Counter) ask(ctx context.Context) (workers []worker, complete bool, err error) {
-	if c.url == "" {
+	if c.page == nil {
 		return c.socket.read(ctx)
 	}
-	page, err := fetch.Get(ctx, c.client, c.url, pageLimit)
-	if err != nil {
-		return nil, false, err
-	}
-	frontends, err := parse(page)
-	return []worker{{frontends: frontends}}, false, err
+	w, err := c.page.read(ctx, c.frontends == nil)
+	return []worker{w}, false, err
 }
 
-// counts tells whether a frontend is counted.
+// counts reports whether a frontend is counted.
 func (c *Counter) counts(f frontend) bool {
 	if c.frontends != nil {
 		return c.frontends.MatchString(f.name)
@@ -217,19 +243,13 @@ func (c *Counter) counts(f frontend) bool {
 }
 
 // add returns what one process has in flight.
-func (c *Counter) add(w worker) (int64, error) {
-	var sum int64
-	matched := false
+func (c *Counter) add(w worker) (sum int64) {
 	for _, f := range w.frontends {
 		if c.counts(f) {
-			matched = true
 			sum += f.inFlight()
 		}
 	}
-	if c.frontends != nil && !matched {
-		return 0, fmt.Errorf("LASTCALL_HAPROXY_FRONTENDS=%s matches none of HAProxy's frontends %s", c.frontends, names(w.frontends))
-	}
-	return sum, nil
+	return sum
 }
 
 // names lists frontends for people, the first few of them.
@@ -248,19 +268,9 @@ func names(frontends []frontend) string {
 
 // open returns the connections of the app's ports.
 func (c *Counter) open() (map[string]bool, error) {
-	if len(c.proxy.AppPorts) == 0 || !c.proxy.Local {
-		return nil, errNotTold
+	if c.page != nil { // which may be on the app's port
+		c.page.csv.CloseIdleConnections()
+		c.page.whole.CloseIdleConnections()
 	}
-	c.client.CloseIdleConnections() // the page may be on the app's port
-	all := map[string]bool{}
-	for _, port := range c.proxy.AppPorts {
-		open, err := c.proxy.Sockets.Unfinished(port)
-		if err != nil {
-			return nil, err
-		}
-		for remote := range open {
-			all[fmt.Sprint(port, " ", remote)] = true
-		}
-	}
-	return all, nil
+	return c.proxy.Open()
 }

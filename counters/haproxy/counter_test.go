@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -104,12 +105,95 @@ func (h harness) Break(t *testing.T) func() {
 	return func() { move(path+".away", path) }
 }
 
+// cutShort takes the place of a socket, and leaves the end out of each answer.
+func cutShort(t *testing.T, path string) (mend func()) {
+	t.Helper()
+	behind := path + ".behind"
+	if err := os.Rename(path, behind); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			command, _ := io.ReadAll(conn)
+			answer, _ := talkTo(behind, command)
+			if i := bytes.LastIndexByte(bytes.TrimRight(answer, "\n"), '\n'); i > 0 {
+				answer = answer[:i+1] // to the end of the line before the last
+			}
+			conn.Write(answer)
+			conn.Close()
+		}
+	}()
+	return func() {
+		l.Close()
+		if err := os.Rename(behind, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func talkTo(path string, command []byte) ([]byte, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if _, err := conn.Write(command); err != nil {
+		return nil, err
+	}
+	conn.(*net.UnixConn).CloseWrite()
+	return io.ReadAll(conn)
+}
+
+// paged is a harness whose counter reads a page, which a cache may store.
+type paged struct{ harness }
+
+func (h paged) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
+	cache := countertest.NewCache(t, countertest.Base(h.rig.StatsPort))
+	return h.rig.counter(t, cache.URL+"/;csv"), cache.Store, cache.Mend
+}
+
+// Hide moves to a page that is limited to other frontends.
+func (h paged) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+	between := countertest.NewCache(t, countertest.Base(h.rig.StatsPort))
+	return func() drain.Counter { return h.rig.counter(t, between.URL+"/;csv") },
+		func() { between.Move(countertest.Base(h.rig.Scoped.Stats)) },
+		func() { between.Move(countertest.Base(h.rig.StatsPort)) }
+}
+
+// socketed is a harness whose counter reads a runtime socket.
+type socketed struct{ harness }
+
+// Hide puts a program in between that cuts the answer short. What a socket tells
+// has no limits of its own.
+func (h socketed) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+	path := strings.TrimPrefix(h.stats, "unix://")
+	return func() drain.Counter { return h.Counter(t) },
+		func() { mend = cutShort(t, path) },
+		func() { mend() }
+}
+
+func (h socketed) Except() map[countertest.Row]string {
+	return map[countertest.Row]string{countertest.Stale: "a runtime socket is HAProxy's own; no cache speaks its protocol"}
+}
+
 func TestSuite(t *testing.T) {
 	for _, source := range []string{"page", "socket of the worker", "socket of the master"} {
 		t.Run(source, func(t *testing.T) {
 			countertest.Run(t, func(t *testing.T) countertest.Harness {
 				r := start(t)
-				return harness{r.proxy, r, r.sources()[source]}
+				h := harness{r.proxy, r, r.sources()[source]}
+				if source == "page" {
+					return paged{h}
+				}
+				return socketed{h}
 			})
 		})
 	}
@@ -270,6 +354,66 @@ func TestReloadOutOfSight(t *testing.T) {
 	}
 }
 
+// Frontends that the page hides are seen by their connections. The sockets hide
+// nothing.
+func TestHiddenFrontends(t *testing.T) {
+	r := start(t)
+	scoped := countertest.Base(r.Scoped.Stats) + "/;csv"
+	pod := drain.Pod{AppPorts: []int{r.Port}}
+	c := r.counter(t, scoped)
+	socket, master := r.counter(t, "unix://"+r.Socket), r.counter(t, "unix://"+r.Master)
+	becomes(t, c, 0, readable) // nobody is connected to the hidden ones
+
+	held := r.proxy.Hold(t)
+	for range 5 {
+		wantError(t, c, "`stats scope` hides a frontend", "LASTCALL_HAPROXY_FRONTENDS", "by 1:")
+	}
+	becomes(t, socket, 1, readable)
+	becomes(t, master, 1, readable)
+	// Who says which frontends are counted must find each on the page.
+	becomes(t, r.counterOf(t, Config{Stats: scoped, Frontends: "^raw$"}, pod), 0, readable)
+	for _, pattern := range []string{"^web$", "web"} {
+		wantError(t, r.counterOf(t, Config{Stats: scoped, Frontends: pattern}, pod), "matches none")
+	}
+	for pattern, part := range map[string]string{"^(web|raw)$": "^(?:web)$", "raw|web": "web", "^raw$|^web$": "^web$", "^(?:raw|web)": "^(?:web)"} {
+		wantError(t, r.counterOf(t, Config{Stats: scoped, Frontends: pattern}, pod), "with its part "+part+":", "`stats scope`")
+	}
+	becomes(t, r.counterOf(t, Config{Stats: "unix://" + r.Socket, Frontends: "^(web|raw)$"}, pod), 1, readable)
+	held.End(t)
+	r.proxy.Client.CloseIdleConnections()
+	becomes(t, c, 0, unreadable)
+
+	// The frontend that the page comes through may be hidden, too. With another's
+	// request on the page, that one is taken for it only once.
+	hidden := countertest.Base(r.Scoped.Web) + "/;csv"
+	wantError(t, r.counter(t, hidden), "`stats scope` hides")
+	wantError(t, r.counterOf(t, Config{Stats: hidden, Frontends: "^web$"}, pod), "`stats scope` hides")
+	held = r.proxy.Hold(t)
+	wantError(t, r.counter(t, hidden), "`stats scope` hides")
+	byName := r.counterOf(t, Config{Stats: hidden, Frontends: "^web$"}, pod)
+	_, _ = byName.Count(t.Context()) // the request that is held is taken for the one for the page
+	for range 5 {
+		wantError(t, byName, "cached copy")
+	}
+	held.End(t)
+}
+
+func TestSecured(t *testing.T) {
+	r := start(t)
+	s := countertest.NewSecured(t, countertest.Base(r.StatsPort))
+	pod := drain.Pod{AppPorts: []int{r.Port}}
+	c := r.counterOf(t, Config{Stats: s.URL + "/;csv", CAFile: s.CAFile, TokenFile: s.TokenFile}, pod)
+	held := r.proxy.Hold(t)
+	becomes(t, c, 1, readable)
+	held.End(t)
+	becomes(t, c, 0, readable)
+	wantError(t, r.counterOf(t, Config{Stats: s.URL + "/;csv"}, pod), "LASTCALL_HAPROXY_CA_FILE")
+	wantError(t, r.counterOf(t, Config{Stats: s.URL + "/;csv", CAFile: s.CAFile}, pod), "LASTCALL_HAPROXY_TOKEN_FILE")
+	if _, err := New(Config{Stats: "unix:///run/haproxy.sock", CAFile: s.CAFile}, pod); err == nil || !strings.Contains(err.Error(), "LASTCALL_HAPROXY_CA_FILE") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestStopIsCountedToItsEnd(t *testing.T) {
 	for source := range (&rig{HAProxy: &testservers.HAProxy{}}).sources() {
 		t.Run(source, func(t *testing.T) {
@@ -346,9 +490,14 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 		{Name: "empty", Status: 200, Body: "", Says: "not HAProxy's statistics"},
 		{Name: "cut short", Status: 200, Body: page[:len(page)-30], Says: "statistics"},
 		{Name: "huge", Status: 200, Body: strings.Repeat(page, 1+pageLimit/len(page)), Says: "longer than 8388608 bytes"},
+		{Name: "CSV at every address", Status: 200, Body: page, Says: "does not tell `current conns`"},
 		{Name: "a cached copy", Status: 200, Body: idlePage(page), Says: "cached copy"},
 	}, func(t *testing.T, url string, f countertest.Fault) {
-		c, err := New(Config{Stats: url}, drain.Pod{AppPorts: []int{1}})
+		cfg := Config{Stats: url}
+		if f.Name == "a cached copy" {
+			cfg.Frontends = "." // the page for people is not asked for
+		}
+		c, err := New(cfg, drain.Pod{AppPorts: []int{1}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,27 +15,35 @@ func pageOf(web, stats uint64) worker {
 	}}
 }
 
+func withPid(pid int, w worker) worker {
+	w.pid = pid
+	return w
+}
+
 func TestReplaced(t *testing.T) {
 	for name, test := range map[string]struct {
 		before, now worker
 		page        bool
 		want        bool
+		stored      bool
 	}{
-		"the same":               {pageOf(5, 1), pageOf(5, 2), true, false},
-		"the same, with traffic": {pageOf(5, 1), pageOf(9, 7), true, false},
-		"fewer requests":         {pageOf(5, 1), pageOf(4, 2), true, true},
-		"fewer pages":            {pageOf(5, 3), pageOf(9, 1), true, true},
-		"as many pages, though one was asked for": {pageOf(5, 1), pageOf(5, 1), true, true},
-		"a frontend is missing":                   {pageOf(5, 1), worker{frontends: pageOf(5, 2).frontends[1:]}, true, true},
-		"the same process":                        {worker{pid: 7}, worker{pid: 7}, false, false},
-		"another process":                         {worker{pid: 7}, worker{pid: 8}, false, true},
+		"the same":               {pageOf(5, 1), pageOf(5, 2), true, false, false},
+		"the same, with traffic": {pageOf(5, 1), pageOf(9, 7), true, false, false},
+		"fewer requests":         {pageOf(5, 1), pageOf(4, 2), true, true, false},
+		"fewer pages":            {pageOf(5, 3), pageOf(9, 1), true, true, false},
+		"as many pages, though one was asked for":  {pageOf(5, 1), pageOf(5, 1), true, true, true},
+		"a frontend is missing":                    {pageOf(5, 1), worker{frontends: pageOf(5, 2).frontends[1:]}, true, true, false},
+		"the same page again, of the same process": {withPid(7, pageOf(5, 1)), withPid(7, pageOf(5, 1)), true, false, true},
+		"the same page again, of another process":  {withPid(7, pageOf(5, 1)), withPid(8, pageOf(5, 1)), true, true, false},
+		"the same process":                         {worker{pid: 7}, worker{pid: 7}, false, false, false},
+		"another process":                          {worker{pid: 7}, worker{pid: 8}, false, true, false},
 	} {
 		o := old{last: byName(test.before.frontends), pid: test.before.pid}
-		if got := o.replaced(test.now, test.page); got != test.want {
-			t.Errorf("%s: %v, want %v", name, got, test.want)
+		if got, stored := o.replaced(test.now, test.page); got != test.want || stored != test.stored {
+			t.Errorf("%s: %v, %v, want %v, %v", name, got, stored, test.want, test.stored)
 		}
 	}
-	if (&old{}).replaced(pageOf(1, 1), true) {
+	if replaced, stored := (&old{}).replaced(pageOf(1, 1), true); replaced || stored {
 		t.Error("the first reading is of another process than the one before it")
 	}
 }
@@ -89,13 +97,14 @@ func TestOldWorkerIsFollowed(t *testing.T) {
 
 func TestOldWorkerThatCannotBeFollowed(t *testing.T) {
 	var o old
-	blind := func() (map[string]bool, error) { return nil, errNotTold }
+	errUnseen := errors.New("no /proc")
+	blind := func() (map[string]bool, error) { return nil, errUnseen }
 	if err := o.look(pageOf(1, 1), 1, false, blind); err != nil {
 		t.Fatal(err)
 	}
 	for _, replaced := range []bool{true, false, false} {
-		if err := o.look(pageOf(1, 1), 0, replaced, blind); !errors.Is(err, errNotTold) {
-			t.Fatalf("got %v, want %v", err, errNotTold)
+		if err := o.look(pageOf(1, 1), 0, replaced, blind); !errors.Is(err, errUnseen) {
+			t.Fatalf("got %v, want %v", err, errUnseen)
 		}
 	}
 }

@@ -28,7 +28,7 @@ type socket struct {
 
 // worker is what one process says.
 type worker struct {
-	pid       int
+	pid       int // 0 when not told
 	frontends []frontend
 }
 

@@ -20,17 +20,24 @@
 // package gone, down to zero, which is nginx gone for good; LASTCALL_APP_PORT
 // must be nginx's port for this, and the page in this pod.
 //
+// A page that does not count the request that asks for it is a copy that somebody
+// stored, and an error. When the number of requests falls, another nginx answers;
+// if the one before it had work in flight, that is unknown from then on, and an
+// error, until all connections have ended that were open on LASTCALL_APP_PORT.
+//
 // Two limits. A worker that crashes leaves its requests on the page until nginx
 // is started anew, reloads not being enough; the drain then waits until its
 // budget ends, with nginx's error log saying "exited on signal". And while a
-// new binary takes over (SIGUSR2 to the master), the page shows one of the two.
+// new binary takes over (SIGUSR2 to the master), the page shows one of the two:
+// a change from one to the other is seen only when the number of requests falls.
+//
+// Open are the connections of all of nginx, less the one that asks for the page.
 package nginx
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
@@ -40,7 +47,9 @@ import (
 
 // Config is the counter's part of the environment.
 type Config struct {
-	Status string `envconfig:"LASTCALL_NGINX_STATUS" default:"http://127.0.0.1:8080/stub_status" desc:"nginx's stub_status page; lastcall's own request is not counted" secret:"url"`
+	Status    string `envconfig:"LASTCALL_NGINX_STATUS" default:"http://127.0.0.1:8080/stub_status" desc:"nginx's stub_status page, or unix:///path:/page of its socket; lastcall's own request is not counted" secret:"url"`
+	CAFile    string `envconfig:"LASTCALL_NGINX_CA_FILE" desc:"PEM file of authorities to trust for LASTCALL_NGINX_STATUS, besides the system's"`
+	TokenFile string `envconfig:"LASTCALL_NGINX_TOKEN_FILE" desc:"file of a bearer token that is sent to LASTCALL_NGINX_STATUS"`
 }
 
 // pageLimit is the most that is read. The page has about 100 bytes.
@@ -48,28 +57,30 @@ const pageLimit = 4 << 10
 
 // Counter is a drain.Counter.
 type Counter struct {
-	url    string
-	client *http.Client
-	proxy  *gone.Proxy
+	page  *fetch.Source
+	proxy *gone.Proxy
 
 	// turn holds a token while a reading is under way.
 	turn chan struct{}
 	own  uint64 // readings of this nginx; guarded by turn
-	last uint64 // its number of requests at the last reading; guarded by turn
+	last status // at the last reading; guarded by turn
+	old  gone.Previous
 }
 
 // New makes the counter, and asks nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
-	u, err := fetch.ParseURL("LASTCALL_NGINX_STATUS", cfg.Status, "http://127.0.0.1:8080/stub_status")
+	page, err := fetch.Open(fetch.Settings{
+		Variable: "LASTCALL_NGINX_STATUS", Address: cfg.Status, Example: "http://127.0.0.1:8080/stub_status",
+		Prefix: "LASTCALL_NGINX", CAFile: cfg.CAFile, TokenFile: cfg.TokenFile,
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &Counter{
-		url:    cfg.Status,
-		client: fetch.NewClient(),
+		page: page,
 		proxy: &gone.Proxy{
-			Local:    fetch.Local(u.Hostname(), pod.IP),
-			PagePort: fetch.Port(u),
+			Local:    page.Local(pod.IP),
+			PagePort: page.Port(),
 			AppPorts: pod.AppPorts,
 			Sockets:  procnet.Kernel(),
 		},
@@ -98,7 +109,7 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 }
 
 func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
-	body, err := fetch.Get(ctx, c.client, c.url, pageLimit)
+	body, err := c.page.Get(ctx, pageLimit)
 	if err != nil {
 		return drain.Reading{}, err
 	}
@@ -106,16 +117,33 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	if err != nil {
 		return drain.Reading{}, err
 	}
-	inFlight := s.reading + s.writing - 1
-	if inFlight < 0 {
+	// As many as at the last reading may also be those of an nginx that was
+	// started anew. It has one more at the next reading.
+	if s.inFlight() < 0 || s.requests == c.last.requests {
 		return drain.Reading{}, errors.New("the page does not count the request that asks for it: it seems to be a cached copy")
 	}
-	if s.requests < c.last {
-		c.own = 0 // nginx was started anew, and knows of this reading only
+	if s.requests < c.last.requests {
+		c.own = 0 // another nginx answers, which knows of this reading only
+		if c.last.inFlight() > 0 || c.old.Busy() {
+			c.old.Replaced()
+		}
 	}
 	c.own++
-	c.last = s.requests
+	c.last = s
 	c.proxy.Readable()
-	// A page from a second nginx at the same address may know of fewer readings.
-	return drain.Reading{InFlight: inFlight, Arrived: s.requests - min(c.own, s.requests), HasArrived: true}, nil
+	if err := c.old.Left("nginx was started anew with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
+		return drain.Reading{}, err
+	}
+	return drain.Reading{
+		InFlight: s.inFlight(),
+		// A page from a second nginx at the same address may know of fewer readings.
+		Arrived: s.requests - min(c.own, s.requests), HasArrived: true,
+		Open: s.active - 1, HasOpen: true, // less the one that asks for the page
+	}, nil
+}
+
+// connections returns those of the app's ports.
+func (c *Counter) connections() (map[string]bool, error) {
+	c.page.CloseIdleConnections() // the page may be on the app's port
+	return c.proxy.Open()
 }

@@ -55,11 +55,88 @@ func (h harness) Break(t *testing.T) func() {
 	return func() { h.rig.Reload(t, "stub_status;") }
 }
 
+// Hide has the page end before the numbers that are counted.
+func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+	const half = `return 200 "Active connections: 2 \nserver accepts handled requests\n 9 9 9 \n";`
+	return func() drain.Counter { return h.Counter(t) }, func() { h.rig.Reload(t, half) }, func() { h.rig.Reload(t, "stub_status;") }
+}
+
+func (h harness) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
+	cache := countertest.NewCache(t, h.rig.Status)
+	return newCounter(t, cache.URL+"/stub_status", h.rig.pod()), cache.Store, cache.Mend
+}
+
+// onSocket is a harness whose page is on a unix socket.
+type onSocket struct{ harness }
+
+func (h onSocket) Counter(t *testing.T) drain.Counter {
+	t.Helper()
+	c := newCounter(t, h.rig.StatusSocket, h.rig.pod())
+	c.proxy.Sockets = testservers.Sockets{h.rig.Port, h.rig.Second, h.rig.HTTP2}
+	return c
+}
+
 func TestSuite(t *testing.T) {
-	countertest.Run(t, func(t *testing.T) countertest.Harness {
-		r := start(t)
-		return harness{r.proxy, r}
+	t.Run("page", func(t *testing.T) {
+		countertest.Run(t, func(t *testing.T) countertest.Harness {
+			r := start(t)
+			return harness{r.proxy, r}
+		})
 	})
+	t.Run("unix socket", func(t *testing.T) {
+		countertest.Run(t, func(t *testing.T) countertest.Harness {
+			r := start(t)
+			return onSocket{harness{r.proxy, r}}
+		})
+	})
+}
+
+func TestSecured(t *testing.T) {
+	r := start(t)
+	s := countertest.NewSecured(t, r.Status)
+	c, err := New(Config{Status: s.URL + "/stub_status", CAFile: s.CAFile, TokenFile: s.TokenFile}, r.pod())
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := r.proxy.Hold(t)
+	becomes(t, c, 1, readable)
+	held.End(t)
+	becomes(t, c, 0, readable)
+	wantError(t, newCounter(t, s.URL+"/stub_status", r.pod()), "LASTCALL_NGINX_CA_FILE")
+	noToken, err := New(Config{Status: s.URL + "/stub_status", CAFile: s.CAFile}, r.pod())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, noToken, "LASTCALL_NGINX_TOKEN_FILE")
+}
+
+// Another nginx answers all at once, as when a new binary has taken over. What
+// the one before it had is unknown until its connections have ended.
+func TestReplacedWithWorkInFlight(t *testing.T) {
+	r := start(t)
+	other := start(t)
+	cache := countertest.NewCache(t, r.Status)
+	c := newCounter(t, cache.URL+"/stub_status", r.pod())
+	c.proxy.Sockets = testservers.Sockets{r.Port}
+	for range 20 {
+		becomes(t, c, 0, readable)
+	}
+	held := r.proxy.Hold(t)
+	becomes(t, c, 1, readable)
+	cache.Move(other.Status)
+	for range 5 {
+		wantError(t, c, "started anew with work in flight")
+	}
+	held.End(t)
+	r.proxy.Client.CloseIdleConnections()
+	becomes(t, c, 0, notZero)
+	blind := newCounter(t, cache.URL+"/stub_status", drain.Pod{})
+	cache.Move(r.Status)
+	held = r.proxy.Hold(t)
+	becomes(t, blind, 1, readable)
+	cache.Move(other.Status)
+	wantError(t, blind, "started anew with work in flight", "LASTCALL_APP_PORT")
+	held.End(t)
 }
 
 var (
@@ -200,9 +277,9 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 }
 
 func TestNewNamesTheVariable(t *testing.T) {
-	for _, bad := range []string{"", "127.0.0.1:8080/stub_status", "http://user:hunter2@", "unix:///run/nginx.sock"} {
+	for _, bad := range []string{"", "127.0.0.1:8080/stub_status", "http://user:hunter2@", "unix://run/nginx.sock"} {
 		_, err := New(Config{Status: bad}, drain.Pod{})
-		if err == nil || !strings.Contains(err.Error(), "LASTCALL_NGINX_STATUS must be an http:// or https:// URL") || strings.Contains(err.Error(), "hunter") {
+		if err == nil || !strings.Contains(err.Error(), "LASTCALL_NGINX_STATUS must be ") || strings.Contains(err.Error(), "hunter") {
 			t.Errorf("%q: got %v", bad, err)
 		}
 	}

@@ -10,12 +10,16 @@ import (
 // status is what the page says.
 type status struct {
 	requests         uint64 // since nginx was started
+	active           int64  // connections, idle ones among them
 	reading, writing int64
 }
 
+// inFlight is the requests, less the one that asks for the page.
+func (s status) inFlight() int64 { return s.reading + s.writing - 1 }
+
 // page matches the whole page, as nginx and what is built from it write it.
 // Some have further numbers after the one of requests.
-var page = regexp.MustCompile(`^Active connections:\s*\d+\s+` +
+var page = regexp.MustCompile(`^Active connections:\s*(\d+)\s+` +
 	`server accepts handled requests(?: \w+)*\s+\d+ \d+ (\d+)(?: \d+)*\s+` +
 	`Reading: (\d+) Writing: (\d+) Waiting: \d+\s*$`)
 
@@ -25,11 +29,15 @@ func parse(body []byte) (status, error) {
 	if m == nil {
 		return status{}, errors.New("the answer is not stub_status: the location must hold `stub_status;`")
 	}
-	requests, err1 := strconv.ParseUint(string(m[1]), 10, 64)
-	reading, err2 := strconv.ParseInt(string(m[2]), 10, 32)
-	writing, err3 := strconv.ParseInt(string(m[3]), 10, 32)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	active, err0 := strconv.ParseInt(string(m[1]), 10, 32)
+	requests, err1 := strconv.ParseUint(string(m[2]), 10, 64)
+	reading, err2 := strconv.ParseInt(string(m[3]), 10, 32)
+	writing, err3 := strconv.ParseInt(string(m[4]), 10, 32)
+	if err := errors.Join(err0, err1, err2, err3); err != nil {
 		return status{}, fmt.Errorf("a number of the page cannot be: %w", err)
 	}
-	return status{requests: requests, reading: reading, writing: writing}, nil
+	if active == 0 || requests == 0 {
+		return status{}, errors.New("the page does not count the connection and the request that ask for it: it seems to be a cached copy, or another program's")
+	}
+	return status{requests: requests, active: active, reading: reading, writing: writing}, nil
 }

@@ -10,11 +10,11 @@ const answer = "Active connections: 4 \nserver accepts handled requests\n 26 26 
 
 // pages are answers that are read.
 var pages = map[string]status{
-	answer: {requests: 28, reading: 1, writing: 2},
-	"Active connections: 1 \nserver accepts handled requests\n 1 1 1 \nReading: 0 Writing: 1 Waiting: 0 \n": {requests: 1, writing: 1},
+	answer: {requests: 28, active: 4, reading: 1, writing: 2},
+	"Active connections: 1 \nserver accepts handled requests\n 1 1 1 \nReading: 0 Writing: 1 Waiting: 0 \n": {requests: 1, active: 1, writing: 1},
 	// Tengine's
-	"Active connections: 1 \nserver accepts handled requests request_time\n 1140 1140 1140 75806 \nReading: 0 Writing: 1 Waiting: 0 \n": {requests: 1140, writing: 1},
-	strings.ReplaceAll(answer, "\n", "\r\n"): {requests: 28, reading: 1, writing: 2},
+	"Active connections: 1 \nserver accepts handled requests request_time\n 1140 1140 1140 75806 \nReading: 0 Writing: 1 Waiting: 0 \n": {requests: 1140, active: 1, writing: 1},
+	strings.ReplaceAll(answer, "\n", "\r\n"): {requests: 28, active: 4, reading: 1, writing: 2},
 }
 
 // garbage are answers that are not.
@@ -28,6 +28,8 @@ var garbage = []string{
 	strings.Replace(answer, "Writing: 2", "Writing: 18446744073709551615", 1), // 0 − 1 in a counter of nginx
 	strings.Replace(answer, "Reading: 1", "Reading: ", 1),
 	answer + answer,
+	strings.Replace(answer, "connections: 4", "connections: 0", 1),
+	strings.Replace(answer, "28", "0", 1),
 }
 
 func TestParse(t *testing.T) {

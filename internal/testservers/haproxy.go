@@ -29,6 +29,10 @@ type HAProxy struct {
 	Socket    string // the path of the worker's runtime socket
 	Master    string // the path of the master's
 
+	// Scoped has pages that are limited to some frontends: to its own and raw, and
+	// to web.
+	Scoped struct{ Stats, Web int }
+
 	dir, backend string
 }
 
@@ -44,7 +48,7 @@ func StartHAProxy(t testing.TB, backend *Backend) *HAProxy {
 		dir: dir, backend: backend.Address,
 		Socket: filepath.Join(dir, "worker"), Master: filepath.Join(dir, "master"),
 	}
-	freePorts(t, &h.Port, &h.Raw, &h.StatsPort)
+	freePorts(t, &h.Port, &h.Raw, &h.StatsPort, &h.Scoped.Stats, &h.Scoped.Web)
 	h.Stats = fmt.Sprintf("http://127.0.0.1:%d/;csv", h.StatsPort)
 	h.WebStats = fmt.Sprintf("http://lastcall:hunter2@127.0.0.1:%d/haproxy-stats;csv", h.Port)
 	h.BackStats = fmt.Sprintf("http://127.0.0.1:%d/backend-stats;csv", h.Port)
@@ -158,6 +162,17 @@ frontend stats
     bind 127.0.0.1:%d
     stats enable
     stats uri /
+listen stats-scoped
+    bind 127.0.0.1:%[7]d
+    stats enable
+    stats uri /
+    stats scope .
+    stats scope raw
+listen web-scoped
+    bind 127.0.0.1:%[8]d
+    stats enable
+    stats uri /
+    stats scope web
 backend app
     server a %[5]s
 backend down
@@ -169,7 +184,7 @@ backend stats_backend
 backend raw_app
     mode tcp
     server a %[5]s
-`, h.Socket, h.Port, h.Raw, h.StatsPort, h.backend, nobody)
+`, h.Socket, h.Port, h.Raw, h.StatsPort, h.backend, nobody, h.Scoped.Stats, h.Scoped.Web)
 	if err := os.WriteFile(h.configFile(), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,8 @@ type Nginx struct {
 	HTTP2  int    // the port of its HTTP/2 server, without TLS
 	Second int    // the port of another HTTP/1.1 server
 	Status string // the address of stub_status
+	// StatusSocket is the same on a unix socket.
+	StatusSocket string
 
 	dir, backend string
 }
@@ -26,7 +28,12 @@ type Nginx struct {
 // StartNginx starts nginx, which ends with the test.
 func StartNginx(t testing.TB, backend *Backend) *Nginx {
 	t.Helper()
-	n := &Nginx{dir: t.TempDir(), backend: backend.Address}
+	dir, err := os.MkdirTemp("", "nginx") //nolint:usetesting // the path of a unix socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // under the system's folder for temporary files
+	n := &Nginx{dir: dir, backend: backend.Address, StatusSocket: "unix://" + filepath.Join(dir, "status.sock") + ":/stub_status"}
 	var status int
 	freePorts(t, &n.Port, &n.HTTP2, &n.Second, &status)
 	n.Status = fmt.Sprintf("http://127.0.0.1:%d/stub_status", status)
@@ -118,10 +125,11 @@ http {
     }
     server {
         listen %s;
+        listen unix:%s/status.sock;
         location = /stub_status { %s }
     }
 }
-`, workers, n.Port, n.HTTP2, n.Second, n.backend, address, status)
+`, workers, n.Port, n.HTTP2, n.Second, n.backend, address, n.dir, status)
 	if err := os.WriteFile(n.configFile(), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
