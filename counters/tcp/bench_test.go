@@ -67,6 +67,53 @@ func BenchmarkReading(b *testing.B) {
 	}
 }
 
+// BenchmarkLearning measures what looks cost while the pod serves: the
+// processor's time of each second, with 1,000 connections of the app, on which
+// nothing happens, and 100,000 foreign ones; and where a connection is made to
+// the pod again and again, so that the kernel's table has to be gone through.
+func BenchmarkLearning(b *testing.B) {
+	l := listenOn(b, "127.0.0.1:0")
+	for range 1000 {
+		near, far := pair(b, l)
+		io.WriteString(near, request1)
+		io.ReadFull(far, make([]byte, len(request1)))
+		io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	}
+	foreign := freeport.Port(b)
+	many, err := manyconns.Open(b.Context(), foreign, 100_000)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer many.Close()
+	for _, test := range []struct {
+		name  string
+		moves bool
+	}{{"nothing_new", false}, {"new_connections", true}} {
+		b.Run(test.name, func(b *testing.B) {
+			c := newCounter(b, Config{Count: Auto, Silence: Silence{Auto: true}}, l.port)
+			n := uint64(0)
+			c.walk.accepted = func() (uint64, error) {
+				if test.moves {
+					n++
+				}
+				return n, nil
+			}
+			const span = time.Minute
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			go c.Learn(ctx)
+			for !c.know.any() {
+				time.Sleep(10 * time.Millisecond) // the first looks are made once
+			}
+			spent := processorTime(b)
+			for b.Loop() {
+				time.Sleep(span)
+			}
+			b.ReportMetric(float64(processorTime(b)-spent)/float64(span)*100, "%-of-a-core")
+		})
+	}
+}
+
 // BenchmarkWatching measures what a drain costs that waits for one request: the
 // processor's time of each second.
 func BenchmarkWatching(b *testing.B) {
@@ -122,13 +169,15 @@ func pair(b *testing.B, l *listener) (near, far net.Conn) {
 func cpu(b *testing.B) (report func()) {
 	b.Helper()
 	b.ReportAllocs()
-	spent := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			b.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	before := processorTime(b)
+	return func() { b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op") }
+}
+
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
 	}
-	before := spent()
-	return func() { b.ReportMetric(float64((spent()-before).Nanoseconds())/float64(b.N), "cpu-ns/op") }
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -126,7 +126,7 @@ var cases = []struct {
 		watched := a.counter(t, Config{Silence: Silence{Duration: soon}})
 		wantCount(t, watched, 0)
 		c := a.connect(t)
-		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 300000\r\n\r\n")
+		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nContent-Length: 300000\r\n\r\n")
 		for range 3 {
 			all(t, 1, watched, a.settled(t))
 			c.say(t, string(make([]byte, 100_000)))
@@ -189,7 +189,7 @@ var cases = []struct {
 		wantCount(t, watched, 0)
 		c := a.connect(t)
 		one, two := a.gate(), a.gate()
-		c.say(t, "GET /hold?id="+one.id+" HTTP/1.1\r\nHost: test\r\n\r\n"+"GET /hold?id="+two.id+" HTTP/1.1\r\nHost: test\r\n\r\n")
+		c.say(t, "GET /hold?id="+one.id+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\n\r\n"+"GET /hold?id="+two.id+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\n\r\n")
 		one.reached(t)
 		becomes(t, watched, 1, readable)
 		one.release()
@@ -228,7 +228,7 @@ var cases = []struct {
 		watched, hasty := a.cautious(t), a.counter(t, Config{Silence: Silence{Duration: soon}})
 		all(t, 0, watched, hasty)
 		c := a.connect(t)
-		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+		c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
 		c.answer(t, http.StatusContinue)
 		for range 5 {
 			becomes(t, watched, 1, readable)
@@ -310,7 +310,7 @@ func echo(t *testing.T, from, to *client, text string) {
 	}
 }
 
-const request1 = "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+const request1 = "GET / HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\n\r\n"
 
 func TestIdleConnectionWhoseClientClosesItsHalf(t *testing.T) {
 	l := listenOn(t, "127.0.0.1:0")

@@ -318,18 +318,26 @@ func (r *reading) end() drain.Reading {
 func (c *Counter) ended(s *socket) {
 	c.turn <- struct{}{}
 	defer func() { <-c.turn }()
-	if c.look == 0 || s.remote.Port() == 0 || c.views[s.port] == nil { // a listening one has no peer
+	v := c.views[s.port]
+	if c.look == 0 || s.remote.Port() == 0 || v == nil { // a listening one has no peer
 		return
 	}
+	now := time.Now()
+	v.now = now.Sub(c.base).Milliseconds()
 	m, seen := c.known[s.cookie]
 	switch {
 	case seen:
 		delete(c.known, s.cookie)
-		if probe := c.probes.ended(s.cookie); !m.own && !probe && s.recv > m.recv+farewellMaximum {
+		if probe := c.probes.ended(s.cookie); probe || m.own {
+			return
+		}
+		teachEnd(m, s, v)
+		if s.recv > m.recv+farewellMaximum {
 			c.arrived++ // more than its end
 		}
-	case c.asked.has(s.remote), time.Duration(s.recvAge)*time.Millisecond > time.Since(c.lookAt)+tick:
-	case !c.probes.cameAndWent(s, time.Now()):
+	case c.asked.has(s.remote), time.Duration(s.recvAge)*time.Millisecond > now.Sub(c.lookAt)+tick:
+	case !c.probes.cameAndWent(s, now):
+		teachEnd(nil, s, v)
 		c.arrived++ // it was made, and ended, since the last look
 	}
 }

@@ -10,50 +10,50 @@
 // A connection counts while
 //
 //   - data waits for the app to read it, or for the client to take it;
-//   - something was received after all that was sent: a request that waits for
-//     its answer (the times of the last data received and sent);
-//   - or it is in doubt, and was not silent for LASTCALL_TCP_SILENCE.
+//   - a request was received after all that was sent, and waits for its answer;
+//   - or it is in doubt: see below.
 //
-// What does not count: a connection on which nothing was ever received, an idle
-// keep-alive connection, one that the app has closed and whose client has
+// What does not count: a connection on which nothing was ever received, one
+// that was answered for sure, one that the app has closed and whose client has
 // everything, a listening socket, and the sidecar's own connections to the app,
 // which are known by its own open files.
 //
+// # How a look is judged
+//
+// The kernel tells how many bytes and segments came and went, and when the last
+// ones did. Each look is compared with the one before (memory): what came and
+// went since is nothing, a frame that is less than a request, or more (frames),
+// and follows from that and the order of both whether the connection waits for
+// an answer, was answered, or neither is sure (judge).
+//
+// The kernel keeps times in ticks of 1 to 10 ms. A client that asks again as
+// soon as it is answered, or an app that answers at once, is faster. The order
+// within a tick is then told by other signs: what the last look showed, and who
+// has acknowledged what. A client has received an answer, and so acknowledged
+// it, before it asks again; an acknowledgement that comes alone after the last
+// request is for the answer to it; and where none came alone, the next request
+// has brought it.
+//
 // # Doubt
 //
-// The kernel keeps these times in ticks of 1 to 10 ms. A client that asks again
-// as soon as it is answered, or an app that answers at once, is faster. The
-// order within a tick is then told by other signs: what the last look at the
-// connection showed, and who has acknowledged what. A client has received an
-// answer, and so acknowledged it, before it asks again; an acknowledgement that
-// comes alone after the last request is for the answer to it; and where none
-// came alone, the next request has brought it. Where no sign helps, the
-// connection is in doubt. So it is in these cases:
+// In doubt is not idle. What is sent is not always an answer: TLS's session
+// tickets, a server's settings, 1xx responses, a header before its body, a
+// piece of an answer, an answer to another request on the same connection. A
+// connection in doubt counts until it was silent for LASTCALL_TCP_SILENCE. With
+// auto that is a multiple of the longest silence that was seen in the middle of
+// work (learned); while too little was seen it counts until it is closed.
 //
-//   - more was sent although nothing was asked for since the last answer: the
-//     answer comes in pieces;
-//   - at most 25 bytes were sent for a request: "100 Continue", and not yet its
-//     answer;
-//   - less than 18 bytes were received since the last answer, which is less
-//     than a request has (a frame of HTTP/2 that needs no answer), or at most
-//     64 bytes before the client's end (TLS's close_notify, HTTP/2's GOAWAY).
+// # What a port speaks
 //
-// With LASTCALL_TCP_SILENCE at least as long as the app's slowest answer takes,
-// no request is missed in doubt; an idle connection in doubt holds the drain
-// for as long after its last use.
-//
-// # What the kernel cannot tell
-//
-// Several requests at a time on one connection, as in HTTP/2 and gRPC: an
-// answer to one looks like the answer to all. Set LASTCALL_TCP_COUNT=active:
-// then each connection counts until it was silent for LASTCALL_TCP_SILENCE.
-// WebSockets likewise. Where the app itself closes its connections when it is
-// told to leave, LASTCALL_TCP_COUNT=open counts each until then.
+// On a port that speaks HTTP/1 alone, an answer after the last request ends the
+// work on a connection. On others it may be the answer to another request. So
+// the port is asked (ask), once per start of the app and when its first client
+// has come, and LASTCALL_TCP_COUNT=auto follows what is found.
 //
 // # Arrivals
 //
 // Arrived grows with each new connection, and with each look that finds that
-// more was received on one. With Changed running, connections that came and went
+// more was received on one than pings. With Changed running, connections that came and went
 // between two looks are seen as well: the kernel tells of each that ends.
 //
 // # What a reading costs

@@ -28,7 +28,7 @@ func (f *fallback) Counter(t *testing.T) drain.Counter {
 func (f *fallback) Begin(t *testing.T) func() {
 	c := f.connect(t)
 	g := f.gate()
-	c.say(t, "GET /hold?id="+g.id+" HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+	c.say(t, "GET /hold?id="+g.id+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nConnection: close\r\n\r\n")
 	g.reached(t)
 	return func() {
 		g.release()

@@ -58,7 +58,7 @@ func (p protocol) kind(bytes uint64, segments uint32) kind {
 	switch {
 	case largest <= z.tiny:
 		return tiny
-	case largest <= z.small, p.http2 && p.isControl(bytes):
+	case largest <= z.small:
 		return small
 	case bytes%n == 0 && bytes/n <= z.small && n > 1: // all alike
 		if bytes/n <= z.tiny {
@@ -74,7 +74,8 @@ func (p protocol) kind(bytes uint64, segments uint32) kind {
 // update or a reset (13), a ping (17). The least answer of gRPC has 35.
 var controlFrames = []uint64{9, 13, 17, 18, 22, 26, 30, 34}
 
-// isControl reports whether so many bytes are such frames, most likely.
+// isControl reports whether so many bytes that a server of HTTP/2 has sent are
+// such frames, most likely.
 func (p protocol) isControl(bytes uint64) bool {
 	if !p.tls {
 		return slices.Contains(controlFrames, bytes)
@@ -87,6 +88,19 @@ func (p protocol) isControl(bytes uint64) bool {
 		}
 	}
 	return false
+}
+
+// slightFrames are the sizes of up to three control frames, as a client of gRPC
+// may send them at once. Its least request has 30 bytes.
+var slightFrames = []uint64{9, 13, 17, 18, 22, 26, 27, 30, 31, 34, 35, 39, 43, 47, 51}
+
+// isSlight reports whether so many bytes that a client of HTTP/2 has sent may
+// be control frames. They may be a small request as well.
+func (p protocol) isSlight(bytes uint64) bool {
+	if p.tls {
+		return bytes <= slices.Max(slightFrames)+recordMost
+	}
+	return slices.Contains(slightFrames, bytes)
 }
 
 // opening returns how many segments a client sends before its first request.

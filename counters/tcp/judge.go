@@ -184,6 +184,14 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	}
 	came := v.port.kind(s.received()-m.recv, s.dataIn-m.dataIn)
 	went := v.port.kind(s.sent-m.sent, s.dataOut-m.dataOut)
+	if v.port.http2 {
+		if came == large && m.recv > 0 && v.port.isSlight(s.received()-m.recv) {
+			came = small
+		}
+		if went == large && v.port.isControl(s.sent-m.sent) {
+			went = small
+		}
+	}
 	switch {
 	case came == none && went == none:
 		return m.later(s, v), false
@@ -198,12 +206,16 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 			m.activity = answered // a WebSocket, each of whose messages has its answer
 		}
 		return m.activity, false
-	case came == small && went == small && v.port.http1:
+	case came == small && went == small && v.port.http1 && m.activity != slight:
 		// Frames of a WebSocket: neither is a request, nor an answer to one.
 		m.frames = true
 		activity := m.activity
 		m.touch(s, v, true, true)
 		return activity, false
+	case came != large && came != none && went == small && v.port.http2 && v.port.isControl(s.sent-m.sent) && v.port.isControl(s.received()-m.recv):
+		// Both acknowledge something, or ping.
+		m.pinged = true
+		return m.activity, false
 	case went == none && came != large:
 		return m.smallCame(s, v), false
 	case came == none && went != large:
@@ -285,10 +297,13 @@ func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
 
 // smallCame judges a connection on which less than a request was received.
 func (m *memory) smallCame(s *socket, v *view) activity {
+	if m.activity == waiting {
+		return waiting
+	}
 	was := m.activity
 	m.hold(cameSmall, s.received()-m.recv)
 	m.recvAt = v.now - int64(s.recvAge)
-	if was == waiting || was == interim && v.port.http1 && !m.frames {
+	if was == interim && v.port.http1 && !m.frames {
 		return waiting // it is the rest of the request
 	}
 	return slight
@@ -303,8 +318,12 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 	was := m.activity
 	m.hold(wentSmall, s.sent-m.sent)
 	m.sentAt = v.now - int64(s.sentAge)
-	if was == answered || was == streaming {
+	switch was {
+	case answered, streaming:
 		return streaming
+	case slight:
+		return interim // an answer of a WebSocket's, or a ping during the work
+	case waiting, unordered, interim, handshake:
 	}
 	return m.completed(s, v)
 }
@@ -440,6 +459,14 @@ func (m *memory) completed(s *socket, v *view) activity {
 
 // later judges a connection on which nothing came or went since the last look.
 func (m *memory) later(s *socket, v *view) activity {
+	if m.activity == interim && m.frames && m.before.pending == wentSmall && v.now-m.sentAt > clientPongSoon {
+		// No pong has come: it was an answer.
+		if !m.own {
+			v.learned.seen(1, time.Duration(m.sentAt-m.before.recvAt)*time.Millisecond, v.now)
+		}
+		m.before.pending = 0
+		return answered
+	}
 	switch {
 	case m.activity != unordered || m.pinged:
 		return m.activity

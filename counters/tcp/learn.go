@@ -26,6 +26,10 @@ const (
 	walkRest = 3300
 	// startEvery is how often it is looked whether the app was started again.
 	startEvery = 500 * time.Millisecond
+	// endsEvery and endsAtOnce bound the connections of whose end the kernel
+	// tells while the pod serves.
+	endsEvery  = 2 * time.Second
+	endsAtOnce = 10
 	// asksAtOnce bounds the ports that are asked at the same time.
 	asksAtOnce = 4
 )
@@ -38,6 +42,7 @@ func (c *Counter) Learn(ctx context.Context) {
 	c.doubts = make(chan int, len(c.ports))
 	<-c.turn
 	go c.watchStarts(ctx)
+	go c.sampleEnds(ctx)
 	// What a look costs is measured as the time of its thread, so that a busy
 	// machine does not make it look dearer than it is.
 	runtime.LockOSThread()
@@ -74,6 +79,55 @@ func threadTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// sampleEnds has the kernel tell of some connections that end, up to endsAtOnce
+// each endsEvery: those that a client opens for one request are seldom there
+// when it is looked.
+func (c *Counter) sampleEnds(ctx context.Context) {
+	ticker := time.NewTicker(endsEvery)
+	defer ticker.Stop()
+	for {
+		window, cancel := context.WithTimeout(ctx, endsEvery)
+		err := c.receiveEnds(window, endsAtOnce)
+		cancel()
+		if err != nil {
+			return // not on this kernel
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// receiveEnds takes in up to most ends of connections until ctx ends.
+func (c *Counter) receiveEnds(ctx context.Context, most int) error {
+	conn, err := dial()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // it may be closed already
+	if err := subscribe(conn, c.ports); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends Receive
+	defer stop()
+	for n := 0; n < most && ctx.Err() == nil; {
+		messages, err := conn.Receive()
+		if err != nil {
+			return nil //nolint:nilerr // the window has ended, or some were lost
+		}
+		for _, m := range messages {
+			var s socket
+			if err := s.parse(m.Data); err == nil {
+				c.ended(&s)
+				n++
+			}
+		}
+	}
+	return nil
 }
 
 // glance is a look that costs no more than it must: at the connections that
@@ -226,6 +280,7 @@ type portKnowledge struct {
 	mode    string
 	answers uint64
 	longest time.Duration
+	pause   time.Duration // within an answer
 	silence time.Duration // 0: too little was seen
 }
 
@@ -237,7 +292,7 @@ func (c *Counter) publish() {
 		c.know.ports = make(map[int]portKnowledge, len(c.views))
 	}
 	for port, v := range c.views {
-		k := portKnowledge{port: v.port, mode: v.mode, answers: v.learned.answers, longest: v.learned.longest()}
+		k := portKnowledge{port: v.port, mode: v.mode, answers: v.learned.answers, longest: v.learned.longest(), pause: v.learned.pause}
 		switch {
 		case !c.patience.auto:
 			k.silence = c.patience.fixed
@@ -266,7 +321,11 @@ func (c *Counter) Learned() drain.Learned {
 		if !k.port.asked {
 			found = "nothing that is known yet"
 		}
-		texts = append(texts, fmt.Sprintf("port %d speaks %s; counts %s", port, found, k.mode))
+		text := fmt.Sprintf("port %d speaks %s; counts %s", port, found, k.mode)
+		if k.pause >= pauseMatters {
+			text += fmt.Sprintf("; answers pause for up to %v", k.pause)
+		}
+		texts = append(texts, text)
 	}
 	if !known {
 		all.Silence = 0

@@ -133,8 +133,34 @@ func (m *memory) teach(before *memory, s *socket, known bool, v *view) {
 	}
 }
 
+// teachEnd takes in a connection as it was when the kernel destroyed it. before
+// is what was known of it; nil when it was made since the last look.
+func teachEnd(before *memory, s *socket, v *view) {
+	if s.sent == 0 || s.received() == 0 {
+		return
+	}
+	asked := v.now - int64(s.recvAge)
+	answer := v.now - int64(s.sentAge)
+	switch {
+	case before == nil && s.dataOut > v.port.opening() || before != nil && s.dataOut != before.dataOut:
+	default:
+		return // nothing was sent since
+	}
+	if before != nil && before.activity != answered && before.activity != streaming {
+		asked = before.recvAt
+	}
+	v.learned.seen(1, time.Duration(max(answer-asked, 0))*time.Millisecond, v.now)
+}
+
 // knowledge is what a counter has learned, for those who ask while it looks.
 type knowledge struct {
 	mu    sync.Mutex
 	ports map[int]portKnowledge
+}
+
+// any reports whether anything was published.
+func (k *knowledge) any() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ports != nil
 }

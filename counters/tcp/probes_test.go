@@ -66,7 +66,7 @@ func TestProbesAreNotWork(t *testing.T) {
 	// One more is explained. It is made, and it ends, between two looks.
 	{
 		probe := a.from(t, kubelet)
-		probe.say(t, "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+		probe.say(t, "GET / HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nConnection: close\r\n\r\n")
 		probe.answer(t, http.StatusOK)
 		probe.Close()
 		told(t, look)

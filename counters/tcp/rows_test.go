@@ -82,7 +82,7 @@ var rows = []row{
 	{name: "slow upload", requests: yes, active: yes, open: yes, on: every,
 		set: func(t *testing.T, a *app, _ func()) func() {
 			c := a.settle(t)
-			c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 200000\r\n\r\n")
+			c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nContent-Length: 200000\r\n\r\n")
 			c.say(t, string(make([]byte, 100_000)))
 			return func() {
 				c.say(t, string(make([]byte, 100_000)))
@@ -116,7 +116,7 @@ var rows = []row{
 	{name: "body held back until `100 Continue`", requests: mostly, active: mostly, open: yes, on: []string{"go", "tomcat", "nginx"},
 		set: func(t *testing.T, a *app, _ func()) func() {
 			c := a.connect(t)
-			c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+			c.say(t, "POST /upload HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
 			c.answer(t, http.StatusContinue)
 			return func() {
 				c.say(t, "12345")
@@ -127,7 +127,7 @@ var rows = []row{
 		set: func(t *testing.T, a *app, _ func()) func() {
 			c := a.connect(t)
 			one, two := a.gate(), a.gate()
-			c.say(t, "GET /hold?id="+one.id+" HTTP/1.1\r\nHost: test\r\n\r\n"+"GET /hold?id="+two.id+" HTTP/1.1\r\nHost: test\r\n\r\n")
+			c.say(t, "GET /hold?id="+one.id+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\n\r\n"+"GET /hold?id="+two.id+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\n\r\n")
 			one.reached(t)
 			one.release()
 			c.answer(t, http.StatusOK)
@@ -502,7 +502,7 @@ func (a *app) upgrade(t *testing.T, path string) *client {
 	t.Helper()
 	c := a.connect(t)
 	key := base64.StdEncoding.EncodeToString(make([]byte, 16))
-	c.say(t, "GET "+path+" HTTP/1.1\r\nHost: test\r\nOrigin: http://test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+key+"\r\n\r\n")
+	c.say(t, "GET "+path+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nOrigin: http://test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+key+"\r\n\r\n")
 	c.answer(t, http.StatusSwitchingProtocols)
 	return c
 }

@@ -107,7 +107,7 @@ func (c *client) say(t testing.TB, text string) {
 // get sends a request, and is not answered yet.
 func (c *client) get(t testing.TB, path string) {
 	t.Helper()
-	c.say(t, "GET "+path+" HTTP/1.1\r\nHost: test\r\n\r\n")
+	c.say(t, "GET "+path+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\n\r\n")
 }
 
 // answer reads one answer to its end.

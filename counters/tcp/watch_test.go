@@ -44,7 +44,7 @@ func TestConnectionsBetweenTwoLooksAreArrivals(t *testing.T) {
 	}
 	for range 3 { // one for each
 		x := a.connect(t)
-		x.say(t, "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+		x.say(t, "GET / HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nConnection: close\r\n\r\n")
 		x.answer(t, http.StatusOK)
 		x.Close()
 		told(t, look)

@@ -163,7 +163,7 @@ func measureReadings(b *testing.B, all, ofApp int) (r readings) {
 		defer connections.Close()
 	}
 
-	counter, err := tcp.New(tcp.Config{Count: tcp.Requests, Silence: 5 * time.Second}, app.port)
+	counter, err := tcp.New(tcp.Config{Count: tcp.Requests, Silence: tcp.Silence{Duration: 5 * time.Second}}, app.port)
 	if err != nil {
 		b.Fatal(err)
 	}
