@@ -290,6 +290,15 @@ func TestWhatIsNoRestart(t *testing.T) {
 				breakOff()
 			}, 28*time.Second + signalMargin, "a kubelet may call again",
 		},
+		"a kubelet that was restarted calls the hook again, and begins a grace period": {
+			func(p *pod) {
+				breakOff, _ := p.call()
+				after(time.Second)
+				breakOff()
+				after(20 * time.Second)
+				p.call()
+			}, 29*time.Second + signalMargin, "its grace period has begun with that call",
+		},
 		"one of two containers does not come back": {
 			func(p *pod) {
 				p.hook()
@@ -336,7 +345,7 @@ func TestWhatIsNoRestart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			notes := &notebook{}
-			inPod(t, on(notes, 8080, 8081), func(t *testing.T, p *pod) {
+			inPod(t, on(notes, 8080, 8081), func(_ *testing.T, p *pod) {
 				after(10 * time.Second)
 				test.play(p)
 				after(test.wait)
@@ -352,7 +361,7 @@ func TestPostStartUnderAHookThatWasGivenUp(t *testing.T) {
 	notes := &notebook{}
 	inPod(t, func(c *Config, _ *pod) {
 		c.App, c.Observers = nil, []Observer{notes}
-	}, func(t *testing.T, p *pod) {
+	}, func(_ *testing.T, p *pod) {
 		p.counter.set(1)
 		p.call()
 		after(5 * time.Second)
