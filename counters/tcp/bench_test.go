@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -86,9 +87,9 @@ func BenchmarkLearning(b *testing.B) {
 	}
 	defer many.Close()
 	for _, test := range []struct {
-		name  string
-		moves bool
-	}{{"nothing_new", false}, {"new_connections", true}} {
+		name         string
+		learn, moves bool
+	}{{"without", false, false}, {"nothing_new", true, false}, {"new_connections", true, true}} {
 		b.Run(test.name, func(b *testing.B) {
 			c := newCounter(b, Config{Count: Auto, Silence: Silence{Auto: true}}, l.port)
 			n := uint64(0)
@@ -101,10 +102,13 @@ func BenchmarkLearning(b *testing.B) {
 			const span = time.Minute
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
-			go c.Learn(ctx)
-			for !c.know.any() {
-				time.Sleep(10 * time.Millisecond) // the first looks are made once
+			if test.learn {
+				go c.Learn(ctx)
+				for !c.know.any() {
+					time.Sleep(10 * time.Millisecond) // the first looks are made once
+				}
 			}
+			runtime.GC()
 			spent := processorTime(b)
 			for b.Loop() {
 				time.Sleep(span)

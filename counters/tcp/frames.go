@@ -90,17 +90,17 @@ func (p protocol) isControl(bytes uint64) bool {
 	return false
 }
 
-// slightFrames are the sizes of up to three control frames, as a client of gRPC
-// may send them at once. Its least request has 30 bytes.
-var slightFrames = []uint64{9, 13, 17, 18, 22, 26, 27, 30, 31, 34, 35, 39, 43, 47, 51}
+// slightMaximum is the size of four control frames. A client of gRPC sends
+// some at once; its least request has 30 bytes.
+const slightMaximum = 68
 
 // isSlight reports whether so many bytes that a client of HTTP/2 has sent may
 // be control frames. They may be a small request as well.
 func (p protocol) isSlight(bytes uint64) bool {
 	if p.tls {
-		return bytes <= slices.Max(slightFrames)+recordMost
+		return bytes <= slightMaximum+2*recordMost
 	}
-	return slices.Contains(slightFrames, bytes)
+	return bytes <= slightMaximum
 }
 
 // opening returns how many segments a client sends before its first request.

@@ -91,6 +91,7 @@ type memory struct {
 
 	idleRecv, idleSent uint64 // bytes when it was last answered
 	asked              uint32 // segments with data that have come since
+	outAt              int64  // ms: when anything was last sent, a ping too
 	recvAt, sentAt     int64  // ms, by the view's clock: the last data that was more than a ping
 
 	// What activity and times were before a small frame came or went, which is
@@ -185,12 +186,10 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	came := v.port.kind(s.received()-m.recv, s.dataIn-m.dataIn)
 	went := v.port.kind(s.sent-m.sent, s.dataOut-m.dataOut)
 	if v.port.http2 {
-		if came == large && m.recv > 0 && v.port.isSlight(s.received()-m.recv) {
-			came = small
-		}
-		if went == large && v.port.isControl(s.sent-m.sent) {
-			went = small
-		}
+		came, went = m.frameKinds(s, came, went, v)
+	}
+	if went != none {
+		m.outAt = v.now - int64(s.sentAge)
 	}
 	switch {
 	case came == none && went == none:
@@ -212,7 +211,7 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 		activity := m.activity
 		m.touch(s, v, true, true)
 		return activity, false
-	case came != large && came != none && went == small && v.port.http2 && v.port.isControl(s.sent-m.sent) && v.port.isControl(s.received()-m.recv):
+	case came == small && went == small && v.port.http2 && v.port.isControl(s.sent-m.sent):
 		// Both acknowledge something, or ping.
 		m.pinged = true
 		return m.activity, false
@@ -240,6 +239,27 @@ func hasManyExchanges(s *socket, v *view) bool {
 	return n >= v.port.opening()+manyExchanges && s.received()/uint64(s.dataIn) <= requestSegment
 }
 
+// frameKinds corrects what came and went on a connection of HTTP/2, whose
+// smallest requests are no larger than some frames that ask for nothing. A
+// client sends such frames when it was sent something; what it sends of its own
+// accord, and is more than a ping, is a request.
+func (m *memory) frameKinds(s *socket, came, went kind, v *view) (in, out kind) {
+	bytes := s.received() - m.recv
+	accord := v.now-int64(s.recvAge)-m.outAt > frameSoon
+	switch {
+	case m.recv == 0, came == none, came == tiny:
+	case came == large && v.port.isSlight(bytes) && !(accord && went != large):
+		came = small
+	case came == large, came == small && bytes <= v.port.sizes().small:
+	case accord && went != large:
+		came = large
+	}
+	if went == large && v.port.isControl(s.sent-m.sent) {
+		went = small
+	}
+	return came, went
+}
+
 // touch notes when data was last received and sent that is no ping.
 func (m *memory) touch(s *socket, v *view, came, went bool) {
 	if came {
@@ -255,6 +275,7 @@ func (m *memory) touch(s *socket, v *view, came, went bool) {
 // it has carried.
 func (m *memory) first(s *socket, v *view) activity {
 	m.touch(s, v, true, true)
+	m.outAt = m.sentAt
 	switch {
 	case s.sent == 0:
 		return waiting
@@ -301,6 +322,7 @@ func (m *memory) smallCame(s *socket, v *view) activity {
 		return waiting
 	}
 	was := m.activity
+	m.frames = m.frames || v.port.http1 && (was == answered || was == slight) && m.sent > 0
 	m.hold(cameSmall, s.received()-m.recv)
 	m.recvAt = v.now - int64(s.recvAge)
 	if was == interim && v.port.http1 && !m.frames {
@@ -466,6 +488,9 @@ func (m *memory) later(s *socket, v *view) activity {
 		}
 		m.before.pending = 0
 		return answered
+	}
+	if m.activity == slight && v.port.http1 && m.before.pending == cameSmall && m.before.bytes > v.port.sizes().tiny && v.now-m.recvAt > pongSoon {
+		return waiting // a small message of a WebSocket, and no ping: that would have been answered
 	}
 	switch {
 	case m.activity != unordered || m.pinged:

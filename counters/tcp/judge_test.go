@@ -128,11 +128,11 @@ func TestJudge(t *testing.T) {
 			{recv: 134, sent: 517, dataIn: 3, pureIn: 4, recvAge: 4, sentAge: old, want: slight, works: true, worksActive: true, doesOpen: true},
 			{recv: 134, sent: 534, dataIn: 3, pureIn: 4, recvAge: 8, sentAge: 4, want: answered, doesOpen: true},
 		}},
-		"a frame of HTTP/2 that asks for nothing": {true, []look{
+		"a small message of a WebSocket that is not answered": {true, []look{
 			{recv: 100, sent: 500, dataIn: 1, pureIn: 3, recvAge: 8, sentAge: 4, want: answered, works: true, worksActive: true, doesOpen: true},
 			{recv: 113, sent: 500, dataIn: 2, pureIn: 3, recvAge: 4, sentAge: 80, want: slight, works: true, worksActive: true, doesOpen: true},
 			{recv: 113, sent: 500, dataIn: 2, pureIn: 3, pureOut: 1, recvAge: 44, sentAge: 120, want: slight, works: true, worksActive: true, doesOpen: true},
-			{recv: 113, sent: 500, dataIn: 2, pureIn: 3, pureOut: 1, recvAge: old, sentAge: old + 76, want: slight, doesOpen: true},
+			{recv: 113, sent: 500, dataIn: 2, pureIn: 3, pureOut: 1, recvAge: old, sentAge: old + 76, want: waiting, works: true, worksActive: true, doesOpen: true},
 		}},
 		"TLS's farewell": {true, []look{
 			{recv: 900, sent: 500, dataIn: 3, pureIn: 3, recvAge: 8, sentAge: 4, want: answered, works: true, worksActive: true, doesOpen: true},

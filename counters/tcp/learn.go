@@ -20,12 +20,12 @@ const (
 	learnEvery = 250 * time.Millisecond
 	// What these looks may cost: one that took 1 ms of the processor is
 	// followed by so many ms without one of its kind. Looks at the connections
-	// that are known take 0.015 % of one processor, and looks through the
-	// kernel's table 0.03 %.
-	lookRest = 6600
-	walkRest = 3300
+	// that are known take 0.01 % of one processor, and looks through the
+	// kernel's table 0.02 %.
+	lookRest = 10_000
+	walkRest = 5000
 	// startEvery is how often it is looked whether the app was started again.
-	startEvery = 500 * time.Millisecond
+	startEvery = time.Second
 	// endsEvery and endsAtOnce bound the connections of whose end the kernel
 	// tells while the pod serves.
 	endsEvery  = 2 * time.Second

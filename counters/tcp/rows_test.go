@@ -146,7 +146,7 @@ var rows = []row{
 			c.gets(t, wsText, text)
 			return nothing
 		}},
-	{name: "WebSocket: a message that the app does not answer", requests: yes, active: yes, open: yes, first: mostly, otherFirst: mostly, on: websockets,
+	{name: "WebSocket: a message that the app does not answer", requests: mostly, active: mostly, open: yes, on: websockets,
 		set: func(t *testing.T, a *app, look func()) func() {
 			c := a.websocket(t)
 			look()
