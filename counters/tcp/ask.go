@@ -43,9 +43,7 @@ type protocol struct {
 // whether it would take HTTP/2 too.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-// options is a request of HTTP/1 that asks for nothing but what the server can
-// do. Tomcat knows the preface, and closes the connection without a word where
-// it does not speak HTTP/2: who answers this, and not that, speaks HTTP/1 alone.
+// options is a request about the server, not about anything that it serves.
 const options = "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 // ask finds out what is spoken at address: without TLS first, and with TLS
@@ -59,17 +57,29 @@ func ask(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort
 	if err != nil {
 		return protocol{}, err
 	}
-	if answer.end && len(answer.text) == 0 {
-		if answer, err = question(ctx, address, dialed, false, options); err != nil {
-			return protocol{}, err
-		}
-	}
 	if !wantsTLS(answer.text) {
 		p := answer.protocol()
 		p.mayBeTLS = p.http1 && bytes.Contains(answer.text, []byte("nginx"))
 		return p, nil
 	}
-	return askTLS(ctx, address, dialed, answer.protocol())
+	p := answer.protocol()
+	if answer.refused() {
+		if p = askHTTP1(ctx, address, dialed, false, p); p.http1 {
+			return p, nil
+		}
+	}
+	return askTLS(ctx, address, dialed, p)
+}
+
+// askHTTP1 asks a port that has closed the connection when it was asked for
+// HTTP/2, as Tomcat does, by a request that needs no answer of the app's.
+// Where HTTP/1 does not answer, without is what the port speaks.
+func askHTTP1(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), secure bool, without protocol) protocol {
+	answer, err := question(ctx, address, dialed, secure, options)
+	if p := answer.protocol(); err == nil && p.http1 && !wantsTLS(answer.text) {
+		return p
+	}
+	return without
 }
 
 // askTLS asks by TLS. Where that is not spoken, without is what is.
@@ -77,14 +87,15 @@ func askTLS(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrP
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	secure, err := question(ctx, address, dialed, true, preface)
-	if err == nil && secure.alpn == "" && secure.end && len(secure.text) == 0 {
-		secure, err = question(ctx, address, dialed, true, options)
-	}
 	if err != nil {
 		without.mayBeTLS = false
 		return without, nil //nolint:nilerr // it does not speak TLS, and that is the answer
 	}
-	return secure.protocol(), nil
+	p := secure.protocol()
+	if secure.refused() {
+		p = askHTTP1(ctx, address, dialed, true, p)
+	}
+	return p, nil
 }
 
 // reply is what a port has said.
@@ -93,9 +104,16 @@ type reply struct {
 	alpn string // what was negotiated
 	text []byte // the beginning of what was answered to the preface
 	end  bool   // nothing was, and the connection was closed
+	read bool   // in order: so all that was said had been read
 }
 
-// question asks once, by saying text.
+// refused reports whether a connection was closed by a server that has read the
+// question and gave no answer, but may give one to another. A server of TLS
+// mostly reads no more than it takes to see that this is none, and its end of
+// the connection is a reset.
+func (r *reply) refused() bool { return r.read && len(r.text) == 0 && r.alpn == "" }
+
+// question says text once.
 func question(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), secure bool, text string) (reply, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address.String())
 	if err != nil {
@@ -120,7 +138,9 @@ func question(ctx context.Context, address netip.AddrPort, dialed func(netip.Add
 		r.end = true // it was closed at once
 		return r, nil
 	}
-	r.text, r.end = hear(conn)
+	r.text, err = hear(ctx, conn)
+	r.read = errors.Is(err, io.EOF)
+	r.end = r.read || err != nil && isReset(err)
 	return r, nil
 }
 
@@ -143,21 +163,33 @@ func handshaken(ctx context.Context, conn net.Conn) (net.Conn, reply, error) {
 	return secure, r, nil
 }
 
-// hear reads the beginning of an answer: until it says enough, or ends.
-func hear(conn net.Conn) (text []byte, end bool) {
+// hear reads the beginning of an answer: until it says enough, or ends with an
+// error.
+func hear(ctx context.Context, conn net.Conn) (text []byte, err error) {
 	text = make([]byte, 0, answerLimit)
 	for len(text) < answerLimit {
 		n, err := conn.Read(text[len(text):cap(text)])
 		text = text[:len(text)+n]
 		if err != nil {
-			return text, errors.Is(err, io.EOF) || isReset(err)
+			return text, err
 		}
-		if !mayWantTLS(text) {
-			return text, false
+		if !isBeginning(text) && !mayWantTLS(text) {
+			return text, nil
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(restLimit)) // an error shows when it is read
+		if ctx.Err() != nil {
+			return text, nil // its end would have set another deadline
+		}
 	}
-	return text, false
+	return text, nil
+}
+
+// isBeginning reports whether so little of an answer was read that it does not
+// say what it is.
+func isBeginning(text []byte) bool {
+	const status, http2Header = "HTTP/1.1 400", 4
+	return len(text) < len(status) && bytes.HasPrefix([]byte("HTTP/1."), text[:min(len(text), 7)]) ||
+		len(text) > 0 && len(text) < http2Header && text[0] == 0
 }
 
 func isReset(err error) bool {

@@ -128,7 +128,7 @@ func (c *Counter) speaks(port int, p protocol) {
 	v := c.views[port]
 	v.port, v.mode, v.asking = p, c.mode, false
 	for _, m := range c.known {
-		if p.tls && m.port == port && m.activity == answered && m.recv > 0 && !m.settled {
+		if p.tls && m.port == port && m.recv > 0 && !m.settled && (m.activity == answered || m.activity == waiting && m.sent > 0 && m.dataIn <= tlsOpening) {
 			if m.settled = min(m.dataIn, m.dataOut) >= handshakeFlights; !m.settled {
 				m.activity = handshake // as it may have been
 			}

@@ -51,6 +51,7 @@ const (
 
 // Where what is used stands in struct tcp_info (linux/tcp.h).
 const (
+	infoRecvMSS   = 20
 	infoLastSent  = 44
 	infoLastRecv  = 52
 	infoLastAck   = 56
@@ -93,6 +94,7 @@ type socket struct {
 	ackAge                  uint32 // ms since the peer last acknowledged something
 	segsIn, dataIn, segsOut uint32 // segments, and those of them with data
 	dataOut                 uint32
+	largest                 uint32 // bytes of the largest segment with data; a guess where small
 }
 
 // identity is by what the kernel finds one socket without looking at others:
@@ -447,6 +449,7 @@ func (s *socket) parseInfo(b []byte) error {
 	s.sentAge, s.recvAge, s.ackAge = native.Uint32(b[infoLastSent:]), native.Uint32(b[infoLastRecv:]), native.Uint32(b[infoLastAck:])
 	s.recv, s.sent = native.Uint64(b[infoBytesRecv:]), native.Uint64(b[infoBytesSent:])
 	s.segsIn, s.dataIn = native.Uint32(b[infoSegsIn:]), native.Uint32(b[infoDataIn:])
+	s.largest = native.Uint32(b[infoRecvMSS:])
 	s.segsOut, s.dataOut = native.Uint32(b[infoSegsOut:]), native.Uint32(b[infoDataOut:])
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 func TestLayoutIsTheKernels(t *testing.T) {
 	var i unix.TCPInfo
 	for name, offsets := range map[string][2]uintptr{
+		"rcv_mss":        {infoRecvMSS, unsafe.Offsetof(i.Rcv_mss)},
 		"last_data_sent": {infoLastSent, unsafe.Offsetof(i.Last_data_sent)},
 		"last_data_recv": {infoLastRecv, unsafe.Offsetof(i.Last_data_recv)},
 		"last_ack_recv":  {infoLastAck, unsafe.Offsetof(i.Last_ack_recv)},

@@ -55,6 +55,15 @@ const (
 	// tlsOpening is how many segments with data a client sends for a handshake
 	// alone: its hello, and its Finished.
 	tlsOpening = 2
+	// finishedMaximum is as much as a client sends to end a handshake, without
+	// a certificate of its own. Some, like Node, send their first request in
+	// the same segment; with one it is longer.
+	finishedMaximum = 96
+	// paddedHello is the size of the hello of clients that pad it.
+	paddedHello = 517
+	// largeHello is the least size of a hello that the kernel tells as that of
+	// the largest segment received; it takes smaller ones for no measure.
+	largeHello = 537
 	// settingsMaximum is as much as a server of HTTP/2 says of itself when a
 	// connection begins: settings, acknowledgements, its window, a ping.
 	settingsMaximum = 128
@@ -81,6 +90,7 @@ type memory struct {
 	pieces   bool   // a second part of the answer was sent right after the first
 	proven   uint8  // answers that were followed by another request
 	exact    bool   // size is that of one answer
+	finished bool   // the second segment of data has ended a TLS handshake, and held no request
 	size     uint64 // bytes of the last answer, or of several
 	look     uint32
 
@@ -180,6 +190,9 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	if s.received() == 0 {
 		return answered, false // nothing was asked
 	}
+	if v.port.tls && !m.settled && s.sent > 0 && s.dataIn <= tlsOpening {
+		return m.opening(s, known, v)
+	}
 	if !known {
 		return m.first(s, v), true
 	}
@@ -229,6 +242,42 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	}
 	m.touch(s, v, true, true)
 	return m.afterBoth(s, came, v), true
+}
+
+// opening judges a connection on which no more segments have come than a TLS
+// handshake has, whoever has sent last: some servers send their tickets, or all
+// that they have to, before the client ends the handshake.
+func (m *memory) opening(s *socket, known bool, v *view) (activity, bool) {
+	came, went := !known || s.dataIn != m.dataIn, !known || s.sent != m.sent
+	m.finished = m.finished || m.isFinished(s)
+	if came || went {
+		m.touch(s, v, came, went)
+	}
+	if m.sentAt-m.recvAt >= afterHandshake && !m.finished {
+		m.settled = true
+		return m.completed(s, v), came
+	}
+	return handshake, came
+}
+
+// isFinished reports whether the second segment with data was the end of a TLS
+// handshake and no more. A request in it would be larger.
+func (m *memory) isFinished(s *socket) bool {
+	switch {
+	case s.dataIn != tlsOpening:
+		return false
+	case m.dataIn == 1:
+		return s.received()-m.recv <= finishedMaximum
+	case s.largest >= largeHello:
+		return s.received()-uint64(s.largest) <= finishedMaximum
+	}
+	// That of TLS 1.2 with a session resumed, and of TLS 1.3 and 1.2 with the
+	// ciphers of today.
+	switch s.received() {
+	case paddedHello + 51, paddedHello + 64, paddedHello + 80, paddedHello + 93:
+		return true
+	}
+	return false
 }
 
 // hasManyExchanges reports whether a connection has carried so many segments
@@ -528,7 +577,7 @@ func (m *memory) finding(s *socket, v *view) finding {
 	case waiting:
 		return busy
 	case handshake:
-		if s.dataIn <= tlsOpening {
+		if s.dataIn < tlsOpening || m.finished {
 			return begun
 		}
 		return doubtful

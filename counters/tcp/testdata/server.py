@@ -1,5 +1,7 @@
-"""The app of the tests: python3 server.py PORT BACKEND. It asks the backend when it may answer."""
-import sys, urllib.request
+"""The app of the tests: python3 server.py PORT BACKEND. It asks the backend when it may answer.
+
+TLS_CERT and TLS_KEY in the environment are PEM files for TLS."""
+import os, ssl, sys, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 port, backend = int(sys.argv[1]), sys.argv[2]
@@ -43,8 +45,9 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(b"ok")
 
-    def log_message(self, *_):
-        pass
+    def log_message(self, *message):
+        if os.environ.get("LOG"):
+            super().log_message(*message)
 
 
 class Server(ThreadingHTTPServer):
@@ -52,4 +55,10 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
-Server(("127.0.0.1", port), Handler).serve_forever()
+server = Server(("127.0.0.1", port), Handler)
+if os.environ.get("TLS_CERT"):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.environ["TLS_CERT"], os.environ["TLS_KEY"])
+    # The handshake is made by the thread of its connection.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()

@@ -18,12 +18,19 @@ import io.netty.handler.codec.http.HttpServerCodec;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.handler.codec.http.QueryStringDecoder;
+import io.netty.handler.ssl.SslContext;
+import io.netty.handler.ssl.SslContextBuilder;
+import io.netty.handler.ssl.SslProvider;
+import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
-/** The app of the tests on Netty, which answers from other threads: NettyServer PORT BACKEND. */
+/**
+ * The app of the tests on Netty, which answers from other threads: NettyServer PORT BACKEND.
+ * TLS_CERT and TLS_KEY in the environment are PEM files for TLS.
+ */
 public class NettyServer extends SimpleChannelInboundHandler<HttpObject> {
   private static final ExecutorService WORKERS = Executors.newCachedThreadPool();
   private final Backend backend;
@@ -35,6 +42,13 @@ public class NettyServer extends SimpleChannelInboundHandler<HttpObject> {
 
   public static void main(String[] args) throws Exception {
     Backend backend = new Backend(args[1]);
+    String certificate = System.getenv("TLS_CERT");
+    SslContext tls =
+        certificate == null
+            ? null
+            : SslContextBuilder.forServer(new File(certificate), new File(System.getenv("TLS_KEY")))
+                .sslProvider(SslProvider.JDK)
+                .build();
     new ServerBootstrap()
         .group(new NioEventLoopGroup(2))
         .channel(NioServerSocketChannel.class)
@@ -42,6 +56,9 @@ public class NettyServer extends SimpleChannelInboundHandler<HttpObject> {
             new ChannelInitializer<SocketChannel>() {
               @Override
               protected void initChannel(SocketChannel channel) {
+                if (tls != null) {
+                  channel.pipeline().addLast(tls.newHandler(channel.alloc()));
+                }
                 channel.pipeline().addLast(new HttpServerCodec(), new NettyServer(backend));
               }
             })

@@ -10,9 +10,15 @@ import java.util.Set;
 import org.apache.catalina.connector.Connector;
 import org.apache.catalina.startup.Tomcat;
 import org.apache.coyote.http2.Http2Protocol;
+import org.apache.tomcat.util.net.SSLHostConfig;
+import org.apache.tomcat.util.net.SSLHostConfigCertificate;
 import org.apache.tomcat.websocket.server.WsSci;
 
-/** The app of the tests on Tomcat, as Spring Boot embeds it: TomcatServer PORT BACKEND. */
+/**
+ * The app of the tests on Tomcat, as Spring Boot embeds it: TomcatServer PORT BACKEND.
+ * TLS_CERT and TLS_KEY in the environment are PEM files for TLS. With HTTP1_ALONE it does not speak
+ * HTTP/2.
+ */
 public class TomcatServer extends HttpServlet {
   private final Backend backend;
 
@@ -27,7 +33,13 @@ public class TomcatServer extends HttpServlet {
     connector.setPort(Integer.parseInt(args[0]));
     connector.setProperty("address", "127.0.0.1");
     connector.setProperty("connectionTimeout", "600000");
-    connector.addUpgradeProtocol(new Http2Protocol());
+    if (System.getenv("HTTP1_ALONE") == null) {
+      connector.addUpgradeProtocol(new Http2Protocol());
+    }
+    String certificate = System.getenv("TLS_CERT");
+    if (certificate != null) {
+      secure(connector, certificate, System.getenv("TLS_KEY"));
+    }
     tomcat.setConnector(connector);
     var context = tomcat.addContext("", null);
     context.addServletContainerInitializer(new WsSci(), Set.of(Echo.class));
@@ -35,6 +47,20 @@ public class TomcatServer extends HttpServlet {
     context.addServletMappingDecoded("/", "app");
     tomcat.start();
     tomcat.getServer().await();
+  }
+
+  /** Has the connector speak TLS, by JSSE. */
+  private static void secure(Connector connector, String certificate, String key) {
+    connector.setSecure(true);
+    connector.setScheme("https");
+    connector.setProperty("SSLEnabled", "true");
+    SSLHostConfig host = new SSLHostConfig();
+    host.setProtocols("TLSv1.2+TLSv1.3");
+    var pair = new SSLHostConfigCertificate(host, SSLHostConfigCertificate.Type.UNDEFINED);
+    pair.setCertificateFile(certificate);
+    pair.setCertificateKeyFile(key);
+    host.addCertificate(pair);
+    connector.addSslHostConfig(host);
   }
 
   /** Sends each message back. */

@@ -1,0 +1,623 @@
+package tcp
+
+import (
+	"bufio"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lastcall/internal/freeport"
+	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
+)
+
+// certificate is a server's, signed by itself, with its key.
+type certificate struct {
+	tls.Certificate
+	chain, key string // files in PEM, the key by PKCS #8
+	both       string // one file with both of them
+}
+
+// newCertificate makes one with an RSA key, or with one of ECDSA.
+func newCertificate(t testing.TB, withRSA bool) *certificate {
+	t.Helper()
+	var key crypto.Signer
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if withRSA {
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encodedKey, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name string, blocks ...*pem.Block) string {
+		var text []byte
+		for _, b := range blocks {
+			text = append(text, pem.EncodeToMemory(b)...)
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	chain, private := &pem.Block{Type: "CERTIFICATE", Bytes: der}, &pem.Block{Type: "PRIVATE KEY", Bytes: encodedKey}
+	return &certificate{
+		Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
+		chain:       write("chain.pem", chain), key: write("key.pem", private), both: write("both.pem", chain, private),
+	}
+}
+
+// env has the servers in testdata speak TLS.
+func (c *certificate) env() []string { return []string{"TLS_CERT=" + c.chain, "TLS_KEY=" + c.key} }
+
+// startLogged is StartProgram with the program's output in a file.
+func startLogged(t testing.TB, env []string, program string, args ...string) (p *testservers.Process, logFile string) {
+	t.Helper()
+	logFile = filepath.Join(t.TempDir(), "log")
+	const redirected = `log=$1; shift; exec "$@" >"$log" 2>&1`
+	p = testservers.StartProgram(t, env, "sh", append([]string{"-c", redirected, "sh", logFile, testservers.Need(t, program)}, args...)...)
+	t.Cleanup(func() {
+		if text, err := os.ReadFile(logFile); t.Failed() && err == nil {
+			t.Logf("the log of %s ends with:\n%s", program, text[max(0, len(text)-4000):])
+		}
+	})
+	return p, logFile
+}
+
+// listensOn waits until the program listens on the app's port.
+func (a *app) listensOn(t testing.TB) {
+	t.Helper()
+	a.Wait(t, func() error {
+		if listening, err := NewApp(a.port).Listening(t.Context()); err != nil || !listening {
+			return fmt.Errorf("it does not listen: %w", err)
+		}
+		return nil
+	})
+}
+
+// startTLSGo starts the app in Go, in this process, without HTTP/2.
+func startTLSGo(t testing.TB, c *certificate) *app {
+	t.Helper()
+	b := startBackend(t)
+	server := httptest.NewUnstartedServer(goHandler(b.address))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{c.Certificate}, NextProtos: []string{"http/1.1"}}
+	server.Config.ErrorLog = log.New(t.Output(), "", 0)
+	server.StartTLS()
+	t.Cleanup(func() {
+		b.releaseAll()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return &app{backend: b, port: server.Listener.Addr().(*net.TCPAddr).Port}
+}
+
+// startTLSNginx starts nginx, which speaks TLS, in front of the app in Go.
+func startTLSNginx(t testing.TB, c *certificate) *app {
+	t.Helper()
+	behind := startGo(t)
+	a := &app{backend: behind.backend, port: freeport.Port(t)}
+	a.Process, _ = startNginxWith(t, fmt.Sprintf(`
+    access_log off;
+    server {
+        listen 127.0.0.1:%d ssl;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate %s;
+        ssl_certificate_key %s;
+        location / {
+            proxy_pass http://%s;
+            proxy_http_version 1.1;
+        }
+    }`, a.port, c.chain, c.key, behind.address()))
+	a.listensOn(t)
+	return a
+}
+
+// startNginxWith starts one process of nginx with so much in its http block.
+// It writes its logs to files in the folder that is returned.
+func startNginxWith(t testing.TB, text string) (p *testservers.Process, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	config := filepath.Join(dir, "nginx.conf")
+	text = `
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log error.log;
+events {}
+http {
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+` + text + "\n}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return testservers.StartProgram(t, nil, "nginx", "-e", filepath.Join(dir, "error.log"), "-p", dir, "-c", config), dir
+}
+
+// startTLSHAProxy starts HAProxy, which speaks TLS, in front of the app in Go.
+func startTLSHAProxy(t testing.TB, c *certificate) *app {
+	t.Helper()
+	behind := startGo(t)
+	a := &app{backend: behind.backend, port: freeport.Port(t)}
+	a.Process, _ = startHAProxyWith(t, fmt.Sprintf(`
+frontend web
+    bind 127.0.0.1:%d ssl crt %s ssl-min-ver TLSv1.2 alpn http/1.1
+    default_backend app
+backend app
+    server a %s`, a.port, c.both, behind.address()))
+	a.listensOn(t)
+	return a
+}
+
+// startHAProxyWith starts one process of HAProxy, and returns the file of its
+// log.
+func startHAProxyWith(t testing.TB, text string) (p *testservers.Process, logFile string) {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "haproxy.cfg")
+	text = `
+global
+    log stderr format raw local0
+defaults
+    mode http
+    log global
+    option httplog
+    option dontlognull
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    timeout http-keep-alive 60s
+` + text + "\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return startLogged(t, nil, "haproxy", "-db", "-f", config)
+}
+
+func startTLSJava(class string) func(testing.TB, *certificate) *app {
+	return func(t testing.TB, c *certificate) *app {
+		t.Helper()
+		return startApp(t, append(c.env(), "HTTP1_ALONE=1"), "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+			"-cp", testservers.Need(t, "tcp-servers.jar"), class)
+	}
+}
+
+func startTLSProgram(program string, args ...string) func(testing.TB, *certificate) *app {
+	return func(t testing.TB, c *certificate) *app {
+		t.Helper()
+		return startApp(t, c.env(), program, args...)
+	}
+}
+
+// tlsStacks are the servers of TLS that connections are counted of.
+var tlsStacks = []struct {
+	name  string
+	start func(testing.TB, *certificate) *app
+	rsa   bool // the key; otherwise it is of ECDSA
+	// Whether it resumes sessions, by version.
+	resumes12, resumes13 bool
+	http1                bool // whether its answer proves that it speaks HTTP/1 alone
+}{
+	{"Go", startTLSGo, true, true, true, true},
+	{"OpenSSL: nginx", startTLSNginx, false, true, true, true},
+	{"OpenSSL: HAProxy", startTLSHAProxy, true, true, true, true},
+	{"OpenSSL: Node", startTLSProgram("node", "testdata/server.js"), false, true, true, true},
+	{"OpenSSL: Python", startTLSProgram("python3", "testdata/server.py"), true, true, true, false},
+	{"JSSE: Tomcat", startTLSJava("TomcatServer"), false, true, true, true},
+	{"JSSE: JDK", startTLSProgram("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "testdata/Server.java"), true, true, true, true},
+	{"JSSE: Netty", startTLSJava("NettyServer"), false, true, true, true},
+}
+
+// handshaker makes connections by one version of TLS.
+type handshaker struct {
+	*app
+	version uint16
+	resume  bool
+	mss     int // the largest segment; that of the network where 0
+	cache   tls.ClientSessionCache
+}
+
+// ethernet is the largest segment on an Ethernet.
+const ethernet = 1448
+
+// dial makes a connection, and no handshake yet.
+func (h *handshaker) dial(t *testing.T) (*tls.Conn, *flights) {
+	t.Helper()
+	dialer := net.Dialer{Timeout: wait.Patience, Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			if h.mss > 0 {
+				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, h.mss)
+			}
+		})
+		if err == nil {
+			err = failed
+		}
+		return err
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", h.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(2 * wait.Patience))
+	f := &flights{Conn: conn}
+	return tls.Client(f, &tls.Config{
+		InsecureSkipVerify: true, ServerName: "localhost", MinVersion: h.version, MaxVersion: h.version, ClientSessionCache: h.cache,
+		NextProtos: []string{"http/1.1"},
+	}), f
+}
+
+// shake makes the handshake.
+func (h *handshaker) shake(t *testing.T, conn *tls.Conn) *client {
+	t.Helper()
+	if err := conn.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	state := conn.ConnectionState()
+	if state.Version != h.version || state.DidResume != h.resume {
+		t.Fatalf("got %s, resumed %v; want %s, %v", tls.VersionName(state.Version), state.DidResume, tls.VersionName(h.version), h.resume)
+	}
+	return &client{conn, bufio.NewReader(conn)}
+}
+
+// connect makes a connection with its handshake.
+func (h *handshaker) connect(t *testing.T) *client {
+	t.Helper()
+	conn, _ := h.dial(t)
+	return h.shake(t, conn)
+}
+
+// prepare makes the session that is resumed, or none.
+func (h *handshaker) prepare(t *testing.T) {
+	t.Helper()
+	h.cache = nil
+	if !h.resume {
+		return
+	}
+	h.cache = tls.NewLRUClientSessionCache(1)
+	first := *h
+	first.resume = false
+	c := first.connect(t)
+	c.get(t, "/")
+	c.answer(t, http.StatusOK) // and the tickets were read
+	c.Close()
+	h.isLeft(t)
+}
+
+// isLeft waits until no connection is open.
+func (h *handshaker) isLeft(t *testing.T) {
+	t.Helper()
+	becomes(t, h.counter(t, Config{Count: Open}), 0, readable)
+	wait.Until(t, "the end of all connections", func() bool {
+		n := 0
+		err := new(diagnostics).dump(t.Context(), h.ports(), connected, func(*socket) error {
+			n++
+			return nil
+		})
+		return err == nil && n == 0
+	})
+}
+
+// flights can hold back what a client writes, so that it travels with what
+// follows.
+type flights struct {
+	net.Conn
+	holds bool
+	sent  int // writes
+	held  []byte
+}
+
+func (f *flights) Write(b []byte) (int, error) {
+	f.sent++
+	if f.holds && f.sent > 1 { // not the hello
+		f.held = append(f.held, b...)
+		return len(b), nil
+	}
+	return f.Conn.Write(b)
+}
+
+func (f *flights) send(t *testing.T) {
+	t.Helper()
+	f.holds = false
+	if _, err := f.Conn.Write(f.held); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asked finds out what the port speaks as the counter does, with the question
+// that it asks once clients make handshakes.
+func (a *app) isAsked(t *testing.T) protocol {
+	t.Helper()
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(a.port))
+	note := func(end netip.AddrPort) { a.questions = append(a.questions, end) }
+	p, err := ask(t.Context(), at, note)
+	if err == nil && p.mayBeTLS {
+		p, err = askTLS(t.Context(), at, note, p)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.speaks = map[int]protocol{a.port: p}
+	return p
+}
+
+// later has so much time pass for a counter.
+func (c *Counter) later(d time.Duration) {
+	c.turn <- struct{}{}
+	c.base = c.base.Add(-d)
+	<-c.turn
+}
+
+// learnedEnough has a counter take the longest answer on a port for known.
+func (c *Counter) learnedEnough(port int) {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	l := c.views[port].learned
+	l.seen(enoughAnswers, time.Second, c.views[port].now-enoughTime.Milliseconds())
+	l.firstAt = c.views[port].now - enoughTime.Milliseconds()
+}
+
+// quietFor returns how long nothing has come to the app, by the kernel.
+func (h *handshaker) quietFor(t *testing.T) time.Duration {
+	t.Helper()
+	age := time.Duration(0)
+	if err := new(diagnostics).dump(t.Context(), h.ports(), connected, func(s *socket) error {
+		age = time.Duration(s.recvAge) * time.Millisecond
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return age
+}
+
+// remembers says what a counter knows of each connection.
+func (c *Counter) remembers() (text string) {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	for _, m := range c.known {
+		text += fmt.Sprintf("%+v learned %+v\n", *m, *c.views[m.port].learned)
+	}
+	return text
+}
+
+// endIsKnown reports whether the kernel tells how large the segment was that
+// has ended the handshake on the only connection: after a hello of one segment
+// that is large enough. inMore reports whether the handshake has taken more
+// segments.
+func (h *handshaker) endIsKnown(t *testing.T) (known, inMore bool) {
+	t.Helper()
+	if err := new(diagnostics).dump(t.Context(), h.ports(), connected, func(s *socket) error {
+		known, inMore = s.dataIn == tlsOpening && s.largest >= largeHello, s.dataIn > tlsOpening
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return known, inMore
+}
+
+// counts has each counter say one connection, several times.
+func counts(t *testing.T, when string, counters ...*Counter) {
+	t.Helper()
+	for range 5 {
+		for i, c := range counters {
+			if r, err := c.Count(t.Context()); err != nil || r.InFlight != 1 {
+				t.Fatalf("%s: counter %d got %+v, %v, want 1 in flight", when, i, r, err)
+			}
+		}
+	}
+}
+
+// holdSecret is hold by one write, and does not wait.
+func (c *client) getHeld(t *testing.T, a *app) *gate {
+	t.Helper()
+	g := a.gate()
+	c.get(t, "/hold?id="+g.id)
+	return g
+}
+
+// tlsCases are what happens on a connection by TLS.
+var tlsCases = []struct {
+	name string
+	run  func(t *testing.T, h *handshaker)
+}{
+	{"the handshake, and no request", func(t *testing.T, h *handshaker) {
+		auto := h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
+		cautious, hasty, certain := h.cautious(t), h.counter(t, Config{Silence: Silence{Duration: soon}}), h.settled(t)
+		all(t, 0, auto, cautious, hasty, certain)
+		c := h.connect(t)
+		late := h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
+		counts(t, "after the handshake", auto, late, cautious, h.cautious(t))
+		isKnown, inMore := h.endIsKnown(t)
+		if inMore {
+			return // a hello of two segments, and its end: as many as with a request
+		}
+		all(t, 0, hasty, certain, h.settled(t)) // it is no certain request
+		for _, c := range []*Counter{auto, late} {
+			c.later(leastSilence - 2*time.Second)
+			counts(t, "3 s after the handshake", c)
+			c.later(3 * time.Second)
+			if isKnown {
+				becomes(t, c, 0, readable) // it has carried none
+				continue
+			}
+			c.later(time.Hour)
+			counts(t, "an hour after a handshake whose end may have held a request", c)
+			c.learnedEnough(h.port)
+			becomes(t, c, 0, readable)
+		}
+		g := c.getHeld(t, h.app)
+		g.reached(t)
+		counts(t, "the first request, long after the handshake", auto, late, cautious, certain)
+		g.release()
+		c.answer(t, http.StatusOK)
+	}},
+	{"a slow request some time after the handshake", func(t *testing.T, h *handshaker) {
+		watched := h.cautious(t)
+		all(t, 0, watched)
+		c := h.connect(t)
+		counts(t, "after the handshake", watched, h.cautious(t))
+		g := c.getHeld(t, h.app)
+		counts(t, "on the way", watched, h.cautious(t))
+		g.reached(t)
+		counts(t, "in the app", watched, h.cautious(t))
+		g.release()
+		c.answer(t, http.StatusOK)
+		counts(t, "answered, perhaps", watched, h.cautious(t))
+	}},
+	{"slow requests one after another, the first in the moment of the handshake's end", func(t *testing.T, h *handshaker) {
+		// The tickets of TLS 1.3 are sent when the request is there, mostly.
+		watched, auto := h.cautious(t), h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
+		all(t, 0, watched, auto)
+		conn, _ := h.dial(t)
+		g := h.gate()
+		c := &client{conn, bufio.NewReader(conn)}
+		c.get(t, "/hold?id="+g.id)
+		g.reached(t)
+		h.shake(t, conn)
+		for i := range 3 {
+			later := h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
+			counts(t, fmt.Sprintf("request %d", i), watched, h.cautious(t), auto, later)
+			if i == 0 {
+				for _, c := range []*Counter{auto, later} {
+					c.later(time.Hour)
+					counts(t, "the first, for an hour", c)
+				}
+			}
+			g.release()
+			c.answer(t, http.StatusOK)
+			if i < 2 {
+				g = c.getHeld(t, h.app)
+				g.reached(t)
+			}
+		}
+	}},
+	{"a slow request in the segment of the handshake's end", func(t *testing.T, h *handshaker) {
+		if h.version == tls.VersionTLS12 && !h.resume {
+			return // its client has to wait for the server's Finished
+		}
+		watched, auto := h.cautious(t), h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
+		all(t, 0, watched, auto)
+		conn, flights := h.dial(t)
+		flights.holds = true
+		c := h.shake(t, conn)
+		g := c.getHeld(t, h.app)
+		flights.send(t)
+		g.reached(t)
+		late := h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
+		counts(t, "in the app", watched, h.cautious(t), auto, late)
+		for _, c := range []*Counter{auto, late} {
+			c.later(time.Hour)
+			counts(t, "for an hour", c)
+		}
+		g.release()
+		c.answer(t, http.StatusOK)
+	}},
+	{"idle after several requests", func(t *testing.T, h *handshaker) {
+		proven, auto, hasty := h.cautious(t), h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}}), h.counter(t, Config{Silence: Silence{Duration: soon}})
+		all(t, 0, proven, auto, hasty)
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(proven.remembers(), auto.remembers())
+			}
+		})
+		c := h.connect(t)
+		for range 10 {
+			c.get(t, "/")
+			c.answer(t, http.StatusOK)
+			becomes(t, h.settled(t), 0, readable)
+			proven.glimpse(t)
+			auto.glimpse(t)
+		}
+		// Where the requests and answers fall into one tick of the clock each,
+		// their order is not known before one that takes longer.
+		slow := c.getHeld(t, h.app)
+		slow.reached(t)
+		counts(t, "the last", proven, auto)
+		wait.Until(t, "the next clock tick", func() bool { return h.quietFor(t) > tick })
+		counts(t, "the last, a tick later", proven, auto)
+		slow.release()
+		c.answer(t, http.StatusOK)
+		all(t, 0, hasty, h.counter(t, Config{Silence: Silence{Duration: soon}}))
+		if h.speaks[h.port].http1 {
+			all(t, 0, proven, auto)
+		} else {
+			counts(t, "where another request may be under way", proven, auto)
+		}
+		g := c.getHeld(t, h.app)
+		g.reached(t)
+		counts(t, "and a slow one", proven, auto, h.cautious(t))
+		g.release()
+		c.answer(t, http.StatusOK)
+	}},
+}
+
+func TestTLSStacks(t *testing.T) {
+	for _, stack := range tlsStacks {
+		t.Run(stack.name, func(t *testing.T) {
+			t.Parallel()
+			a := stack.start(t, newCertificate(t, stack.rsa))
+			if p := a.isAsked(t); !p.tls || p.http1 != stack.http1 || p.http2 {
+				t.Fatalf("it speaks %+v, want TLS, and to know HTTP/1 alone: %v", p, stack.http1)
+			}
+			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+				for _, resumed := range []bool{false, true} {
+					for _, mss := range []int{0, ethernet} {
+						resumes := map[uint16]bool{tls.VersionTLS12: stack.resumes12, tls.VersionTLS13: stack.resumes13}[version]
+						name := tls.VersionName(version) + ", resumed " + strconv.FormatBool(resumed) + ", segments of " + strconv.Itoa(mss)
+						t.Run(name, func(t *testing.T) {
+							h := &handshaker{app: a, version: version, mss: mss}
+							for _, test := range tlsCases {
+								t.Run(test.name, func(t *testing.T) {
+									h.isLeft(t)
+									h.resume = resumed && resumes
+									h.prepare(t)
+									test.run(t, h)
+								})
+								h.isLeft(t)
+							}
+						})
+					}
+				}
+			}
+		})
+	}
+}
