@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/net/bpf"
@@ -90,7 +89,7 @@ func (seen *confined) look(args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 	defer cancel()
-	c, err := New(Config{Count: Requests, Silence: Silence{Duration: time.Hour}}, port)
+	c, err := New(Config{Count: Requests, Silence: Silence{}}, port)
 	if err != nil {
 		return err
 	}

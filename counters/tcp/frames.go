@@ -90,6 +90,19 @@ func (p protocol) isControl(bytes uint64) bool {
 	return false
 }
 
+// isUsualControl reports whether so many bytes are what clients of gRPC mostly
+// send at once, when they have been sent something: two of a window update and
+// a ping.
+func (p protocol) isUsualControl(bytes uint64) bool {
+	usual := []uint64{26, 30, 34}
+	if !p.tls {
+		return slices.Contains(usual, bytes)
+	}
+	return slices.ContainsFunc([]uint64{recordLeast, recordMost}, func(record uint64) bool {
+		return bytes > record && slices.Contains(usual, bytes-record)
+	})
+}
+
 // slightMaximum is the size of four control frames. A client of gRPC sends
 // some at once; its least request has 30 bytes.
 const slightMaximum = 68

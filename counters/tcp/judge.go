@@ -38,7 +38,7 @@ const (
 	handshakeSegments = 2
 	// frameSoon bounds, in ms, how much later than what it was sent a client of
 	// HTTP/2 acknowledges it, or opens its window.
-	frameSoon = 100
+	frameSoon = 250
 	// pongSoon bounds, in ms, how long an app takes to answer a ping, and
 	// clientPongSoon how long a client does, which may be far away.
 	pongSoon       = 500
@@ -101,6 +101,7 @@ type memory struct {
 
 	idleRecv, idleSent uint64 // bytes when it was last answered
 	asked              uint32 // segments with data that have come since
+	bornAt             int64  // ms: when it was first seen; 0: it was there before
 	outAt              int64  // ms: when anything was last sent, a ping too
 	recvAt, sentAt     int64  // ms, by the view's clock: the last data that was more than a ping
 
@@ -171,6 +172,9 @@ func (m *memory) next(s *socket, known bool, v *view) (arrived bool) {
 	}
 	m.activity, arrived = m.judge(s, known, v)
 	m.port = s.port
+	if known && m.bornAt == 0 && m.segsIn == 0 {
+		m.bornAt = v.now
+	}
 	if v.port.http1 && hasManyExchanges(s, v) {
 		m.proven = provenAnswers
 	}
@@ -294,7 +298,7 @@ func hasManyExchanges(s *socket, v *view) bool {
 // accord, and is more than a ping, is a request.
 func (m *memory) frameKinds(s *socket, came, went kind, v *view) (in, out kind) {
 	bytes := s.received() - m.recv
-	accord := v.now-int64(s.recvAge)-m.outAt > frameSoon
+	accord := v.now-int64(s.recvAge)-m.outAt > frameSoon && !v.port.isUsualControl(bytes)
 	switch {
 	case m.recv == 0, came == none, came == tiny:
 	case came == large && v.port.isSlight(bytes) && !(accord && went != large):
@@ -369,6 +373,10 @@ func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
 func (m *memory) smallCame(s *socket, v *view) activity {
 	if m.activity == waiting {
 		return waiting
+	}
+	if v.port.http2 && v.port.isControl(s.received()-m.recv) && v.now-int64(s.recvAge)-m.outAt <= frameSoon {
+		m.pinged = true
+		return m.activity // the client has acknowledged something, or opened its window
 	}
 	was := m.activity
 	m.frames = m.frames || v.port.http1 && (was == answered || was == slight) && m.sent > 0
@@ -521,7 +529,7 @@ func (m *memory) completed(s *socket, v *view) activity {
 		return interim // a server's settings
 	case !v.port.tls || m.settled:
 		return answered
-	case took >= afterHandshake, min(s.dataIn, s.dataOut) >= handshakeFlights:
+	case took >= afterHandshake, min(s.dataIn, s.dataOut) >= handshakeFlights, m.bornAt > 0 && m.recvAt-m.bornAt >= afterHandshake:
 		m.settled = true
 		return answered
 	}
@@ -612,7 +620,7 @@ func (m *memory) work(s *socket, v *view) bool {
 	case unproven:
 		return v.patience.unproven(silent, unanswered, m.proven > 0, v)
 	case doubtful:
-		return v.patience.doubtful(silent, v)
+		return v.patience.doubtful(silent, unanswered, m.activity == streaming, v)
 	case idle:
 	}
 	return false

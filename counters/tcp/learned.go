@@ -54,6 +54,10 @@ func (l *learned) enough(now int64) bool {
 	return l.answers >= enoughAnswers && time.Duration(now-l.firstAt)*time.Millisecond >= enoughTime
 }
 
+// longestAnswer returns how long the next answer may take: a quarter longer
+// than the longest so far, 5 s at least.
+func (l *learned) longestAnswer() time.Duration { return l.answer + max(leastSilence, l.answer/4) }
+
 func (l *learned) longest() time.Duration { return max(l.answer, l.pause) }
 
 // silence returns how long a connection in doubt must be silent.
@@ -74,22 +78,24 @@ func (p patience) begun(silent time.Duration) bool {
 }
 
 // doubtful reports whether a connection counts of which nothing says whether
-// it is in use.
-func (p patience) doubtful(silent time.Duration, v *view) bool {
+// it is in use. What it may be waiting for was asked for when the last data came.
+func (p patience) doubtful(silent, unanswered time.Duration, streaming bool, v *view) bool {
 	switch {
 	case !p.auto:
 		return silent < p.fixed
 	case !v.learned.enough(v.now):
 		return true
+	case streaming:
+		return silent < v.learned.silence()
 	}
-	return silent < v.learned.silence()
+	return silent < leastSilence || unanswered < v.learned.longestAnswer()
 }
 
 // unproven reports whether a connection counts that was answered, as far as is
 // seen. On a port that speaks HTTP/1 alone it is in use only where answers are
 // known to pause; while too little was seen of them, proven reports whether the
-// client has followed an answer with another request. On others another request may be under way: it began before
-// the last data came.
+// client has followed an answer with another request. On others another request
+// may be under way: it began before the last data came.
 func (p patience) unproven(silent, unanswered time.Duration, proven bool, v *view) bool {
 	l := v.learned
 	switch {
@@ -102,7 +108,7 @@ func (p patience) unproven(silent, unanswered time.Duration, proven bool, v *vie
 	case v.mode == Requests:
 		return l.pause >= pauseMatters && silent < l.silence()
 	}
-	return silent < max(leastSilence, 2*l.pause) || unanswered < l.answer+max(leastSilence, l.answer/4)
+	return silent < max(leastSilence, 2*l.pause) || unanswered < l.longestAnswer()
 }
 
 // teach takes in what the look that has just been judged shows of the app's
