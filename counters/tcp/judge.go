@@ -342,8 +342,12 @@ func (m *memory) smallCame(s *socket, v *view) activity {
 // smallWent judges a connection on which less was sent than an answer has.
 func (m *memory) smallWent(s *socket, v *view) activity {
 	if v.port.http2 && v.port.isControl(s.sent-m.sent) {
+		// The app has acknowledged something, opened its window, or pings.
+		if m.before.pending == 0 {
+			m.hold(wentSmall, s.sent-m.sent)
+		}
 		m.pinged = true
-		return m.activity // the app has acknowledged something, or opened its window
+		return m.activity
 	}
 	was := m.activity
 	m.hold(wentSmall, s.sent-m.sent)
