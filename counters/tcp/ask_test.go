@@ -225,8 +225,6 @@ func loopback(port int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
 }
 
-func lines(text string) int { return strings.Count(text, "\n") }
-
 func TestWhatServersSpeak(t *testing.T) {
 	const marker = "/the-request-after-it"
 	for _, test := range askedServers {
