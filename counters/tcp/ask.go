@@ -157,7 +157,7 @@ func handshaken(ctx context.Context, conn net.Conn) (net.Conn, reply, error) {
 			return nil
 		},
 	})
-	if err := secure.HandshakeContext(ctx); err != nil && (!known || r.alpn == "") {
+	if err := secure.HandshakeContext(ctx); err != nil && !known {
 		return conn, r, err
 	}
 	return secure, r, nil
