@@ -39,6 +39,9 @@ func (w *wire) pass(d time.Duration) { w.v.now += d.Milliseconds() }
 // acknowledges.
 func (w *wire) came(bytes int) {
 	w.s.recv += uint64(bytes)
+	if bytes >= largeHello {
+		w.s.largest = max(w.s.largest, uint32(bytes))
+	}
 	w.s.dataIn++
 	w.s.segsIn++
 	w.recvAt, w.ackAt = w.v.now, w.v.now
@@ -709,4 +712,67 @@ func TestAPortIsAskedOncePerStart(t *testing.T) {
 	go serveByHand(again, &questions)
 	visit()
 	wait.Until(t, "another question", func() bool { return questions.Load() == 2 })
+}
+
+// What clients send for a handshake, as they were seen to: alone, or with their
+// first request in the segment of its end, which is what Node does.
+func TestHandshakeOrRequest(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		hello, ends int
+		split       bool // a look has come between the two
+		alone       bool // and it is known to be
+	}{
+		{"curl, Python, TLS 1.3", 517, 80, false, true},
+		{"the same with another cipher", 517, 64, false, true},
+		{"curl, Python, TLS 1.2", 517, 93, false, true},
+		{"openssl s_client", 315, 80, false, false},
+		{"openssl s_client, and a look between", 315, 80, true, true},
+		{"Go, Chrome: a large hello", 1700, 64, false, true},
+		{"a large hello, and a request", 1700, 64 + 130, false, false},
+		{"Node, with a request", 367, 167, false, false},
+		{"Node, with a request, and a look between", 367, 167, true, false},
+		{"Node, with a session resumed", 638, 162, false, false},
+		{"Node's fetch", 382, 276, false, false},
+		{"a hello that is padded, and a request", 517, 200, false, false},
+	} {
+		for _, ticketsFirst := range []bool{false, true} {
+			for _, looks := range []string{"known before", "known later"} {
+				t.Run(fmt.Sprintf("%s/tickets first %v/%s", test.name, ticketsFirst, looks), func(t *testing.T) {
+					w := newWire(Requests, byTLS(http1Port), patience{auto: true})
+					w.came(test.hello)
+					w.went(1200)
+					if test.split {
+						w.look()
+						w.pass(time.Millisecond)
+					}
+					if ticketsFirst {
+						w.went(500)
+					}
+					w.came(test.ends)
+					if !ticketsFirst {
+						w.went(500)
+					}
+					if looks == "known later" {
+						w.pass(40 * time.Millisecond)
+					}
+					if !w.look() {
+						t.Fatal("it does not count at first")
+					}
+					w.pass(leastSilence)
+					if got := w.look(); got == test.alone {
+						t.Errorf("after %v it counts: %v", leastSilence, got)
+					}
+					w.pass(time.Hour)
+					if got := w.look(); got == test.alone {
+						t.Errorf("after an hour it counts: %v", got)
+					}
+					w.came(300)
+					if !w.look() || w.m.activity != waiting {
+						t.Errorf("a request that comes then does not count: %+v", w.m)
+					}
+				})
+			}
+		}
+	}
 }
