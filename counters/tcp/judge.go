@@ -313,17 +313,17 @@ func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
 	if m.before.pending == wentSmall && went == none {
 		out, went = m.before.bytes, small
 	}
+	// A WebSocket's frame is longer by its mask when its client sends it.
+	const mask = 4
+	n := uint64(max(s.dataIn-m.dataIn, 1))
 	switch {
-	case came == large || went == large:
+	case went == large, came == large && (!v.port.http1 || went == none || in != out+mask*n):
 		return false
 	case came == none:
 		return !v.port.http && went == tiny && m.activity != waiting // a heartbeat
 	case went == none:
 		return !v.port.http && came == tiny // likewise
 	}
-	// A WebSocket's frame is longer by its mask when its client sends it.
-	const mask = 4
-	n := uint64(max(s.dataIn-m.dataIn, 1))
 	m.masked = m.masked || in == out+mask*n
 	return in == out || in == out+mask*n
 }

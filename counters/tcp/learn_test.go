@@ -267,8 +267,10 @@ func pingings() []pinging {
 	}
 	// A ping of more bytes cannot be told from a message. Those that programs
 	// send of their own have 8 at most.
-	for _, payload := range []int{0, 1, 2, 4, 8, 11} {
-		add(pinging{fmt.Sprintf("WebSocket, the client's ping of %d", payload), http1Port, 6 + payload, 2 + payload, false})
+	for _, payload := range []int{0, 1, 2, 4, 8, 11, 15} {
+		if payload <= 11 {
+			add(pinging{fmt.Sprintf("WebSocket, the client's ping of %d", payload), http1Port, 6 + payload, 2 + payload, false})
+		}
 		add(pinging{fmt.Sprintf("WebSocket, the app's ping of %d", payload), http1Port, 6 + payload, 2 + payload, true})
 	}
 	add(pinging{"HTTP/2, the client's ping", http2Port, 17, 17, false})
