@@ -89,7 +89,7 @@ func askTLS(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrP
 	secure, err := question(ctx, address, dialed, true, preface)
 	if err != nil {
 		without.mayBeTLS = false
-		return without, nil //nolint:nilerr // it does not speak TLS, and that is the answer
+		return without, nil // it does not speak TLS, and that is the answer
 	}
 	p := secure.protocol()
 	if secure.refused() {
@@ -157,7 +157,7 @@ func handshaken(ctx context.Context, conn net.Conn) (net.Conn, reply, error) {
 			return nil
 		},
 	})
-	if err := secure.HandshakeContext(ctx); err != nil && (!known || r.alpn == "") {
+	if err := secure.HandshakeContext(ctx); err != nil && !known {
 		return conn, r, err
 	}
 	return secure, r, nil
@@ -178,7 +178,7 @@ func hear(ctx context.Context, conn net.Conn) (text []byte, err error) {
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(restLimit)) // an error shows when it is read
 		if ctx.Err() != nil {
-			return text, nil // its end would have set another deadline
+			return text, ctx.Err() // its end would have set another deadline
 		}
 	}
 	return text, nil
@@ -187,8 +187,9 @@ func hear(ctx context.Context, conn net.Conn) (text []byte, err error) {
 // isBeginning reports whether so little of an answer was read that it does not
 // say what it is.
 func isBeginning(text []byte) bool {
-	const status, http2Header = "HTTP/1.1 400", 4
-	return len(text) < len(status) && bytes.HasPrefix([]byte("HTTP/1."), text[:min(len(text), 7)]) ||
+	const version, status, http2Header = "HTTP/1.", "HTTP/1.1 400", 4
+	n := min(len(text), len(version))
+	return len(text) < len(status) && string(text[:n]) == version[:n] ||
 		len(text) > 0 && len(text) < http2Header && text[0] == 0
 }
 

@@ -225,8 +225,6 @@ func loopback(port int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
 }
 
-func lines(text string) int { return strings.Count(text, "\n") }
-
 func TestWhatServersSpeak(t *testing.T) {
 	const marker = "/the-request-after-it"
 	for _, test := range askedServers {
@@ -347,7 +345,7 @@ func TestWhatOthersSpeak(t *testing.T) {
 		{"byte by byte, that it wants TLS", drip("HTTP/1.1 400 Bad Request\r\n\r\nthis is an HTTPS port"), 10 * time.Second, protocol{http: true, http1: true}},
 		{"bytes for ever", drip("HTTP/1.1 400 Bad Request\r\n" + strings.Repeat("x", answerLimit)), 500 * time.Millisecond, protocol{http: true, http1: true}},
 		{"settings of HTTP/2, byte by byte", drip("\x00\x00\x00\x04\x00\x00\x00\x00\x00"), 10 * time.Second, protocol{http: true, http2: true}},
-		{"a client's certificate, TLS 1.2", mutual(tls.VersionTLS12), 0, protocol{}},
+		{"a client's certificate, TLS 1.2", mutual(tls.VersionTLS12), 0, protocol{tls: true}},
 		{"a client's certificate, TLS 1.3", mutual(tls.VersionTLS13), 0, protocol{tls: true}},
 		{"a client's certificate, TLS 1.2, HTTP/2", mutual(tls.VersionTLS12, "h2", "http/1.1"), 0, protocol{http: true, http2: true, tls: true}},
 		{"a client's certificate, TLS 1.3, HTTP/2", mutual(tls.VersionTLS13, "h2", "http/1.1"), 0, protocol{http: true, http2: true, tls: true}},

@@ -56,14 +56,11 @@ func (p protocol) kind(bytes uint64, segments uint32) kind {
 	z, n := p.sizes(), uint64(max(segments, 1))
 	largest := bytes - min(n-1, bytes) // that one of them can have
 	switch {
-	case largest <= z.tiny:
+	case largest <= z.tiny, n > 1 && bytes%n == 0 && bytes/n <= z.tiny: // all alike
 		return tiny
 	case largest <= z.small:
 		return small
-	case bytes%n == 0 && bytes/n <= z.small && n > 1: // all alike
-		if bytes/n <= z.tiny {
-			return tiny
-		}
+	case n > 1 && bytes%n == 0 && bytes/n <= z.small:
 		return small
 	}
 	return large

@@ -354,17 +354,17 @@ func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
 	if m.before.pending == wentSmall && went == none && v.now-int64(s.recvAge)-m.sentAt <= clientPongSoon {
 		out, went = m.before.bytes, small
 	}
+	// A WebSocket's frame is longer by its mask when its client sends it.
+	const mask = 4
+	n := uint64(max(s.dataIn-m.dataIn, 1))
 	switch {
-	case came == large || went == large:
+	case went == large, came == large && (!v.port.http1 || went == none || in != out+mask*n):
 		return false
 	case came == none:
 		return !v.port.http && went == tiny && m.activity != waiting // a heartbeat
 	case went == none:
 		return !v.port.http && came == tiny // likewise
 	}
-	// A WebSocket's frame is longer by its mask when its client sends it.
-	const mask = 4
-	n := uint64(max(s.dataIn-m.dataIn, 1))
 	m.masked = m.masked || in == out+mask*n
 	return in == out || in == out+mask*n
 }
@@ -391,8 +391,12 @@ func (m *memory) smallCame(s *socket, v *view) activity {
 // smallWent judges a connection on which less was sent than an answer has.
 func (m *memory) smallWent(s *socket, v *view) activity {
 	if v.port.http2 && v.port.isControl(s.sent-m.sent) {
+		// The app has acknowledged something, opened its window, or pings.
+		if m.before.pending == 0 {
+			m.hold(wentSmall, s.sent-m.sent)
+		}
 		m.pinged = true
-		return m.activity // the app has acknowledged something, or opened its window
+		return m.activity
 	}
 	was := m.activity
 	m.hold(wentSmall, s.sent-m.sent)
