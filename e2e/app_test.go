@@ -45,6 +45,8 @@ type app struct {
 	lastcall map[string]string // further environment of the sidecar
 	flags    []string          // further flags of `app serve`
 	liveness bool              // the app has a liveness probe
+	// probeGrace is the liveness probe's own terminationGracePeriodSeconds.
+	probeGrace time.Duration
 	minReady int32             // minReadySeconds
 	// shareProcesses lets the app's /kill find the sidecar.
 	shareProcesses bool
@@ -157,6 +159,9 @@ func (a app) podSpec() corev1.PodSpec {
 	if a.liveness {
 		main.StartupProbe = probe(appPort, "/healthz", 1, 60)
 		main.LivenessProbe = probe(appPort, "/healthz", 1, 2)
+		if a.probeGrace != 0 {
+			main.LivenessProbe.TerminationGracePeriodSeconds = new(int64(a.probeGrace.Seconds()))
+		}
 	}
 	spec := corev1.PodSpec{
 		TerminationGracePeriodSeconds: new(int64(a.gracePeriod().Seconds())),

@@ -1,0 +1,291 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A pod that is deleted while its app is still starting leaves, also when the
+// app begins to listen in the middle of the drain.
+func TestDeletedWhileStarting(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		young := startsSlowly(v)
+		pods := s.createPods(young, func(string) corev1.PodSpec { return young.podSpec() })
+		s.deletedWhileStarting(young, pods)
+		s.waitForPods("the pods are gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, young.name)) == 0 })
+		s.neverTakenBack(young)
+	})
+}
+
+// Clients that find it in Consul, where the app announces itself as soon as it
+// listens, see nothing of it.
+func TestConsulDeletedWhileStarting(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		consul := s.consul()
+		web := app{name: "web", replicas: 2, variant: v}
+		s.createDeployment(web, consul.podSpec(s, web, false))
+		s.ready(web)
+		consul.holds(s, web)
+		clients := consul.load(s)
+
+		young := startsSlowly(v)
+		pods := s.createPods(young, func(string) corev1.PodSpec { return consul.podSpec(s, young, false) })
+		s.deletedWhileStarting(young, pods)
+		s.waitForPods("the pods are gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, young.name)) == 0 })
+		clients.more(40)
+		counts := clients.stop()
+		results.add(fmt.Sprintf("%d pods are deleted while their apps start, clients find them in Consul and use their copy for 5 s", *times), v, counts, s.longest(young))
+		s.noneFailed(counts)
+		s.neverTakenBack(young)
+		consul.holds(s, web)
+	})
+}
+
+// startsSlowly is an app that listens some seconds after its start, and whose
+// drain lasts longer.
+func startsSlowly(v variant) app {
+	return app{
+		name: "young", replicas: *times, variant: v, flags: append(exitsAtOnce(), "-starts-after", "5s"),
+		lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "10s"},
+	}
+}
+
+// deletedWhileStarting deletes each pod as soon as its app runs, and does not
+// listen yet.
+func (s *scenario) deletedWhileStarting(a app, pods []string) {
+	s.Helper()
+	for _, name := range pods {
+		s.waitForPods("the app of "+name+" runs", func(pods []*corev1.Pod) bool {
+			p := byName(pods, name)
+			return p != nil && runs(p, "app") && runs(p, sidecarName)
+		})
+		pod := byName(s.pods.now(), name)
+		if isReady(pod) {
+			s.Fatalf("%s is ready already: its app was to start for longer", name)
+		}
+		s.deleted(pod)
+	}
+}
+
+// neverTakenBack checks that each of the app's pods, which are gone, had one
+// drain, which ended by itself.
+func (s *scenario) neverTakenBack(a app) {
+	s.Helper()
+	gone := s.pods.terminations(a.name)
+	if len(gone) != a.replicas {
+		s.Errorf("%d pods are gone, want %d", len(gone), a.replicas)
+	}
+	for _, end := range gone {
+		if end.took >= a.gracePeriod() {
+			s.Errorf("%s took %v to go", end.pod.Name, end.took)
+		}
+		s.ended(end.pod.Name, "drained")
+		if log := s.logOf(end.pod.Name); strings.Contains(log, "taken back") || !strings.Contains(log, "listens") {
+			s.Errorf("%s was taken back, or its app has not begun to listen in its drain:\n%s", end.pod.Name, log)
+		}
+	}
+}
+
+// A hurry is a way to stop a pod in less time than LASTCALL_GRACE_PERIOD says.
+type hurry struct {
+	name string
+	own  time.Duration // the pod's grace period; 0: as LASTCALL_GRACE_PERIOD says
+	stop func(*scenario, *corev1.Pod)
+}
+
+var hurries = []hurry{
+	{"short", 5 * time.Second, func(s *scenario, pod *corev1.Pod) { s.deleted(pod) }},
+	{"second", 0, func(s *scenario, pod *corev1.Pod) {
+		s.must("deleting "+pod.Name, s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
+	}},
+	{"now", 0, func(s *scenario, pod *corev1.Pod) {
+		out, err := exec.CommandContext(s.ctx, "kubectl", "delete", "pod", pod.Name, "--now", "--wait=false", "--namespace", s.namespace).CombinedOutput()
+		s.must("kubectl delete --now: "+string(out), err)
+	}},
+	{"evicted", 0, func(s *scenario, pod *corev1.Pod) {
+		s.must("evicting "+pod.Name, s.client.PolicyV1().Evictions(s.namespace).Evict(s.ctx, &policyv1.Eviction{
+			ObjectMeta:    metav1.ObjectMeta{Name: pod.Name},
+			DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: new(int64(3))},
+		}))
+	}},
+}
+
+// A pod that has less time than LASTCALL_GRACE_PERIOD says, in the middle of its
+// drain: people can see what became of it, and that the time was too short; and
+// nothing is left in the registry. A half of the apps hang, the others exit at
+// SIGTERM.
+func TestShorterThanTheGracePeriod(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		s.allowEvents()
+		consul := s.consul()
+		for _, h := range hurries {
+			web := app{name: h.name, replicas: *times, variant: v, lastcall: map[string]string{"LASTCALL_EVENTS": "true", "LASTCALL_ENDPOINTS_WAIT": "20s"}}
+			s.createPods(web, func(name string) corev1.PodSpec {
+				one := web
+				if one.flags = exitsAtOnce(); strings.HasSuffix(name, "1") || strings.HasSuffix(name, "3") {
+					one.flags = []string{"-deaf"}
+				}
+				spec := consul.podSpec(s, one, true)
+				spec.AutomountServiceAccountToken = new(true)
+				if h.own != 0 {
+					spec.TerminationGracePeriodSeconds = new(int64(h.own.Seconds()))
+				}
+				return spec
+			})
+		}
+		for _, h := range hurries {
+			s.ready(app{name: h.name, replicas: *times})
+		}
+		all := len(hurries) * *times
+		s.eventually("Consul holds all pods", func(context.Context) (bool, error) {
+			got, err := consul.ask(s.namespace)
+			return err == nil && len(got) == all && !slices.ContainsFunc(slices.Collect(maps.Values(got)), func(status string) bool { return status != consul.up }),
+				errors.Join(fmt.Errorf("it holds %v", got), err)
+		})
+		for _, h := range hurries {
+			for _, pod := range s.podsOf(app{name: h.name}) {
+				h.stop(s, pod)
+			}
+		}
+		s.waitForPods("the pods are gone", func(pods []*corev1.Pod) bool {
+			return !slices.ContainsFunc(hurries, func(h hurry) bool { return len(ofApp(pods, h.name)) > 0 })
+		})
+		for _, h := range hurries {
+			for _, end := range s.pods.terminations(h.name) {
+				s.endIsTold(end.pod, consul)
+			}
+		}
+	})
+}
+
+// endIsTold checks that people can see that a pod, which is gone, had too little
+// time to drain, and that nothing is left of it in the registry.
+func (s *scenario) endIsTold(pod *corev1.Pod, registry registry) {
+	s.Helper()
+	const hint = "LASTCALL_GRACE_PERIOD"
+	s.ended(pod.Name, "expired")
+	if log := s.logOf(pod.Name); !strings.Contains(log, hint) {
+		s.Errorf("the log of %s does not say %s:\n%s", pod.Name, hint, log)
+	}
+	if words := terminationMessage(pod); !strings.Contains(words, "DrainExpired: ") || !strings.Contains(words, hint) {
+		s.Errorf("the termination message of %s: %q", pod.Name, words)
+	}
+	s.eventually("the Event of "+pod.Name, func(ctx context.Context) (bool, error) {
+		events, err := s.eventsOf(ctx, pod)
+		if err != nil || len(events) == 0 {
+			return false, errors.Join(errors.New("there is none"), err)
+		}
+		last := events[len(events)-1]
+		return last.Reason == "DrainExpired" && last.Type == corev1.EventTypeWarning && strings.Contains(last.Message, hint), fmt.Errorf("the last is %s %s: %s", last.Type, last.Reason, last.Message)
+	})
+	s.eventually(pod.Name+" is deregistered", func(context.Context) (bool, error) {
+		got, err := registry.ask(s.namespace)
+		_, there := got[pod.Name]
+		return err == nil && !there, errors.Join(fmt.Errorf("%s holds %v", registry.kind, got), err)
+	})
+}
+
+// LASTCALL_APP_PORT is one that nobody listens on. That is told while the pod
+// serves, with the port that it does listen on, and a drain does not pass for a
+// clean one: the requests that nobody counts are given the whole budget.
+func TestMisspeltPort(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		s.allowEvents()
+		const wrong = appPort + 1
+		web := app{name: "web", replicas: *times, variant: v, grace: 20 * time.Second, flags: exitsAtOnce(), lastcall: map[string]string{
+			"LASTCALL_APP_PORT": fmt.Sprint(wrong), "LASTCALL_EVENTS": "true",
+		}}
+		spec := web.podSpec()
+		spec.AutomountServiceAccountToken = new(true)
+		s.createDeployment(web, spec)
+		address := s.service(web.name)
+		s.ready(web)
+		// One is deleted before it is old enough to be warned of.
+		young := s.podsOf(web)[0]
+		s.deleted(young)
+		s.replaced(web, uids([]*corev1.Pod{young}))
+		s.portIsTold(young, wrong)
+
+		old := s.podsOf(web)
+		for _, pod := range old {
+			s.portIsTold(pod, wrong)
+			s.eventually("the status tells it", func(context.Context) (bool, error) {
+				status, err := s.get(pod.Name, sidecarPort, "/status")
+				return strings.Contains(string(status), "LASTCALL_APP_PORT"), errors.Join(fmt.Errorf("it is %s", status), err)
+			})
+		}
+		clients := s.load(address, "-shortest", "6s", "-longest", "8s")
+		if counts := clients.finish(); counts.InFlight == 0 {
+			s.Fatal("no request is in flight: the load is too weak")
+		}
+		s.scale(&web, 0)
+		counts := clients.stop()
+		results.add(fmt.Sprintf("LASTCALL_APP_PORT is misspelt, %d pods are deleted, requests take 6 to 8 s", *times), v, counts, s.longest(web))
+		s.noneFailed(counts)
+		for _, pod := range append(old, young) {
+			s.ended(pod.Name, "expired")
+		}
+	})
+}
+
+// portIsTold waits until the log and a Warning Event of a pod tell of the port
+// that nobody listens on, and of the one that somebody does.
+func (s *scenario) portIsTold(pod *corev1.Pod, wrong int) {
+	s.Helper()
+	tells := func(text string) bool {
+		return strings.Contains(text, "LASTCALL_APP_PORT") && strings.Contains(text, fmt.Sprint(wrong)) && strings.Contains(text, fmt.Sprint(appPort))
+	}
+	s.eventually("the log of "+pod.Name+" tells of the port", func(context.Context) (bool, error) {
+		log := s.logOf(pod.Name)
+		for line := range strings.Lines(log) {
+			var entry struct{ Level string }
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "WARN" && tells(line) {
+				return true, nil
+			}
+		}
+		return false, fmt.Errorf("it is %s", log)
+	})
+	s.eventually("an Event on "+pod.Name+" tells of the port", func(ctx context.Context) (bool, error) {
+		events, err := s.eventsOf(ctx, pod)
+		return slices.ContainsFunc(events, func(e corev1.Event) bool { return e.Type == corev1.EventTypeWarning && tells(e.Message) }), err
+	})
+}
+
+// createPods creates as many pods as the app has replicas, by specs that may
+// depend on their names, and returns these.
+func (s *scenario) createPods(a app, spec func(name string) corev1.PodSpec) []string {
+	s.Helper()
+	names := make([]string, a.replicas)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s-%d", a.name, i)
+		_, err := s.client.CoreV1().Pods(s.namespace).Create(s.ctx, &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: names[i], Labels: map[string]string{"app": a.name}},
+			Spec:       spec(names[i]),
+		}, metav1.CreateOptions{})
+		s.must("creating a pod", err)
+	}
+	return names
+}
+
+// logOf returns what the sidecars of a pod have logged.
+func (s *scenario) logOf(pod string) string {
+	var all strings.Builder
+	for name, log := range s.pods.logs() {
+		if strings.HasPrefix(name, pod+"/") {
+			all.WriteString(log)
+		}
+	}
+	return all.String()
+}
