@@ -47,7 +47,7 @@ type app struct {
 	liveness bool              // the app has a liveness probe
 	// probeGrace is the liveness probe's own terminationGracePeriodSeconds.
 	probeGrace time.Duration
-	minReady int32             // minReadySeconds
+	minReady   int32 // minReadySeconds
 	// shareProcesses lets the app's /kill find the sidecar.
 	shareProcesses bool
 }
@@ -91,11 +91,17 @@ func (s *scenario) createDeployment(a app, spec corev1.PodSpec) {
 // every cluster has DNS, and a name's lookup could fail where no pod does.
 func (s *scenario) service(name string) string {
 	s.Helper()
+	return s.serviceAt(name, appPort)
+}
+
+// serviceAt is service for an app at another port.
+func (s *scenario) serviceAt(name string, port int) string {
+	s.Helper()
 	service, err := s.client.CoreV1().Services(s.namespace).Create(s.ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.ServiceSpec{
 			Selector: map[string]string{"app": name},
-			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(appPort)}},
+			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt(port)}},
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating a Service", err)

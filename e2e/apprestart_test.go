@@ -15,6 +15,9 @@ import (
 // so for ever.
 const backWithin = 30 * time.Second
 
+// hungGrace is the grace period of apps that hang: it is waited for.
+const hungGrace = 12 * time.Second
+
 // appRestart is a way in which the kubelet restarts an app.
 type appRestart struct {
 	app    app
@@ -37,9 +40,9 @@ func TestAppIsRestarted(t *testing.T) {
 	containers := [][]string{{"second"}, {"app"}, {"app", "second"}}
 	for name, c := range map[string]appRestart{
 		// It does not react to SIGTERM. Its port is closed for a moment only.
-		"hung": {app: app{grace: 12 * time.Second, flags: hung}},
+		"hung": {app: app{grace: hungGrace, flags: hung}},
 		"hung, counters are polled every second": {app: app{
-			grace: 12 * time.Second, flags: hung, lastcall: map[string]string{"LASTCALL_POLL": "1s"},
+			grace: hungGrace, flags: hung, lastcall: map[string]string{"LASTCALL_POLL": "1s"},
 		}},
 		"counters are polled every second": {app: app{
 			flags: exitsAtOnce(), lastcall: map[string]string{"LASTCALL_POLL": "1s"},

@@ -85,6 +85,7 @@ func TestNodeRestartsInDrains(t *testing.T) {
 	type side struct {
 		*scenario
 		web     app
+		address string
 		clients clients
 		pods    []*corev1.Pod
 	}
@@ -94,11 +95,12 @@ func TestNodeRestartsInDrains(t *testing.T) {
 	}
 	for _, s := range sides {
 		s.createDeployment(s.web, s.web.podSpec())
+		s.address = s.service(s.web.name) // kube-proxy has it before there is a pod
 	}
 	for _, s := range sides {
 		s.ready(s.web)
 		s.pods = s.podsOf(s.web)
-		s.clients = s.load(s.service(s.web.name), "-rate", "10", "-shortest", "15s", "-longest", "20s")
+		s.clients = s.load(s.address, "-rate", "10", "-shortest", "15s", "-longest", "20s")
 	}
 	for _, s := range sides {
 		if counts := s.clients.finish(); counts.InFlight == 0 {
