@@ -26,16 +26,17 @@ func TestHostNetwork(t *testing.T) {
 	for i, c := range []struct {
 		name    string
 		variant variant
+		leave   int // how many apps
 		build   func(s *scenario, name string, at hostPorts) []byte
 	}{
-		{"kustomize", native, func(s *scenario, name string, at hostPorts) []byte {
+		{"kustomize", native, *times, func(s *scenario, name string, at hostPorts) []byte {
 			return s.kustomizedInHostNetwork(name, "native", at)
 		}},
-		{"kustomize", classic, func(s *scenario, name string, at hostPorts) []byte {
+		{"kustomize", classic, *times, func(s *scenario, name string, at hostPorts) []byte {
 			return s.kustomizedInHostNetwork(name, "classic", at)
 		}},
-		{"Helm", classic, func(s *scenario, name string, at hostPorts) []byte { return s.helmInHostNetwork(name, "classic", at) }},
-		{"plain manifest", native, func(s *scenario, name string, at hostPorts) []byte { return s.plainInHostNetwork(name, at) }},
+		{"Helm", classic, 1, func(s *scenario, name string, at hostPorts) []byte { return s.helmInHostNetwork(name, "classic", at) }},
+		{"plain manifest", native, 1, func(s *scenario, name string, at hostPorts) []byte { return s.plainInHostNetwork(name, at) }},
 	} {
 		t.Run(c.name+" "+string(c.variant), func(t *testing.T) {
 			s := start(t)
@@ -47,7 +48,7 @@ func TestHostNetwork(t *testing.T) {
 			address := s.serviceAt(stays.name, at(0).app)
 			s.apply(c.build(s, stays.name, at(0)))
 			var leave []app
-			for n := 1; n <= *times; n++ {
+			for n := 1; n <= c.leave; n++ {
 				web := app{name: fmt.Sprintf("leaves-%d", n), replicas: 1, variant: c.variant}
 				s.apply(c.build(s, web.name, at(n)))
 				leave = append(leave, web)
@@ -92,7 +93,7 @@ func TestHostNetwork(t *testing.T) {
 			})
 			clients.more(20)
 			counts := clients.stop()
-			results.add(fmt.Sprintf("%d of %d apps in one node's network leave, clients of the one that stays; made by deploy/: %s", *times, *times+1, c.name), c.variant, counts, s.longest(leave[0]))
+			results.add(fmt.Sprintf("%d of %d apps in one node's network leave, clients of the one that stays; made by deploy/: %s", c.leave, c.leave+1, c.name), c.variant, counts, s.longest(leave[0]))
 			s.noneFailed(counts)
 			if log := s.logOf(stayed.Name); strings.Contains(log, "the pod leaves") || strings.Contains(log, `"outcome"`) {
 				s.Errorf("the pod that stays has drained:\n%s", log)
@@ -103,7 +104,7 @@ func TestHostNetwork(t *testing.T) {
 
 			// A hook that reaches another pod's sidecar is refused there.
 			wrong := app{name: "wrong", replicas: 1, variant: c.variant}
-			n := *times + 1
+			n := c.leave + 1
 			s.apply(regexp.MustCompile(`(host: 127\.0\.0\.1(?s:.*?)port: )`+fmt.Sprint(at(n).sidecar)).
 				ReplaceAll(c.build(s, wrong.name, at(n)), fmt.Appendf(nil, "${1}%d", at(0).sidecar)))
 			s.ready(wrong)
