@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -150,20 +151,21 @@ func (s *scenario) appIsRestarted(c appRestart) {
 // within, or another pod is among them.
 func (s *scenario) backInService(a app, pods []*corev1.Pod, within time.Duration) {
 	s.Helper()
+	began := time.Now()
+	var slowest time.Duration
 	for _, pod := range pods {
-		began := time.Now()
-		s.within(within, pod.Name+" is ready again", func(context.Context) (bool, error) {
+		serves := s.phaseIs(pod.Name, "serving")
+		s.within(max(within-time.Since(began), time.Second), pod.Name+" is in service again", func(ctx context.Context) (bool, error) {
 			p := byName(s.pods.now(), pod.Name)
-			if p == nil {
-				return false, fmt.Errorf("%s is gone", pod.Name)
+			if p == nil || !isReady(p) {
+				return false, errors.New("it is not ready")
 			}
-			return isReady(p), nil
+			serving, err := serves(ctx)
+			return serving, errors.Join(errors.New("its sidecar does not serve"), err)
 		})
-		s.Logf("%s is ready %.1f s after its app runs again", pod.Name, time.Since(began).Seconds())
+		slowest = time.Since(began)
 	}
-	for _, pod := range pods {
-		s.eventually(pod.Name+" serves", s.phaseIs(pod.Name, "serving"))
-	}
+	s.Logf("%d pods are in service again %.1f s after their apps run", len(pods), slowest.Seconds())
 	if now := s.podsOf(a); !slices.EqualFunc(now, pods, func(a, b *corev1.Pod) bool { return a.UID == b.UID }) {
 		s.Errorf("there are %d pods, and not those of before", len(now))
 	}

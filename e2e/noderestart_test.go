@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,7 @@ func TestKubeletRestartsInALivenessHook(t *testing.T) {
 			s.eventually("the drain of "+pod.Name, s.phaseIs(pod.Name, "propagating"))
 		}
 	}
+	s.waitForPods("no pod is ready", func(pods []*corev1.Pod) bool { return !slices.ContainsFunc(pods, isReady) })
 	tell("/well")
 	s.restartNode("kubelet")
 	for v, web := range apps {
