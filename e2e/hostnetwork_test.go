@@ -73,8 +73,8 @@ func TestHostNetwork(t *testing.T) {
 					return oneInFlight.Match(status), errors.Join(fmt.Errorf("the status is %s", status), err)
 				})
 			}
-			for n := range leave {
-				s.scale(&leave[n], 0)
+			for _, web := range leave {
+				s.scaleTo(web, 0)
 			}
 			for range leave {
 				if err := <-answers; err != nil {
@@ -82,9 +82,7 @@ func TestHostNetwork(t *testing.T) {
 				}
 			}
 			for _, web := range leave {
-				for _, end := range s.pods.terminations(web.name) {
-					s.ended(end.pod.Name, "drained")
-				}
+				s.waitForPods("the pod of "+web.name+" is gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) == 0 })
 				s.wentWell(web)
 			}
 			s.eventually("the pod that stays serves", func(context.Context) (bool, error) {
@@ -108,7 +106,7 @@ func TestHostNetwork(t *testing.T) {
 			s.apply(regexp.MustCompile(`(host: 127\.0\.0\.1(?s:.*?)port: )`+fmt.Sprint(at(n).sidecar)).
 				ReplaceAll(c.build(s, wrong.name, at(n)), fmt.Appendf(nil, "${1}%d", at(0).sidecar)))
 			s.ready(wrong)
-			s.scale(&wrong, 0)
+			s.scaleTo(wrong, 0)
 			s.eventually("the hook of another pod is refused", func(context.Context) (bool, error) {
 				log := s.logOf(stayed.Name)
 				return strings.Contains(log, "refused a call"), fmt.Errorf("the log is\n%s", log)

@@ -108,9 +108,7 @@ func TestNodeRestartsInDrains(t *testing.T) {
 		if counts := s.clients.finish(); counts.InFlight == 0 {
 			s.Fatal("no request is in flight: the load is too weak")
 		}
-		for _, pod := range s.pods {
-			s.deleted(pod)
-		}
+		s.scaleTo(s.web, 0)
 	}
 	for _, s := range sides {
 		for _, pod := range s.pods {
@@ -120,7 +118,7 @@ func TestNodeRestartsInDrains(t *testing.T) {
 	sides[0].restartNode("containerd", "kubelet")
 	for _, s := range sides {
 		counts := s.clients.stop()
-		s.replaced(s.web, uids(s.pods))
+		s.waitForPods("the pods are gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, s.web.name)) == 0 })
 		results.add(fmt.Sprintf("containerd and the kubelet are restarted while %d pods drain, requests take 15 to 20 s; the app exits at SIGTERM", *times), s.web.variant, counts, s.longest(s.web))
 		s.noneFailed(counts)
 		for _, pod := range s.pods {
