@@ -154,7 +154,7 @@ func TestClockSteps(t *testing.T) {
 			t.Parallel()
 			registry := &fakeRegistry{registered: true}
 			counter := &fakeCounter{inFlight: 1}
-			app := &fakeApp{listening: true}
+			app := startedApp()
 			d := New(Config{
 				GracePeriod: test.grace, Reserve: 200 * time.Millisecond, EndpointsWait: 200 * time.Millisecond,
 				Quiet: 100 * time.Millisecond, Poll: 20 * time.Millisecond,

@@ -13,7 +13,7 @@ type Config struct {
 	Reserve       time.Duration // the part of it left to the app after its SIGTERM
 	EndpointsWait time.Duration // the least time between unready and the hook's return
 	Quiet         time.Duration // how long the pod must be quiet before it counts as drained
-	Poll          time.Duration // how often counters without events are read, and the app is looked at
+	Poll          time.Duration // how often counters without events are read
 	Threshold     int64         // work in flight that is accepted at the end
 	StayReady     bool          // readiness stays true during a drain
 	Registries    []Announced
@@ -40,10 +40,18 @@ type Named struct {
 	Counter Counter
 }
 
-// App is the app's container, as the sidecar sees it.
+// App is the app's containers, as the sidecar sees them. Its methods may be
+// called by several goroutines.
 type App interface {
-	// Listening tells whether anybody accepts connections on the app's port.
-	Listening(ctx context.Context) (bool, error)
+	// Ports returns the app's ports, as they were configured.
+	Ports() []int
+	// Listeners returns who accepts connections on each of the app's ports, by
+	// an identity that no other listener has or will have. A port that nobody
+	// listens on is absent. An identity of 0 is one that is not known.
+	Listeners(ctx context.Context) (map[int][]uint64, error)
+	// OtherPorts returns the ports that the pod listens on besides the app's
+	// and the sidecar's own.
+	OtherPorts(ctx context.Context) ([]int, error)
 }
 
 // Budget is the longest that a drain may take: the grace period less the

@@ -32,27 +32,50 @@ type Drainer struct {
 	die     context.CancelFunc
 	stop    chan struct{} // closed by the first signal
 	cut     chan struct{} // closed by the one that ends the drain at once
-	appSeen chan struct{} // receives when the watcher has seen something new
+	appSeen chan struct{} // receives when the app is gone, or back
+	looking chan struct{} // holds one token: who has it may look at the app
+	lookNow chan struct{} // has the app looked at at once
+	began   time.Time     // when New made it
 
-	mu       sync.Mutex
-	leaving  *leaving // nil while serving
-	stopping bool
-	isCut    bool
-	dying    bool           // Run has returned or is about to: start nothing
-	running  sync.WaitGroup // the goroutines
-	totals   Totals
-	last     *Report // of the last drain that ended
-	kubelet  []netip.Addr
+	mu        sync.Mutex
+	leaving   *leaving // nil while serving
+	stopping  bool
+	stoppedAt time.Time // when the first signal came
+	isCut     bool
+	cutWhy    string
+	dying     bool           // Run has returned or is about to: start nothing
+	running   sync.WaitGroup // the goroutines
+	totals    Totals
+	last      *Report // of the last drain that ended
+	kubelet   []netip.Addr
+
+	app             listeners
+	appStarted      time.Time // when the app was first seen to be started; zero: not yet
+	appErr          string    // why the last look at the app failed; empty after a success
+	hookDue         bool      // no look has begun since the last hook was called
+	portsNamed      bool      // it was looked which other ports the pod listens on
+	otherPorts      []int     // which those are
+	otherPortsKnown bool
+	silentTold      bool // people were told of ports that nobody listens on
 }
 
-// New returns a Drainer that serves. Nothing is called before Run.
+// New returns a Drainer that serves. No plug-in is called before Run, but for
+// an App's Ports.
 func New(cfg Config) *Drainer {
+	cfg.Threshold = max(0, cfg.Threshold)
 	d := &Drainer{
 		cfg:     cfg,
 		stop:    make(chan struct{}),
 		cut:     make(chan struct{}),
 		appSeen: make(chan struct{}, 1),
+		looking: make(chan struct{}, 1),
+		lookNow: make(chan struct{}, 1),
+		began:   time.Now(),
 		totals:  newTotals(),
+	}
+	d.looking <- struct{}{}
+	if cfg.App != nil {
+		d.app = newListeners(cfg.App.Ports())
 	}
 	d.life, d.die = context.WithCancel(context.Background())
 	for _, a := range cfg.Registries {
@@ -61,7 +84,9 @@ func New(cfg Config) *Drainer {
 	for _, n := range cfg.Counters {
 		d.meters = append(d.meters, newMeter(n))
 		if s, ok := n.Counter.(AcceptStopper); ok {
-			d.valves = append(d.valves, newValve(d, n.Name, "takes no new work", s))
+			v := newValve(d, n.Name, "takes no new work", s)
+			_, v.unsure = n.Counter.(AcceptStarter) // an earlier process may have told it, and was killed
+			d.valves = append(d.valves, v)
 		}
 	}
 	if cfg.Notice != nil {
@@ -78,8 +103,8 @@ func (d *Drainer) goroutine(f func()) { d.running.Go(f) }
 // Run keeps the registries, and returns when the process may end: a signal has
 // come, the drain that it began or joined is over, and the instance is
 // deregistered; by the end of the grace period at the latest. When ctx ends
-// during a drain, it is as if a second signal had come; while the pod serves,
-// nothing is withdrawn, and Run returns an error.
+// during a drain, that ends as by SIGINT; while the pod serves, nothing is
+// withdrawn, and Run returns an error.
 //
 // It returns ErrWorkLeft when work was in flight at the end, or might have been.
 func (d *Drainer) Run(ctx context.Context) error {
@@ -93,18 +118,22 @@ func (d *Drainer) Run(ctx context.Context) error {
 	for _, m := range d.meters {
 		d.goroutine(func() { m.learn(d.life) })
 	}
-	if d.cfg.App != nil && len(d.keepers) > 0 {
-		d.goroutine(d.awaitStart)
+	if d.cfg.App != nil {
+		d.goroutine(d.watchApp)
 	}
+	if len(d.meters) > 0 {
+		d.goroutine(d.tryCounters)
+	}
+	interrupt := func() { d.interrupt("the sidecar could no longer serve") }
 	select {
 	case <-d.stop:
 	case <-ctx.Done():
 		if !d.Leaving() {
 			return fmt.Errorf("ended while serving: %w", context.Cause(ctx))
 		}
-		d.Interrupt()
+		interrupt()
 	}
-	unhook := context.AfterFunc(ctx, d.Interrupt)
+	unhook := context.AfterFunc(ctx, interrupt)
 	defer unhook()
 
 	told := time.Now()
@@ -144,26 +173,35 @@ func (d *Drainer) close() {
 }
 
 // Stop is SIGTERM: it begins a drain, or joins the one under way, after which
-// Run returns. The second one ends the drain at once.
-func (d *Drainer) Stop() { d.signal(false) }
+// Run returns. Any number of them is one: a container runtime that was
+// restarted has forgotten that it sent it.
+func (d *Drainer) Stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopLocked()
+}
 
 // Interrupt is SIGINT: while the pod serves it is as Stop, and during a drain
 // it ends that at once.
-func (d *Drainer) Interrupt() { d.signal(true) }
+func (d *Drainer) Interrupt() { d.interrupt("ended by SIGINT") }
 
-func (d *Drainer) signal(impatient bool) {
+func (d *Drainer) interrupt(why string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stopping || impatient && d.leaving != nil {
-		if !d.isCut {
-			d.isCut = true
-			close(d.cut)
-		}
+	if (d.leaving != nil || d.stopping) && !d.isCut {
+		d.isCut, d.cutWhy = true, why
+		close(d.cut)
 	}
-	if !d.stopping {
-		d.stopping = true
-		close(d.stop)
+	d.stopLocked()
+}
+
+func (d *Drainer) stopLocked() {
+	if d.stopping {
+		return
 	}
+	d.stopping, d.stoppedAt = true, time.Now()
+	close(d.stop)
+	poke(d.lookNow)
 }
 
 // Begin begins a drain if none is under way.
@@ -175,15 +213,14 @@ func (d *Drainer) Begin(cause Cause) { d.begin(cause) }
 // are delivered at least once. A caller whose ctx ends gets its error; the
 // drain goes on.
 func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
-	l := d.begin(CauseHook)
 	d.mu.Lock()
-	l.hooked = true
-	l.hooks++
+	l := d.beginLocked(CauseHook)
+	d.hookLocked(l, time.Now())
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
 		l.hooks--
-		l.hookEnded = time.Now()
+		d.decideLocked(time.Now())
 		d.mu.Unlock()
 	}()
 	select {
@@ -199,13 +236,28 @@ func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
 // PostStart is the app's postStart hook. An app that starts when no signal has
 // come was restarted, by a kubelet that had called its preStop hook before:
 // that drain is taken back. It returns at once. A drain that somebody asked
-// for by a call is left to them, and so is one that a hook waits for: that is
-// another container's.
+// for by a call is left to them. One that a preStop hook waits for may be
+// another container's, or a kubelet has given that hook up: it is taken back
+// when the grace period is over and no signal has come by then.
 func (d *Drainer) PostStart() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if l := d.leaving; l != nil && d.restartable(l) {
-		d.takeBack(l, "the app's postStart hook was called: it was only restarted")
+	const why = "the app's postStart hook was called: it was only restarted"
+	l := d.leaving
+	switch {
+	case l == nil || !l.hooked || l.byHand || d.stopping || d.dying:
+	case l.hooks == 0:
+		d.takeBack(l, why)
+	default:
+		l.startedAt = time.Now()
+		time.AfterFunc(time.Until(l.hookAt.Add(d.cfg.GracePeriod+signalMargin)), func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			overtaken := !l.startedAt.After(l.hookAt) // by another hook
+			if d.leaving == l && !overtaken && !l.byHand && !d.stopping && !d.dying {
+				d.takeBack(l, why)
+			}
+		})
 	}
 }
 
@@ -281,23 +333,36 @@ func (d *Drainer) Leaving() bool {
 // sidecar then has 2 s.
 const toldLate = 2 * time.Second
 
-// begin returns the drain under way, or a new one. A drain that ended, and
-// whose grace period is over, belongs to an earlier stop of the app: what
-// begins after it is another. But not a signal that comes right then, or where
-// the app has not come back since: the app took all of its grace period.
+// begin returns the drain under way, or a new one.
 func (d *Drainer) begin(cause Cause) *leaving {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.beginLocked(cause)
+}
+
+// beginLocked returns the drain under way, or a new one. A drain that ended, and
+// whose grace period is over, belongs to an earlier stop of the app: what
+// begins after it is another. But not a signal that comes right then, or where
+// the app has not come back since: the app took all of its grace period. After
+// a signal's drain there is none: the process ends with it.
+func (d *Drainer) beginLocked(cause Cause) *leaving {
 	now := time.Now()
+	byHand := cause == CauseCall
 	if l := d.leaving; l != nil {
-		late := cause == CauseSignal && l.hooked && (l.appGone || now.Before(l.graceEnd.Add(toldLate)))
-		if l.outcome == "" || now.Before(l.graceEnd) || late || d.dying {
+		graceEnd := later(l.graceEnd, l.hookAt.Add(d.cfg.GracePeriod)) // of a hook that was called again
+		late := cause == CauseSignal && l.hooked && (d.app.gone() || now.Before(graceEnd.Add(toldLate)))
+		if l.outcome == "" || now.Before(l.graceEnd) || late || l.final || d.dying {
+			l.final = l.final || cause == CauseSignal
+			l.byHand = l.byHand || byHand
 			return l
 		}
+		byHand = byHand || l.byHand // whoever asked for it has not taken it back
 		d.replace(l, now)
 	}
 	l := &leaving{
 		cause:     cause,
+		byHand:    byHand,
+		final:     cause == CauseSignal,
 		began:     now,
 		budgetEnd: now.Add(d.cfg.Budget()),
 		graceEnd:  now.Add(d.cfg.GracePeriod),
@@ -308,8 +373,7 @@ func (d *Drainer) begin(cause Cause) *leaving {
 		waited:    map[Phase]time.Duration{},
 	}
 	drive, end := context.WithDeadline(d.life, l.budgetEnd)
-	watch, forget := context.WithCancel(d.life)
-	l.end, l.forget = end, forget
+	l.end = end
 	if d.leaving == nil {
 		d.totals.Seconds[Serving] += now.Sub(d.totals.since)
 	}
@@ -323,19 +387,17 @@ func (d *Drainer) begin(cause Cause) *leaving {
 		v.turn(true, l.budgetEnd)
 	}
 	if d.dying {
+		d.cutWhy = "the process was ending"
 		d.finishLocked(l, OutcomeCutShort)
 		return l
 	}
 	d.goroutine(func() { d.drive(drive, l) })
-	if d.cfg.App != nil {
-		d.goroutine(func() { d.watchApp(watch, l) })
-	}
+	poke(d.lookNow)
 	return l
 }
 
 // replace makes an end of a drain that has ended. Callers hold d.mu.
 func (d *Drainer) replace(l *leaving, now time.Time) {
-	l.forget()
 	d.totals.Seconds[l.phase] += now.Sub(l.since)
 }
 
@@ -376,15 +438,23 @@ func (d *Drainer) finishLocked(l *leaving, outcome Outcome) {
 		phase, l.present = Drained, nil
 	case OutcomeTakenBack:
 		phase, l.present = Serving, nil
-	case OutcomeExpired, OutcomeCutShort:
+	case OutcomeCutShort:
+		l.why = d.cutWhy
+	case OutcomeExpired:
 	}
 	l.enter(phase, now)
 	took := now.Sub(l.began)
 	ended := fmt.Sprintf("%s after %v", outcome, took.Round(time.Millisecond))
-	if phase == Expired {
-		ended += ", " + sentence(l.present, now)
+	if text := sentence(l.present, now); phase == Expired && text != "" {
+		ended += ", " + text
+	}
+	if l.why != "" {
+		l.mark(l.why)
 	}
 	l.mark(ended)
+	if l.why != "" {
+		ended += ": " + l.why
+	}
 	l.report = d.reportOf(l)
 	d.last = &l.report
 	d.tellEnd(l, took)
@@ -405,11 +475,16 @@ func (d *Drainer) wakeDriver() {
 	}
 }
 
-// workLeft tells whether the drain ended with more in flight than accepted,
-// by a last look, since a drain may be cut short before its first.
+// workLeft reports whether the drain ended with more in flight than accepted,
+// by a last look, since a drain may be cut short before its first. Where the
+// app's end has come first, it is what was in flight when it last listened.
 func (d *Drainer) workLeft(l *leaving) bool {
 	if l.outcome == OutcomeDrained {
 		return false
+	}
+	if l.unfinished {
+		sum, known := inFlight(l.samples)
+		return !known || l.samples == nil && len(d.meters) > 0 || sum > d.cfg.Threshold
 	}
 	ctx, cancel := context.WithTimeout(d.life, d.cfg.leaveEarly()/2)
 	defer cancel()

@@ -12,6 +12,9 @@ const (
 	// roundsApart is the least time between two looks at the counters: an app
 	// that writes its file for every request must not keep the sidecar busy.
 	roundsApart = 5 * time.Millisecond
+	// roundsApartEarly is the same before the phase of draining, in which looks
+	// only date what arrives.
+	roundsApartEarly = 50 * time.Millisecond
 	// seldomer is by how much of the time for which nothing has changed the
 	// next look is put off: a drain that waits for hours for one connection
 	// looks every second, one that waits for seconds at each poll, and what
@@ -37,6 +40,8 @@ type driver struct {
 	lastAt  time.Time  // when the last one began
 	notify  bool       // every counter tells its changes
 	toldAt  time.Time  // when the log was last told
+
+	draining bool // the phase, as this driver last entered it
 }
 
 // drive returns when the drain has ended; ctx ends with its budget.
@@ -61,6 +66,7 @@ func (d *Drainer) drive(ctx context.Context, l *leaving) {
 			d.finish(l, OutcomeExpired) // unless it ended otherwise, which ended ctx
 			return
 		case <-l.changed:
+			v.again = true
 		case <-wake:
 			v.again = true
 		case r := <-v.rounds:
@@ -93,9 +99,10 @@ func (v *driver) advance(now time.Time) (until time.Time) {
 			v.quiet.since = time.Time{}
 			v.nextAt = now
 		}
+		v.draining = phase == Draining
 	}
 	if phase == Draining {
-		present = v.inFlight()
+		present = append(v.inFlight(), v.portInDoubt()...)
 	}
 	l.waits.become(present, now)
 	l.present = present
@@ -139,29 +146,48 @@ func (v *driver) standing(now time.Time) (phase Phase, present []waiting, until 
 	return phase, present, until
 }
 
+// portInDoubt is the wait for an app that nobody has ever seen to listen, while
+// somebody else in the pod does: its work, or that of an app on another port,
+// may be in flight. Callers hold d.mu.
+func (v *driver) portInDoubt() []waiting {
+	ports := v.portInDoubtLocked()
+	if len(ports) == 0 {
+		return nil
+	}
+	others := ""
+	if len(v.otherPorts) > 0 {
+		others = ", the pod listens on " + portList(v.otherPorts)
+	}
+	return []waiting{{
+		what: "the app's port",
+		text: fmt.Sprintf("somebody to listen on port %s of LASTCALL_APP_PORT, which nobody ever has%s", portList(ports), others),
+	}}
+}
+
 // inFlight tells what work is waited for, by the last round. Callers hold d.mu.
 func (v *driver) inFlight() []waiting {
 	sum, known := inFlight(v.l.samples)
-	var present []waiting
+	var unreadable, work []waiting
 	var busy []string
 	over := sum > v.cfg.Threshold
 	for _, s := range v.l.samples {
 		switch {
 		case s.err != nil:
 			what := s.name + " to be readable"
-			present = append(present, waiting{what: what, text: what})
+			unreadable = append(unreadable, waiting{what: what, text: fmt.Sprintf("%s (%s)", what, clip(s.err.Error()))})
 		case s.InFlight > 0 && over:
-			present = append(present, waiting{what: "requests in flight: " + s.name})
+			work = append(work, waiting{what: "requests in flight: " + s.name})
 			busy = append(busy, fmt.Sprintf("%s %d", s.name, s.InFlight))
 		}
 	}
+	present := append(work, unreadable...)
 	switch {
 	case over:
 		requests := "requests"
 		if sum == 1 {
 			requests = "request"
 		}
-		present[len(present)-1].text = fmt.Sprintf("%d %s: %s", sum, requests, strings.Join(busy, ", "))
+		present[0].text = fmt.Sprintf("%d %s: %s", sum, requests, strings.Join(busy, ", "))
 	case !known && len(present) == 0:
 		const overflow = "a sum of the counters that is too large to be true"
 		present = append(present, waiting{what: overflow, text: overflow})
@@ -173,13 +199,28 @@ func (v *driver) inFlight() []waiting {
 
 // read begins a round when one is due.
 func (v *driver) read(ctx context.Context, now time.Time) {
-	soon := v.lastAt.Add(roundsApart)
+	soon := v.soonest()
 	due := !now.Before(v.nextAt) || v.again && !now.Before(soon)
 	if v.reading || !due {
 		return
 	}
 	v.reading, v.again, v.lastAt = true, false, now
-	v.goroutine(func() { v.rounds <- v.readAll(ctx) })
+	v.goroutine(func() {
+		r := v.readAll(ctx)
+		if v.cfg.App != nil && allClosed(r.samples) {
+			// An app that was killed has no connection open either.
+			r.appListens, _ = v.look(ctx)
+		}
+		v.rounds <- r
+	})
+}
+
+// soonest is when the next round may begin at the earliest.
+func (v *driver) soonest() time.Time {
+	if v.draining {
+		return v.lastAt.Add(roundsApart)
+	}
+	return v.lastAt.Add(roundsApartEarly)
 }
 
 // nextLook is when the driver has something to do, should nothing happen.
@@ -192,7 +233,7 @@ func (v *driver) nextLook(until time.Time) time.Time {
 		return next
 	}
 	if v.again {
-		if soon := v.lastAt.Add(roundsApart); soon.Before(next) {
+		if soon := v.soonest(); soon.Before(next) {
 			next = soon
 		}
 	}
@@ -209,9 +250,18 @@ func (v *driver) take(r round) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.reading = false
-	v.l.samples = r.samples
+	v.l.samples, v.l.roundAt = r.samples, r.began
+	v.tellUnreadableLocked(r.samples)
 	every := max(v.cfg.Poll, safetyNet)
-	done := v.quiet.look(r, now)
+	quiet := v.quiet.look(r, now)
+	done := quiet
+	if nobody := v.quiet.nobody(r); nobody && (v.cfg.App == nil || r.appListens) {
+		done = true // for nobody there is no quiet time
+	}
+	if len(v.portInDoubtLocked()) > 0 {
+		done = false
+	}
+	v.decideLocked(now)
 	if v.l.phase == Draining && !v.notify {
 		every = min(every, max(v.cfg.Poll, now.Sub(v.quiet.changed)/seldomer))
 	}
@@ -225,12 +275,22 @@ func (v *driver) take(r round) bool {
 		v.nextAt = now
 		return false
 	}
+	if v.l.outcome != "" {
+		return true
+	}
+	if done && v.mayBeKilledLocked(v.l, now) {
+		v.nextAt = now.Add(lookWhileLeaving)
+		return false
+	}
 	if done {
 		v.finishLocked(v.l, OutcomeDrained)
 		return true
 	}
-	if due := v.quiet.due(); !due.IsZero() && due.Before(v.nextAt) {
+	if due := v.quiet.due(); !quiet && !due.IsZero() && due.Before(v.nextAt) {
 		v.nextAt = due
+	}
+	if calm := v.quiet.calm.Add(v.quiet.span); allClosed(r.samples) && calm.After(now) && calm.Before(v.nextAt) {
+		v.nextAt = calm // nobody is left by then
 	}
 	return false
 }

@@ -55,9 +55,13 @@ type keeper struct {
 	kick chan struct{} // a new order has come
 
 	// What follows is guarded by d.mu.
-	want  place
-	until time.Time // the order's calls end by then; zero: no limit
-	// settled is closed when the order has been carried out.
+	want place
+	// generation grows with each order: a call that an earlier one has made does
+	// not count for this one.
+	generation uint64
+	until      time.Time // the order's calls end by then; zero: no limit
+	// settled is closed when the order has been carried out, or another has
+	// taken its place.
 	settled chan struct{}
 	drop    context.CancelFunc // ends the call under way; nil when there is none
 	mustEnd bool               // the call under way is not to be dropped
@@ -107,8 +111,15 @@ func (k *keeper) order(want place, until time.Time) {
 		k.found = "" // it is out of date
 		k.appStarted()
 	}
+	if !isClosed(k.settled) {
+		close(k.settled) // nobody will carry that order out
+	}
 	k.want, k.until = want, until
+	k.generation++
 	k.settled = make(chan struct{})
+	if want == inService && !k.told {
+		close(k.settled) // there is nothing to undo
+	}
 	k.retry.reset()
 	k.ask.reset()
 	if want == outOfService {
@@ -361,6 +372,7 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 		defer cancel()
 	}
 	k.drop, k.mustEnd = cancel, op == "withdraw"
+	generation := k.generation
 	k.d.mu.Unlock()
 
 	err = guard(k.Name+" registry", func() error { return f(ctx) })
@@ -368,7 +380,7 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 	k.d.mu.Lock()
 	defer k.d.mu.Unlock()
 	k.drop = nil
-	current = k.want == want
+	current = k.generation == generation
 	if !current && err != nil {
 		return false, err // dropped, or no longer wanted: neither counts
 	}

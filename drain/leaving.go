@@ -17,7 +17,6 @@ type leaving struct {
 	budgetEnd time.Time
 	graceEnd  time.Time
 	end       func() // stops the driver
-	forget    func() // stops the watcher
 	changed   chan struct{}
 	over      chan struct{} // closed when the drain has ended
 
@@ -28,16 +27,28 @@ type leaving struct {
 	present  []waiting // what the drain waits for, or was waiting for at its end
 	waits    waits     // how long it has waited, and for what
 
-	samples []sample // of the last round
+	samples []sample  // of the last round
+	roundAt time.Time // when that began
 
-	hooked    bool      // a preStop hook has asked for this drain
-	hooks     int       // preStop callers that wait now
-	appGone   bool      // the app was seen not to listen, at the last look
-	goneSince time.Time // since when; zero when the app listens, or nobody could tell
-	hookEnded time.Time // when the last preStop caller was answered, or left
+	// What they were when the app was last seen to listen.
+	samplesAlive []sample
+	presentAlive []waiting
 
-	outcome Outcome // empty while under way
-	report  Report
+	byHand     bool            // somebody has asked for it by a call
+	final      bool            // SIGTERM has begun or joined it: no other follows
+	hooked     bool            // a preStop hook has asked for it
+	hooks      int             // preStop callers that wait now
+	hookAt     time.Time       // when the last hook was called
+	startedAt  time.Time       // when a postStart hook was called while a preStop hook waited
+	appGone    bool            // the app was seen not to listen, at the last look
+	silentTold bool            // people were told of ports that nobody listens on
+	unreadable map[string]bool // counters of which people were told that they cannot be read
+
+	outcome      Outcome // empty while under way
+	why          string  // why it ended so, where the outcome does not say
+	worksUnheard bool    // work was seen on open connections of an app that does not listen
+	unfinished   bool    // the app's end has come before the drain's
+	report       Report
 }
 
 // enter moves the drain to a phase and books the time in the one before.

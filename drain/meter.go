@@ -21,14 +21,21 @@ type sample struct {
 
 // round is one look at all counters.
 type round struct {
-	began   time.Time // no reading is older than this
-	samples []sample
+	began      time.Time // no reading is older than this
+	samples    []sample
+	appListens bool // by a look after the readings, where one was taken
 }
 
 // meter reads one counter, one reading at a time.
 type meter struct {
 	Named
 	turn chan struct{} // holds one token: who has it may read
+
+	// Guarded by the Drainer's lock.
+	failures uint64    // readings that failed
+	inARow   int       // the last ones of them
+	lastErr  string    // of the last reading, as it was logged; empty when it succeeded
+	loggedAt time.Time // when the log was last told of a failure
 }
 
 func newMeter(n Named) *meter {
@@ -96,7 +103,97 @@ func (d *Drainer) readAll(ctx context.Context) round {
 		all.Go(func() { r.samples[i] = m.read(ctx) })
 	}
 	all.Wait()
+	if ctx.Err() == nil { // else they were called off, which says nothing of the counters
+		d.mu.Lock()
+		for i, m := range d.meters {
+			d.bookLocked(m, r.samples[i].err)
+		}
+		d.mu.Unlock()
+	}
 	return r
+}
+
+const (
+	// startPatience is how long an app may take to start before a counter of
+	// its work that cannot be read is something to tell, where its port is not
+	// known, or nobody listens on it.
+	startPatience = time.Minute
+	// startSettles is how long after it listens its statistics may not be there.
+	startSettles = 5 * time.Second
+	// unreadableAfter is how many readings in a row must fail in a drain before
+	// people are told.
+	unreadableAfter = 2
+	// logErrorsEvery is the least time between two lines in the log on a counter
+	// whose errors are never the same.
+	logErrorsEvery = 5 * time.Second
+)
+
+// tryCounters reads each counter once when the app has started, so that a
+// mistake shows before the first drain.
+func (d *Drainer) tryCounters() {
+	for wait := time.Second; ; {
+		pause(d.life, wait, nil)
+		if d.life.Err() != nil {
+			return
+		}
+		d.mu.Lock()
+		may := d.mayComplainLocked(time.Now())
+		d.mu.Unlock()
+		if may {
+			d.readAll(d.life)
+			return
+		}
+	}
+}
+
+// mayComplainLocked reports whether a counter that cannot be read is something
+// to tell: an app that has not started yet has nothing to read.
+func (d *Drainer) mayComplainLocked(now time.Time) bool {
+	started := !d.appStarted.IsZero() && now.Sub(d.appStarted) >= startSettles
+	return started || d.leaving != nil || now.Sub(d.began) >= startPatience
+}
+
+// bookLocked takes in how a reading has ended, and tells the log once of each
+// change.
+func (d *Drainer) bookLocked(m *meter, err error) {
+	now := time.Now()
+	if err == nil {
+		m.inARow = 0
+		if m.lastErr != "" {
+			m.lastErr = ""
+			slog.Info("counter: can be read again", "counter", m.Name)
+		}
+		return
+	}
+	m.failures++
+	m.inARow++
+	text := clip(err.Error())
+	if text == m.lastErr || !d.mayComplainLocked(now) || m.lastErr != "" && now.Sub(m.loggedAt) < logErrorsEvery {
+		return
+	}
+	m.lastErr, m.loggedAt = text, now
+	slog.Warn("counter: cannot be read; a drain waits until it can, or its budget ends", "counter", m.Name, "error", err)
+}
+
+// tellUnreadableLocked tells people of counters that cannot be read in the drain
+// under way, once of each.
+func (d *Drainer) tellUnreadableLocked(samples []sample) {
+	l := d.leaving
+	if l == nil || l.outcome != "" {
+		return
+	}
+	for i, s := range samples {
+		if s.err == nil || d.meters[i].inARow < unreadableAfter || l.unreadable[s.name] {
+			continue
+		}
+		if l.unreadable == nil {
+			l.unreadable = map[string]bool{}
+		}
+		l.unreadable[s.name] = true
+		text := clip(s.err.Error())
+		l.mark(fmt.Sprintf("%s: cannot be read: %s", s.name, text))
+		d.tell(KindUnreadable, "the counter %s cannot be read, and the drain waits until it can or the budget ends: %s", s.name, text)
+	}
 }
 
 // changes returns a channel that receives when a counter may have changed, and
@@ -109,7 +206,13 @@ func (d *Drainer) changes(ctx context.Context) (wake chan struct{}, all bool) {
 			all = false
 			continue
 		}
-		changed := n.Changed(ctx)
+		var changed <-chan struct{}
+		if err := guard(m.Name+" counter", func() error {
+			changed = n.Changed(ctx)
+			return nil
+		}); err != nil {
+			slog.Error("counter: cannot say when it changes, it is polled instead", "counter", m.Name, "error", err)
+		}
 		if changed == nil {
 			all = false
 			continue

@@ -76,6 +76,12 @@ type model struct {
 	mayServe  bool          // something that may take a drain back has happened since it began
 	signalled time.Time
 	reports   []Report
+
+	lastCame time.Time    // when a reading last showed an arrival
+	byHand   bool         // somebody has asked for the drain by a call, and not taken it back
+	hookAt   time.Time    // the last hook's call
+	atHook   map[int]bool // the ports that were listened on then
+	blind    bool         // the look at the app has failed: what it has missed is not modelled
 }
 
 type asked struct {
@@ -114,7 +120,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	m.asked = make([]asked, len(m.registries))
 	for i := range rng.IntN(3) {
-		f := &fakeCounter{arrives: rng.IntN(2) == 0}
+		f := &fakeCounter{arrives: rng.IntN(2) == 0, knows: rng.IntN(2) == 0}
 		if rng.IntN(2) == 0 {
 			f.wake = make(chan struct{}, 1)
 		}
@@ -124,7 +130,13 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	m.readings = make([]lastReading, len(m.counters))
 	if rng.IntN(4) > 0 {
-		m.app = &fakeApp{listening: rng.IntN(4) > 0, since: m.start.Add(-time.Hour)}
+		m.app = startedApp([][]int{{8080}, {8080, 8081}}[rng.IntN(2)]...)
+		if rng.IntN(4) == 0 {
+			m.app = &fakeApp{names: m.app.names}
+		}
+		if rng.IntN(3) == 0 {
+			m.app.others = []int{9090}
+		}
 		m.cfg.App = m.app
 	}
 	m.d = New(m.cfg)
@@ -167,7 +179,7 @@ func (m *model) mayDeregister(i int) {
 	appListens := false
 	if m.app != nil {
 		m.app.mu.Lock()
-		appListens = m.app.listening && time.Since(m.app.since) > 0
+		appListens = m.app.listening() && time.Since(m.app.since) > 0
 		m.app.mu.Unlock()
 	}
 	m.d.mu.Lock()
@@ -218,6 +230,9 @@ func (m *model) counterRead(i int, r Reading, err error) {
 	if err != nil || arrived || sum > m.cfg.Threshold {
 		m.lastBusy = time.Now()
 	}
+	if arrived {
+		m.lastCame = time.Now()
+	}
 }
 
 func (m *model) served() bool {
@@ -249,6 +264,7 @@ func (m *model) play() {
 			break
 		}
 	}
+	m.comesBack()
 	m.backInService()
 	m.signal(false)
 	if m.app != nil && m.rng.IntN(2) == 0 {
@@ -291,11 +307,14 @@ func (m *model) event() {
 	case n < 17:
 		m.log("begin by a call")
 		m.begun()
+		m.mu.Lock()
+		m.byHand = true
+		m.mu.Unlock()
 		m.d.Begin(CauseCall)
 	case n < 23:
 		m.log("taken back by a call")
 		m.mu.Lock()
-		m.mayServe = true
+		m.mayServe, m.byHand = true, false
 		m.mu.Unlock()
 		ctx, cancel := context.WithTimeout(m.t.Context(), time.Duration(m.rng.IntN(3000))*time.Millisecond)
 		err := m.d.TakeBack(ctx)
@@ -314,6 +333,11 @@ func (m *model) event() {
 		v := int64(m.rng.IntN(6)) * int64(m.rng.IntN(2))
 		m.log("a counter goes to %d", v)
 		c.set(v)
+		c.mu.Lock()
+		if c.open = v; m.rng.IntN(3) == 0 {
+			c.open++ // an idle one
+		}
+		c.mu.Unlock()
 	case n < 60 && len(m.counters) > 0:
 		c := m.counters[m.rng.IntN(len(m.counters))]
 		md := []mode{healthy, healthy, healthy, failing, hanging, panics}[m.rng.IntN(6)]
@@ -332,20 +356,79 @@ func (m *model) event() {
 		m.log("a registry forgets the withdrawal: the app registered again")
 		f := m.registries[m.rng.IntN(len(m.registries))]
 		f.set(func() { f.registered, f.override = true, false })
-	case n < 95 && m.app != nil:
-		up := m.rng.IntN(2) == 0
-		m.log("the app listens: %v", up)
-		m.mu.Lock()
-		m.mayServe = m.mayServe || up
-		m.mu.Unlock()
-		m.app.set(up)
 	case n < 97 && m.app != nil:
+		m.appEvent()
+	case m.app != nil:
 		md := []mode{healthy, failing}[m.rng.IntN(2)]
 		m.log("the look at the app turns to mode %d", md)
+		m.mu.Lock()
+		m.blind = m.blind || md == failing
+		m.mu.Unlock()
 		m.app.mu.Lock()
 		m.app.mode = md
 		m.app.mu.Unlock()
 	}
+}
+
+// appEvent is something that happens to one of the app's ports, or all.
+func (m *model) appEvent() {
+	ports := m.app.Ports()
+	port := ports[m.rng.IntN(len(ports))]
+	m.app.mu.Lock()
+	listeners := len(m.app.listeners[port])
+	m.app.mu.Unlock()
+	switch m.rng.IntN(6) {
+	case 0, 1:
+		m.log("the app listens")
+		for _, p := range ports {
+			m.app.mu.Lock()
+			listens := len(m.app.listeners[p]) > 0
+			m.app.mu.Unlock()
+			if !listens {
+				m.started(p)
+			}
+		}
+		m.app.set(true)
+	case 2:
+		m.log("the app does not listen")
+		m.app.set(false)
+	case 3:
+		m.log("port %d does not listen", port)
+		m.app.close(port)
+	case 4:
+		m.log("port %d is started anew, with no gap", port)
+		m.started(port)
+		m.app.start(port)
+	case 5:
+		if listeners == 0 {
+			return
+		}
+		m.log("port %d is handed over", port)
+		m.app.join(port)
+		if !m.seen() {
+			m.started(port) // nobody has looked while both listened
+		}
+		m.app.leave(port)
+	}
+}
+
+// seen lets the time of a look go by, and reports whether there was one.
+func (m *model) seen() bool {
+	m.app.mu.Lock()
+	looks := m.app.looks
+	m.app.mu.Unlock()
+	after(lookWhileServing)
+	m.app.mu.Lock()
+	defer m.app.mu.Unlock()
+	return m.app.looks > looks
+}
+
+// started is told that a port is started: where it was listened on when the last
+// hook was called, that shows that the pod is not being deleted.
+func (m *model) started(port int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mayServe = m.mayServe || m.atHook[port] || m.blind
 }
 
 func (m *model) begun() {
@@ -380,6 +463,17 @@ func (m *model) preStop() {
 	m.log("preStop")
 	m.begun()
 	called := time.Now()
+	atHook := map[int]bool{}
+	if m.app != nil {
+		m.app.mu.Lock()
+		for port := range m.app.listeners {
+			atHook[port] = true
+		}
+		m.app.mu.Unlock()
+	}
+	m.mu.Lock()
+	m.hookAt, m.atHook = called, atHook
+	m.mu.Unlock()
 	m.callers.Go(func() {
 		defer hangUp()
 		report, err := m.d.PreStop(ctx)
@@ -401,6 +495,7 @@ func (m *model) returned(r Report) {
 	fresh := time.Since(r.Began) == time.Duration(r.Seconds*1000)*time.Millisecond
 	lastBusy, asked := m.lastBusy, append([]asked(nil), m.asked...)
 	readings := append([]lastReading(nil), m.readings...)
+	lastCame, blind := m.lastCame, m.blind
 	m.mu.Unlock()
 	if len(r.Phases) == 0 || len(r.Timeline) == 0 {
 		m.fail("a report without phases or timeline: %+v", r)
@@ -414,11 +509,27 @@ func (m *model) returned(r Report) {
 			m.fail("drained while counter%d is unreadable: %v", i, l.err)
 		}
 	}
+	closed := len(readings) > 0
+	for _, l := range readings {
+		closed = closed && l.HasOpen && l.Open == 0 && l.HasArrived
+	}
+	if closed {
+		lastBusy = lastCame // for nobody there is no quiet time
+	}
 	if quiet := now.Sub(lastBusy); quiet < m.cfg.Quiet && !lastBusy.IsZero() {
 		m.fail("drained %v after a counter showed work, want %v of quiet", quiet, m.cfg.Quiet)
 	}
 	if now.Sub(r.Began) < m.cfg.EndpointsWait {
 		m.fail("drained before the endpoints' wait was over")
+	}
+	if m.app != nil && len(m.app.others) > 0 && !blind {
+		m.app.mu.Lock()
+		for _, port := range m.app.Ports() {
+			if !m.app.ever[port] {
+				m.fail("drained, and nobody has ever listened on port %d, while the pod listens on others", port)
+			}
+		}
+		m.app.mu.Unlock()
 	}
 	for i, a := range asked {
 		if a.until.Equal(now) {
@@ -437,13 +548,41 @@ func (m *model) check() {
 	cancel() // counters that hang must not hold the check up
 	s := m.d.Status(ctx)
 	m.mu.Lock()
-	mayServe, signalled := m.mayServe, !m.signalled.IsZero()
+	if overdue := !m.hookAt.IsZero() && time.Since(m.hookAt) >= m.cfg.GracePeriod+signalMargin; overdue && m.app != nil {
+		m.mayServe = true // a pod that is deleted would have been told so
+	}
+	mayServe, signalled, byHand := m.mayServe, !m.signalled.IsZero(), m.byHand
 	m.mu.Unlock()
+	if s.Phase == Serving && byHand {
+		m.fail("serving, and somebody has asked for a drain and not taken it back")
+	}
 	if s.Ready != (s.Phase == Serving && !signalled || m.cfg.StayReady) {
 		m.fail("ready is %v in phase %s", s.Ready, s.Phase)
 	}
 	if s.Phase == Serving && s.LastDrain != nil && !mayServe {
 		m.fail("serving again, and nobody has taken the drain back")
+	}
+}
+
+// comesBack holds that a pod which is not deleted is in service again within a
+// bounded time after its app listens again, unless somebody has asked for the
+// drain.
+func (m *model) comesBack() {
+	m.mu.Lock()
+	stays := !m.signalled.IsZero() || m.byHand || m.hookAt.IsZero()
+	m.mu.Unlock()
+	if stays || m.app == nil || m.over() {
+		return
+	}
+	m.app.mu.Lock()
+	m.app.mode = healthy
+	m.app.mu.Unlock()
+	m.app.set(true)
+	m.log("the app listens, for good")
+	after(m.cfg.GracePeriod + signalMargin + lookWhileServing)
+	synctest.Wait()
+	if s := m.d.Status(m.t.Context()); s.Phase != Serving {
+		m.fail("%s, although the app listens, and nobody has deleted the pod: %+v", s.Phase, s.Timeline)
 	}
 }
 

@@ -14,13 +14,17 @@ const (
 	KindDraining    Kind = "Draining"            // a drain has begun
 	KindWithdrawn   Kind = "Withdrawn"           // a registry no longer lists the pod
 	KindDrained     Kind = "Drained"             // the drain ended well
-	KindExpired     Kind = "DrainExpired"        // the budget ended first, or the drain was cut short
+	KindExpired     Kind = "DrainExpired"        // the budget or the app ended first, or the drain was cut short
 	KindTakenBack   Kind = "DrainTakenBack"      // the pod serves again
 	KindUnreachable Kind = "RegistryUnreachable" // calls to a registry fail; at most once for each in a drain
+	KindUnreadable  Kind = "CounterUnreadable"   // a counter cannot be read; at most once for each in a drain
+	KindPortSilent  Kind = "AppPortSilent"       // nobody has ever listened on a port of the app; at most once before the first drain, and once in each
 )
 
-// Warning tells whether people should look into it.
-func (k Kind) Warning() bool { return k == KindExpired || k == KindUnreachable }
+// Warning reports whether people should look into it.
+func (k Kind) Warning() bool {
+	return k == KindExpired || k == KindUnreachable || k == KindUnreadable || k == KindPortSilent
+}
 
 // Happening is something in the pod's leaving that people should be able to see.
 type Happening struct {
@@ -58,10 +62,20 @@ func (d *Drainer) tellEnd(l *leaving, took time.Duration) {
 	case OutcomeDrained:
 		d.tell(KindDrained, "drained after %s: %s", short(took), l.phaseTimes())
 	case OutcomeTakenBack: // told by takeBack
-	case OutcomeExpired:
-		d.tell(KindExpired, "the budget of %v ended, %s: %s", d.cfg.Budget(), l.report.WaitingFor, l.phaseTimes())
-	case OutcomeCutShort:
-		d.tell(KindExpired, "cut short by a second signal after %s, %s: %s", short(took), l.report.WaitingFor, l.phaseTimes())
+	case OutcomeExpired, OutcomeCutShort:
+		var text string
+		switch {
+		case l.outcome == OutcomeCutShort:
+			text = fmt.Sprintf("cut short after %s (%s)", short(took), l.why)
+		case l.why != "":
+			text = fmt.Sprintf("expired after %s: %s", short(took), l.why)
+		default:
+			text = fmt.Sprintf("the budget of %v ended", d.cfg.Budget())
+		}
+		if waiting := sentence(l.present, l.since); waiting != "" {
+			text += ", " + waiting
+		}
+		d.tell(KindExpired, "%s: %s", text, l.phaseTimes())
 	}
 }
 

@@ -84,8 +84,8 @@ func TestObserversAreToldOfABadEnd(t *testing.T) {
 			[]string{"DrainTakenBack: the drain was taken back after 1.0 s: taken back on request"}, "Expired",
 		},
 		"cut short": {
-			nil, func(p *pod) { p.Stop(); p.Stop() },
-			[]string{"DrainExpired: cut short by a second signal after 1.0 s, waiting for registry's clients to refresh (4.0 s)"}, "Drained:",
+			nil, func(p *pod) { p.Stop(); p.Stop(); p.Interrupt() },
+			[]string{"DrainExpired: cut short after 1.0 s (ended by SIGINT), waiting for registry's clients to refresh (4.0 s)"}, "Drained:",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

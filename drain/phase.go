@@ -11,7 +11,7 @@ const (
 	Propagating Phase = "propagating" // clients may still be told of the pod, or remember it
 	Draining    Phase = "draining"    // waiting for the work in flight
 	Drained     Phase = "drained"     // the drain ended well
-	Expired     Phase = "expired"     // the budget ended first, or the drain was cut short
+	Expired     Phase = "expired"     // the budget or the app ended first, or the drain was cut short
 )
 
 // Phases lists every phase, in the order in which a drain goes through them.
@@ -25,9 +25,9 @@ type Outcome string
 // The outcomes.
 const (
 	OutcomeDrained   Outcome = "drained"    // nothing is left, and nobody will come
-	OutcomeExpired   Outcome = "expired"    // the budget ended first
+	OutcomeExpired   Outcome = "expired"    // the budget or the app's end came first
 	OutcomeTakenBack Outcome = "taken_back" // the pod serves again
-	OutcomeCutShort  Outcome = "cut_short"  // a second signal ended it
+	OutcomeCutShort  Outcome = "cut_short"  // SIGINT or the process's end ended it
 )
 
 // Outcomes lists every outcome.

@@ -2,23 +2,27 @@ package drain
 
 import "time"
 
-// quiet tells for how long nothing has been in flight and nothing has arrived.
+// quiet reports for how long nothing has been in flight and nothing has arrived.
 // The zero value, with its two settings, has seen nothing yet.
 type quiet struct {
 	span      time.Duration // how long it must have been quiet
 	threshold int64         // what may be in flight all the same
 
 	since   time.Time // since when it has been quiet; zero: it is not
+	calm    time.Time // since when nothing has arrived, whatever was in flight; zero: no look yet
 	arrived []uint64  // of each counter, at the last look
 	sum     int64     // of all counters, at the last look
 	changed time.Time // when a look last differed from the one before it
 }
 
-// look takes one round in, whose last reading ended at now, and tells whether
+// look takes one round in, whose last reading ended at now, and reports whether
 // it has been quiet for the span. A counter that cannot be read is not quiet.
 func (q *quiet) look(r round, now time.Time) bool {
 	sum, known := inFlight(r.samples)
 	arrival := q.arrival(r.samples)
+	if arrival || q.calm.IsZero() {
+		q.calm = now
+	}
 	if arrival || sum != q.sum || q.changed.IsZero() {
 		q.sum, q.changed = sum, now
 	}
@@ -33,7 +37,26 @@ func (q *quiet) look(r round, now time.Time) bool {
 	return q.span <= 0 && !q.since.IsZero()
 }
 
-// arrival tells whether anything has arrived since the last look. A counter
+// nobody reports whether a round proves that nobody is about to send again: no
+// connection is open on which somebody could, and nothing has arrived on a new
+// one for the span, in whatever phase. Every counter must know both.
+func (q *quiet) nobody(r round) bool {
+	sum, known := inFlight(r.samples)
+	return known && sum <= q.threshold && allClosed(r.samples) && !q.calm.IsZero() && r.began.Sub(q.calm) >= q.span
+}
+
+// allClosed reports whether every counter knows that no connection is open.
+// With no counter, nobody knows.
+func allClosed(samples []sample) bool {
+	for _, s := range samples {
+		if s.err != nil || !s.HasOpen || s.Open != 0 || !s.HasArrived {
+			return false
+		}
+	}
+	return len(samples) > 0
+}
+
+// arrival reports whether anything has arrived since the last look. A counter
 // that started anew, with a smaller number, may have missed something.
 func (q *quiet) arrival(samples []sample) bool {
 	first := q.arrived == nil

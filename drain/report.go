@@ -61,6 +61,7 @@ type Report struct {
 	Budget     float64         `json:"budget_seconds"`
 	InFlight   *int64          `json:"in_flight"` // null when a counter cannot be read
 	WaitingFor string          `json:"waiting_for,omitempty"`
+	Reason     string          `json:"reason,omitempty"` // why it ended so, where the outcome does not say
 	Phases     []PhaseTime     `json:"phases"`
 	Waits      []Wait          `json:"waits,omitempty"`
 	Registries []RegistryState `json:"registries,omitempty"`
@@ -83,6 +84,7 @@ type Status struct {
 	Counters   []CounterState  `json:"counters,omitempty"`
 	Registries []RegistryState `json:"registries,omitempty"`
 	Timeline   []Event         `json:"timeline,omitempty"`
+	Warnings   []string        `json:"warnings,omitempty"`   // what people should mend
 	LastDrain  *Report         `json:"last_drain,omitempty"` // when it was taken back
 }
 
@@ -111,6 +113,7 @@ func (d *Drainer) Status(ctx context.Context) Status {
 		InFlight:   known(samples),
 		Counters:   d.counterStates(samples),
 		Registries: d.registryStates(now),
+		Warnings:   d.warningsLocked(),
 	}
 	if l = d.leaving; l == nil {
 		s.LastDrain = d.last
@@ -139,6 +142,7 @@ func (d *Drainer) reportOf(l *leaving) Report {
 		Budget:     seconds(d.cfg.Budget()),
 		InFlight:   known(l.samples),
 		WaitingFor: clip(sentence(l.present, now)),
+		Reason:     l.why,
 		Registries: d.registryStates(now),
 		Counters:   d.counterStates(l.samples),
 		Waits:      l.waits.list(now),
@@ -228,6 +232,14 @@ type Sum struct {
 
 func (s Sum) add(d time.Duration) Sum { return Sum{s.Count + 1, s.Seconds + d.Seconds()} }
 
+// PortState is what is known of one of the app's ports.
+type PortState struct {
+	Port      int
+	Listening bool
+	Silent    bool   // nobody has ever listened on it, and people were told so
+	Starts    uint64 // how often somebody was seen to begin to listen
+}
+
 // CallCount counts the calls to a registry.
 type CallCount struct{ Calls, Failures uint64 }
 
@@ -238,9 +250,11 @@ type Totals struct {
 	Seconds    map[Phase]time.Duration         // spent in each phase
 	Registries map[string]map[string]CallCount // calls, by registry and call
 	Counters   []CounterState
-	Budget     time.Duration // the longest that a drain may take
-	Needed     time.Duration // what NeededBudget says
-	since      time.Time     // when the pod last began to serve
+	Errors     map[string]uint64 // readings that failed, by counter
+	Ports      []PortState       // the app's ports; empty while nobody can say who listens
+	Budget     time.Duration     // the longest that a drain may take
+	Needed     time.Duration     // what NeededBudget says
+	since      time.Time         // when the pod last began to serve
 }
 
 func newTotals() Totals {
@@ -281,6 +295,15 @@ func (d *Drainer) Totals(ctx context.Context) Totals {
 			}
 		}
 		t.Seconds[l.phase] += now.Sub(l.since)
+	}
+	t.Errors = map[string]uint64{}
+	for _, m := range d.meters {
+		t.Errors[m.Name] = m.failures
+	}
+	if d.app.known {
+		for _, p := range d.app.ports {
+			t.Ports = append(t.Ports, PortState{Port: p.port, Listening: p.listen, Silent: d.silentTold && p.last == nil, Starts: p.starts})
+		}
 	}
 	t.Registries = map[string]map[string]CallCount{}
 	for _, k := range d.keepers {

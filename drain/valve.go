@@ -54,6 +54,9 @@ func (v *valve) run(ctx context.Context) {
 			pause(ctx, -1, v.kick)
 			continue
 		}
+		v.d.mu.Lock()
+		v.unsure = true // a call that fails may have acted
+		v.d.mu.Unlock()
 		if err := v.tell(ctx, closed); err != nil {
 			if err.Error() != lastErr {
 				lastErr = err.Error()

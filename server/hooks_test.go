@@ -98,8 +98,8 @@ func TestPreStopOutcomes(t *testing.T) {
 			func(e *edge) { e.registry.setBroken(errBroken) }, nil,
 			http.StatusGatewayTimeout, drain.OutcomeExpired, "reg to accept the withdrawal",
 		},
-		"a second signal": {
-			func(e *edge) { e.counter.set(3, nil) }, func(e *edge) { e.d.Stop(); e.d.Stop() },
+		"SIGINT": {
+			func(e *edge) { e.counter.set(3, nil) }, func(e *edge) { e.d.Stop(); e.d.Interrupt() },
 			http.StatusGatewayTimeout, drain.OutcomeCutShort, "",
 		},
 		"taken back": {
@@ -218,8 +218,7 @@ func TestReportIsBounded(t *testing.T) {
 					e.registry.setBroken(nil)
 					after(2 * time.Second)
 				}
-				e.d.Stop()
-				e.d.Stop()
+				e.d.Interrupt()
 				w := <-hook
 				wants(t, w, http.StatusGatewayTimeout)
 				if w.Body.Len() > 10<<10 {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"lastcall/drain"
 )
@@ -19,11 +20,7 @@ func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 
 		e.family("lastcall_phase", "gauge", "1 for the phase that the pod is in, 0 for the others.")
 		for _, p := range drain.Phases() {
-			is := 0.0
-			if p == t.Phase {
-				is = 1
-			}
-			e.sample("", is, "phase", string(p))
+			e.sample("", oneIf(p == t.Phase), "phase", string(p))
 		}
 		e.family("lastcall_phase_seconds_total", "counter", "Time spent in each phase.")
 		for _, p := range drain.Phases() {
@@ -38,11 +35,12 @@ func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 		}
 		e.family("lastcall_counter_up", "gauge", "1 when the counter could be read, 0 when not.")
 		for _, c := range t.Counters {
-			up := 0.0
-			if c.InFlight != nil {
-				up = 1
-			}
-			e.sample("", up, "counter", c.Name)
+			e.sample("", oneIf(c.InFlight != nil), "counter", c.Name)
+		}
+
+		e.family("lastcall_counter_errors_total", "counter", "Readings of each counter that failed.")
+		for _, name := range slices.Sorted(maps.Keys(t.Errors)) {
+			e.sample("", float64(t.Errors[name]), "counter", name)
 		}
 
 		e.family("lastcall_counter_longest_answer_seconds", "gauge", "The longest silence seen in the middle of work, by counters that learn it.")
@@ -57,6 +55,19 @@ func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 				e.sample("", *c.Learned.SilenceSeconds, "counter", c.Name)
 			}
 		}
+
+		eachPort := func(name, kind, help string, value func(drain.PortState) float64) {
+			e.family(name, kind, help)
+			for _, p := range t.Ports {
+				e.sample("", value(p), "port", strconv.Itoa(p.Port))
+			}
+		}
+		eachPort("lastcall_app_listening", "gauge", "1 when somebody listens on the app's port. Absent while that cannot be seen.",
+			func(p drain.PortState) float64 { return oneIf(p.Listening) })
+		eachPort("lastcall_app_port_silent", "gauge", "1 when nobody has ever listened on the app's port, and that was told.",
+			func(p drain.PortState) float64 { return oneIf(p.Silent) })
+		eachPort("lastcall_app_starts_total", "counter", "How often somebody was seen to begin to listen on the app's port.",
+			func(p drain.PortState) float64 { return float64(p.Starts) })
 
 		e.family("lastcall_registry_calls_total", "counter", "Calls to each registry.")
 		eachCall(t, func(registry, call string, n drain.CallCount) {
@@ -80,6 +91,14 @@ func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = w.Write(e.text) // a scraper that has left gets nothing
 	}
+}
+
+// oneIf is a condition as a gauge's value.
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // eachCall visits the calls to registries in an order that stays the same.

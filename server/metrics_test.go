@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,6 +84,7 @@ func TestMetricsTellOfADrain(t *testing.T) {
 
 		e.counter.set(0, errBroken)
 		holds("lastcall_counter_up", 0, "count")
+		holds("lastcall_counter_errors_total", 2, "count") // one for each scrape
 		if v, ok := value(e.scrape()["lastcall_in_flight"], "count"); ok {
 			t.Errorf("a counter that cannot be read shows as %v", v)
 		}
@@ -119,6 +122,70 @@ func TestMetricsTellOfADrain(t *testing.T) {
 	})
 }
 
+// learner is a counter that has learned something of the app.
+type learner struct{ counter }
+
+func (*learner) Learn(ctx context.Context) { <-ctx.Done() }
+
+func (*learner) Learned() drain.Learned {
+	return drain.Learned{Text: "it has learned", Answers: 3, Longest: 2 * time.Second, Silence: 10 * time.Second}
+}
+
+// appPort is an app that listens on port 8080, until it does not.
+type appPort struct {
+	mu     sync.Mutex
+	listen uint64 // who listens; 0: nobody
+}
+
+func (a *appPort) set(listen uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.listen = listen
+}
+
+func (*appPort) Ports() []int                              { return []int{8080} }
+func (*appPort) OtherPorts(context.Context) ([]int, error) { return []int{9090}, nil }
+
+func (a *appPort) Listeners(context.Context) (map[int][]uint64, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.listen == 0 {
+		return nil, nil
+	}
+	return map[int][]uint64{8080: {a.listen}}, nil
+}
+
+func TestMetricsTellOfTheApp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a := &appPort{}
+		e := newEdge(t, func(c *drain.Config, _ *Options) { c.App = a })
+		holds := func(listening, silent, starts float64) {
+			t.Helper()
+			for name, want := range map[string]float64{"listening": listening, "port_silent": silent, "starts_total": starts} {
+				if got, ok := value(e.scrape()["lastcall_app_"+name], "8080"); !ok || got != want {
+					t.Errorf("lastcall_app_%s is %v (there: %v), want %v", name, got, ok, want)
+				}
+			}
+		}
+		after(time.Second)
+		holds(0, 0, 0)
+		after(2 * time.Minute)
+		holds(0, 1, 0)
+		if got := e.status().Warnings; len(got) != 1 || !strings.Contains(got[0], "port 8080") {
+			t.Errorf("the status warns of %q", got)
+		}
+		a.set(1)
+		after(time.Second)
+		holds(1, 0, 1)
+		a.set(2)
+		after(time.Second)
+		holds(1, 0, 2)
+		a.set(0)
+		after(time.Second)
+		holds(0, 0, 2)
+	})
+}
+
 // described is one line of the table in docs/metrics.md.
 var described = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (gauge|counter|summary) \\| (.*?) ?\\| (.*) \\|$")
 
@@ -145,7 +212,10 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	bubble(t, func(t *testing.T) {
-		e := newEdge(t)
+		e := newEdge(t, func(c *drain.Config, _ *Options) {
+			c.Counters = append(c.Counters, drain.Named{Name: "learns", Counter: &learner{}})
+			c.App = &appPort{}
+		})
 		check := func() {
 			t.Helper()
 			for name, f := range e.scrape() {

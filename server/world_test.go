@@ -131,7 +131,7 @@ func newEdge(t *testing.T, change ...settings) *edge {
 	}()
 	t.Cleanup(func() {
 		e.d.Stop()
-		e.d.Stop()
+		e.d.Interrupt()
 		<-ended
 	})
 	return e

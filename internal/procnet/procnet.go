@@ -42,6 +42,21 @@ func (t Table) Listeners() (map[int]bool, error) {
 	return ports, err
 }
 
+// ListeningSockets returns the sockets on which somebody accepts connections,
+// by port, as the kernel numbers them: a program that starts anew has others.
+// Where the kernel gives a socket no number, it is zero. Its cost is that of
+// Listeners.
+func (t Table) ListeningSockets() (map[int][]uint64, error) {
+	sockets := make(map[int][]uint64)
+	err := t.each(func(s socket) bool {
+		if s.state == listen {
+			sockets[s.port] = append(sockets[s.port], s.inode)
+		}
+		return s.state == listen
+	})
+	return sockets, err
+}
+
 // Unfinished returns who is connected to port and may still be sent something:
 // the other ends of its connections, as the kernel prints them. Left out, next
 // to connections that are over, are those of which this side has closed its
@@ -66,6 +81,7 @@ type socket struct {
 	port   int    // of this side
 	remote []byte // ADDRESS:PORT of the other side in hex, good until the next line
 	state  uint64
+	inode  uint64 // zero where the line does not hold it
 }
 
 // each calls visit for each socket of each file; visit returns false to go on
@@ -96,12 +112,13 @@ func (t Table) each(visit func(socket) bool) error {
 
 // parse reads one file: a heading, then a line for each socket, of which the
 // second field is the local ADDRESS:PORT, the third the other side's, and the
-// fourth the state, all in hex.
+// fourth the state, all in hex; the tenth is the socket's number.
 func parse(r io.Reader, visit func(socket) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Scan() // the heading
 	for lines.Scan() {
-		var fields [4][]byte
+		const needed, most = 4, 10
+		var fields [most][]byte
 		n := 0
 		for field := range bytes.FieldsSeq(lines.Bytes()) {
 			fields[n] = field
@@ -109,7 +126,7 @@ func parse(r io.Reader, visit func(socket) bool) error {
 				break
 			}
 		}
-		if n < len(fields) {
+		if n < needed {
 			return fmt.Errorf("a line of %d fields: %q", n, lines.Bytes())
 		}
 		colon := bytes.LastIndexByte(fields[1], ':')
@@ -121,7 +138,11 @@ func parse(r io.Reader, visit func(socket) bool) error {
 		if err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
-		if !visit(socket{port: int(port), remote: fields[2], state: state}) {
+		inode, err := strconv.ParseUint(string(fields[most-1]), 10, 64)
+		if err != nil {
+			inode = 0 // too short a line, or another form: it is not known
+		}
+		if !visit(socket{port: int(port), remote: fields[2], state: state, inode: inode}) {
 			return nil
 		}
 	}

@@ -50,6 +50,9 @@ func TestTable(t *testing.T) {
 	if got, err := both.Listeners(); err != nil || !maps.Equal(got, map[int]bool{8080: true, 8083: true, 9999: true}) {
 		t.Errorf("listeners: %v, %v", got, err)
 	}
+	if got, err := both.ListeningSockets(); err != nil || !maps.EqualFunc(got, map[int][]uint64{8080: {7001}, 8083: {7002}, 9999: {7007}}, slices.Equal) {
+		t.Errorf("listening sockets: %v, %v", got, err)
+	}
 	got, err := both.Unfinished(8080)
 	want := []string{"0000000000000000FFFF00000100007F:D001", "0100007F:D001", "0100007F:D002", "0100007F:D005"}
 	if names := slices.Sorted(maps.Keys(got)); err != nil || !slices.Equal(names, want) {
@@ -67,6 +70,14 @@ func TestNoIPv6(t *testing.T) {
 	}
 }
 
+func TestASocketWithoutANumber(t *testing.T) {
+	for _, line := range []string{"0: 0100007F:1F90 0: 0A\n", "0: 0100007F:1F90 0: 0A 4 5 6 7 8 number\n"} {
+		if got, err := table(t, heading+line).ListeningSockets(); err != nil || !slices.Equal(got[8080], []uint64{0}) {
+			t.Errorf("%q: got %v, %v", line, got, err)
+		}
+	}
+}
+
 func TestUnreadableIsAnError(t *testing.T) {
 	for name, bad := range map[string]Table{
 		"no file is there": {filepath.Join(t.TempDir(), "absent")},
@@ -78,6 +89,9 @@ func TestUnreadableIsAnError(t *testing.T) {
 	} {
 		if _, err := bad.Listeners(); err == nil {
 			t.Errorf("%s: Listeners gave no error", name)
+		}
+		if _, err := bad.ListeningSockets(); err == nil {
+			t.Errorf("%s: ListeningSockets gave no error", name)
 		}
 		if _, err := bad.Unfinished(8080); err == nil {
 			t.Errorf("%s: Unfinished gave no error", name)

@@ -128,15 +128,35 @@ func TestSignalWithNothingToWaitFor(t *testing.T) {
 	exits(t, s, 0)
 }
 
-func TestSecondSignal(t *testing.T) {
+// Any number of SIGTERMs is one: a container runtime that was restarted sends it
+// again.
+func TestARepeatedSIGTERM(t *testing.T) {
+	t.Parallel()
+	app := startApp(t)
+	s := sidecartest.Start(t, &program, app.env("LASTCALL_ENDPOINTS_WAIT=0s")...)
+	end := app.request()
+	s.Signal(t, syscall.SIGTERM)
+	s.Await(t, "the drain", func(status drain.Status) bool { return status.Phase == drain.Draining })
+	for range 3 {
+		s.Signal(t, syscall.SIGTERM)
+	}
+	if s.Await(t, "the drain", func(status drain.Status) bool { return status.Cause == drain.CauseSignal }); strings.Contains(s.Log(), "cut_short") {
+		t.Error("a second SIGTERM has cut the drain short")
+	}
+	end()
+	s.Await(t, "the drain's end", func(status drain.Status) bool { return status.Phase == drain.Drained })
+	app.stop()
+	exits(t, s, 0)
+}
+
+func TestSIGINTInADrain(t *testing.T) {
 	for name, test := range map[string]struct {
 		first, second syscall.Signal
 		work          bool
 		code          int
 	}{
-		"SIGTERM, nothing in flight":        {syscall.SIGTERM, syscall.SIGTERM, false, 0},
-		"SIGTERM, work in flight":           {syscall.SIGTERM, syscall.SIGTERM, true, 1},
-		"SIGINT, work in flight":            {syscall.SIGTERM, syscall.SIGINT, true, 1},
+		"after SIGTERM, nothing in flight":  {syscall.SIGTERM, syscall.SIGINT, false, 0},
+		"after SIGTERM, work in flight":     {syscall.SIGTERM, syscall.SIGINT, true, 1},
 		"SIGINT twice, work in flight":      {syscall.SIGINT, syscall.SIGINT, true, 1},
 		"SIGINT twice, nothing in flight":   {syscall.SIGINT, syscall.SIGINT, false, 0},
 		"SIGINT in a hook, work in flight":  {0, syscall.SIGINT, true, 1},
