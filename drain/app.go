@@ -15,7 +15,10 @@ const (
 	appLookLimit = time.Second
 	// lookWhileServing is how often it is looked who listens on the app's ports
 	// while nothing depends on it.
-	lookWhileServing = 500 * time.Millisecond
+	lookWhileServing = time.Second
+	// lookWhileStarting is the same while nobody does: registries are asked for
+	// the app's instance once somebody listens.
+	lookWhileStarting = 500 * time.Millisecond
 	// lookWhileLeaving is the same while a restart may end a drain, or the
 	// app's end the process.
 	lookWhileLeaving = 50 * time.Millisecond
@@ -78,6 +81,9 @@ func (d *Drainer) lookEveryLocked() time.Duration {
 	l := d.leaving
 	if d.stopping || l != nil && l.hooked && !l.byHand {
 		return lookWhileLeaving
+	}
+	if !d.app.any() {
+		return lookWhileStarting
 	}
 	return lookWhileServing
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -180,7 +181,7 @@ func (v *driver) inFlight() []waiting {
 			busy = append(busy, fmt.Sprintf("%s %d", s.name, s.InFlight))
 		}
 	}
-	present := append(work, unreadable...)
+	present := slices.Concat(work, unreadable)
 	switch {
 	case over:
 		requests := "requests"

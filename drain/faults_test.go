@@ -104,7 +104,7 @@ func TestAProxyThatWasToldHalfWayIsToldToComeBack(t *testing.T) {
 // A sidecar that was killed in its drain has left its proxy told.
 func TestWhatAnEarlierProcessLeftIsUndoneAtStart(t *testing.T) {
 	proxy := &halfStopper{stopped: true}
-	inPod(t, func(c *Config, _ *pod) { c.Counters = []Named{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, p *pod) {
+	inPod(t, func(c *Config, _ *pod) { c.Counters = []Named{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, _ *pod) {
 		if stopped, starts := proxy.is(); stopped || starts != 1 {
 			t.Errorf("stopped %v, told to start %d times", stopped, starts)
 		}
@@ -221,7 +221,7 @@ func TestOnlyWhatWasNotDeregisteredIsSaidToBeSo(t *testing.T) {
 	for range 40 { // it was by chance
 		var log locked
 		restore := logTo(&log)
-		synctest.Test(t, func(t *testing.T) {
+		synctest.Test(t, func(*testing.T) {
 			hangs := &fakeRegistry{registered: true, changed: time.Now().Add(-time.Hour)}
 			good := &fakeRegistry{registered: true, changed: time.Now().Add(-time.Hour)}
 			app := startedApp()

@@ -71,6 +71,9 @@ const textLimit = 160
 
 // clip makes text fit to print, and short enough.
 func clip(text string) string {
+	if most := 8 * textLimit; len(text) > most { // a letter has four bytes at most
+		text = text[:most]
+	}
 	text = strings.Map(printable, text)
 	if len(text) <= textLimit {
 		return text

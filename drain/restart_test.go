@@ -290,6 +290,15 @@ func TestWhatIsNoRestart(t *testing.T) {
 				breakOff()
 			}, 28*time.Second + signalMargin, "a kubelet may call again",
 		},
+		"a kubelet that was restarted calls the hook again, and begins a grace period": {
+			func(p *pod) {
+				breakOff, _ := p.call()
+				after(time.Second)
+				breakOff()
+				after(20 * time.Second)
+				p.call()
+			}, 29*time.Second + signalMargin, "its grace period has begun with that call",
+		},
 		"one of two containers does not come back": {
 			func(p *pod) {
 				p.hook()
@@ -336,7 +345,7 @@ func TestWhatIsNoRestart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			notes := &notebook{}
-			inPod(t, on(notes, 8080, 8081), func(t *testing.T, p *pod) {
+			inPod(t, on(notes, 8080, 8081), func(_ *testing.T, p *pod) {
 				after(10 * time.Second)
 				test.play(p)
 				after(test.wait)
@@ -352,7 +361,7 @@ func TestPostStartUnderAHookThatWasGivenUp(t *testing.T) {
 	notes := &notebook{}
 	inPod(t, func(c *Config, _ *pod) {
 		c.App, c.Observers = nil, []Observer{notes}
-	}, func(t *testing.T, p *pod) {
+	}, func(_ *testing.T, p *pod) {
 		p.counter.set(1)
 		p.call()
 		after(5 * time.Second)
@@ -520,6 +529,65 @@ func TestTheAppLivesOnAfterAnEarlySIGTERM(t *testing.T) {
 	}
 }
 
+// A kubelet that was restarted calls the hook again, and its grace period begins
+// anew: the SIGTERM at its end belongs to the same drain.
+func TestASIGTERMAfterAHookThatWasCalledAgain(t *testing.T) {
+	notes := &notebook{}
+	inPod(t, on(notes, 8080), func(t *testing.T, p *pod) {
+		breakOff, _ := p.call()
+		after(3 * time.Second)
+		breakOff()
+		after(10 * time.Second)
+		p.call()
+		after(30*time.Second + 10*ms)
+		p.Stop()
+		after(40 * ms)
+		p.app.set(false)
+		if _, err := p.ended(time.Now()); err != nil || p.deregistered() != 1 {
+			t.Errorf("%v, deregistered %d times", err, p.deregistered())
+		}
+		if got := notes.read(); strings.Count(got, "Draining: ") != 1 {
+			t.Errorf("told\n%s\nwant one drain", got)
+		}
+	})
+}
+
+// An app that was never seen to listen gives no sign: a SIGTERM that comes with
+// the hook is a classic sidecar's, and the drain lasts.
+func TestAnEarlySIGTERMOfASilentApp(t *testing.T) {
+	inPod(t, silentApp(8080), func(t *testing.T, p *pod) {
+		after(time.Second)
+		_, answers := p.call()
+		after(time.Second)
+		p.Stop()
+		if report := <-answers; report.Outcome != OutcomeExpired || report.Seconds != 25 {
+			t.Errorf("%s after %v s", report.Outcome, report.Seconds)
+		}
+	})
+}
+
+// With no quiet time, the connections that end with the app must not look like
+// work that has ended: a process is seen to listen a little longer than it has
+// connections.
+func TestAnAppThatIsKilledHasNotDrained(t *testing.T) {
+	inPod(t, func(c *Config, p *pod) {
+		on(&notebook{}, 8080)(c, p)
+		c.Quiet, c.Registries = 0, nil
+		p.counter.wake, p.counter.knows = make(chan struct{}, 1), true
+	}, func(t *testing.T, p *pod) {
+		p.counter.set(2)
+		_, answers := p.call()
+		after(10 * time.Second)
+		p.Stop()
+		p.counter.set(0)
+		after(200 * ms)
+		p.app.set(false)
+		if report := <-answers; report.Outcome != OutcomeExpired {
+			t.Errorf("%s", report.Outcome)
+		}
+	})
+}
+
 // A classic sidecar's app that ends in the middle of the drain, and was told
 // nothing that would close its listener, is gone.
 func TestTheAppsEndUnderAClassicSidecar(t *testing.T) {
@@ -553,6 +621,26 @@ func TestAnAppThatEndsByItself(t *testing.T) {
 	})
 }
 
+// A kernel that does not number its sockets leaves it to a look in the gap.
+func TestListenersWithoutNumbers(t *testing.T) {
+	notes := &notebook{}
+	inPod(t, on(notes, 8080), func(t *testing.T, p *pod) {
+		unnumbered := func() { p.app.change(func() { p.app.listeners[8080] = []uint64{0} }) }
+		unnumbered()
+		after(2 * time.Second)
+		p.hook()
+		after(2 * time.Second)
+		unnumbered()
+		after(time.Second)
+		p.staysOut("nobody has seen a new start")
+		p.app.set(false)
+		after(100 * ms)
+		unnumbered()
+		after(100 * ms)
+		p.serves(notes, "it listens anew")
+	})
+}
+
 func TestTheAppIsLookedAtFromTheStart(t *testing.T) {
 	inPod(t, func(c *Config, _ *pod) { c.Poll, c.Registries = time.Hour, nil }, func(t *testing.T, p *pod) {
 		looks := func(within time.Duration) int {
@@ -564,8 +652,8 @@ func TestTheAppIsLookedAtFromTheStart(t *testing.T) {
 			defer p.app.mu.Unlock()
 			return p.app.looks - before
 		}
-		if n := looks(10 * time.Second); n < 19 || n > 21 {
-			t.Errorf("%d looks in 10 s while serving, want two a second", n)
+		if n := looks(10 * time.Second); n < 9 || n > 11 {
+			t.Errorf("%d looks in 10 s while serving, want one a second", n)
 		}
 		p.counter.set(1)
 		p.call()

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -257,21 +258,21 @@ func TestNoQuietTimeForNobody(t *testing.T) {
 // waits for its work.
 func TestEarlyLooksAreApart(t *testing.T) {
 	counter := &fakeCounter{arrives: true}
-	reads := 0
-	counter.onRead = func(Reading, error) { reads++ }
+	var reads atomic.Int64
+	counter.onRead = func(Reading, error) { reads.Add(1) }
 	inPod(t, func(c *Config, _ *pod) {
 		counter.wake = make(chan struct{}, 1)
 		c.Registries, c.EndpointsWait = nil, 10*time.Second
 		c.Counters = []Named{{Name: "counter", Counter: counter}}
 	}, func(t *testing.T, p *pod) {
 		p.Begin(CauseCall)
-		before := reads
+		before := reads.Load()
 		for range 5000 {
 			counter.set(1)
 			counter.set(0)
 			after(ms)
 		}
-		if n := reads - before; n < 90 || n > 110 {
+		if n := reads.Load() - before; n < 90 || n > 110 {
 			t.Errorf("%d readings in 5 s, want one every 50 ms", n)
 		}
 	})
