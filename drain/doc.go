@@ -15,8 +15,8 @@
 //     withdrawn, deregistered), one call at a time, for as long as the process
 //     lives;
 //   - a driver for each drain moves it through its phases;
-//   - a watcher for each drain looks whether the app still listens, which
-//     tells a restart from a deletion.
+//   - a watcher looks who listens on the app's ports, for as long as the
+//     process lives, which tells a restart from a deletion.
 //
 // All of them write to the Drainer's state under its one lock, and never call
 // a plug-in while they hold it.

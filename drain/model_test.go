@@ -405,8 +405,11 @@ func (m *model) appEvent() {
 		}
 		m.log("port %d is handed over", port)
 		m.app.join(port)
-		if !m.seen() {
-			m.started(port) // nobody has looked while both listened
+		m.app.mu.Lock()
+		unseen := m.app.mode == failing
+		m.app.mu.Unlock()
+		if !m.seen() || unseen {
+			m.started(port) // nobody has seen both listen
 		}
 		m.app.leave(port)
 	}

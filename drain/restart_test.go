@@ -371,7 +371,7 @@ func TestPostStartUnderAHookThatWasGivenUp(t *testing.T) {
 		after(time.Second + signalMargin)
 		p.serves(notes, "postStart")
 	})
-	inPod(t, func(c *Config, _ *pod) { c.App = nil }, func(t *testing.T, p *pod) {
+	inPod(t, func(c *Config, _ *pod) { c.App = nil }, func(_ *testing.T, p *pod) {
 		p.counter.set(1)
 		p.call()
 		after(5 * time.Second)
@@ -624,7 +624,7 @@ func TestAnAppThatEndsByItself(t *testing.T) {
 // A kernel that does not number its sockets leaves it to a look in the gap.
 func TestListenersWithoutNumbers(t *testing.T) {
 	notes := &notebook{}
-	inPod(t, on(notes, 8080), func(t *testing.T, p *pod) {
+	inPod(t, on(notes, 8080), func(_ *testing.T, p *pod) {
 		unnumbered := func() { p.app.change(func() { p.app.listeners[8080] = []uint64{0} }) }
 		unnumbered()
 		after(2 * time.Second)

@@ -41,6 +41,7 @@ func (v *valve) turn(closed bool, until time.Time) {
 func (v *valve) run(ctx context.Context) {
 	retry := backoff{first: 100 * time.Millisecond, most: 2 * time.Second}
 	lastErr := ""
+	atStart := true // nothing was told yet, and nothing is but what an earlier process has left
 	for ctx.Err() == nil {
 		v.d.mu.Lock()
 		closed, told, late := v.closed, v.told, v.closed && !time.Now().Before(v.until)
@@ -56,17 +57,22 @@ func (v *valve) run(ctx context.Context) {
 		}
 		v.d.mu.Lock()
 		v.unsure = true // a call that fails may have acted
+		atStart = atStart && !closed
 		v.d.mu.Unlock()
 		if err := v.tell(ctx, closed); err != nil {
 			if err.Error() != lastErr {
 				lastErr = err.Error()
-				slog.Warn("drain: "+v.name+" could not be told, will be tried again", "draining", closed, "error", err)
+				level := slog.LevelWarn
+				if atStart {
+					level = slog.LevelInfo // its proxy may start later than the sidecar
+				}
+				slog.Log(ctx, level, "drain: "+v.name+" could not be told, will be tried again", "draining", closed, "error", err)
 			}
 			pause(ctx, retry.wait(), v.kick)
 			continue
 		}
 		v.d.mu.Lock()
-		v.told, v.unsure = closed, false
+		v.told, v.unsure, atStart = closed, false, false
 		if closed {
 			v.d.note("%s: %s", v.name, v.done)
 		}
