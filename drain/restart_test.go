@@ -107,6 +107,20 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.start(8080)
 			}, 100 * ms, anew + "8080",
 		},
+		"both containers, one after the other: the second one's hook finds the pod drained, and its app exits at once": {
+			[]int{8080, 8081}, nil, func(p *pod) {
+				p.hook()
+				p.app.close(8080)
+				after(time.Second)
+				if _, err := p.PreStop(context.Background()); err != nil {
+					p.t.Error(err)
+				}
+				p.app.close(8081)
+				after(2 * time.Second)
+				p.app.start(8080)
+				p.app.start(8081)
+			}, 100 * ms, anew + "8081",
+		},
 		"the hook is given up and its request left open": {
 			[]int{8080}, nil, func(p *pod) {
 				p.counter.set(1)
