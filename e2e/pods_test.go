@@ -203,10 +203,11 @@ func (w *podWatch) logs() map[string]string {
 	return logs
 }
 
-// logBuffer holds a log, which may be read again from its beginning.
+// logBuffer holds a log, which may be read again from its beginning. It has no
+// other method by which io.Copy could write to it.
 type logBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
+	mu    sync.Mutex
+	text  bytes.Buffer
 	known int // how many of the next bytes are in it already
 }
 
@@ -215,7 +216,7 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	defer b.mu.Unlock()
 	known := min(b.known, len(p))
 	b.known -= known
-	n, err := b.Buffer.Write(p[known:])
+	n, err := b.text.Write(p[known:])
 	return known + n, err
 }
 
@@ -223,13 +224,13 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 func (b *logBuffer) readAgain() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.known = b.Len()
+	b.known = b.text.Len()
 }
 
 func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.Buffer.String()
+	return b.text.String()
 }
 
 func isReady(pod *corev1.Pod) bool {
