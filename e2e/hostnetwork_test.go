@@ -230,11 +230,11 @@ func (s *scenario) helmInHostNetwork(name, mode string, at hostPorts) []byte {
 func (s *scenario) plainInHostNetwork(name string, at hostPorts) []byte {
 	s.Helper()
 	text := s.read("deployment-host-network-native.yaml")
-	for old, new := range map[string]string{
+	for from, to := range map[string]string{
 		"  name: web\n": "  name: " + name + "\n", "app: web": "app: " + name, "Bearer web": "Bearer " + name, "value: web\n": "value: " + name + "\n",
 		"replicas: 2": "replicas: 1", "9099": fmt.Sprint(at.sidecar),
 	} {
-		text = bytes.ReplaceAll(text, []byte(old), []byte(new))
+		text = bytes.ReplaceAll(text, []byte(from), []byte(to))
 	}
 	return s.overlay(atPort(text, at), at.flags())
 }
