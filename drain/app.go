@@ -419,7 +419,7 @@ func (d *Drainer) mayDeregister(ctx context.Context) bool {
 	if l == nil {
 		return false
 	}
-	if l.unfinished || !time.Now().Before(d.lastMoment(l)) {
+	if !time.Now().Before(d.lastMoment(l)) {
 		return true
 	}
 	if d.cfg.App == nil {

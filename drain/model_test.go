@@ -184,18 +184,16 @@ func (m *model) mayDeregister(i int) {
 	}
 	m.d.mu.Lock()
 	l := m.d.leaving
-	killed := l != nil && l.unfinished // the app is about to be, with the sidecar
 	m.d.mu.Unlock()
 	m.mu.Lock()
 	signalled := !m.signalled.IsZero()
-	killed = killed && time.Since(m.signalled) >= killTakes
 	m.mu.Unlock()
 	switch {
 	case !signalled:
 		m.fail("registry%d: deregistered, and nobody has told the sidecar to stop", i)
 	case l == nil:
 		m.fail("registry%d: deregistered while serving", i)
-	case time.Since(l.began) >= m.cfg.GracePeriod-m.cfg.leaveEarly(), killed:
+	case time.Since(l.began) >= m.cfg.GracePeriod-m.cfg.leaveEarly():
 	case m.app == nil:
 		m.fail("registry%d: deregistered before the end of the grace period, and the app may live", i)
 	case appListens:

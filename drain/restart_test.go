@@ -604,7 +604,7 @@ func TestAnAppThatIsKilledHasNotDrained(t *testing.T) {
 
 // An app that hangs is killed together with a native sidecar whose SIGTERM comes
 // when the grace period has ended in the hook: 2 s later. By then the outcome is
-// told, and the instance deregistered.
+// told. The instance stays withdrawn: the app would register itself again.
 func TestAHungAppIsKilledWithTheSidecar(t *testing.T) {
 	notes := &notebook{}
 	inPod(t, on(notes, 8080), func(t *testing.T, p *pod) {
@@ -616,7 +616,7 @@ func TestAHungAppIsKilledWithTheSidecar(t *testing.T) {
 		if report := <-answers; report.Outcome != OutcomeExpired || !strings.Contains(report.Reason, "LASTCALL_GRACE_PERIOD=30s") {
 			t.Errorf("%s: %s", report.Outcome, report.Reason)
 		}
-		if took, err := p.ended(told); !errors.Is(err, ErrWorkLeft) || p.deregistered() != 1 || took > 1500*ms {
+		if took, err := p.ended(told); !errors.Is(err, ErrWorkLeft) || p.deregistered() != 0 || !p.withdrawn() || took > 1500*ms {
 			t.Errorf("%v after %v, deregistered %d times", err, took, p.deregistered())
 		}
 		if got := notes.read(); !strings.Contains(got, "DrainExpired: ") {
