@@ -9,15 +9,17 @@ COMMIT  ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 IMAGE   ?= lastcall:$(VERSION)
 # For each fuzz target, as go test takes it: 30s, 10m, 100000x.
 FUZZTIME ?= 30s
-# How many `make soak` does. WRITE=docs/e2e.md writes its result there, and that
-# of `make e2e`.
+# How many rolling restarts, and how many restarts of hung apps by their liveness
+# probes, `make soak` does. WRITE=docs/e2e.md writes its results there, and that of
+# `make e2e`.
 RESTARTS ?= 100
+LIVENESS ?= 200
 
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
 SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
 SCRIPTS += examples/eureka-spring/run $(addprefix e2e/examples/,bases images lib.sh run)
-SCRIPTS += e2e/images e2e/registries e2e/run $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image up)
+SCRIPTS += e2e/images e2e/registries e2e/run $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image restart up)
 
 .PHONY: help
 help: ## list what there is to run
@@ -80,8 +82,8 @@ e2e: ## a real Kubernetes node, real pods, real load: no request may fail (15 mi
 	@e2e/run -timeout 90m -parallel 4 $(if $(WRITE),-args -write $(abspath $(WRITE)))
 
 .PHONY: soak
-soak: ## RESTARTS (100) rolling restarts in a row on such a node
-	@GOFLAGS=-tags=soak e2e/run -run '^TestSoak$$' -timeout 24h -args -restarts $(RESTARTS) $(if $(WRITE),-soak $(abspath $(WRITE)))
+soak: ## RESTARTS (100) rolling restarts in a row on such a node, and LIVENESS (200) of hung apps
+	@GOFLAGS=-tags=soak e2e/run -run '^TestSoak' -timeout 24h -args -restarts $(RESTARTS) -liveness $(LIVENESS) $(if $(WRITE),-soak $(abspath $(WRITE)))
 
 .PHONY: clean
 clean: ## remove what was built here

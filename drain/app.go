@@ -46,7 +46,7 @@ const (
 	// killed with it may still be seen to listen.
 	killTakes = time.Second
 	// surelyLate is how long after the hook a classic sidecar's SIGTERM does not
-	// come, where there is no listener to tell by.
+	// come, where there is no listener to tell by, or the app still listens.
 	surelyLate = 2 * time.Second
 	// lastReadingWithin is how long the counters have to tell whether an app
 	// that does not listen still works.
@@ -226,11 +226,23 @@ func (d *Drainer) decideLocked(now time.Time) {
 // well, unless it was told to take no new work: then its listeners close first.
 // In either case a counter that sees work on open connections proves that the
 // app lives.
+//
+// An app that hangs is killed together with the sidecar, where its grace period
+// has ended in the hook: it listens to the last. There only a SIGTERM that is
+// surely not a classic sidecar's tells.
 func (d *Drainer) endUnfinishedLocked(l *leaving, now time.Time) {
-	if l.outcome != "" || !l.hooked || !d.app.gone() {
+	if l.outcome != "" || !l.hooked {
 		return
 	}
 	late := d.stoppedAt.Sub(l.hookAt)
+	if !d.app.gone() {
+		if late >= surelyLate && now.Sub(d.stoppedAt) >= killTakes {
+			l.unfinished = true
+			l.why = fmt.Sprintf("the sidecar was told to stop in the middle of the drain, and the app is about to be killed: the pod's grace period is shorter than LASTCALL_GRACE_PERIOD=%v, or this deletion allowed less (--grace-period, eviction, node shutdown)", d.cfg.GracePeriod)
+			d.finishLocked(l, OutcomeExpired)
+		}
+		return
+	}
 	gone := d.app.goneAt
 	works := !l.roundAt.Before(gone) && slices.ContainsFunc(l.samples, func(s sample) bool { return s.err == nil && s.HasOpen && s.InFlight > 0 })
 	l.worksUnheard = l.worksUnheard || works
@@ -375,7 +387,7 @@ func (d *Drainer) lastMoment(l *leaving) time.Time {
 // is about to end. Where the app's port is not known, there is only a registry
 // to wait for: its app would register itself again.
 func (d *Drainer) awaitApp(l *leaving) {
-	if d.cfg.App == nil && len(d.keepers) == 0 {
+	if l.unfinished || d.cfg.App == nil && len(d.keepers) == 0 {
 		return
 	}
 	timer := time.NewTimer(time.Until(d.lastMoment(l)))

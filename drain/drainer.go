@@ -225,6 +225,10 @@ func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
 		d.decideLocked(time.Now())
 		d.mu.Unlock()
 	}()
+	if d.cfg.App != nil {
+		// Before the hook returns: the app may exit at once.
+		d.look(ctx)
+	}
 	select {
 	case <-l.over:
 		d.mu.Lock()

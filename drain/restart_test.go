@@ -107,6 +107,20 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.start(8080)
 			}, 100 * ms, anew + "8080",
 		},
+		"both containers, one after the other: the second one's hook finds the pod drained, and its app exits at once": {
+			[]int{8080, 8081}, nil, func(p *pod) {
+				p.hook()
+				p.app.close(8080)
+				after(time.Second)
+				if _, err := p.PreStop(context.Background()); err != nil {
+					p.t.Error(err)
+				}
+				p.app.close(8081)
+				after(2 * time.Second)
+				p.app.start(8080)
+				p.app.start(8081)
+			}, 100 * ms, anew + "8081",
+		},
 		"the hook is given up and its request left open": {
 			[]int{8080}, nil, func(p *pod) {
 				p.counter.set(1)
@@ -488,7 +502,7 @@ func TestTheAppLivesOnAfterAnEarlySIGTERM(t *testing.T) {
 		outcome Outcome
 	}{
 		"it listens":                       {10 * ms, nil, func(*pod) {}, OutcomeDrained},
-		"it listens, and the node is slow": {3 * time.Second, nil, func(*pod) {}, OutcomeDrained},
+		"it listens, and the node is slow": {1500 * ms, nil, func(*pod) {}, OutcomeDrained},
 		"its proxy closes its listeners, as it was told": {
 			10 * ms, func(c *Config, _ *pod) { c.Counters = append(c.Counters, Named{Name: "proxy", Counter: proxy}) },
 			func(p *pod) { after(3 * time.Second); p.app.set(false) }, OutcomeDrained,
@@ -584,6 +598,29 @@ func TestAnAppThatIsKilledHasNotDrained(t *testing.T) {
 		p.app.set(false)
 		if report := <-answers; report.Outcome != OutcomeExpired {
 			t.Errorf("%s", report.Outcome)
+		}
+	})
+}
+
+// An app that hangs is killed together with a native sidecar whose SIGTERM comes
+// when the grace period has ended in the hook: 2 s later. By then the outcome is
+// told. The instance stays withdrawn: the app would register itself again.
+func TestAHungAppIsKilledWithTheSidecar(t *testing.T) {
+	notes := &notebook{}
+	inPod(t, on(notes, 8080), func(t *testing.T, p *pod) {
+		p.counter.set(1)
+		_, answers := p.call()
+		after(3 * time.Second) // the pod's grace period
+		told := time.Now()
+		p.Stop()
+		if report := <-answers; report.Outcome != OutcomeExpired || !strings.Contains(report.Reason, "LASTCALL_GRACE_PERIOD=30s") {
+			t.Errorf("%s: %s", report.Outcome, report.Reason)
+		}
+		if took, err := p.ended(told); !errors.Is(err, ErrWorkLeft) || p.deregistered() != 0 || !p.withdrawn() || took > 1500*ms {
+			t.Errorf("%v after %v, deregistered %d times", err, took, p.deregistered())
+		}
+		if got := notes.read(); !strings.Contains(got, "DrainExpired: ") {
+			t.Errorf("told\n%s", got)
 		}
 	})
 }

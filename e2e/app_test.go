@@ -45,7 +45,9 @@ type app struct {
 	lastcall map[string]string // further environment of the sidecar
 	flags    []string          // further flags of `app serve`
 	liveness bool              // the app has a liveness probe
-	minReady int32             // minReadySeconds
+	// probeGrace is the liveness probe's own terminationGracePeriodSeconds.
+	probeGrace time.Duration
+	minReady   int32 // minReadySeconds
 	// shareProcesses lets the app's /kill find the sidecar.
 	shareProcesses bool
 }
@@ -89,11 +91,17 @@ func (s *scenario) createDeployment(a app, spec corev1.PodSpec) {
 // every cluster has DNS, and a name's lookup could fail where no pod does.
 func (s *scenario) service(name string) string {
 	s.Helper()
+	return s.serviceAt(name, appPort)
+}
+
+// serviceAt is service for an app at another port.
+func (s *scenario) serviceAt(name string, port int) string {
+	s.Helper()
 	service, err := s.client.CoreV1().Services(s.namespace).Create(s.ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.ServiceSpec{
 			Selector: map[string]string{"app": name},
-			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(appPort)}},
+			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt(port)}},
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating a Service", err)
@@ -157,6 +165,9 @@ func (a app) podSpec() corev1.PodSpec {
 	if a.liveness {
 		main.StartupProbe = probe(appPort, "/healthz", 1, 60)
 		main.LivenessProbe = probe(appPort, "/healthz", 1, 2)
+		if a.probeGrace != 0 {
+			main.LivenessProbe.TerminationGracePeriodSeconds = new(int64(a.probeGrace.Seconds()))
+		}
 	}
 	spec := corev1.PodSpec{
 		TerminationGracePeriodSeconds: new(int64(a.gracePeriod().Seconds())),

@@ -102,14 +102,20 @@ components:
 // helm is the example's chart.
 func (s *scenario) helm(mode string) []byte {
 	s.Helper()
+	return s.overlay(s.chart("web", "lastcall.mode="+mode), "")
+}
+
+// chart is the example's chart, as a release of that name with some values.
+func (s *scenario) chart(name string, values ...string) []byte {
+	s.Helper()
 	charts := filepath.Join(s.TempDir(), "helm")
 	s.must("copying the charts", os.CopyFS(charts, os.DirFS(deployments+"/helm")))
 	cache, err := os.UserCacheDir()
 	s.must("looking for helm, which internal/tools/install-deploy builds", err)
 	helm := filepath.Join(cache, "lastcall", "bin", "helm")
 	s.run(nil, helm, "dependency", "update", charts+"/example")
-	return s.overlay(s.run(nil, helm, "template", "web", charts+"/example", "--set", "lastcall.mode="+mode,
-		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile), "")
+	return s.run(nil, helm, "template", name, charts+"/example", "--set", strings.Join(values, ","),
+		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile)
 }
 
 // overlay changes what differs in every cluster: namespace, images, and the

@@ -148,7 +148,7 @@ func TestBudgetTooShort(t *testing.T) {
 // period, and what the kubelet needs afterwards.
 func (s *scenario) onTime(a app) {
 	s.Helper()
-	const afterwards = 10 * time.Second
+	const afterwards = 20 * time.Second // on a busy machine
 	if longest := s.longest(a); longest == 0 || longest > a.gracePeriod()+afterwards {
 		s.Errorf("a pod took %v to go, want its grace period of %v and little more", longest, a.gracePeriod())
 	}

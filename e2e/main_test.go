@@ -12,6 +12,10 @@ import (
 // results is what the scenarios have found, for the table at the end.
 var results table
 
+// times is how often each scenario is tried that once failed in some of the
+// times only: in as many pods, side by side.
+var times = flag.Int("times", 5, "in how many pods what happens to one pod is tried")
+
 func TestMain(m *testing.M) {
 	write := flag.String("write", "", "file in which the table is written between its markers")
 	flag.Parse()

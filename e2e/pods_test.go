@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -141,22 +140,24 @@ func (w *podWatch) terminations(app string) []termination {
 }
 
 // follow reads the log of a pod's sidecar until its end: later, the pod is gone.
-// If that breaks off it is read anew, as long as it is that container's.
+// If that breaks off it is read again, as long as it is that container's; a
+// kubelet that is restarted ends it as if that were its end.
 func (w *podWatch) follow(ctx context.Context, pod *corev1.Pod, container string, into *logBuffer) {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for {
 		err := w.readLog(ctx, pod.Name, into)
-		if err == nil || ctx.Err() != nil {
+		there, running := w.has(pod.UID, container)
+		switch {
+		case ctx.Err() != nil, err == nil && !running:
 			return
-		}
-		if !w.has(pod.UID, container) {
+		case err != nil && !there:
 			fmt.Fprintln(into, "the log could not be read to its end:", err)
 			return
 		}
 		select {
 		case <-again.C:
-			into.reset()
+			into.readAgain()
 		case <-ctx.Done():
 			return
 		}
@@ -173,13 +174,21 @@ func (w *podWatch) readLog(ctx context.Context, pod string, into io.Writer) erro
 	return err
 }
 
-// has tells whether a container is the present one of a pod's sidecar.
-func (w *podWatch) has(pod types.UID, container string) bool {
+// has reports whether a container is the present one of a pod's sidecar, and
+// whether that runs.
+func (w *podWatch) has(pod types.UID, container string) (there, running bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p, there := w.pods[pod]
-	return there && slices.ContainsFunc(append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...),
-		func(c corev1.ContainerStatus) bool { return c.ContainerID == container })
+	p, known := w.pods[pod]
+	if !known {
+		return false, false
+	}
+	for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+		if c.ContainerID == container {
+			return true, c.State.Running != nil
+		}
+	}
+	return false, false
 }
 
 // logs returns what the sidecars have logged, by POD/CONTAINER-ID.
@@ -194,27 +203,34 @@ func (w *podWatch) logs() map[string]string {
 	return logs
 }
 
+// logBuffer holds a log, which may be read again from its beginning. It has no
+// other method by which io.Copy could write to it.
 type logBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
+	mu    sync.Mutex
+	text  bytes.Buffer
+	known int // how many of the next bytes are in it already
 }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
+	known := min(b.known, len(p))
+	b.known -= known
+	n, err := b.text.Write(p[known:])
+	return known + n, err
 }
 
-func (b *logBuffer) reset() {
+// readAgain is called before the log is read again from its beginning.
+func (b *logBuffer) readAgain() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.Reset()
+	b.known = b.text.Len()
 }
 
 func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.Buffer.String()
+	return b.text.String()
 }
 
 func isReady(pod *corev1.Pod) bool {

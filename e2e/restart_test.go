@@ -96,9 +96,15 @@ func TestScaleToZero(t *testing.T) {
 // scale sets the number of the Deployment's replicas, and waits for it.
 func (s *scenario) scale(a *app, replicas int) {
 	s.Helper()
+	s.scaleTo(*a, replicas)
+	a.replicas = replicas
+	s.ready(*a)
+}
+
+// scaleTo does so, and waits for nothing.
+func (s *scenario) scaleTo(a app, replicas int) {
+	s.Helper()
 	kind, patch := ofReplicas(replicas)
 	_, err := s.client.AppsV1().Deployments(s.namespace).Patch(s.ctx, a.name, kind, patch, metav1.PatchOptions{})
 	s.must("scaling", err)
-	a.replicas = replicas
-	s.ready(*a)
 }

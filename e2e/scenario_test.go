@@ -133,6 +133,13 @@ func (s *scenario) evidence(ctx context.Context) string {
 			}
 		}
 	}
+	for _, p := range s.pods.now() {
+		status, err := s.client.CoreV1().RESTClient().Get().Namespace(s.namespace).Resource("pods").
+			Name(fmt.Sprintf("%s:%d", p.Name, sidecarPort)).SubResource("proxy").Suffix("/status").DoRaw(ctx)
+		if err == nil { // it has a sidecar
+			fmt.Fprintf(&out, "--- status of %s\n%s\n", p.Name, status)
+		}
+	}
 	fmt.Fprintln(&out, "--- events")
 	if events, err := s.client.CoreV1().Events(s.namespace).List(ctx, metav1.ListOptions{Limit: 500}); err != nil {
 		fmt.Fprintln(&out, err)
@@ -183,7 +190,13 @@ func (s *scenario) must(doing string, err error) {
 // what nothing tells; for pods there is waitForPods.
 func (s *scenario) eventually(what string, done func(ctx context.Context) (bool, error)) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, stepPatience)
+	s.within(stepPatience, what, done)
+}
+
+// within is eventually with a bound of its own.
+func (s *scenario) within(limit time.Duration, what string, done func(ctx context.Context) (bool, error)) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
 	defer cancel()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
@@ -199,7 +212,7 @@ func (s *scenario) eventually(what string, done func(ctx context.Context) (bool,
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			s.Fatalf("%s: not within %v (%v)", what, stepPatience, last)
+			s.Fatalf("%s: not within %v (%v)", what, limit, last)
 		}
 	}
 }

@@ -3,13 +3,17 @@ package server
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 )
 
 // authorized asks for the token, if there is one.
 func authorized(token string) func(http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(token))
+	var log refusals
 	return func(next http.Handler) http.Handler {
 		if token == "" {
 			return next
@@ -17,6 +21,7 @@ func authorized(token string) func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			scheme, given, found := strings.Cut(r.Header.Get("Authorization"), " ")
 			if !found || !strings.EqualFold(scheme, "Bearer") {
+				log.refused(r, "no token")
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				fail(w, http.StatusUnauthorized, "the header Authorization: Bearer TOKEN is missing; TOKEN is LASTCALL_TOKEN's value")
 				return
@@ -25,10 +30,33 @@ func authorized(token string) func(http.Handler) http.Handler {
 			// not even the token's length.
 			sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
 			if subtle.ConstantTimeCompare(sum[:], want[:]) != 1 {
+				log.refused(r, "another token")
 				fail(w, http.StatusForbidden, "the token is not LASTCALL_TOKEN's value")
 				return
 			}
 			next.ServeHTTP(w, r)
 		})
+	}
+}
+
+// logRefusalsEvery is how often a refused call is logged at most: whoever has no
+// token must not fill the log.
+const logRefusalsEvery = 10 * time.Second
+
+// refusals logs calls that were refused. Of a hook nobody else sees it: the
+// kubelet ignores the answer.
+type refusals struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (l *refusals) refused(r *http.Request, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.last.IsZero() || now.Sub(l.last) >= logRefusalsEvery {
+		l.last = now
+		agent := r.UserAgent()
+		slog.Warn("http: refused a call without LASTCALL_TOKEN's value; where pods are in their node's network it may be another pod's hook",
+			"path", r.URL.Path, "given", why, "caller", r.RemoteAddr, "agent", agent[:min(len(agent), 100)])
 	}
 }

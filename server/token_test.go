@@ -115,3 +115,27 @@ func TestTokenIsNotShown(t *testing.T) {
 		t.Errorf("the log is empty, or shows a token:\n%s", log.String())
 	}
 }
+
+// A hook that is refused is seen by nobody but those who read the log, and
+// callers without the token cannot fill that.
+func TestRefusedCallsAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(slog.New(slog.DiscardHandler))
+	bubble(t, func(t *testing.T) {
+		e := newEdge(t, withToken("hunter2"))
+		logged := func() int { return strings.Count(log.String(), "refused a call") }
+		for range 100 {
+			e.call(http.MethodGet, "/prestop", "User-Agent", "kube-lifecycle/1.34", "Authorization", "Bearer another")
+			e.call(http.MethodPost, "/drain")
+		}
+		if got := logged(); got != 1 || !strings.Contains(log.String(), "path=/prestop") || !strings.Contains(log.String(), "agent=kube-lifecycle/1.34") {
+			t.Errorf("logged %d times:\n%s", got, &log)
+		}
+		after(logRefusalsEvery)
+		e.call(http.MethodPost, "/drain")
+		if got := logged(); got != 2 {
+			t.Errorf("logged %d times, want once more:\n%s", got, &log)
+		}
+	})
+}

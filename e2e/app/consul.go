@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,13 +32,17 @@ func inConsul(ctx context.Context, args []string) error {
 		return err
 	}
 	i := instance{agent: *agent, service: *name, id: os.Getenv("POD_NAME"), address: os.Getenv("POD_IP")}
-	announcing, stop := context.WithCancel(ctx)
+	living := ctx
+	if slices.Contains(flags.Args(), "-deaf") {
+		living = context.WithoutCancel(ctx) // SIGTERM changes nothing
+	}
+	announcing, stop := context.WithCancel(living)
 	defer stop()
 	go i.announce(announcing)
 	// What serve sees of SIGTERM comes when the instance is deregistered.
 	serving, told := context.WithCancel(context.WithoutCancel(ctx))
 	defer told()
-	context.AfterFunc(ctx, func() {
+	context.AfterFunc(living, func() {
 		defer told()
 		if !*forgetful {
 			i.deregister(context.WithoutCancel(ctx))

@@ -36,11 +36,17 @@ func serve(ctx context.Context, args []string) error {
 	patience := flags.Duration("patience", 10*time.Second, "how long requests may take after SIGTERM; 0: exit at once")
 	linger := flags.Duration("linger", 0, "how long to go on after SIGTERM as if nothing were")
 	deaf := flags.Bool("deaf", false, "go on after SIGTERM, as a hung app does")
+	startsAfter := flags.Duration("starts-after", 0, "how long the start takes until the app listens")
+	hangsOnce := flags.String("hangs-once", "", "a file that is not there yet: the app makes it, and does not listen until it is started again")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if *deaf {
 		ctx = context.WithoutCancel(ctx)
+	}
+	if !started(ctx, *startsAfter, *hangsOnce) {
+		slog.Info("told to stop before it listened")
+		return nil
 	}
 	a := &app{pod: os.Getenv("POD_NAME"), drainingFile: *drainingFile}
 	server := &http.Server{Addr: *address, Handler: a.routes(), ReadHeaderTimeout: 10 * time.Second}
@@ -62,6 +68,25 @@ func serve(ctx context.Context, args []string) error {
 	return nil
 }
 
+// started waits until the app may listen, and reports whether it may: not if ctx
+// ends before.
+func started(ctx context.Context, after time.Duration, hangsOnce string) bool {
+	var ready <-chan time.Time // never, if it hangs
+	if hangsOnce == "" {
+		ready = time.After(after)
+	} else if _, err := os.Stat(hangsOnce); err == nil {
+		ready = time.After(after)
+	} else if err := os.WriteFile(hangsOnce, nil, 0o600); err != nil {
+		slog.Error("cannot remember that it has hung", "error", err)
+	}
+	select {
+	case <-ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func (a *app) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /work", func(w http.ResponseWriter, r *http.Request) {
@@ -79,6 +104,7 @@ func (a *app) routes() http.Handler {
 		http.Error(w, "sick", http.StatusInternalServerError)
 	})
 	mux.HandleFunc("POST /sick", func(http.ResponseWriter, *http.Request) { a.sick.Store(true) })
+	mux.HandleFunc("POST /well", func(http.ResponseWriter, *http.Request) { a.sick.Store(false) })
 	mux.HandleFunc("POST /kill", kill)
 	mux.HandleFunc("GET /socket", keepOpen)
 	return mux

@@ -130,7 +130,7 @@ func refusal(resp *http.Response, answer []byte) *refusedError {
 	return e
 }
 
-// final tells whether the same call would be answered so again.
+// final reports whether the same call would be answered so again.
 func (e *refusedError) final() bool {
 	switch e.code {
 	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:

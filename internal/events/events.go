@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -30,6 +31,10 @@ const (
 	// which also bounds what the API server may ask for.
 	firstWait = 200 * time.Millisecond
 	mostWait  = 5 * time.Second
+	// forbiddenFor is how long answers of 403 may last before they count as a
+	// refusal. An API server that has just started, or a Role that was created
+	// together with the pod, is not in force yet.
+	forbiddenFor = 20 * time.Second
 	// queueLimit is how many events may wait to be written. The oldest makes
 	// room: how a drain ended is worth more than how it began.
 	queueLimit = 32
@@ -55,7 +60,10 @@ type Writer struct {
 	lost    int           // events that were not written
 	minute  time.Time     // when the present minute began
 	taken   int           // events in it
-	failing bool          // the last call failed, and the log says so
+	failing bool          // events cannot be written, and the log says so
+	// forbidden is when the API server first answered 403; zero once it has
+	// taken an event.
+	forbidden time.Time
 }
 
 // New returns a Writer for the pod that this process is in. It makes no call.
@@ -148,22 +156,25 @@ func (w *Writer) work() {
 	}
 }
 
-// write writes one event, with retries, and tells whether it is written.
+// write writes one event, with retries, and reports whether it is written.
 func (w *Writer) write(c *client, e *event) bool {
 	until := e.at.Add(tryFor)
 	for wait := firstWait; ; wait = min(2*wait, mostWait) {
 		last := isClosed(w.hurry)
 		err := w.call(c, e)
 		if err == nil {
+			w.written()
 			return true
 		}
 		pause := wait - rand.N(wait/5) //nolint:gosec // spreads load, guards nothing
 		var refused *refusedError
 		if errors.As(err, &refused) {
-			last = last || refused.final()
+			last = last || refused.final() && !w.mayPass(refused)
 			pause = max(pause, min(refused.retryAfter, mostWait))
 		}
-		if last || time.Now().Add(pause).After(until) {
+		last = last || time.Now().Add(pause).After(until)
+		w.failed(e, err, last)
+		if last {
 			return false
 		}
 		timer := time.NewTimer(pause)
@@ -175,22 +186,51 @@ func (w *Writer) write(c *client, e *event) bool {
 	}
 }
 
-// call makes one call, and tells the log when calls begin to fail and when
-// they succeed again.
+// call makes one call.
 func (w *Writer) call(c *client, e *event) error {
 	ctx, cancel := context.WithTimeout(w.life, callLimit)
 	defer cancel()
-	err := c.create(ctx, e)
+	return c.create(ctx, e)
+}
+
+// mayPass reports whether a refusal may be one of an API server that has not
+// loaded its rules yet. Once 403 has lasted for forbiddenFor it is believed at
+// once, until an event is written.
+func (w *Writer) mayPass(refused *refusedError) bool {
+	if refused.code != http.StatusForbidden {
+		return false
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case err != nil && !w.failing:
+	if w.forbidden.IsZero() {
+		w.forbidden = time.Now()
+	}
+	return time.Since(w.forbidden) < forbiddenFor
+}
+
+// failed books a call that failed, and logs the first of a row. A 403 that may
+// pass is not logged: it is no fault yet.
+func (w *Writer) failed(e *event, err error, last bool) {
+	var refused *refusedError
+	if !last && errors.As(err, &refused) && refused.code == http.StatusForbidden {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.failing {
 		slog.Warn("events: cannot write one; drains go on without", "event", e.Reason, "error", err)
-	case err == nil && w.failing:
+	}
+	w.failing = true
+}
+
+// written books a call that succeeded.
+func (w *Writer) written() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failing {
 		slog.Info("events: written again")
 	}
-	w.failing = err != nil
-	return err
+	w.failing, w.forbidden = false, time.Time{}
 }
 
 func isClosed(c <-chan struct{}) bool {

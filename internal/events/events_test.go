@@ -136,7 +136,7 @@ func TestFaultsThatStay(t *testing.T) {
 		least, most int              // calls for one event
 		says        string
 	}{
-		"forbidden": {refused(403, forbidden), 1, 1, "needs a Role with the verb create on events"},
+		"forbidden": {refused(403, forbidden), 8, 12, "needs a Role with the verb create on events"},
 		"invalid":   {refused(422, "Event is invalid: metadata.name"), 1, 1, "Event is invalid: metadata.name"},
 		"redirects": {refused(307, "", "Location", "https://example.com/"), 1, 1, "307 Temporary Redirect"},
 		"garbage":   {func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "<html>", http.StatusNotFound) }, 1, 1, "404 Not Found"},
@@ -171,6 +171,79 @@ func TestFaultsThatStay(t *testing.T) {
 				t.Errorf("the token is in the log:\n%s", log)
 			}
 		})
+	}
+}
+
+// An API server that has just started answers 403 until it has loaded its
+// rules, and so does one that learns of the Role a moment after the pod's start.
+func TestForbiddenAtFirst(t *testing.T) {
+	for name, test := range map[string]struct {
+		lasts   time.Duration
+		written bool
+	}{
+		"one second":       {time.Second, true},
+		"nearly the limit": {forbiddenFor - mostWait, true},
+		"beyond the limit": {forbiddenFor + mostWait, false},
+		"for good":         {tryFor, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := logged(t)
+			inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
+				api.answer(slices.Repeat([]http.HandlerFunc{func(rw http.ResponseWriter, r *http.Request) {
+					if time.Since(api.began) < test.lasts {
+						refused(403, "events is forbidden")(rw, r)
+						return
+					}
+					created(rw, r)
+				}}, 100)...)
+				w.Observe(happens(drain.KindDraining))
+				settled(tryFor)
+				calls := api.had()
+				last := calls[len(calls)-1]
+				if written := last.after >= test.lasts; written != test.written {
+					t.Errorf("the last of %d calls after %v: written %v, want %v", len(calls), last.after, written, test.written)
+				}
+				if !test.written && last.after > forbiddenFor+mostWait {
+					t.Errorf("tried for %v, want little more than %v", last.after, forbiddenFor)
+				}
+				flushed(w, time.Second)
+			})
+			if warned := strings.Contains(log.String(), "cannot write"); warned == test.written {
+				t.Errorf("logged %q", log)
+			}
+		})
+	}
+}
+
+// A refusal that has lasted is believed: later events are tried once, until one
+// is written. Then a 403 may pass again.
+func TestForbiddenForGood(t *testing.T) {
+	log := logged(t)
+	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
+		forbidden := slices.Repeat([]http.HandlerFunc{refused(403, "events is forbidden")}, 100)
+		api.answer(forbidden...)
+		w.Observe(happens(drain.KindDraining))
+		settled(tryFor)
+		if calls := len(api.had()); calls < 8 {
+			t.Errorf("%d calls for the first event", calls)
+		}
+		w.Observe(happens(drain.KindDrained))
+		settled(tryFor)
+		if got := api.reasons(); got != "Drained" {
+			t.Errorf("called for: %s, want one call", got)
+		}
+		api.answer()
+		w.Observe(happens(drain.KindTakenBack))
+		settled(0)
+		api.answer(forbidden[:3]...)
+		w.Observe(happens(drain.KindExpired))
+		settled(5 * time.Second)
+		if got := api.reasons(); got != "DrainTakenBack DrainExpired DrainExpired DrainExpired DrainExpired" {
+			t.Errorf("called for: %s", got)
+		}
+	})
+	if once, again := strings.Count(log.String(), "cannot write"), strings.Count(log.String(), "written again"); once != 1 || again != 1 {
+		t.Errorf("logged\n%s", log)
 	}
 }
 
@@ -326,6 +399,27 @@ func TestFlush(t *testing.T) {
 			}
 		})
 		if !strings.Contains(log.String(), "lost=2") {
+			t.Errorf("logged %s", log)
+		}
+	})
+	t.Run("forbidden", func(t *testing.T) {
+		log := logged(t)
+		inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
+			api.answer(slices.Repeat([]http.HandlerFunc{refused(403, "events is forbidden")}, 10)...)
+			w.Observe(happens(drain.KindDrained))
+			settled(time.Second)
+			before := len(api.had())
+			if log.Len() != 0 {
+				t.Errorf("logged %s", log)
+			}
+			if took := flushed(w, time.Second); took != 0 {
+				t.Errorf("took %v", took)
+			}
+			if after := len(api.had()); before < 2 || after != 1 {
+				t.Errorf("%d calls before the end, and %d at it", before, after)
+			}
+		})
+		if !strings.Contains(log.String(), "a Role with the verb create") || !strings.Contains(log.String(), "lost=1") {
 			t.Errorf("logged %s", log)
 		}
 	})

@@ -86,6 +86,27 @@ lastcall:
 	}
 }
 
+func TestHelmHostNetwork(t *testing.T) {
+	charts := helmCharts(t)
+	values := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(values, []byte(block(t, "helm/README.md", "hostNetwork: true")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			text, err := helm(t, "template", "shop", charts+"/example", "--values", values, "--set", "lastcall.mode="+name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := decode(t, text)
+			checkAll(t, o, kind)
+			if pod := o.workloads[0].template.Spec; !pod.HostNetwork {
+				t.Error("the pod is not in its node's network")
+			}
+		})
+	}
+}
+
 func TestHelmMistakes(t *testing.T) {
 	charts := helmCharts(t)
 	for _, c := range []struct{ set, want string }{
@@ -94,6 +115,9 @@ func TestHelmMistakes(t *testing.T) {
 		{"lastcall.gracePeriodSeconds=60s", "/gracePeriodSeconds"},
 		{"lastcall.env.LASTCALL_GRACE_PERIOD=9s", "invalid propertyName 'LASTCALL_GRACE_PERIOD'"},
 		{"lastcall.env.GRACE=9s", "invalid propertyName 'GRACE'"},
+		{"lastcall.hostNetwork=true,lastcall.port=9099", "/token"},
+		{"lastcall.port=0", "/port"},
+		{"lastcall.token=web ", "/token"},
 		{"lastcall.gracePeriod=60", "additional properties 'gracePeriod' not allowed"},
 	} {
 		t.Run(c.set, func(t *testing.T) {

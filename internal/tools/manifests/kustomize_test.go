@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -164,6 +165,62 @@ func TestKustomizeComponents(t *testing.T) {
 			}
 			if last := web.InitContainers[len(web.InitContainers)-1].Name; kind == native && last != "lastcall" {
 				t.Errorf("the last of initContainers is %s: sidecars that Lastcall may need would end before it", last)
+			}
+		})
+	}
+}
+
+// An app in its node's network, with two containers.
+var inHostNetwork = map[string]string{
+	"kustomization.yaml": `
+resources: [web.yaml]
+components: [COMPONENT]
+configMapGenerator:
+  - name: lastcall
+    literals: [LASTCALL_GRACE_PERIOD=90s, LASTCALL_APP_PORT=8080, "LASTCALL_LISTEN=:9099", LASTCALL_TOKEN=web]
+`,
+	"web.yaml": strings.Replace(full["web.yaml"], "      terminationGracePeriodSeconds: 20\n",
+		"      hostNetwork: true\n      dnsPolicy: ClusterFirstWithHostNet\n", 1),
+}
+
+func TestKustomizeHostNetwork(t *testing.T) {
+	for name, kind := range kinds {
+		for _, workload := range []string{"Deployment", "StatefulSet"} {
+			t.Run(name+" "+workload, func(t *testing.T) {
+				files := maps.Clone(inHostNetwork)
+				files["web.yaml"] = strings.Replace(files["web.yaml"], "kind: Deployment", "kind: "+workload, 1)
+				o := decode(t, build(t, kustomization(t, "host-network/"+name, files)))
+				checkAll(t, o, kind)
+				if pod := o.workloads[0].template.Spec; !pod.HostNetwork {
+					t.Error("the pod is not in its node's network")
+				}
+			})
+		}
+	}
+}
+
+// The docs show what can be copied.
+func TestHostNetworkDocs(t *testing.T) {
+	shown := block(t, "README.md", "host-network/native")
+	for name, kind := range kinds {
+		files := maps.Clone(inHostNetwork)
+		files["kustomization.yaml"] = "resources: [web.yaml]\n" +
+			regexp.MustCompile(`- https://\S+/deploy/kustomize/\S+\?ref=\S+`).ReplaceAllString(shown, "- COMPONENT")
+		checkAll(t, decode(t, build(t, kustomization(t, "host-network/"+name, files))), kind)
+	}
+}
+
+func TestKustomizeHostNetworkMistakes(t *testing.T) {
+	for name, c := range map[string]struct{ old, want string }{
+		"no port":  {`"LASTCALL_LISTEN=:9099", `, "fieldPath `data.LASTCALL_LISTEN` is missing"},
+		"no token": {", LASTCALL_TOKEN=web", "fieldPath `data.LASTCALL_TOKEN` is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wrong := maps.Clone(inHostNetwork)
+			wrong["kustomization.yaml"] = strings.Replace(wrong["kustomization.yaml"], c.old, "", 1)
+			_, err := run(kustomization(t, "host-network/native", wrong))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want an error with %q", err, c.want)
 			}
 		})
 	}

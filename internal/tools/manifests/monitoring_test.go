@@ -29,7 +29,7 @@ func TestMonitoring(t *testing.T) {
 			}
 			sidecar, _ := split(t, &w.template.Spec, anyKind)
 			if !slices.ContainsFunc(sidecar.Ports, func(p corev1.ContainerPort) bool {
-				return p.Name == *monitor.Spec.PodMetricsEndpoints[0].Port && p.ContainerPort == port.IntVal
+				return p.Name == *monitor.Spec.PodMetricsEndpoints[0].Port && p.ContainerPort == defaultPort
 			}) {
 				t.Errorf("%s: the sidecar's ports are %v", w.name, sidecar.Ports)
 			}
@@ -70,8 +70,8 @@ func TestNetworkPolicy(t *testing.T) {
 	// To the sidecar's port only some may speak.
 	for _, rule := range policy.Spec.Ingress {
 		for _, p := range rule.Ports {
-			if p.Port == nil || *p.Port == port && len(rule.From) == 0 {
-				t.Errorf("everybody may call %s", port.String())
+			if p.Port == nil || p.Port.IntVal == defaultPort && len(rule.From) == 0 {
+				t.Errorf("everybody may call %d", defaultPort)
 			}
 		}
 	}

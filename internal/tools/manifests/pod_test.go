@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,8 +22,9 @@ const (
 	classic
 )
 
-// port is the one of LASTCALL_LISTEN's default, which the manifests keep.
-var port = intstr.FromInt32(8099)
+// defaultPort is that of LASTCALL_LISTEN, which the manifests keep, but for pods
+// in their node's network.
+const defaultPort = 8099
 
 // checkPod checks all that Lastcall asks of a pod.
 func checkPod(t *testing.T, o objects, template *corev1.PodTemplateSpec, kind sidecarKind) {
@@ -30,12 +32,36 @@ func checkPod(t *testing.T, o objects, template *corev1.PodTemplateSpec, kind si
 	restricted(t, template)
 	pod := &template.Spec
 	sidecar, apps := split(t, pod, kind)
-	hooks(t, apps)
-	probes(t, sidecar)
-	environment(t, o, pod, sidecar, apps)
+	values := environment(t, o, pod, sidecar, apps)
+	port := intstr.FromInt32(defaultPort)
+	if _, listens, found := strings.Cut(values["LASTCALL_LISTEN"], ":"); found {
+		port = intstr.Parse(listens)
+	}
+	hooks(t, pod, apps, port, values["LASTCALL_TOKEN"])
+	probes(t, sidecar, port)
+	if pod.HostNetwork {
+		hostNetwork(t, pod, sidecar, port)
+	} else if port.IntVal != defaultPort {
+		t.Errorf("the sidecar listens on %s", port.String())
+	}
 }
 
-// restricted asks the code that admits pods to namespaces of that level.
+// hostNetwork checks what is asked of pods that share their node's network.
+func hostNetwork(t *testing.T, pod *corev1.PodSpec, sidecar *corev1.Container, port intstr.IntOrString) {
+	t.Helper()
+	if port.IntVal == defaultPort {
+		t.Errorf("the sidecar has no port of its own: %s is everybody's", port.String())
+	}
+	if pod.DNSPolicy != corev1.DNSClusterFirstWithHostNet {
+		t.Errorf("dnsPolicy %q: names of Services are not found", pod.DNSPolicy)
+	}
+	if len(sidecar.Ports) != 1 || sidecar.Ports[0].ContainerPort != port.IntVal {
+		t.Errorf("ports %v: the scheduler does not know of %s", sidecar.Ports, port.String())
+	}
+}
+
+// restricted asks the code that admits pods to namespaces of that level. It takes
+// none in its node's network: of these, everything else has to be so.
 func restricted(t *testing.T, pod *corev1.PodTemplateSpec) {
 	t.Helper()
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
@@ -43,6 +69,14 @@ func restricted(t *testing.T, pod *corev1.PodTemplateSpec) {
 		t.Fatal(err)
 	}
 	level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	if pod = pod.DeepCopy(); pod.Spec.HostNetwork {
+		pod.Spec.HostNetwork = false
+		for i := range pod.Spec.Containers {
+			if hook := pod.Spec.Containers[i].Lifecycle; hook != nil && hook.PreStop != nil && hook.PreStop.HTTPGet != nil {
+				hook.PreStop.HTTPGet.Host = ""
+			}
+		}
+	}
 	for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
 		if !result.Allowed {
 			t.Errorf("Pod Security, restricted: %s: %s", result.ForbiddenReason, result.ForbiddenDetail)
@@ -61,7 +95,7 @@ func split(t *testing.T, pod *corev1.PodSpec, kind sidecarKind) (sidecar *corev1
 			if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
 				t.Error("the sidecar among initContainers lacks restartPolicy: Always")
 			}
-			if c.StartupProbe == nil || c.StartupProbe.HTTPGet == nil || c.StartupProbe.HTTPGet.Path != "/livez" || c.StartupProbe.HTTPGet.Port != port {
+			if c.StartupProbe == nil || c.StartupProbe.HTTPGet == nil || c.StartupProbe.HTTPGet.Path != "/livez" {
 				t.Errorf("startupProbe %v: the app would start before the sidecar answers", c.StartupProbe)
 			}
 		}
@@ -86,8 +120,15 @@ func split(t *testing.T, pod *corev1.PodSpec, kind sidecarKind) (sidecar *corev1
 	return sidecar, apps
 }
 
-func hooks(t *testing.T, apps []corev1.Container) {
+func hooks(t *testing.T, pod *corev1.PodSpec, apps []corev1.Container, port intstr.IntOrString, token string) {
 	t.Helper()
+	host := "" // the pod's own
+	if pod.HostNetwork {
+		host = "127.0.0.1"
+		if token == "" {
+			t.Error("LASTCALL_TOKEN is not set: another pod's hook would be taken for this one's")
+		}
+	}
 	for _, app := range apps {
 		if app.Lifecycle == nil || app.Lifecycle.PreStop == nil || app.Lifecycle.PreStop.HTTPGet == nil {
 			t.Errorf("%s: no preStop httpGet", app.Name)
@@ -100,18 +141,24 @@ func hooks(t *testing.T, apps []corev1.Container) {
 			t.Errorf("%s: a postStart that finds the sidecar not up yet kills the app", app.Name)
 		}
 		hook := app.Lifecycle.PreStop.HTTPGet
-		if hook.Path != "/prestop" || hook.Port != port || hook.Host != "" {
-			t.Errorf("%s: the hook calls %s:%s%s, want the pod's own address, %s and /prestop",
-				app.Name, hook.Host, hook.Port.String(), hook.Path, port.String())
+		if hook.Path != "/prestop" || hook.Port != port || hook.Host != host {
+			t.Errorf("%s: the hook calls %s:%s%s, want %q, %s and /prestop",
+				app.Name, hook.Host, hook.Port.String(), hook.Path, host, port.String())
+		}
+		if sent := (corev1.HTTPHeader{Name: "Authorization", Value: "Bearer " + token}); token != "" && !slices.Contains(hook.HTTPHeaders, sent) {
+			t.Errorf("%s: the hook sends %v, want %v", app.Name, hook.HTTPHeaders, sent)
 		}
 	}
 }
 
-func probes(t *testing.T, sidecar *corev1.Container) {
+func probes(t *testing.T, sidecar *corev1.Container, port intstr.IntOrString) {
 	t.Helper()
 	ready := sidecar.ReadinessProbe
-	if ready == nil || ready.HTTPGet == nil || ready.HTTPGet.Path != "/readyz" || ready.HTTPGet.Port != port {
+	if ready == nil || ready.HTTPGet == nil || ready.HTTPGet.Path != "/readyz" || ready.HTTPGet.Port != port || ready.HTTPGet.Host != "" {
 		t.Errorf("readinessProbe %v, want httpGet /readyz on %s", ready, port.String())
+	}
+	if start := sidecar.StartupProbe; start != nil && (start.HTTPGet.Port != port || start.HTTPGet.Host != "") {
+		t.Errorf("startupProbe %v, want %s", start, port.String())
 	}
 	if sidecar.LivenessProbe != nil || sidecar.Lifecycle != nil {
 		t.Error("the sidecar has a livenessProbe or hooks of its own")
@@ -125,9 +172,11 @@ func probes(t *testing.T, sidecar *corev1.Container) {
 	}
 }
 
-func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.Container, apps []corev1.Container) {
+// environment checks that of the sidecar, and returns it.
+func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.Container, apps []corev1.Container) (values map[string]string) {
 	t.Helper()
-	values, fields := map[string]string{}, map[string]string{}
+	values = map[string]string{}
+	fields := map[string]string{}
 	for _, from := range sidecar.EnvFrom {
 		switch {
 		case from.ConfigMapRef != nil:
@@ -181,6 +230,7 @@ func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.C
 		}
 	}
 	accepted(t, values)
+	return values
 }
 
 // accepted asks the program itself about its environment.

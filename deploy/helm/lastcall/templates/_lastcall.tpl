@@ -21,11 +21,20 @@ would be looked up in the app's container.
 {{- define "lastcall.preStop" -}}
 preStop:
   httpGet:
+    {{- if .Values.lastcall.hostNetwork }}
+    # The node's loopback, and so the pod's: the kubelet finds no address of it.
+    host: 127.0.0.1
+    {{- end }}
     path: /prestop
-    port: 8099
-    {{- with .Values.lastcall.hookHeaders }}
+    port: {{ .Values.lastcall.port | int }}
+    {{- if or .Values.lastcall.hookHeaders .Values.lastcall.token }}
     httpHeaders:
+      {{- with .Values.lastcall.token }}
+      - {name: Authorization, value: {{ printf "Bearer %s" . | quote }}}
+      {{- end }}
+      {{- with .Values.lastcall.hookHeaders }}
       {{- toYaml . | nindent 6 }}
+      {{- end }}
     {{- end }}
 {{- end }}
 
@@ -49,7 +58,7 @@ that they share with the sidecar, for LASTCALL_DRAINING_FILE and the counter fil
   restartPolicy: Always
   # The app starts once the sidecar answers.
   startupProbe:
-    httpGet: {path: /livez, port: 8099}
+    httpGet: {path: /livez, port: {{ .Values.lastcall.port | int }}}
     periodSeconds: 1
     failureThreshold: 30
 {{- end }}
@@ -77,6 +86,12 @@ env:
     value: {{ include "lastcall.gracePeriodSeconds" . }}s
   - name: LASTCALL_APP_PORT
     value: {{ include "lastcall.appPorts" . | quote }}
+  - name: LASTCALL_LISTEN
+    value: ":{{ .Values.lastcall.port | int }}"
+  {{- with .Values.lastcall.token }}
+  - name: LASTCALL_TOKEN
+    value: {{ . | quote }}
+  {{- end }}
   {{- range $name, $value := .Values.lastcall.env }}
   - name: {{ $name }}
     {{- /* Numbers of a values file are floats to helm: 1e+06 would be no number to others. */}}
@@ -93,11 +108,11 @@ envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 ports:
-  - {name: lastcall, containerPort: 8099}
+  - {name: lastcall, containerPort: {{ .Values.lastcall.port | int }}}
 # The pod is ready when all its containers are: this probe takes it out of its
 # Services as soon as a drain begins.
 readinessProbe:
-  httpGet: {path: /readyz, port: 8099}
+  httpGet: {path: /readyz, port: {{ .Values.lastcall.port | int }}}
   periodSeconds: 1
   failureThreshold: 1
   timeoutSeconds: 5

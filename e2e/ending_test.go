@@ -1,0 +1,316 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A pod that is deleted while its app is still starting leaves, also when the
+// app begins to listen in the middle of the drain, or after it.
+func TestDeletedWhileStarting(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		young := app{name: "young", replicas: *times, variant: v, grace: 25 * time.Second}
+		pods := s.createPods(young, func(n int) corev1.PodSpec { return startsSlowly(young, n).podSpec() })
+		s.deletedWhileStarting(young, pods)
+	})
+}
+
+// Clients that find it in Consul, where the app announces itself as soon as it
+// listens, see nothing of it.
+func TestConsulDeletedWhileStarting(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		consul := s.consul()
+		web := app{name: "web", replicas: 2, variant: v}
+		s.createDeployment(web, consul.podSpec(s, web, false))
+		s.ready(web)
+		consul.holds(s, web)
+		clients := consul.load(s)
+
+		young := app{name: "young", replicas: *times, variant: v, grace: 25 * time.Second}
+		pods := s.createPods(young, func(n int) corev1.PodSpec {
+			if v == classic {
+				n = 0 // one that listens after it was drained registers itself when the sidecar has gone
+			}
+			return consul.podSpec(s, startsSlowly(young, n), true)
+		})
+		s.deletedWhileStarting(young, pods)
+		clients.more(40)
+		counts := clients.stop()
+		results.add(fmt.Sprintf("%d pods are deleted while their apps start, clients find them in Consul and use their copy for 5 s", *times), v, counts, s.longest(young))
+		s.noneFailed(counts)
+		consul.holds(s, web)
+	})
+}
+
+// startsSlowly is the app of pod number n. It listens in the middle of its
+// drain, or, since as process 1 of its container it does not react to SIGTERM
+// while it starts, after it.
+func startsSlowly(a app, n int) app {
+	if n%2 == 0 {
+		a.flags = append(exitsAtOnce(), "-starts-after", "7s")
+		a.lastcall = map[string]string{"LASTCALL_ENDPOINTS_WAIT": "13s"}
+	} else {
+		a.flags = []string{"-deaf", "-starts-after", "11s"}
+	}
+	return a
+}
+
+// deletedWhileStarting deletes each pod as soon as its app runs, and does not
+// listen yet, and waits until they are gone. Each has one drain, which ends by
+// itself.
+func (s *scenario) deletedWhileStarting(a app, pods []string) {
+	s.Helper()
+	for _, name := range pods {
+		s.waitForPods("the app of "+name+" runs", func(pods []*corev1.Pod) bool {
+			p := byName(pods, name)
+			return p != nil && runs(p, "app") && runs(p, sidecarName)
+		})
+		s.deleted(byName(s.pods.now(), name))
+		if _, err := s.get(name, appPort, "/ready"); err == nil {
+			s.Fatalf("the app of %s listens already: it was to start for longer", name)
+		}
+	}
+	for _, name := range pods {
+		s.eventually("the app of "+name+" listens in its last moments", func(context.Context) (bool, error) {
+			_, err := s.get(name, appPort, "/ready")
+			return err == nil, err
+		})
+	}
+	s.waitForPods("the pods are gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, a.name)) == 0 })
+	s.onTime(a)
+	gone := s.pods.terminations(a.name)
+	if len(gone) != a.replicas {
+		s.Errorf("%d pods are gone, want %d", len(gone), a.replicas)
+	}
+	for _, end := range gone {
+		s.ended(end.pod.Name, "drained")
+		if log := s.logOf(end.pod.Name); strings.Contains(log, "taken back") || strings.Contains(log, "only restarted") {
+			s.Errorf("%s was taken back:\n%s", end.pod.Name, log)
+		}
+	}
+}
+
+// A hurry is a way to stop a pod in less time than LASTCALL_GRACE_PERIOD says.
+type hurry struct {
+	name  string
+	grace time.Duration // what it comes to
+	own   bool          // it is the pod's own
+	stop  func(*scenario, *corev1.Pod)
+}
+
+var hurries = []hurry{
+	{"short", 5 * time.Second, true, func(s *scenario, pod *corev1.Pod) { s.deleted(pod) }},
+	{"second", time.Second, false, func(s *scenario, pod *corev1.Pod) {
+		s.must("deleting "+pod.Name, s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
+	}},
+	{"now", time.Second, false, func(s *scenario, pod *corev1.Pod) {
+		out, err := exec.CommandContext(s.ctx, "kubectl", "delete", "pod", pod.Name, "--now", "--wait=false", "--namespace", s.namespace).CombinedOutput()
+		s.must("kubectl delete --now: "+string(out), err)
+	}},
+	{"evicted", 3 * time.Second, false, func(s *scenario, pod *corev1.Pod) {
+		s.must("evicting "+pod.Name, s.client.PolicyV1().Evictions(s.namespace).Evict(s.ctx, &policyv1.Eviction{
+			ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
+			DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: new(int64(3))},
+		}))
+	}},
+}
+
+// tells reports whether the sidecar can tell of its end. The kubelet gives the
+// app's hook up at the end of the grace period, and the app then has 2 s until
+// SIGKILL. A native sidecar is told so by its SIGTERM, which comes at that
+// moment: a second after the hook it may still be a classic one's that is late,
+// unless the app ends. A classic one is killed at the end of the grace period,
+// after 2 s at least: it sees the app's end where that comes before.
+func (h hurry) tells(v variant, hangs bool) bool {
+	if v == native {
+		return !hangs || h.grace > 2*time.Second
+	}
+	return !hangs && h.grace < 2*time.Second
+}
+
+// A pod that has less time than LASTCALL_GRACE_PERIOD says, in the middle of its
+// drain: it is withdrawn at once; where the sidecar can know, people can see
+// what became of it, and that the time was too short, and nothing is left in the
+// registry of an app that has ended. Some of the apps hang, the others exit at
+// SIGTERM.
+func TestShorterThanTheGracePeriod(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		s.allowEvents()
+		consul := s.consul()
+		hangs := func(n int) bool { return n%2 == 1 }
+		for _, h := range hurries { // one after another, since the end of each takes a second or two
+			web := app{name: h.name, replicas: *times, variant: v, lastcall: map[string]string{
+				"LASTCALL_EVENTS": "true", "LASTCALL_ENDPOINTS_WAIT": "20s",
+				"LASTCALL_DRAINING_FILE": "", // an app that is told may close its port by itself
+			}}
+			names := s.createPods(web, func(n int) corev1.PodSpec {
+				one := web
+				if one.flags = exitsAtOnce(); hangs(n) {
+					one.flags = []string{"-deaf"}
+				}
+				spec := consul.podSpec(s, one, true)
+				spec.AutomountServiceAccountToken = new(true)
+				if h.own {
+					spec.TerminationGracePeriodSeconds = new(int64(h.grace.Seconds()))
+				}
+				return spec
+			})
+			s.ready(web)
+			for _, name := range names {
+				s.eventually("Consul holds "+name, s.hasStatus(consul, name, consul.up))
+			}
+			for _, pod := range s.podsOf(web) {
+				h.stop(s, pod)
+			}
+			s.waitForPods("the pods are gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, h.name)) == 0 })
+			for _, end := range s.pods.terminations(h.name) {
+				hung := hangs(slices.Index(names, end.pod.Name))
+				tells := h.tells(v, hung)
+				if tells {
+					s.endIsTold(end.pod)
+				}
+				// A hung app would register itself again.
+				if tells && !hung {
+					s.eventually(end.pod.Name+" is deregistered", s.hasStatus(consul, end.pod.Name, ""))
+				} else {
+					s.eventually(end.pod.Name+" is withdrawn", s.hasStatus(consul, end.pod.Name, consul.out, ""))
+				}
+			}
+		}
+	})
+}
+
+// hasStatus reports whether a registry holds a pod's instance with one of the
+// statuses; an empty one: whether it holds none.
+func (s *scenario) hasStatus(r registry, pod string, status ...string) func(context.Context) (bool, error) {
+	return func(context.Context) (bool, error) {
+		got, err := r.ask(s.namespace)
+		return err == nil && slices.Contains(status, got[pod]), errors.Join(fmt.Errorf("%s holds %v", r.kind, got), err)
+	}
+}
+
+// endIsTold checks that people can see that a pod, which is gone, had too little
+// time to drain.
+func (s *scenario) endIsTold(pod *corev1.Pod) {
+	s.Helper()
+	const hint = "LASTCALL_GRACE_PERIOD"
+	s.ended(pod.Name, "expired")
+	if log := s.logOf(pod.Name); !strings.Contains(log, hint) {
+		s.Errorf("the log of %s does not say %s:\n%s", pod.Name, hint, log)
+	}
+	if words := terminationMessage(pod); !strings.Contains(words, "DrainExpired: ") || !strings.Contains(words, hint) {
+		s.Errorf("the termination message of %s: %q", pod.Name, words)
+	}
+	s.eventually("the Event of "+pod.Name, func(ctx context.Context) (bool, error) {
+		events, err := s.eventsOf(ctx, pod)
+		if err != nil || len(events) == 0 {
+			return false, errors.Join(errors.New("there is none"), err)
+		}
+		last := events[len(events)-1]
+		return last.Reason == "DrainExpired" && last.Type == corev1.EventTypeWarning && strings.Contains(last.Message, hint), fmt.Errorf("the last is %s %s: %s", last.Type, last.Reason, last.Message)
+	})
+}
+
+// LASTCALL_APP_PORT is one that nobody listens on. That is told while the pod
+// serves, with the port that it does listen on, and a drain does not pass for a
+// clean one: the requests that nobody counts are given the whole budget.
+func TestMisspeltPort(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		s.allowEvents()
+		const wrong = appPort + 1
+		web := app{name: "web", replicas: *times, variant: v, grace: 20 * time.Second, flags: exitsAtOnce(), lastcall: map[string]string{
+			"LASTCALL_APP_PORT": fmt.Sprint(wrong), "LASTCALL_EVENTS": "true",
+		}}
+		spec := web.podSpec()
+		spec.AutomountServiceAccountToken = new(true)
+		s.createDeployment(web, spec)
+		address := s.service(web.name)
+		s.ready(web)
+		// One is deleted before it is old enough to be warned of.
+		young := s.podsOf(web)[0]
+		s.deleted(young)
+		s.replaced(web, uids([]*corev1.Pod{young}))
+		s.portIsTold(young, wrong)
+
+		old := s.podsOf(web)
+		for _, pod := range old {
+			s.portIsTold(pod, wrong)
+			s.eventually("the status tells it", func(context.Context) (bool, error) {
+				status, err := s.get(pod.Name, sidecarPort, "/status")
+				return strings.Contains(string(status), "LASTCALL_APP_PORT"), errors.Join(fmt.Errorf("it is %s", status), err)
+			})
+		}
+		clients := s.load(address, "-shortest", "6s", "-longest", "8s")
+		if counts := clients.finish(); counts.InFlight == 0 {
+			s.Fatal("no request is in flight: the load is too weak")
+		}
+		s.scale(&web, 0)
+		counts := clients.stop()
+		results.add(fmt.Sprintf("LASTCALL_APP_PORT is misspelt, %d pods are deleted, requests take 6 to 8 s", *times), v, counts, s.longest(web))
+		s.noneFailed(counts)
+		for _, pod := range append(old, young) {
+			s.ended(pod.Name, "expired")
+		}
+	})
+}
+
+// portIsTold waits until the log and a Warning Event of a pod tell of the port
+// that nobody listens on, and of the one that somebody does.
+func (s *scenario) portIsTold(pod *corev1.Pod, wrong int) {
+	s.Helper()
+	tells := func(text string) bool {
+		return strings.Contains(text, "LASTCALL_APP_PORT") && strings.Contains(text, fmt.Sprint(wrong)) && strings.Contains(text, fmt.Sprint(appPort))
+	}
+	s.eventually("the log of "+pod.Name+" tells of the port", func(context.Context) (bool, error) {
+		log := s.logOf(pod.Name)
+		for line := range strings.Lines(log) {
+			var entry struct{ Level string }
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Level == "WARN" && tells(line) {
+				return true, nil
+			}
+		}
+		return false, fmt.Errorf("it is %s", log)
+	})
+	s.eventually("an Event on "+pod.Name+" tells of the port", func(ctx context.Context) (bool, error) {
+		events, err := s.eventsOf(ctx, pod)
+		return slices.ContainsFunc(events, func(e corev1.Event) bool { return e.Type == corev1.EventTypeWarning && tells(e.Message) }), err
+	})
+}
+
+// createPods creates as many pods as the app has replicas, by specs that may
+// depend on their numbers, and returns their names.
+func (s *scenario) createPods(a app, spec func(n int) corev1.PodSpec) []string {
+	s.Helper()
+	names := make([]string, a.replicas)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s-%d", a.name, i)
+		_, err := s.client.CoreV1().Pods(s.namespace).Create(s.ctx, &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: names[i], Labels: map[string]string{"app": a.name}},
+			Spec:       spec(i),
+		}, metav1.CreateOptions{})
+		s.must("creating a pod", err)
+	}
+	return names
+}
+
+// logOf returns what the sidecars of a pod have logged.
+func (s *scenario) logOf(pod string) string {
+	var all strings.Builder
+	for name, log := range s.pods.logs() {
+		if strings.HasPrefix(name, pod+"/") {
+			all.WriteString(log)
+		}
+	}
+	return all.String()
+}
