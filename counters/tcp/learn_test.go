@@ -104,21 +104,21 @@ func TestPatience(t *testing.T) {
 		mode     string
 		proven   bool
 		// The longest silence for which it counts; 0: it never does, -1: for ever.
-		doubtful, unproven, begun time.Duration
+		doubtful, streaming, unproven, begun time.Duration
 	}{
-		{"fixed", patience{fixed: 3 * s}, much(s, 0), now, Requests, true, 3 * s, 3 * s, 3 * s},
-		{"none", patience{}, much(s, 0), now, Active, true, 0, 0, 0},
-		{"nothing was seen", patience{auto: true}, new(learned), now, Requests, false, -1, -1, 5 * s},
-		{"nothing was seen, proven", patience{auto: true}, new(learned), now, Requests, true, -1, 5 * s, 5 * s},
-		{"one answer too few", patience{auto: true}, few, now, Active, true, -1, -1, 5 * s},
-		{"a moment too early", patience{auto: true}, much(s, 0), now - 1, Active, true, -1, -1, 5 * s},
-		{"short answers", patience{auto: true}, much(s/10, 0), now, Requests, true, 5 * s, 0, 5 * s},
-		{"long answers", patience{auto: true}, much(20*s, 0), now, Requests, true, 40 * s, 0, 5 * s},
-		{"short pauses", patience{auto: true}, much(s, pauseMatters-1), now, Requests, true, 5 * s, 0, 5 * s},
-		{"long pauses", patience{auto: true}, much(s, 10*s), now, Requests, true, 20 * s, 20 * s, 5 * s},
-		{"active, short answers", patience{auto: true}, much(s/10, 0), now, Active, true, 5 * s, 5*s + s/10, 5 * s},
-		{"active, long answers", patience{auto: true}, much(40*s, 0), now, Active, true, 80 * s, 50 * s, 5 * s},
-		{"active, long pauses", patience{auto: true}, much(s, 10*s), now, Active, true, 20 * s, 20 * s, 5 * s},
+		{"fixed", patience{fixed: 3 * s}, much(s, 0), now, Requests, true, 3 * s, 3 * s, 3 * s, 3 * s},
+		{"none", patience{}, much(s, 0), now, Active, true, 0, 0, 0, 0},
+		{"nothing was seen", patience{auto: true}, new(learned), now, Requests, false, -1, -1, -1, 5 * s},
+		{"nothing was seen, proven", patience{auto: true}, new(learned), now, Requests, true, -1, -1, 5 * s, 5 * s},
+		{"one answer too few", patience{auto: true}, few, now, Active, true, -1, -1, -1, 5 * s},
+		{"a moment too early", patience{auto: true}, much(s, 0), now - 1, Active, true, -1, -1, -1, 5 * s},
+		{"short answers", patience{auto: true}, much(s/10, 0), now, Requests, true, 5*s + s/10, 5 * s, 0, 5 * s},
+		{"long answers", patience{auto: true}, much(20*s, 0), now, Requests, true, 25 * s, 40 * s, 0, 5 * s},
+		{"short pauses", patience{auto: true}, much(s, pauseMatters-1), now, Requests, true, 6 * s, 5 * s, 0, 5 * s},
+		{"long pauses", patience{auto: true}, much(s, 10*s), now, Requests, true, 6 * s, 20 * s, 20 * s, 5 * s},
+		{"active, short answers", patience{auto: true}, much(s/10, 0), now, Active, true, 5*s + s/10, 5 * s, 5*s + s/10, 5 * s},
+		{"active, long answers", patience{auto: true}, much(40*s, 0), now, Active, true, 50 * s, 80 * s, 50 * s, 5 * s},
+		{"active, long pauses", patience{auto: true}, much(s, 10*s), now, Active, true, 6 * s, 20 * s, 20 * s, 5 * s},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			v := &view{now: test.now, mode: test.mode, learned: test.learned}
@@ -126,9 +126,10 @@ func TestPatience(t *testing.T) {
 				want time.Duration
 				does func(silent time.Duration) bool
 			}{
-				"doubtful": {test.doubtful, func(d time.Duration) bool { return test.patience.doubtful(d, v) }},
-				"unproven": {test.unproven, func(d time.Duration) bool { return test.patience.unproven(d, d, test.proven, v) }},
-				"begun":    {test.begun, test.patience.begun},
+				"doubtful":  {test.doubtful, func(d time.Duration) bool { return test.patience.doubtful(d, d, false, v) }},
+				"streaming": {test.streaming, func(d time.Duration) bool { return test.patience.doubtful(d, d, true, v) }},
+				"unproven":  {test.unproven, func(d time.Duration) bool { return test.patience.unproven(d, d, test.proven, v) }},
+				"begun":     {test.begun, test.patience.begun},
 			} {
 				switch {
 				case kind.want < 0:
@@ -420,7 +421,7 @@ func TestKinds(t *testing.T) {
 		{171, 10, http1Port, large},
 		{39, 1, byTLS(http1Port), small}, {30, 1, byTLS(http1Port), tiny}, {46, 1, byTLS(http1Port), small}, {47, 1, byTLS(http1Port), large},
 		{390, 10, byTLS(http2Port), small},
-		{26, 1, http2Port, small}, {34, 1, http2Port, small}, {35, 1, http2Port, large},
+		{26, 1, http2Port, large}, {34, 1, http2Port, large}, {35, 1, http2Port, large}, // see frameKinds
 		{26, 1, http1Port, large},
 		{100_000, 70, http1Port, large},
 		{18, 0, http1Port, large}, // the kernel has not counted it yet
