@@ -77,7 +77,7 @@ func (a *app) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.server = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.server = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		takes, _ := time.ParseDuration(r.URL.RawQuery) // without one: no time
 		select {
 		case <-time.After(takes):
