@@ -19,8 +19,8 @@ import (
 var picture = flag.String("picture", "", "the file that BenchmarkPicture draws the dashboard into")
 
 // BenchmarkPicture draws the picture in the docs, after some minutes in which
-// pods are replaced, an app is restarted, a registry hangs and a request never
-// ends:
+// pods are replaced, a registry hangs, a request never ends and an app is
+// started anew:
 //
 //	go test -run '^$' -bench Picture -benchtime 1x ./internal/dashboardtest -args -picture ../../docs/dashboard.svg
 func BenchmarkPicture(b *testing.B) {
@@ -35,11 +35,6 @@ func BenchmarkPicture(b *testing.B) {
 	pause(20 * time.Second)
 	serving = replace(b, serving, consul, prom)
 	pause(15 * time.Second)
-
-	// An app that is started anew.
-	serving[2].app.stop()
-	pause(2 * time.Second)
-	serving[2].app.start(b)
 
 	// A counter that cannot be read for a while.
 	serving[0].hide.Store(true)
@@ -60,10 +55,16 @@ func BenchmarkPicture(b *testing.B) {
 		p.leave(b, prom)
 	}
 	thawed.Wait()
+	var fresh []*busyPod
 	for range 4 {
-		startBusy(b, consul, prom)
+		fresh = append(fresh, startBusy(b, consul, prom))
 	}
-	pause(20 * time.Second)
+	pause(10 * time.Second)
+	// An app that is started anew.
+	fresh[1].app.stop()
+	pause(2 * time.Second)
+	fresh[1].app.start(b)
+	pause(8 * time.Second)
 
 	text := draw(b, readDashboard(b), prom, view{from: began, to: time.Now(), interval: time.Second, rate: 15 * time.Second})
 	if err := os.WriteFile(*picture, text, 0o644); err != nil {
