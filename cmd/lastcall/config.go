@@ -26,7 +26,7 @@ type config struct {
 	Listen        string        `envconfig:"LASTCALL_LISTEN" default:":8099" desc:"address of the HTTP server"`
 	GracePeriod   time.Duration `envconfig:"LASTCALL_GRACE_PERIOD" default:"30s" desc:"the pod's terminationGracePeriodSeconds (the downward API cannot tell it)"`
 	Reserve       time.Duration `envconfig:"LASTCALL_RESERVE" default:"5s" desc:"the part of it left to the app after its SIGTERM; the drain's budget is LASTCALL_GRACE_PERIOD - LASTCALL_RESERVE"`
-	EndpointsWait time.Duration `envconfig:"LASTCALL_ENDPOINTS_WAIT" default:"3s" desc:"the least time between unready and return, for kube-proxy and ingresses"`
+	EndpointsWait time.Duration `envconfig:"LASTCALL_ENDPOINTS_WAIT" default:"3s" desc:"minimum time between readiness failing and the hook returning, for kube-proxy and ingresses"`
 	Quiet         time.Duration `envconfig:"LASTCALL_QUIET" default:"1s" desc:"how long the pod must be quiet before it counts as drained"`
 	Threshold     int64         `envconfig:"LASTCALL_THRESHOLD" default:"0" desc:"work in flight that is accepted at the end"`
 	Poll          time.Duration `envconfig:"LASTCALL_POLL" default:"100ms" desc:"how often counters without events are read"`

@@ -62,7 +62,7 @@ import (
 // Config is the counter's part of the environment.
 type Config struct {
 	URL       string `envconfig:"LASTCALL_PROMETHEUS_URL" desc:"the exposition to read, userinfo allowed: http://127.0.0.1:8080/metrics, or unix:///SOCKET:/metrics" secret:"url"`
-	Metric    string `envconfig:"LASTCALL_PROMETHEUS_METRIC" desc:"a selector in it, whose matching series are added: http_server_active_requests{job=\"web\"}; with an offset where it counts the scrape itself: tomcat_threads_busy_threads - 1"`
+	Metric    string `envconfig:"LASTCALL_PROMETHEUS_METRIC" desc:"a selector in it, whose matching series are added: http_server_active_requests{job=\"web\"}; with an offset where it counts the scrape itself: http_server_requests_active_seconds_count - 1"`
 	Total     string `envconfig:"LASTCALL_PROMETHEUS_TOTAL" desc:"a selector of a counter that grows with each request, and not with scrapes: http_requests_total{path!=\"/metrics\"}"`
 	CAFile    string `envconfig:"LASTCALL_PROMETHEUS_CA_FILE" desc:"PEM file of certificate authorities to trust besides the system's; read again for each connection"`
 	TokenFile string `envconfig:"LASTCALL_PROMETHEUS_TOKEN_FILE" desc:"file of a bearer token for the exposition; read again for each call"`

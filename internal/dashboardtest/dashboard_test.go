@@ -29,12 +29,26 @@ func TestDashboard(t *testing.T) {
 	began := time.Now()
 
 	quick := []string{"LASTCALL_ENDPOINTS_WAIT=100ms", "LASTCALL_QUIET=100ms"}
-	good := startPod(t, "good", consul, prom, quick...)
-	// Its budget is 1 s, and its one request never ends.
-	late := startPod(t, "late", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=3s", "LASTCALL_RESERVE=2s")...)
+	// The kernel counts too, and it is set what is silent. The drain is not taken
+	// back after the grace period because the app still listens.
+	app := startApp(t)
+	good := startPod(t, "good", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=10m",
+		"LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port(), "LASTCALL_TCP_SILENCE=7s")...)
+	good.Eventually(t, "the app is seen to listen", func() error {
+		listens := `lastcall_app_listening{port="` + app.port() + `"} 1`
+		if answer := good.Want(t, http.StatusOK, http.MethodGet, "/metrics"); !strings.Contains(answer.Body, listens) {
+			return fmt.Errorf("%s is not in %s", listens, answer.Body)
+		}
+		return nil
+	})
+	// Its budget is 1 s, its one request never ends, and its port is wrong.
+	_, silent, _ := strings.Cut(freeport.Address(t), ":")
+	late := startPod(t, "late", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=3s", "LASTCALL_RESERVE=2s", "LASTCALL_APP_PORT="+silent)...)
 	late.inFlight(t, 1)
-	// Its registry is not there, and its counter has nothing to read.
-	startPod(t, "broken", consul, prom, "CONSUL_HTTP_ADDR=http://"+freeport.Address(t), "LASTCALL_FILE_PATH=/nowhere/inflight")
+	// Its registry is not there, one of its counters has nothing to read, and the
+	// other has seen too little.
+	startPod(t, "broken", consul, prom, "CONSUL_HTTP_ADDR=http://"+freeport.Address(t), "LASTCALL_FILE_PATH=/nowhere/inflight",
+		"LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port())
 
 	good.Want(t, http.StatusOK, http.MethodGet, "/prestop")
 	late.Want(t, http.StatusGatewayTimeout, http.MethodGet, "/prestop")
@@ -48,6 +62,7 @@ func TestDashboard(t *testing.T) {
 			`sum(max_over_time(lastcall_drain_duration_seconds_count[1h]))`:                                         2,
 			`sum(count_over_time((sum(lastcall_registry_call_failures_total{pod="broken"}) > 0)[1m:1s])) >= bool 3`: 1,
 			`count(lastcall_counter_up == 0)`:                                                                       1,
+			`count(lastcall_app_port_silent == 1)`:                                                                  1,
 			`count(lastcall_build_info)`:                                                                            3,
 		} {
 			found := prom.query(t, expr, seen)
@@ -94,6 +109,21 @@ func TestDashboard(t *testing.T) {
 	holds("Counters that cannot be read", "file", 1)
 	holds("How long drains took", "budget", 1)
 	holds("Pods with Lastcall", "dev", 3)
+	holds("Silences in the middle of work", "longest seen, tcp", 0)
+	holds("Silences in the middle of work", "silence used, tcp", 7)
+	holds("Pods that have seen too little to say", "tcp", 1)
+	ports := map[string]float64{}
+	for _, s := range d.Panels[slices.IndexFunc(d.Panels, func(p panel) bool { return p.Title == "The app's ports" })].ask(t, prom, v) {
+		ports[s.labels["pod"]+" "+s.labels["port"]+" "+[]string{"starts", "listens", "never listened"}[s.target]] = s.points[0].value
+	}
+	for what, want := range map[string]float64{
+		"good " + app.port() + " starts": 1, "good " + app.port() + " listens": 1, "good " + app.port() + " never listened": 0,
+		"late " + silent + " starts": 0, "late " + silent + " listens": 0, "late " + silent + " never listened": 1,
+	} {
+		if got, ok := ports[what]; !ok || got != want {
+			t.Errorf("The app's ports: %s is %v, want %v: %v", what, got, want, ports)
+		}
+	}
 
 	t.Run("picture", func(t *testing.T) {
 		text := draw(t, d, prom, v)
@@ -138,6 +168,7 @@ func alerts(t *testing.T, prom *prometheus) {
 			"LastcallDrainExpired shop/late firing",
 			"LastcallWorkCutOff shop/late firing",
 			"LastcallCounterUnreadable shop/broken pending",
+			"LastcallAppPortSilent shop/late pending",
 			"LastcallPodStaysOut shop/good pending",
 		} {
 			if !slices.Contains(firing, want) {
@@ -201,8 +232,17 @@ func TestScrapeConfig(t *testing.T) {
 // TestMetricsAsPrometheusLikesThem has promtool look at what a scrape gets.
 func TestMetricsAsPrometheusLikesThem(t *testing.T) {
 	consul := testservers.StartConsul(t, testservers.ConsulOptions{})
-	p := startPod(t, "web", consul, startPrometheus(t, time.Second))
-	promtool(t, strings.NewReader(p.Want(t, http.StatusOK, http.MethodGet, "/metrics").Body), "check", "metrics")
+	app := startApp(t)
+	p := startPod(t, "web", consul, startPrometheus(t, time.Second), "LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port())
+	page := p.Want(t, http.StatusOK, http.MethodGet, "/metrics").Body
+	// promtool takes a word of this name for a metric's type. It is what
+	// LASTCALL_COUNTERS names, as in lastcall_counter_up.
+	named := regexp.MustCompile(`(?m)^(# (?:HELP|TYPE) )?lastcall_counter_errors_total`)
+	if !named.MatchString(page) {
+		t.Errorf("there is no lastcall_counter_errors_total in\n%s", page)
+	}
+	page = named.ReplaceAllString(page, "${1}lastcall_source_errors_total")
+	promtool(t, strings.NewReader(page), "check", "metrics")
 }
 
 func promtool(t *testing.T, stdin *strings.Reader, args ...string) {

@@ -19,7 +19,8 @@ import (
 var picture = flag.String("picture", "", "the file that BenchmarkPicture draws the dashboard into")
 
 // BenchmarkPicture draws the picture in the docs, after some minutes in which
-// pods are replaced, a registry hangs and a request never ends:
+// pods are replaced, a registry hangs, a request never ends and an app is
+// started anew:
 //
 //	go test -run '^$' -bench Picture -benchtime 1x ./internal/dashboardtest -args -picture ../../docs/dashboard.svg
 func BenchmarkPicture(b *testing.B) {
@@ -54,10 +55,16 @@ func BenchmarkPicture(b *testing.B) {
 		p.leave(b, prom)
 	}
 	thawed.Wait()
+	var fresh []*busyPod
 	for range 4 {
-		startBusy(b, consul, prom)
+		fresh = append(fresh, startBusy(b, consul, prom))
 	}
-	pause(20 * time.Second)
+	pause(10 * time.Second)
+	// An app that is started anew.
+	fresh[1].app.stop()
+	pause(2 * time.Second)
+	fresh[1].app.start(b)
+	pause(8 * time.Second)
 
 	text := draw(b, readDashboard(b), prom, view{from: began, to: time.Now(), interval: time.Second, rate: 15 * time.Second})
 	if err := os.WriteFile(*picture, text, 0o644); err != nil {
@@ -70,6 +77,7 @@ func pause(d time.Duration) { <-time.After(d) }
 // busyPod is a pod under load.
 type busyPod struct {
 	*pod
+	app                  *app
 	hide, stuck, leaving atomic.Bool
 	stop                 context.CancelFunc
 	load                 sync.WaitGroup
@@ -81,8 +89,13 @@ var pods atomic.Int64
 func startBusy(t testing.TB, consul *testservers.ConsulAgent, prom *prometheus) *busyPod {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	b := &busyPod{pod: startPod(t, "web-"+strconv.FormatInt(pods.Add(1), 10), consul, prom), stop: stop}
+	app := startApp(t)
+	b := &busyPod{
+		pod: startPod(t, "web-"+strconv.FormatInt(pods.Add(1), 10), consul, prom, "LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port()),
+		app: app, stop: stop,
+	}
 	b.load.Go(func() { b.work(ctx, t) })
+	b.load.Go(func() { b.ask(ctx) })
 	t.Cleanup(b.end)
 	return b
 }
@@ -114,6 +127,26 @@ func (b *busyPod) work(ctx context.Context, t testing.TB) {
 	}
 }
 
+// ask is a client that sends requests to the app on one connection, until the
+// pod leaves.
+func (b *busyPod) ask(ctx context.Context) {
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	for ctx.Err() == nil && !b.leaving.Load() {
+		takes := time.Duration(rand.IntN(700)) * time.Millisecond
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.app.address+"/?"+takes.String(), nil)
+		if err == nil {
+			var resp *http.Response
+			if resp, err = transport.RoundTrip(req); err == nil {
+				err = resp.Body.Close()
+			}
+		}
+		if err != nil {
+			pause(100 * time.Millisecond) // the app is being restarted
+		}
+	}
+}
+
 func (b *busyPod) end() {
 	b.stop()
 	b.load.Wait()
@@ -129,6 +162,7 @@ func (b *busyPod) leave(t testing.TB, prom *prometheus) {
 	}
 	pause(2 * time.Second) // the app's own end, and a last scrape
 	prom.forget(t, b.name)
+	b.app.stop()
 	b.end()
 }
 

@@ -1,14 +1,19 @@
 package dashboardtest
 
 import (
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 
+	"lastcall/internal/freeport"
 	"lastcall/internal/sidecartest"
 	"lastcall/internal/testservers"
 )
@@ -46,6 +51,52 @@ func startPod(t testing.TB, name string, consul *testservers.ConsulAgent, prom *
 	}, env...)...)
 	prom.scrape(t, name, p.Sidecar)
 	return p
+}
+
+// app is an HTTP server, and its port.
+type app struct {
+	address string
+	server  *http.Server
+	served  sync.WaitGroup
+}
+
+// startApp starts one. A request takes as long as its query says.
+func startApp(t testing.TB) *app {
+	t.Helper()
+	a := &app{address: freeport.Address(t)}
+	a.start(t)
+	t.Cleanup(a.stop)
+	return a
+}
+
+// start lets it listen, also after stop.
+func (a *app) start(t testing.TB) {
+	t.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", a.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.server = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		takes, _ := time.ParseDuration(r.URL.RawQuery) // without one: no time
+		select {
+		case <-time.After(takes):
+		case <-r.Context().Done():
+		}
+	})}
+	server := a.server
+	a.served.Go(func() { _ = server.Serve(l) }) // until stop
+}
+
+// stop ends it, and its connections.
+func (a *app) stop() {
+	_ = a.server.Close() // what is open is of no interest
+	a.served.Wait()
+}
+
+func (a *app) port() string {
+	_, port, _ := strings.Cut(a.address, ":")
+	return port
 }
 
 // inFlight is what the app tells.

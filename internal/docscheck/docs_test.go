@@ -50,6 +50,38 @@ func TestVariables(t *testing.T) {
 	})
 }
 
+// TestDefaults holds each table of variables against the program's defaults.
+func TestDefaults(t *testing.T) {
+	known := defaults(t)
+	tables := 0
+	for _, file := range markdown(t) {
+		in := false
+		for line := range strings.Lines(read(t, file)) {
+			cells := strings.Split(line, "|")
+			switch {
+			case strings.HasPrefix(line, "| variable | default |"):
+				in, tables = true, tables+1
+			case !strings.HasPrefix(line, "|"):
+				in = false
+			case in && !strings.HasPrefix(line, "| ---"):
+				written := strings.Split(cells[2], ",")
+				for i, name := range variableName.FindAllString(cells[1], -1) {
+					want := ""
+					if i < len(written) {
+						want = strings.Trim(written[i], " `")
+					}
+					if got, ok := known[name]; !ok || got != want {
+						t.Errorf("%s: the default of %s is %q, and the program's is %q", file, name, want, got)
+					}
+				}
+			}
+		}
+	}
+	if tables < 2 {
+		t.Errorf("there are %d tables of variables, want those of README.md and docs/tcp.md at least", tables)
+	}
+}
+
 func TestMakeTargets(t *testing.T) {
 	var targets []string
 	for _, rule := range makeRule.FindAllStringSubmatch(read(t, filepath.Join(project, "Makefile")), -1) {
@@ -80,6 +112,40 @@ func TestLinks(t *testing.T) {
 // configured returns the variables that the program says it knows.
 func configured(t *testing.T) []string {
 	t.Helper()
+	out := config(t)
+	names := variableName.FindAllString(out, -1)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if !slices.Contains(names, "LASTCALL_LISTEN") {
+		t.Fatalf("lastcall config does not tell of LASTCALL_LISTEN:\n%s", out)
+	}
+	return names
+}
+
+// defaults returns the default of each variable, as the program says it.
+func defaults(t *testing.T) map[string]string {
+	t.Helper()
+	out := config(t)
+	header, lines, _ := strings.Cut(out, "\n")
+	from, to := strings.Index(header, "DEFAULT"), strings.Index(header, "WHAT")
+	if from < 0 || to < from {
+		t.Fatalf("lastcall config has no column of defaults:\n%s", out)
+	}
+	all := map[string]string{}
+	for line := range strings.Lines(lines) {
+		name, _, _ := strings.Cut(line, " ")
+		value := strings.TrimSpace(line[from:to])
+		if value == "-" {
+			value = ""
+		}
+		all[name] = value
+	}
+	return all
+}
+
+// config returns what the program says of its variables when none is set.
+func config(t *testing.T) string {
+	t.Helper()
 	testservers.DependsOn(t, "lastcall/cmd/lastcall")
 	program := filepath.Join(t.TempDir(), "lastcall")
 	build := exec.Command("go", "build", "-o", program, "lastcall/cmd/lastcall")
@@ -94,13 +160,7 @@ func configured(t *testing.T) []string {
 	if err != nil {
 		t.Fatalf("lastcall config: %v\n%s", err, problems.String())
 	}
-	names := variableName.FindAllString(string(out), -1)
-	slices.Sort(names)
-	names = slices.Compact(names)
-	if !slices.Contains(names, "LASTCALL_LISTEN") {
-		t.Fatalf("lastcall config does not tell of LASTCALL_LISTEN:\n%s", out)
-	}
-	return names
+	return string(out)
 }
 
 // markdown returns README.md and the docs.
