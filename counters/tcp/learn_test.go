@@ -613,18 +613,20 @@ func TestForget(t *testing.T) {
 
 // serveByHand is an app that refuses HTTP/2, and leaves the connections open on
 // which it was asked what it speaks.
-func serveByHand(l net.Listener, questions *atomic.Int32) {
+func serveByHand(ctx context.Context, l net.Listener, questions *atomic.Int32) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
 		go func() {
+			defer conn.Close()
 			b := make([]byte, 1000)
 			for {
 				n, err := conn.Read(b)
 				if err != nil {
-					return // and it stays open
+					<-ctx.Done() // until then it stays open
+					return
 				}
 				if strings.HasPrefix(string(b[:n]), "PRI ") {
 					questions.Add(1)
@@ -640,7 +642,7 @@ func serveByHand(l net.Listener, questions *atomic.Int32) {
 func TestAPortIsAskedOncePerStart(t *testing.T) {
 	l := listenOn(t, "127.0.0.1:0")
 	var questions atomic.Int32
-	go serveByHand(l.Listener, &questions)
+	go serveByHand(t.Context(), l.Listener, &questions)
 	c := newCounter(t, Config{Count: Auto, Silence: Silence{Auto: true}}, l.port)
 	ctx, cancel := context.WithCancel(t.Context())
 	learning := make(chan struct{})
@@ -712,7 +714,7 @@ func TestAPortIsAskedOncePerStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	go serveByHand(again, &questions)
+	go serveByHand(t.Context(), again, &questions)
 	visit()
 	wait.Until(t, "another question", func() bool { return questions.Load() == 2 })
 }
