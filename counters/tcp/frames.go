@@ -113,6 +113,13 @@ func (p protocol) isSlight(bytes uint64) bool {
 	return bytes <= slightMaximum
 }
 
+// isFarewell reports whether so many bytes are an alert of TLS alone, two bytes
+// in a record, as which close_notify is sent.
+func (p protocol) isFarewell(bytes uint64) bool {
+	const alert = 2
+	return p.tls && slices.Contains([]uint64{alert + recordLeast - 1, alert + recordLeast, alert + recordMost}, bytes)
+}
+
 // opening returns how many segments a client sends before its first request.
 func (p protocol) opening() uint32 {
 	if p.tls {

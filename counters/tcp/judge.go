@@ -85,6 +85,7 @@ type memory struct {
 	unsent   bool   // data was waiting for the peer
 	pinged   bool   // frames that are no work have come or gone since
 	frames   bool   // it carries small frames in both directions: on a port of HTTP/1, a WebSocket
+	left     bool   // the app has said that it closes the connection
 	masked   bool   // those of the client are longer by a WebSocket's mask
 	settled  bool   // its TLS handshake is over
 	pieces   bool   // a second part of the answer was sent right after the first
@@ -321,7 +322,7 @@ func (m *memory) touch(s *socket, v *view, came, went bool) {
 	if went {
 		m.sentAt = v.now - int64(s.sentAge)
 	}
-	m.before.pending, m.pinged = 0, false
+	m.before.pending, m.pinged, m.left = 0, false, false
 }
 
 // first judges a connection that was made before the first look, by all that
@@ -399,6 +400,10 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 		return m.activity
 	}
 	was := m.activity
+	if was != waiting && v.port.isFarewell(s.sent-m.sent) {
+		m.pinged, m.left = true, true
+		return was // TLS's close_notify: the app closes the connection, which was idle for too long
+	}
 	m.hold(wentSmall, s.sent-m.sent)
 	m.sentAt = v.now - int64(s.sentAge)
 	switch was {
@@ -584,6 +589,9 @@ func (m *memory) finding(s *socket, v *view) finding {
 		return busy
 	case s.sent == 0 && v.port.isOpening(s.received(), s.dataIn):
 		return begun
+	}
+	if m.left {
+		return idle // the app has nothing more to say
 	}
 	switch m.activity {
 	case waiting:

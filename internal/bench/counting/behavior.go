@@ -29,9 +29,11 @@ type behavior struct {
 	// history is lived instead of what fast and slow make, if there is one.
 	history func(ctx context.Context) error
 	// fast makes a fast request, or some; slow one that takes so long. They are
-	// called side by side.
-	fast func(ctx context.Context) error
-	slow func(ctx context.Context, d time.Duration) error
+	// called side by side, or one after the other where inTurn is true: where
+	// all share one connection, so that its answers can be told apart.
+	fast   func(ctx context.Context) error
+	slow   func(ctx context.Context, d time.Duration) error
+	inTurn bool
 	// measured makes the request that is measured, and calls began when that
 	// is under way.
 	measured func(ctx context.Context, d time.Duration, began func()) error
@@ -44,6 +46,9 @@ var errLittle = errors.New("the client has not got enough answers")
 func (b *behavior) live(ctx context.Context, w *work, longest time.Duration) error {
 	if b.history != nil {
 		return b.history(ctx)
+	}
+	if b.inTurn {
+		return b.liveInTurn(ctx, w, longest)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -79,6 +84,22 @@ func (b *behavior) live(ctx context.Context, w *work, longest time.Duration) err
 	}
 	if n := w.answered(); n < historyAnswers {
 		return fmt.Errorf("%w: %d", errLittle, n)
+	}
+	return nil
+}
+
+// liveInTurn makes the history with one request at a time: many fast ones, and
+// then a slow one.
+func (b *behavior) liveInTurn(ctx context.Context, w *work, longest time.Duration) error {
+	for began := time.Now(); time.Since(began) < historyLasts || w.answered() < historyAnswers; {
+		for range historyAnswers / 2 {
+			if err := errors.Join(b.fast(ctx), sleep(ctx, rest/2)); err != nil {
+				return fmt.Errorf("making history: %w", err)
+			}
+		}
+		if err := errors.Join(b.slow(ctx, longest), sleep(ctx, rest)); err != nil {
+			return fmt.Errorf("making history: %w", err)
+		}
 	}
 	return nil
 }
@@ -119,12 +140,14 @@ func newBehavior(t testing.TB, r *Run, w *world, at *target, gateway int, done *
 		return idling(at, done)
 	case http2Streams:
 		return streams(0)(t, at, done)
-	case grpcSilent:
+	case grpcOverlap:
 		return calling(startCaller(t, at, done, w.certificate, 0, 1))
+	case grpcSilent:
+		return inTurn(calling(startCaller(t, at, done, w.certificate, 0, 1)))
 	case grpcPinging:
-		return calling(startCaller(t, at, done, w.certificate, pingSeconds, 1))
+		return inTurn(calling(startCaller(t, at, done, w.certificate, pingSeconds, 1)))
 	case grpcStream:
-		return streaming(startCaller(t, at, done, w.certificate, 0, 1))
+		return inTurn(streaming(startCaller(t, at, done, w.certificate, 0, 1)))
 	case grpcIdle:
 		b := calling(startCaller(t, at, done, w.certificate, pingSeconds, 30))
 		b.measured = func(_ context.Context, _ time.Duration, began func()) error { began(); return nil }
@@ -132,6 +155,11 @@ func newBehavior(t testing.TB, r *Run, w *world, at *target, gateway int, done *
 	}
 	t.Fatalf("there is no client %s", r.Client)
 	return nil
+}
+
+func inTurn(b *behavior) *behavior {
+	b.inTurn = true
+	return b
 }
 
 // pingSeconds is the least that gRPC's library for Go takes.

@@ -51,6 +51,7 @@ const (
 	grpcSilent   = "gRPC"
 	grpcPinging  = "gRPC with pings"
 	grpcStream   = "gRPC stream with a pause"
+	grpcOverlap  = "gRPC, calls side by side"
 	grpcIdle     = "30 gRPC clients with pings, idle" // nothing is in flight
 )
 
@@ -125,6 +126,7 @@ func Matrix() []Run {
 				times(Run{Server: server, TLS: tls, Client: client}, lengths...)
 			}
 			times(Run{Server: server, TLS: tls, Client: grpcStream}, lengths[1:]...)
+			times(Run{Server: server, TLS: tls, Client: grpcOverlap}, lengths[1:]...)
 			times(Run{Server: server, TLS: tls, Client: grpcIdle}, 0)
 		}
 	}
@@ -191,7 +193,7 @@ func Select(match string, most int) ([]Run, error) {
 func (r *Run) lasts() time.Duration {
 	d := settle + r.Hook + max(r.Request-r.Hook, 0) + needlessAfter/2
 	if r.History {
-		d += historyLasts + r.Request/2
+		d += historyLasts + r.Request
 	}
 	return d
 }
