@@ -12,6 +12,7 @@ import (
 
 	"lastcall/internal/freeport"
 	"lastcall/internal/manyconns"
+	"lastcall/internal/wait"
 )
 
 // BenchmarkReading measures one reading of an app with 50 connections, 5 of
@@ -104,14 +105,12 @@ func BenchmarkLearning(b *testing.B) {
 			defer cancel()
 			if test.learn {
 				go c.Learn(ctx)
-				for !c.know.any() {
-					time.Sleep(10 * time.Millisecond) // the first looks are made once
-				}
+				wait.Until(b, "the first looks, which are made once", c.know.any)
 			}
 			runtime.GC()
 			spent := processorTime(b)
 			for b.Loop() {
-				time.Sleep(span)
+				<-time.After(span)
 			}
 			b.ReportMetric(float64(processorTime(b)-spent)/float64(span)*100, "%-of-a-core")
 		})

@@ -15,16 +15,6 @@ const (
 // sizes are in bytes of one segment.
 type sizes struct{ tiny, small, request, interim uint64 }
 
-// inTheClear are the sizes without TLS.
-//
-//   - tiny: the smallest frame of HTTP/2 has 9 bytes. A heartbeat has 8 in AMQP,
-//     2 in MQTT, 1 in STOMP.
-//   - small: a ping of HTTP/2 has 17.
-//   - request: "GET / HTTP/1.0" and two ends of line.
-//   - interim: "HTTP/1.1 100 Continue", or 102 Processing, and two ends of line.
-//     An answer that ends a request is longer.
-var inTheClear = sizes{tiny: 8, small: 17, request: 18, interim: 32}
-
 // What TLS adds to a record: 22 bytes in version 1.3, and up to 29 in version
 // 1.2 with the ciphers of today.
 const (
@@ -32,18 +22,20 @@ const (
 	recordMost  = 29
 )
 
-var inTLS = sizes{
-	tiny:    inTheClear.tiny + recordLeast,
-	small:   inTheClear.small + recordMost,
-	request: inTheClear.request + recordMost,
-	interim: inTheClear.interim + recordMost,
-}
-
+// sizes returns those of what the port speaks. Without TLS:
+//
+//   - tiny: the smallest frame of HTTP/2 has 9 bytes. A heartbeat has 8 in AMQP,
+//     2 in MQTT, 1 in STOMP.
+//   - small: a ping of HTTP/2 has 17.
+//   - request: "GET / HTTP/1.0" and two ends of line.
+//   - interim: "HTTP/1.1 100 Continue", or 102 Processing, and two ends of line.
+//     An answer that ends a request is longer.
 func (p protocol) sizes() sizes {
+	z := sizes{tiny: 8, small: 17, request: 18, interim: 32}
 	if p.tls {
-		return inTLS
+		z = sizes{z.tiny + recordLeast, z.small + recordMost, z.request + recordMost, z.interim + recordMost}
 	}
-	return inTheClear
+	return z
 }
 
 // kind returns what so many bytes in so many segments may be. Each segment is
@@ -66,20 +58,22 @@ func (p protocol) kind(bytes uint64, segments uint32) kind {
 	return large
 }
 
-// controlFrames are the sizes of one or two frames of HTTP/2 that ask for
-// nothing and answer nothing: an acknowledgement of settings (9), a window
-// update or a reset (13), a ping (17). The least answer of gRPC has 35.
-var controlFrames = []uint64{9, 13, 17, 18, 22, 26, 30, 34}
+// isControlSize reports whether so many bytes are one or two frames of HTTP/2
+// that ask for nothing and answer nothing: an acknowledgement of settings (9),
+// a window update or a reset (13), a ping (17). The least answer of gRPC has 35.
+func isControlSize(bytes uint64) bool {
+	return slices.Contains([]uint64{9, 13, 17, 18, 22, 26, 30, 34}, bytes)
+}
 
 // isControl reports whether so many bytes that a server of HTTP/2 has sent are
 // such frames, most likely.
 func (p protocol) isControl(bytes uint64) bool {
 	if !p.tls {
-		return slices.Contains(controlFrames, bytes)
+		return isControlSize(bytes)
 	}
 	for _, record := range []uint64{recordLeast, recordMost} {
 		for records := range uint64(2) {
-			if added := record * (records + 1); bytes > added && slices.Contains(controlFrames, bytes-added) {
+			if added := record * (records + 1); bytes > added && isControlSize(bytes-added) {
 				return true
 			}
 		}
@@ -87,11 +81,11 @@ func (p protocol) isControl(bytes uint64) bool {
 	return false
 }
 
-// isUsualControl reports whether so many bytes are what clients of gRPC mostly
-// send at once, when they have been sent something: two of a window update and
-// a ping.
-func (p protocol) isUsualControl(bytes uint64) bool {
-	usual := []uint64{26, 30, 34}
+// isReaction reports whether so many bytes are what a client of HTTP/2 says to
+// what it was sent: an acknowledgement, a window update, a ping's answer, or
+// both of the last two. Only gRPC's very least request is as small.
+func (p protocol) isReaction(bytes uint64) bool {
+	usual := []uint64{9, 13, 17, 30}
 	if !p.tls {
 		return slices.Contains(usual, bytes)
 	}

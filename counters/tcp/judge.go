@@ -85,6 +85,7 @@ type memory struct {
 	unsent   bool   // data was waiting for the peer
 	pinged   bool   // frames that are no work have come or gone since
 	frames   bool   // it carries small frames in both directions: on a port of HTTP/1, a WebSocket
+	pauses   bool   // an answer on it has paused for long
 	left     bool   // the app has said that it closes the connection
 	masked   bool   // those of the client are longer by a WebSocket's mask
 	settled  bool   // its TLS handshake is over
@@ -229,15 +230,11 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 		activity := m.activity
 		m.touch(s, v, true, true)
 		return activity, false
-	case came == small && went == small && v.port.http2 && v.port.isControl(s.sent-m.sent):
-		// Both acknowledge something, or ping.
-		m.pinged = true
-		return m.activity, false
 	case went == none && came != large:
 		return m.smallCame(s, v), false
 	case came == none && went != large:
 		return m.smallWent(s, v), false
-	case went == none, went != large && came == large:
+	case went == none, went != large && came == large && v.port.http:
 		m.touch(s, v, true, false)
 		return m.requested(s, v), true
 	case came == none:
@@ -298,18 +295,23 @@ func hasManyExchanges(s *socket, v *view) bool {
 // client sends such frames when it was sent something; what it sends of its own
 // accord, and is more than a ping, is a request.
 func (m *memory) frameKinds(s *socket, came, went kind, v *view) (in, out kind) {
-	bytes := s.received() - m.recv
-	accord := v.now-int64(s.recvAge)-m.outAt > frameSoon && !v.port.isUsualControl(bytes)
-	switch {
-	case m.recv == 0, came == none, came == tiny:
-	case came == large && v.port.isSlight(bytes) && !(accord && went != large):
-		came = small
-	case came == large, came == small && bytes <= v.port.sizes().small:
-	case accord && went != large:
-		came = large
-	}
+	bytes, at, sentNow := s.received()-m.recv, v.now-int64(s.recvAge), v.now-int64(s.sentAge)
+	accord := at-m.outAt > frameSoon
+	after := went != none && at > sentNow && at-sentNow <= frameSoon
 	if went == large && v.port.isControl(s.sent-m.sent) {
 		went = small
+	}
+	switch {
+	case m.recv == 0, came == none, came == tiny:
+	case v.port.isReaction(bytes) && (after || !accord):
+		if came = small; went != none {
+			came = none // it acknowledges what went
+		}
+	case bytes <= v.port.sizes().small:
+	case v.port.isSlight(bytes) && (after || !accord || went == large):
+		came = small
+	default:
+		came = large
 	}
 	return came, went
 }
@@ -362,7 +364,7 @@ func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
 	case went == large, came == large && (!v.port.http1 || went == none || in != out+mask*n):
 		return false
 	case came == none:
-		return !v.port.http && went == tiny && m.activity != waiting // a heartbeat
+		return !v.port.http && went == tiny && m.activity != waiting && m.before.pending != cameSmall // a heartbeat
 	case went == none:
 		return !v.port.http && came == tiny // likewise
 	}
@@ -375,7 +377,7 @@ func (m *memory) smallCame(s *socket, v *view) activity {
 	if m.activity == waiting {
 		return waiting
 	}
-	if v.port.http2 && v.port.isControl(s.received()-m.recv) && v.now-int64(s.recvAge)-m.outAt <= frameSoon {
+	if v.port.http2 && v.port.isReaction(s.received()-m.recv) && v.now-int64(s.recvAge)-m.outAt <= frameSoon {
 		m.pinged = true
 		return m.activity // the client has acknowledged something, or opened its window
 	}
@@ -410,6 +412,10 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 	case answered, streaming:
 		return streaming
 	case slight:
+		if !v.port.http {
+			m.touch(s, v, false, true)
+			return answered
+		}
 		return interim // an answer of a WebSocket's, or a ping during the work
 	case waiting, unordered, interim, handshake:
 	}
@@ -555,8 +561,8 @@ func (m *memory) later(s *socket, v *view) activity {
 		m.before.pending = 0
 		return answered
 	}
-	if m.activity == slight && v.port.http1 && m.before.pending == cameSmall && m.before.bytes > v.port.sizes().tiny && v.now-m.recvAt > pongSoon {
-		return waiting // a small message of a WebSocket, and no ping: that would have been answered
+	if m.activity == slight && (v.port.http1 || !v.port.http) && m.before.pending == cameSmall && m.before.bytes > v.port.sizes().tiny && v.now-m.recvAt > pongSoon {
+		return waiting // a small message, and no ping: that would have been answered
 	}
 	switch {
 	case m.activity != unordered || m.pinged:
@@ -608,7 +614,7 @@ func (m *memory) finding(s *socket, v *view) finding {
 		switch {
 		case m.masked && v.patience.auto:
 			return idle // a WebSocket
-		case v.mode == Requests && v.port.http1 && (m.frames || m.proven >= provenAnswers):
+		case v.mode == Requests && v.port.http1 && (m.frames || m.proven >= provenAnswers && !m.pauses):
 			return idle
 		}
 		return unproven

@@ -26,10 +26,11 @@ const (
 	walkRest = 5000
 	// startEvery is how often it is looked whether the app was started again.
 	startEvery = time.Second
-	// endsEvery and endsAtOnce bound the connections of whose end the kernel
-	// tells while the pod serves.
-	endsEvery  = 2 * time.Second
-	endsAtOnce = 10
+	// endsEvery, endsFor and endsAtOnce bound how often, how long and of how
+	// many connections the kernel tells the end while the pod serves.
+	endsEvery  = 10 * time.Second
+	endsFor    = 3 * time.Second
+	endsAtOnce = 20
 	// asksAtOnce bounds the ports that are asked at the same time.
 	asksAtOnce = 4
 )
@@ -81,14 +82,13 @@ func threadTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// sampleEnds has the kernel tell of some connections that end, up to endsAtOnce
-// each endsEvery: those that a client opens for one request are seldom there
+// sampleEnds has the kernel tell of some connections that end, now and then: those that a client opens for one request are seldom there
 // when it is looked.
 func (c *Counter) sampleEnds(ctx context.Context) {
 	ticker := time.NewTicker(endsEvery)
 	defer ticker.Stop()
 	for {
-		window, cancel := context.WithTimeout(ctx, endsEvery)
+		window, cancel := context.WithTimeout(ctx, endsFor)
 		err := c.receiveEnds(window, endsAtOnce)
 		cancel()
 		if err != nil {
@@ -117,7 +117,7 @@ func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 	for n := 0; n < most && ctx.Err() == nil; {
 		messages, err := conn.Receive()
 		if err != nil {
-			return nil //nolint:nilerr // the window has ended, or some were lost
+			return nil // the window has ended, or some were lost
 		}
 		for _, m := range messages {
 			var s socket

@@ -442,7 +442,7 @@ func TestKinds(t *testing.T) {
 }
 
 func TestControlFrames(t *testing.T) {
-	for _, n := range controlFrames {
+	for _, n := range []uint64{9, 13, 17, 18, 22, 26, 30, 34} {
 		for record, port := range map[uint64]protocol{0: http2Port, recordLeast: byTLS(http2Port), recordMost: byTLS(http2Port)} {
 			if !port.isControl(n + record) {
 				t.Errorf("%d in a record of %d more is no control frame", n, record)

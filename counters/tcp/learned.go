@@ -117,26 +117,32 @@ func (m *memory) teach(before *memory, s *socket, known bool, v *view) {
 	if !known || m.own || s.appClosed() || m.sentAt == before.sentAt || s.dataOut == before.dataOut {
 		return
 	}
-	came, went := s.dataIn-before.dataIn, s.dataOut-before.dataOut
+	came := m.recvAt != before.recvAt
 	l := v.learned
 	paused := time.Duration(m.sentAt-before.sentAt) * time.Millisecond
 	switch {
 	case before.before.pending == wentSmall && m.before.pending == wentSmall:
-		l.paused(paused) // two in a row are no pings
+		m.paused(paused, l) // two in a row are no pings
 	case m.before.pending != 0, m.activity == handshake, m.activity == interim:
 	case before.activity != answered && before.activity != streaming:
 		// The wait ends. What came since may have been another request, or a
 		// frame that acknowledges the answer.
 		l.seen(1, time.Duration(max(m.sentAt-before.recvAt, 0))*time.Millisecond, v.now)
-	case came == 0 && m.activity == streaming:
-		l.paused(paused)
-	case came > 0 && m.recvAt != before.recvAt:
+	case !came && m.activity == streaming:
+		m.paused(paused, l)
+	case came:
 		n := uint64(1)
 		if v.port.http1 {
-			n = uint64(max(min(came, went), 1))
+			n = uint64(max(min(s.dataIn-before.dataIn, s.dataOut-before.dataOut), 1))
 		}
 		l.seen(n, time.Duration(max(m.sentAt-m.recvAt, 0))*time.Millisecond, v.now)
 	}
+}
+
+// paused takes in a pause within an answer.
+func (m *memory) paused(pause time.Duration, l *learned) {
+	l.paused(pause)
+	m.pauses = m.pauses || pause >= pauseMatters
 }
 
 // teachEnd takes in a connection as it was when the kernel destroyed it. before
