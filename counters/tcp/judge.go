@@ -255,7 +255,7 @@ func (m *memory) opening(s *socket, known bool, v *view) (activity, bool) {
 	if came || went {
 		m.touch(s, v, came, went)
 	}
-	if m.sentAt-m.recvAt >= afterHandshake && !m.finished {
+	if int64(s.recvAge)-int64(s.sentAge) >= afterHandshake && !m.finished {
 		m.settled = true
 		return m.completed(s, v), came
 	}
@@ -537,7 +537,7 @@ func (m *memory) uniform(s *socket, v *view) activity {
 func (m *memory) completed(s *socket, v *view) activity {
 	asked := s.received()-m.idleRecv >= v.port.sizes().request // otherwise it is a ping
 	m.size, m.exact = s.sent-m.idleSent, m.asked+s.dataIn-m.dataIn == 1
-	switch took := m.sentAt - m.recvAt; {
+	switch took := int64(s.recvAge) - int64(s.sentAge); {
 	case asked && s.sent-m.idleSent <= v.port.sizes().interim:
 		return interim
 	case v.port.http2 && !v.port.tls && s.sent <= settingsMaximum:
