@@ -105,6 +105,33 @@ func TestArrivalsThatAreNotSeenAreTold(t *testing.T) {
 	}
 }
 
+// The app's port serves for arrivals where a counter needs it, and nowhere else.
+func TestArrivalsCounter(t *testing.T) {
+	app := startMetered(t, gaugeAndTotal)
+	file := startApp(t)
+	for _, test := range []struct {
+		settings []string
+		want     string
+	}{
+		{[]string{"LASTCALL_COUNTERS=prometheus"}, "prometheus arrivals"},
+		{[]string{"LASTCALL_COUNTERS=prometheus", "LASTCALL_PROMETHEUS_TOTAL=requests_total"}, "prometheus"},
+		{[]string{"LASTCALL_COUNTERS=prometheus,tcp"}, "prometheus tcp"},
+		{[]string{"LASTCALL_COUNTERS=file", "LASTCALL_FILE_PATH=" + file.file}, "file arrivals"},
+		{[]string{"LASTCALL_COUNTERS=prometheus,file", "LASTCALL_FILE_PATH=" + file.file}, "prometheus file arrivals"},
+		{[]string{"LASTCALL_COUNTERS=nginx"}, "nginx"},
+		{[]string{"LASTCALL_COUNTERS=tcp"}, "tcp"},
+	} {
+		s := sidecartest.Start(t, &program, app.settings(append(test.settings, "LASTCALL_APP_PORT="+app.port())...)...)
+		var names []string
+		for _, c := range s.Status(t).Counters {
+			names = append(names, c.Name)
+		}
+		if got := strings.Join(names, " "); got != test.want {
+			t.Errorf("%v: the counters are %s, want %s", test.settings, got, test.want)
+		}
+	}
+}
+
 // A metric that comes with the first request is zero while the app has no
 // connection but the sidecar's, and unknown otherwise.
 func TestMetricThatIsToCome(t *testing.T) {
