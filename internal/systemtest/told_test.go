@@ -124,6 +124,7 @@ func (a *slowApp) request(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		request.Close = true // an idle connection to a young app is in doubt
 		go func() {
 			if response, err := s.Client().Do(request); err == nil {
 				_ = response.Body.Close()
