@@ -18,6 +18,8 @@ import (
 const (
 	// learnEvery is the least time between two looks while the pod serves.
 	learnEvery = 250 * time.Millisecond
+	// learnNobodyEvery is the same while no client is connected.
+	learnNobodyEvery = 2 * time.Second
 	// What these looks may cost: one that took 1 ms of the processor is
 	// followed by so many ms without one of its kind. Looks at the connections
 	// that are known take 0.01 % of one processor, and looks through the
@@ -25,7 +27,7 @@ const (
 	lookRest = 10_000
 	walkRest = 5000
 	// startEvery is how often it is looked whether the app was started again.
-	startEvery = time.Second
+	startEvery = 5 * time.Second
 	// endsEvery, endsFor and endsAtOnce bound how often, how long and of how
 	// many connections the kernel tells the end while the pod serves.
 	endsEvery  = 10 * time.Second
@@ -44,10 +46,6 @@ func (c *Counter) Learn(ctx context.Context) {
 	<-c.turn
 	go c.watchStarts(ctx)
 	go c.sampleEnds(ctx)
-	// What a look costs is measured as the time of its thread, so that a busy
-	// machine does not make it look dearer than it is.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	var walkAt time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -57,10 +55,17 @@ func (c *Counter) Learn(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
+		// What a look costs is measured as the time of its thread, so that a
+		// busy machine does not make it look dearer than it is.
+		runtime.LockOSThread()
 		before := threadTime()
-		walked, err := c.glance(ctx, !time.Now().Before(walkAt))
+		walked, some, err := c.glance(ctx, !time.Now().Before(walkAt))
 		took := threadTime() - before
+		runtime.UnlockOSThread()
 		pause := learnEvery
+		if !some {
+			pause = learnNobodyEvery
+		}
 		if walked {
 			walkAt = time.Now().Add(walkRest * took)
 		} else {
@@ -75,11 +80,11 @@ func (c *Counter) Learn(ctx context.Context) {
 
 // threadTime returns the processor's time that this thread has taken so far.
 func threadTime() time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
 		return 0
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return time.Duration(t.Nano())
 }
 
 // sampleEnds has the kernel tell of some connections that end, now and then: those that a client opens for one request are seldom there
@@ -132,16 +137,16 @@ func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 
 // glance is a look that costs no more than it must: at the connections that
 // are known; and at all that the kernel has, where some were made and mayWalk
-// allows it, which it reports.
-func (c *Counter) glance(ctx context.Context, mayWalk bool) (walked bool, err error) {
+// allows it, which it reports, as whether there are any.
+func (c *Counter) glance(ctx context.Context, mayWalk bool) (walked, some bool, err error) {
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return false, false, ctx.Err()
 	}
 	if c.blind {
-		return false, nil // the table shows nothing to learn from
+		return false, false, nil // the table shows nothing to learn from
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -149,16 +154,16 @@ func (c *Counter) glance(ctx context.Context, mayWalk bool) (walked bool, err er
 	switch walk := c.walk.many || !c.walk.unchanged(began); {
 	case walk && mayWalk:
 		_, err = c.read(ctx)
-		return true, err
+		return true, len(c.known) > 0, err
 	case c.walk.many:
-		return false, nil
+		return false, true, nil
 	}
 	r := c.newReading(began)
 	if err := c.diag.each(ctx, c.walk.again(c.known), r.see); err != nil {
-		return false, err
+		return false, true, err
 	}
 	r.end()
-	return false, nil
+	return false, len(c.known) > 0, nil
 }
 
 // portListener is who listens on a port.
@@ -194,6 +199,7 @@ func (c *Counter) watchStarts(ctx context.Context) {
 	slots := make(chan struct{}, asksAtOnce)
 	ticker := time.NewTicker(startEvery)
 	defer ticker.Stop()
+	var asked []int // ports that are to be asked
 	for {
 		now, err := c.listeners(ctx, &diag)
 		if refused(err) {
@@ -205,13 +211,17 @@ func (c *Counter) watchStarts(ctx context.Context) {
 			}
 			present[port] = l
 		}
+		for _, port := range asked {
+			if l := present[port]; l != nil {
+				go c.ask(ctx, port, l.dial(), slots)
+			}
+		}
+		asked = asked[:0]
 		select {
 		case <-ctx.Done():
 			return
 		case port := <-c.doubts:
-			if l := present[port]; l != nil {
-				go c.ask(ctx, port, l.dial(), slots)
-			}
+			asked = append(asked, port)
 		case <-ticker.C:
 		}
 	}
