@@ -170,7 +170,10 @@ func TestWebSocket(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, []variant{native, classic}, func(s *scenario, v variant) {
-				web := app{name: "web", replicas: 1, variant: v, grace: 25 * time.Second, lastcall: map[string]string{"LASTCALL_TCP_COUNT": c.count}}
+				web := app{name: "web", replicas: 1, variant: v, grace: 25 * time.Second, lastcall: map[string]string{
+					"LASTCALL_TCP_COUNT":   c.count,
+					"LASTCALL_TCP_SILENCE": "5s", // the app is young: by itself Lastcall would be in doubt for longer
+				}}
 				address := s.deploy(web)
 				s.runClient("socket", "socket", "-url", "ws://"+address+"/socket", "-every", c.every)
 				s.eventually("the socket is open, and answered", func(context.Context) (bool, error) {

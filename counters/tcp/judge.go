@@ -417,7 +417,11 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 			return answered
 		}
 		return interim // an answer of a WebSocket's, or a ping during the work
-	case waiting, unordered, interim, handshake:
+	case waiting:
+		if v.port.http1 {
+			return interim // likewise, or 1xx
+		}
+	case unordered, interim, handshake:
 	}
 	return m.completed(s, v)
 }
@@ -562,6 +566,7 @@ func (m *memory) later(s *socket, v *view) activity {
 		return answered
 	}
 	if m.activity == slight && (v.port.http1 || !v.port.http) && m.before.pending == cameSmall && m.before.bytes > v.port.sizes().tiny && v.now-m.recvAt > pongSoon {
+		m.before.pending = 0
 		return waiting // a small message, and no ping: that would have been answered
 	}
 	switch {
