@@ -354,8 +354,11 @@ func (m *memory) isPing(s *socket, came, went kind, v *view) bool {
 	if m.before.pending == cameSmall && came == none && v.now-int64(s.sentAge)-m.recvAt <= pongSoon {
 		in, came = m.before.bytes, small
 	}
-	if m.before.pending == wentSmall && went == none && v.now-int64(s.recvAge)-m.sentAt <= clientPongSoon {
+	if m.before.pending == wentSmall && m.before.activity != slight && went == none && v.now-int64(s.recvAge)-m.sentAt <= clientPongSoon {
 		out, went = m.before.bytes, small
+	}
+	if apart := int64(s.sentAge) - int64(s.recvAge); m.before.pending == 0 && (apart > frameSoon || apart < -pongSoon) {
+		return false // one did not answer the other
 	}
 	// A WebSocket's frame is longer by its mask when its client sends it.
 	const mask = 4
