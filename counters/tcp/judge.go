@@ -210,6 +210,7 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	if went != none {
 		m.outAt = v.now - int64(s.sentAge)
 	}
+	m.withoutPong(s, came, v)
 	switch {
 	case came == none && went == none:
 		return m.later(s, v), false
@@ -297,7 +298,7 @@ func hasManyExchanges(s *socket, v *view) bool {
 func (m *memory) frameKinds(s *socket, came, went kind, v *view) (in, out kind) {
 	bytes, at, sentNow := s.received()-m.recv, v.now-int64(s.recvAge), v.now-int64(s.sentAge)
 	accord := at-m.outAt > frameSoon
-	after := went != none && at > sentNow && at-sentNow <= frameSoon
+	after := went != none && at-sentNow <= frameSoon && (at > sentNow || at == sentNow && m.activity != answered)
 	if went == large && v.port.isControl(s.sent-m.sent) {
 		went = small
 	}
@@ -422,6 +423,7 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 		return interim // an answer of a WebSocket's, or a ping during the work
 	case waiting:
 		if v.port.http1 {
+			m.frames = m.frames || v.port.isFrame(s.sent-m.sent)
 			return interim // likewise, or 1xx
 		}
 	case unordered, interim, handshake:
@@ -558,16 +560,25 @@ func (m *memory) completed(s *socket, v *view) activity {
 	return handshake
 }
 
+// withoutPong takes a small frame that the app has sent while it was waited for
+// an answer for that answer, if no pong has come for so long that it was no
+// ping.
+func (m *memory) withoutPong(s *socket, came kind, v *view) {
+	until := v.now
+	if came != none {
+		until -= int64(s.recvAge)
+	}
+	if m.activity != interim || !m.frames || m.before.pending != wentSmall || until-m.sentAt <= clientPongSoon {
+		return
+	}
+	if !m.own {
+		v.learned.seen(1, time.Duration(m.sentAt-m.before.recvAt)*time.Millisecond, v.now)
+	}
+	m.activity, m.before.pending = answered, 0
+}
+
 // later judges a connection on which nothing came or went since the last look.
 func (m *memory) later(s *socket, v *view) activity {
-	if m.activity == interim && m.frames && m.before.pending == wentSmall && v.now-m.sentAt > clientPongSoon {
-		// No pong has come: it was an answer.
-		if !m.own {
-			v.learned.seen(1, time.Duration(m.sentAt-m.before.recvAt)*time.Millisecond, v.now)
-		}
-		m.before.pending = 0
-		return answered
-	}
 	if m.activity == slight && (v.port.http1 || !v.port.http) && m.before.pending == cameSmall && m.before.bytes > v.port.sizes().tiny && v.now-m.recvAt > pongSoon {
 		m.before.pending = 0
 		return waiting // a small message, and no ping: that would have been answered
