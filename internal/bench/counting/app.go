@@ -280,9 +280,11 @@ func (e *end) run(ctx context.Context) error {
 
 func (h *heartbeat) serve(ctx context.Context, conn net.Conn) {
 	for i, ask := range h.asks {
-		got := make([]byte, len(ask))
-		if _, err := io.ReadFull(conn, got); err != nil || string(got) != ask {
-			return
+		for want := range strings.SplitSeq(ask, "") {
+			got := make([]byte, 1)
+			if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+				return // at once, as brokers do
+			}
 		}
 		if _, err := io.WriteString(conn, h.answers[i]); err != nil {
 			return
