@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"lastcall/counters/tcp"
 	"lastcall/drain"
 	"lastcall/internal/drainfile"
+	"lastcall/internal/fetch"
 	"lastcall/internal/podip"
 	"lastcall/internal/settings"
 )
@@ -149,9 +149,8 @@ func (p *parts) check() (mistakes []error) {
 		wrong("LASTCALL_READYZ_ON_DRAIN=%q: must be fail or pass", p.ReadyzOnDrain)
 	}
 	if p.AppReadyURL != "" {
-		if u, err := url.Parse(p.AppReadyURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			wrong("LASTCALL_APP_READY_URL: must be a URL such as http://127.0.0.1:8080/ready")
-		}
+		_, err := fetch.ParseURL("LASTCALL_APP_READY_URL", p.AppReadyURL, "http://127.0.0.1:8080/ready")
+		mistakes = append(mistakes, err)
 	}
 	if err := p.level.UnmarshalText([]byte(p.LogLevel)); err != nil {
 		wrong("LASTCALL_LOG_LEVEL=%q: must be debug, info, warn or error", p.LogLevel)

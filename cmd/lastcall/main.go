@@ -95,16 +95,20 @@ func printConfig() int {
 		return exitFailed
 	}
 	if _, err := configure(); err != nil {
-		complain(err)
+		printErrors(err)
 		return exitBadInput
 	}
 	return exitOK
 }
 
-// complain prints each mistake on a line of its own.
-func complain(err error) {
+// printErrors prints each mistake of the configuration on a line of its own.
+func printErrors(err error) {
 	lines := strings.Split(err.Error(), "\n")
-	fmt.Fprintf(os.Stderr, "lastcall: %d to mend in the environment:\n", len(lines))
+	noun := "errors"
+	if len(lines) == 1 {
+		noun = "error"
+	}
+	fmt.Fprintf(os.Stderr, "lastcall: %d configuration %s:\n", len(lines), noun)
 	for _, line := range lines {
 		fmt.Fprintln(os.Stderr, "  "+line)
 	}

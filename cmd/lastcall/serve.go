@@ -36,7 +36,7 @@ const heapGrowth = 25
 func serve() int {
 	p, err := configure()
 	if err != nil {
-		complain(err)
+		printErrors(err)
 		leaveWord("bad configuration:\n" + err.Error())
 		return exitBadInput
 	}

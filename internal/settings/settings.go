@@ -3,8 +3,9 @@
 // at once.
 //
 // A field's tags are its variable's full name (envconfig), its default, what
-// it is for (desc), and how it is hidden when printed (secret: "true" for the
-// whole value, "url" for the userinfo of each URL in a list).
+// it is for (desc), and how it is masked when printed (secret: "true" for the
+// whole value, "url" for the userinfo and query of a URL, or of each URL of a
+// list; what is not a URL is masked whole).
 package settings
 
 import (
@@ -98,18 +99,13 @@ func Variables(specs ...any) []Variable {
 			case field.Tag.Get("secret") == "true":
 				v.Value = "***"
 			case field.Tag.Get("secret") == "url":
-				v.Value = userinfo.ReplaceAllString(v.Value, "$1***@")
+				v.Value = maskURLs(v.Value, field.Type.Kind() == reflect.Slice)
 			}
 			all = append(all, v)
 		}
 	}
 	return all
 }
-
-// userinfo is what stands between the scheme and the host of each URL of a
-// list. A password may hold anything but a comma; what is hidden goes up to the
-// last @ of an entry.
-var userinfo = regexp.MustCompile(`(^\s*|,\s*|://)[^,]*@`)
 
 // Unknown returns a mistake for every variable of environ (as os.Environ gives
 // it) that starts with prefix and belongs to none of the specs: a name with a
