@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 
-	"lastcall/cmd/lastcall/demo"
+	"lastcall/internal/demo"
 	"lastcall/internal/settings"
 )
 
