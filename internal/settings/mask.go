@@ -35,7 +35,7 @@ func maskURL(value string) (string, bool) {
 	if value == "" {
 		return "", true
 	}
-	if socket, ok := strings.CutPrefix(value, "unix:"); ok {
+	if socket, ok := strings.CutPrefix(value, "unix:///"); ok {
 		if strings.ContainsAny(socket, "@?#") {
 			return "", false
 		}

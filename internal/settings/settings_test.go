@@ -64,6 +64,7 @@ func TestVariablesMaskSecrets(t *testing.T) {
 		{"http://user:1?ter2@a:8761/eureka", "***"},
 		{"user:hunter2@a:8761/eureka", "***"},
 		{"unix://user:hunter2@/a", "***"},
+		{"unix:hunter2", "***"},
 		{"http://hunter2 ", "http://hunter2"},
 		{"htp://hunter2", "***"},
 		{"http://a:99999/hunter2", "***"},
