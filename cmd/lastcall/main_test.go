@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,11 +50,18 @@ func TestErrorsAreCounted(t *testing.T) {
 	}
 }
 
-// TestCatalog: each variable belongs to one part and says what it is for.
+// TestCatalog: each variable belongs to one part, says what it is for, and is
+// masked where it is a URL.
 func TestCatalog(t *testing.T) {
 	environment(t)
 	seen := map[string]bool{}
-	for _, v := range settings.Variables(append([]any{&config{}}, plugins().settings()...)...) {
+	specs := append([]any{&config{}}, plugins().settings()...)
+	urls := tagged(specs, "secret", "url")
+	address := regexp.MustCompile(`_(URLS?|ADDR)$`)
+	for _, v := range settings.Variables(specs...) {
+		if address.MatchString(v.Name) && !slices.Contains(urls, v.Name) {
+			t.Errorf(`%s needs the tag secret:"url"`, v.Name)
+		}
 		if !strings.HasPrefix(v.Name, "LASTCALL_") && !strings.HasPrefix(v.Name, "CONSUL_") {
 			t.Errorf("%s: the name has another prefix", v.Name)
 		}

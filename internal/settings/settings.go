@@ -42,8 +42,8 @@ func Read(specs ...any) error {
 	return errors.Join(mistakes...)
 }
 
-// read sets one field. envconfig gives up at the first value that it cannot
-// read, so it is given one field at a time.
+// read sets one field. envconfig stops at the first value that it cannot read,
+// so it gets one field at a time.
 func read(field reflect.StructField, value reflect.Value) error {
 	name := field.Tag.Get("envconfig")
 	alone := reflect.New(reflect.StructOf([]reflect.StructField{field}))
@@ -65,7 +65,7 @@ func read(field reflect.StructField, value reflect.Value) error {
 	}
 }
 
-// kind tells what a value of type t looks like.
+// kind describes the values of type t, for errors.
 func kind(t reflect.Type) string {
 	switch {
 	case t.PkgPath() == "time" && t.Name() == "Duration":
@@ -109,8 +109,8 @@ func Variables(specs ...any) []Variable {
 
 // Unknown returns a mistake for every variable of environ (as os.Environ gives
 // it) that starts with prefix and belongs to none of the specs: a name with a
-// typo must not be without effect and silent. What Kubernetes itself sets for
-// a Service whose name starts like the prefix is not a mistake.
+// typo must not go unnoticed. A variable that Kubernetes itself sets for a
+// Service whose name starts with the prefix is not a mistake.
 func Unknown(prefix string, environ []string, specs ...any) error {
 	known := map[string]bool{}
 	for _, spec := range specs {
