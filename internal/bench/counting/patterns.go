@@ -94,7 +94,7 @@ func patterns() []pattern {
 		{name: "HTTP/2, idle, the client pings", lengths: idle, http2: true, client: streams(5 * time.Second)},
 		{name: "HTTP/2, the client pings, streams in work", lengths: long, http2: true, client: streams(5 * time.Second)},
 	}
-	for name, h := range map[string]heartbeat{
+	for name, h := range map[string]*heartbeat{
 		"MQTT, idle": {
 			asks: []string{"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"}, answers: []string{"\x20\x02\x00\x00"},
 			client: "\xc0\x00", echo: "\xd0\x00",
@@ -116,7 +116,7 @@ func patterns() []pattern {
 		},
 	} {
 		all = append(all, pattern{name: name, lengths: idle, serve: h.serve, client: func(_ testing.TB, at *target, w *work) *behavior {
-			return beating(at, w, &h)
+			return beating(at, w, h)
 		}})
 	}
 	// Each by TLS too.
