@@ -450,7 +450,12 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 			m.frames = m.frames || v.port.isFrame(s.sent-m.sent)
 			return interim // likewise, or 1xx
 		}
-	case unordered, interim, handshake:
+	case unordered:
+		if v.port.http1 && v.port.isFrame(s.sent-m.sent) {
+			m.frames = true
+			return interim // likewise
+		}
+	case interim, handshake:
 	}
 	return m.completed(s, v)
 }
