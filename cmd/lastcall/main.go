@@ -14,6 +14,7 @@ import (
 
 	"lastcall/cmd/lastcall/demo"
 	"lastcall/internal/settings"
+	"lastcall/registries/steps"
 )
 
 // Set by the linker: see the Makefile.
@@ -76,7 +77,8 @@ func play(ctx context.Context) int {
 	return exitOK
 }
 
-// printConfig prints every variable, and all mistakes after that.
+// printConfig prints every variable, the effective steps of registries that are
+// data, and all mistakes after that.
 func printConfig() int {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(table, strings.Join(cells, "\t")) }
@@ -94,7 +96,13 @@ func printConfig() int {
 	if err := table.Flush(); err != nil {
 		return exitFailed
 	}
-	if _, err := configure(); err != nil {
+	p, err := configure()
+	for _, r := range p.drain.Registries {
+		if s, ok := r.Registry.(*steps.Registry); ok {
+			fmt.Printf("\n# %s: the effective steps\n%s", r.Name, s.Steps())
+		}
+	}
+	if err != nil {
 		complain(err)
 		return exitBadInput
 	}
