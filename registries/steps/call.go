@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -85,8 +86,9 @@ func (c *caller) call(ctx context.Context, s *step, values values) (answer, erro
 	if err != nil {
 		return answer{}, err
 	}
+	limit := cmp.Or(s.timeout, c.file.timeout)
 	if !strings.HasPrefix(at, "/") {
-		return c.ask(ctx, s, at, values, c.file.timeout)
+		return c.ask(ctx, s, at, values, limit)
 	}
 	servers, err := c.servers(values)
 	if err != nil {
@@ -98,7 +100,7 @@ func (c *caller) call(ctx context.Context, s *step, values values) (answer, erro
 	var failed []error
 	for n := range servers {
 		i := (first + n) % len(servers)
-		got, err := c.ask(ctx, s, servers[i]+at, values, share(ctx, c.file.timeout, len(servers)-n))
+		got, err := c.ask(ctx, s, servers[i]+at, values, share(ctx, limit, len(servers)-n))
 		if err == nil && got.code >= 500 && n < len(servers)-1 {
 			// It may be this server alone, unless the file knows this answer.
 			if _, known := s.match(got.code, got.body, values); !known && !s.okay(got.code) {

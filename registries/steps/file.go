@@ -61,6 +61,7 @@ type step struct {
 	outcomes []outcome
 	expected []condition
 	set      []assignment
+	timeout  time.Duration // zero: the file's
 }
 
 type header struct {
@@ -127,6 +128,7 @@ type outcome struct {
 	when    []condition
 	missing bool // what is to be set is not in the answer
 	refused bool // nobody listens there
+	timeout bool // no answer has come in time
 	because string
 }
 
@@ -151,7 +153,7 @@ func (s *step) match(code int, body []byte, values values) (outcome, bool) {
 }
 
 func (o *outcome) matches(s *step, code int, body []byte, values values) bool {
-	if o.missing || o.refused {
+	if o.isWord() {
 		return false
 	}
 	if len(o.codes) == 0 && !s.okay(code) || len(o.codes) > 0 && !slices.Contains(o.codes, code) {
@@ -164,6 +166,9 @@ func (o *outcome) matches(s *step, code int, body []byte, values values) bool {
 	}
 	return true
 }
+
+// isWord reports whether the outcome is for what is no answer with a code alone.
+func (o *outcome) isWord() bool { return o.missing || o.refused || o.timeout }
 
 // special returns the outcome for what is no answer with a code.
 func (s *step) special(is func(outcome) bool) (outcome, bool) {
@@ -178,6 +183,9 @@ func (s *step) special(is func(outcome) bool) (outcome, bool) {
 func (o *outcome) reason(s *step, code int) string {
 	if o.because != "" {
 		return fmt.Sprintf("%s (%s)", o.because, s.at)
+	}
+	if code == 0 {
+		return fmt.Sprintf("%s %s: %s says that without it this can never be so", strings.ToUpper(s.method), s.url.raw, s.at)
 	}
 	return fmt.Sprintf("%s %s answered %d, by which %s says that this can never be so", strings.ToUpper(s.method), s.url.raw, code, s.at)
 }

@@ -44,7 +44,7 @@ func (p *parser) step(n *yaml.Node, s section, servers bool) step {
 	n = resolve(n)
 	what := "a step of " + string(s)
 	st := step{at: fmt.Sprintf("%s:%d", p.name, n.Line)}
-	keys := append(methods(), "body", "headers", "token_file", "token_header", "ok", "set")
+	keys := append(methods(), "body", "headers", "token_file", "token_header", "timeout", "ok", "set")
 	keys = append(keys, conditionKeys()...)
 	for _, v := range s.allowed() {
 		keys = append(keys, string(v))
@@ -76,6 +76,9 @@ func (p *parser) step(n *yaml.Node, s section, servers bool) step {
 	}
 	st.headers = p.headers(entries["headers"])
 	st.token = p.token(entries)
+	if at := entries["timeout"]; at != nil {
+		st.timeout = p.duration(at)
+	}
 	if ok := entries["ok"]; ok != nil {
 		for _, code := range p.entries(ok, "ok") {
 			st.ok = append(st.ok, p.code(code, "ok"))
@@ -219,8 +222,8 @@ func (p *parser) conditions(entries map[string]*yaml.Node) []condition {
 	return all
 }
 
-// outcome reads an entry of done, never and so on: a code, the word missing or
-// refused, or a mapping.
+// outcome reads an entry of done, never and so on: a code, one of the words
+// missing, refused and timeout, or a mapping.
 func (p *parser) outcome(n *yaml.Node, v verdict, sets bool) outcome {
 	n = resolve(n)
 	o := outcome{verdict: v}
@@ -255,6 +258,8 @@ func (p *parser) outcomeWord(n *yaml.Node, o *outcome, sets bool) {
 	switch resolve(n).Value {
 	case "refused":
 		o.refused = true
+	case "timeout":
+		o.timeout = true
 	case "missing":
 		o.missing = true
 		if !sets {

@@ -45,10 +45,13 @@ func (r *Registry) run(ctx context.Context, s section, values values) (result, e
 func (r *Registry) step(ctx context.Context, st *step, s section, values values) (result, error) {
 	got, err := r.caller.call(ctx, st, values)
 	if err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil {
-			if o, ok := st.special(func(o outcome) bool { return o.refused }); ok {
-				return settled(&o, st, 0, "nobody listens there"), nil
-			}
+		if ctx.Err() != nil {
+			return result{}, err
+		}
+		refused := errors.Is(err, syscall.ECONNREFUSED)
+		late := errors.Is(err, context.DeadlineExceeded)
+		if o, ok := st.special(func(o outcome) bool { return o.refused && refused || o.timeout && late }); ok {
+			return settled(&o, st, 0, err.Error()), nil
 		}
 		return result{}, err
 	}
