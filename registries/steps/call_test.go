@@ -90,7 +90,9 @@ func TestTimes(t *testing.T) {
 func TestServersInTurn(t *testing.T) {
 	var asked atomic.Int64
 	good := serve(t, func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); io.WriteString(w, "ok") })
-	failing := serve(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no leader", http.StatusServiceUnavailable) })
+	failing := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no leader", http.StatusServiceUnavailable)
+	})
 	hang := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	t.Setenv("SERVERS", "http://127.0.0.1:1, "+failing+"/,"+hang+","+good)
 	r := fromYAML(t, drain.Pod{}, "servers: ${SERVERS}\ntimeout: 200ms\nwithdraw:\n- post: /out")
