@@ -27,7 +27,7 @@ type comparison struct {
 
 // operators are what can stand between a path and a value. The longer come
 // first.
-var operators = []string{"==", "!=", "<=", ">=", "<", ">"}
+func operators() []string { return []string{"==", "!=", "<=", ">=", "<", ">"} }
 
 const comparisonHelp = `write it as PATH OPERATOR VALUE, with spaces around the operator (== != < <= > >=), or PATH exists, or PATH missing`
 
@@ -73,7 +73,7 @@ func splitAtOperator(s string) (before, op, after string) {
 		case c == ')' || c == ']' || c == '}':
 			depth--
 		case c == ' ' && depth == 0:
-			for _, op := range operators {
+			for _, op := range operators() {
 				if rest, ok := strings.CutPrefix(s[i+1:], op); ok && (rest == "" || rest[0] == ' ') {
 					return s[:i], op, rest
 				}
@@ -214,7 +214,7 @@ const numberHelp = `write it as REGEXP OPERATOR NUMBER, where one group of the e
 
 func parseNumber(raw string) (*number, error) {
 	at, op := -1, ""
-	for _, o := range operators {
+	for _, o := range operators() {
 		if i := strings.LastIndex(raw, " "+o+" "); i > at {
 			at, op = i, o
 		}

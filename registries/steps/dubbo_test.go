@@ -49,7 +49,7 @@ func TestDubbo(t *testing.T) {
 	}
 	do(t, "Withdraw again", r.Withdraw)
 
-	// Neither a sidecar's restart nor ZooKeeper's undoes it.
+	// A sidecar that is started anew finds it so.
 	if !isWithdrawn(t, preset(t, "dubbo", drain.Pod{}, nil)) {
 		t.Error("a registry made anew does not see the withdrawal")
 	}

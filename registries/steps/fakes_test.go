@@ -63,7 +63,9 @@ func (f *fakePD) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := func(code int, v any) {
 		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 		w.WriteHeader(code)
-		json.NewEncoder(w).Encode(v)
+		if err := json.NewEncoder(w).Encode(v); err != nil {
+			panic(err)
+		}
 	}
 	store := func(id int) map[string]any {
 		return map[string]any{

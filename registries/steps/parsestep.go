@@ -227,10 +227,10 @@ func (p *parser) conditions(entries map[string]*yaml.Node) []condition {
 func (p *parser) outcome(n *yaml.Node, v verdict, sets bool) outcome {
 	n = resolve(n)
 	o := outcome{verdict: v}
-	switch {
-	case n.Kind == yaml.ScalarNode:
+	switch n.Kind {
+	case yaml.ScalarNode:
 		p.outcomeWord(n, &o, sets)
-	case n.Kind == yaml.MappingNode:
+	case yaml.MappingNode:
 		entries := p.mapping(n, "an entry of "+string(v), append([]string{"code", "because"}, conditionKeys()...))
 		if at := entries["code"]; at != nil {
 			for _, code := range p.entries(at, "code") {
