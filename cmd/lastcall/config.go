@@ -57,7 +57,8 @@ type parts struct {
 // configure reads the environment, and returns all its mistakes at once.
 func configure() (parts, error) {
 	var p parts
-	known := plugins()
+	named := os.Getenv("LASTCALL_REGISTRIES")
+	known := plugins(func(preset string) bool { return strings.Contains(named, preset) })
 	specs := append([]any{&p.config}, known.settings()...)
 	mistakes := []error{
 		settings.Unknown("LASTCALL_", os.Environ(), specs...),

@@ -90,7 +90,7 @@ func printConfig() int {
 		return s
 	}
 	var own config
-	for _, v := range settings.Variables(append([]any{&own}, plugins().settings()...)...) {
+	for _, v := range settings.Variables(append([]any{&own}, plugins(everyPreset).settings()...)...) {
 		row(v.Name, dash(v.Value), dash(v.Default), v.Desc)
 	}
 	if err := table.Flush(); err != nil {
@@ -108,6 +108,9 @@ func printConfig() int {
 	}
 	return exitOK
 }
+
+// everyPreset wants all presets to be read.
+func everyPreset(string) bool { return true }
 
 // complain prints each mistake on a line of its own.
 func complain(err error) {

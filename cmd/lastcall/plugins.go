@@ -28,7 +28,8 @@ type catalog struct {
 	counters   map[string]plugin[drain.Named]
 }
 
-func plugins() catalog {
+// Of the presets of steps, only those that are wanted are read, see steps.Presets.
+func plugins(wanted func(preset string) bool) catalog {
 	c := catalog{
 		registries: map[string]plugin[drain.Announced]{
 			"consul": registry(func(c consul.Config, pod drain.Pod) (drain.Announced, error) {
@@ -55,7 +56,7 @@ func plugins() catalog {
 			"tcp": counter(func(c tcp.Config, pod drain.Pod) (*tcp.Counter, error) { return tcp.New(c, pod.AppPorts...) }),
 		},
 	}
-	for _, preset := range steps.Presets() {
+	for _, preset := range steps.Presets(wanted) {
 		c.registries[preset.Name] = plugin[drain.Announced]{preset.Settings, func(name string, pod drain.Pod) (drain.Announced, error) {
 			a, err := preset.New(pod)
 			a.Name = name

@@ -33,7 +33,7 @@ func newFromPreset(t *testing.T, name string, pod drain.Pod, env map[string]stri
 	for variable, value := range env {
 		t.Setenv(variable, value)
 	}
-	presets := Presets()
+	presets := Presets(all)
 	i := slices.IndexFunc(presets, func(p *Preset) bool { return p.Name == name })
 	if i < 0 {
 		t.Fatalf("there is no preset %s", name)

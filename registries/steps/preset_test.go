@@ -3,6 +3,7 @@ package steps
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestPresets(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod := drain.Pod{Name: "pod-0", IP: "10.0.0.1", AppPort: 8080}
-	presets := Presets()
+	presets := Presets(all)
 	if len(presets) != 8 {
 		t.Errorf("there are %d presets", len(presets))
 	}
@@ -85,7 +86,7 @@ func TestPresetMistakes(t *testing.T) {
 // What the preset says of its clients reaches the drainer.
 func TestPresetRefresh(t *testing.T) {
 	t.Setenv("LASTCALL_SPRING_CLIENT_REFRESH", "95s")
-	for _, p := range Presets() {
+	for _, p := range Presets(all) {
 		if p.Name != "spring" {
 			continue
 		}
@@ -95,6 +96,32 @@ func TestPresetRefresh(t *testing.T) {
 		a, err := p.New(drain.Pod{})
 		if err != nil || a.ClientRefresh != 95*time.Second || a.Name != "spring" {
 			t.Errorf("got %v, %v", a, err)
+		}
+	}
+}
+
+// all wants every preset to be read.
+func all(string) bool { return true }
+
+// A preset that is not wanted has the variables of one that is.
+func TestUnwantedPresets(t *testing.T) {
+	none := Presets(func(string) bool { return false })
+	for i, p := range Presets(all) {
+		var want, got []string
+		for _, v := range settings.Variables(p.Settings) {
+			want = append(want, v.Name)
+		}
+		for _, v := range settings.Variables(none[i].Settings) {
+			got = append(got, v.Name)
+		}
+		if !slices.Equal(got, want) || none[i].Name != p.Name {
+			t.Errorf("%s: has %v, want %v", none[i].Name, got, want)
+		}
+		if err := settings.Read(none[i].Settings); err != nil {
+			t.Errorf("%s: %v", p.Name, err)
+		}
+		if _, err := none[i].New(drain.Pod{}); err == nil {
+			t.Errorf("%s can be made without being read", p.Name)
 		}
 	}
 }
