@@ -46,6 +46,7 @@ type file struct {
 	token    token
 	tls      tlsFiles
 	timeout  time.Duration
+	unlisted bool // withdrawn may hold in service too
 	sections map[section][]step
 }
 

@@ -86,7 +86,7 @@ func sectionNames() []string {
 func (p *parser) parse(root *yaml.Node) (*file, error) {
 	f := &file{name: p.name, timeout: defaultTimeout, sections: map[section][]step{}}
 	p.fixed, p.found, p.later = map[string]string{}, map[string]bool{}, map[string]bool{}
-	keys := append([]string{"servers", "headers", "token_file", "token_header", "tls", "timeout"}, sectionNames()...)
+	keys := append([]string{"servers", "headers", "token_file", "token_header", "tls", "timeout", "listed"}, sectionNames()...)
 	if p.isPreset {
 		keys = append(keys, "preset")
 	}
@@ -99,6 +99,9 @@ func (p *parser) parse(root *yaml.Node) (*file, error) {
 	f.tls = p.tls(entries["tls"])
 	if n := entries["timeout"]; n != nil {
 		f.timeout = p.duration(n)
+	}
+	if n := entries["listed"]; n != nil {
+		f.unlisted = !p.yes(n, "listed")
 	}
 	for _, s := range sections() { // find comes first: it sets what the others use
 		if n := entries[string(s)]; n != nil {
@@ -245,6 +248,14 @@ func (p *parser) duration(n *yaml.Node) time.Duration {
 		return defaultTimeout
 	}
 	return d
+}
+
+func (p *parser) yes(n *yaml.Node, what string) bool {
+	value := resolve(n).Value
+	if value != "true" && value != "false" {
+		p.wrong(n, "%s: %q must be true or false", what, value)
+	}
+	return value == "true"
 }
 
 // code reads an HTTP status code.

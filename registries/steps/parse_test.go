@@ -50,6 +50,7 @@ func TestMistakes(t *testing.T) {
 		{"header", "headers: {'a b': c}\nwithdraw:\n- get: http://a/", []string{`"a b" cannot be the name of a header`}},
 		{"half a pair", "tls: {cert: /x}\nwithdraw:\n- get: http://a/", []string{"tls has one of cert and key"}},
 		{"no CA", "tls: {ca: /not/there}\nwithdraw:\n- get: http://a/", []string{"tls.ca", "no such file"}},
+		{"listed", "listed: 0\nwithdraw:\n- get: http://a/", []string{`:1: listed: "0" must be true or false`}},
 		{"insecure", "tls: {insecure: maybe}\nwithdraw:\n- get: http://a/", []string{"must be true or false"}},
 		{"timeout", "timeout: 1h\nwithdraw:\n- get: http://a/", []string{":1: timeout:", "from 100ms to 5s"}},
 		{"token", "token_header: X\nwithdraw:\n- get: http://a/", []string{"token_header needs token_file"}},

@@ -164,11 +164,7 @@ func (p *parser) tls(n *yaml.Node) tlsFiles {
 		p.wrong(n, "tls has one of cert and key: set both, or none")
 	}
 	if at := entries["insecure"]; at != nil {
-		value := resolve(at).Value
-		t.insecure = value == "true"
-		if value != "true" && value != "false" {
-			p.wrong(at, "tls.insecure: %q must be true or false", value)
-		}
+		t.insecure = p.yes(at, "tls.insecure")
 	}
 	return t
 }

@@ -43,6 +43,9 @@ func TestPresets(t *testing.T) {
 			if shown := r.Steps(); strings.Contains(shown, "hunter") || strings.Contains(shown, "preset") || strings.Contains(shown, "LASTCALL_") {
 				t.Errorf("the effective steps hold what they should not:\n%s", shown)
 			}
+			if role := slices.Contains([]string{"etcd", "patroni", "tikv", "vault"}, p.Name); r.Lists() == role {
+				t.Errorf("Lists says %v", r.Lists())
+			}
 			if !strings.Contains(string(docs), "\n### "+p.Name+"\n") || !strings.Contains(string(readme), "`"+p.Name+"`") {
 				t.Error("docs/steps.md has no section about it, or README.md does not name it")
 			}

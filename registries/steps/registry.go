@@ -172,6 +172,12 @@ func (r *Registry) GaveUp() string {
 	return r.hopeless
 }
 
+// Lists reports whether an instance that is in service is not withdrawn by
+// Withdrawn's word. It is not so of a role that an instance may lack while it is
+// in service, such as a cluster's leadership: there is nothing to wait for after
+// Restore, nor at start.
+func (r *Registry) Lists() bool { return !r.file.unlisted }
+
 // Steps returns the effective steps as YAML, with the values of all variables
 // that are fixed at start, and secrets masked.
 func (r *Registry) Steps() string { return r.shown }
