@@ -184,8 +184,7 @@ func (c *caller) request(ctx context.Context, s *step, at string, values values)
 	if err != nil {
 		return nil, fmt.Errorf("body: %w", err)
 	}
-	u, err := url.Parse(at)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if _, ok := fetch.Address(at); !ok {
 		return nil, fmt.Errorf("%s %s: must be an http:// or https:// URL", s.verb(), c.shown(at))
 	}
 	req, err := http.NewRequestWithContext(ctx, s.verb(), at, strings.NewReader(body))

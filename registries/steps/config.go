@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"lastcall/drain"
+	"lastcall/internal/fetch"
 )
 
 // Config is what the environment says of `steps`.
@@ -69,10 +70,31 @@ func (p *parser) registry(root *yaml.Node) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.name, err)
 	}
-	if err := checkServers(c, fixed); err != nil {
+	if err := errors.Join(checkServers(c, fixed), checkTokens(f, fixed)); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.name, err)
 	}
 	return &Registry{file: f, caller: c, fixed: fixed, shown: show(root, fixed, p.source.isSecret)}, nil
+}
+
+// checkTokens reads the files of tokens for a first time.
+func checkTokens(f *file, fixed values) error {
+	files := []text{f.token.file}
+	for _, s := range sections() {
+		for _, st := range f.sections[s] {
+			files = append(files, st.token.file)
+		}
+	}
+	var mistakes []error
+	for _, t := range files {
+		path, err := t.expand(fixed, nil)
+		if err != nil || path == "" {
+			continue // set by a step, or not at all
+		}
+		if _, err := fetch.ReadToken("token_file", path); err != nil {
+			mistakes = append(mistakes, err)
+		}
+	}
+	return errors.Join(mistakes...)
 }
 
 func checkServers(c *caller, fixed values) error {
@@ -87,8 +109,8 @@ func checkServers(c *caller, fixed values) error {
 		return fmt.Errorf("servers: there are %d; from 1 to %d are needed", len(servers), maxList)
 	}
 	for _, server := range servers {
-		if !isURL(server) {
-			return fmt.Errorf("servers: %q must be an http:// or https:// URL", hide(server, c.secrets))
+		if _, err := fetch.ParseURL("servers: each", server, "http://pd-0:2379"); err != nil {
+			return err
 		}
 	}
 	return nil

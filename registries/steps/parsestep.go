@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"lastcall/internal/fetch"
 )
 
 func methods() []string { return []string{"get", "head", "post", "put", "patch", "delete"} }
@@ -105,9 +107,11 @@ func (p *parser) address(n *yaml.Node, url text, servers bool) {
 		if !servers {
 			p.wrong(n, "%q is a path, which needs servers: at the top of the file; or write a whole URL", sample)
 		}
-	case strings.HasPrefix(sample, "http://"), strings.HasPrefix(sample, "https://"), strings.HasPrefix(sample, "${"):
+	case strings.Contains(sample, "${"): // checked with its values, by each call
 	default:
-		p.wrong(n, "%q must be an http:// or https:// URL, or a path such as /status", hide(sample, nil))
+		if _, ok := fetch.Address(sample); !ok {
+			p.wrong(n, "the address must be an http:// or https:// URL, with special characters in a password percent-encoded, or a path such as /status")
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"lastcall/drain"
+	"lastcall/internal/fetch"
 )
 
 //go:embed presets/*.yaml
@@ -179,8 +181,8 @@ func (p *Preset) withPod(name, value string, v variable, pod drain.Pod) (string,
 		return "", fmt.Errorf("%s=%q: must be one of %s", name, value, strings.Join(v.OneOf, ", "))
 	case v.Secret == "url" && value != "":
 		for _, one := range strings.Split(value, ",") {
-			if !isURL(strings.TrimSpace(one)) {
-				return "", fmt.Errorf("%s: must be an http:// or https:// URL, or a comma-separated list of them where several servers are asked", name)
+			if _, err := fetch.ParseURL(name, strings.TrimSpace(one), cmp.Or(v.Default, "http://10.0.0.1:8080")); err != nil {
+				return "", err
 			}
 		}
 		return strings.TrimRight(value, "/"), nil

@@ -66,7 +66,7 @@ func TestPresetMistakes(t *testing.T) {
 		want   []string
 	}{
 		{"etcd", nil, []string{"LASTCALL_ETCD_URL is not set", "client URL"}},
-		{"etcd", map[string]string{"LASTCALL_ETCD_URL": "user:hunter@x"}, []string{"LASTCALL_ETCD_URL: must be an http:// or https:// URL"}},
+		{"etcd", map[string]string{"LASTCALL_ETCD_URL": "user:hunter@x"}, []string{"LASTCALL_ETCD_URL must be an http:// or https:// URL"}},
 		{"etcd", map[string]string{"LASTCALL_ETCD_URL": "http://x", "LASTCALL_ETCD_CERT_FILE": "/x"}, []string{"tls.cert and tls.key"}},
 		{"tikv", map[string]string{"LASTCALL_TIKV_CLIENT_REFRESH": "-1s"}, []string{"LASTCALL_TIKV_PD_URLS is not set", "its default needs LASTCALL_POD_NAME", "LASTCALL_TIKV_CLIENT_REFRESH=-1s"}},
 		{"spring", map[string]string{"LASTCALL_SPRING_STATUS": "UP"}, []string{`LASTCALL_SPRING_STATUS="UP": must be one of DOWN, OUT_OF_SERVICE`}},

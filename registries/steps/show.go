@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"net/url"
 	"regexp"
 	"strings"
 
@@ -79,9 +78,4 @@ func partly(raw string, known values) string {
 		}
 	}
 	return b.String()
-}
-
-func isURL(address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
 }
