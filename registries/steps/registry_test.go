@@ -220,12 +220,12 @@ withdraw:
 - post: ${ADDRESS}/out/${LASTCALL_POD_NAME}
   body: password=${ADMIN_PASSWORD}
 withdrawn:
-- get: http://admin:hunter5@127.0.0.1/${LASTCALL_POD_NAME}
+- get: http://admin:hunter5@127.0.0.1/${LASTCALL_POD_NAME}?pretty=1&api_key=hunter6&b=2
   set: {id: x}
 - get: ${ADDRESS}/${id}
 `)
 	shown := r.Steps()
-	for _, want := range []string{"/out/pod-0", "password=***", "X-Vault-Token: '***'", "X-Plain: seen", "***@127.0.0.1", "${id}"} {
+	for _, want := range []string{"/out/pod-0", "password=***", "X-Vault-Token: '***'", "X-Plain: seen", "***@127.0.0.1", "?pretty=1&api_key=***&b=2", "${id}"} {
 		if !strings.Contains(shown, want) && !strings.Contains(shown, strings.ReplaceAll(want, "'", `"`)) {
 			t.Errorf("want %q in\n%s", want, shown)
 		}

@@ -88,10 +88,13 @@ func secrets(fixed map[string]string, isSecret func(string) bool) []string {
 // userinfo is what stands between the scheme and the host of a URL.
 var userinfo = regexp.MustCompile(`://([^/@,\s]*)@`)
 
+// secretQuery is a secret in the query of a URL.
+var secretQuery = regexp.MustCompile(`(?i)([?&][^=&\s]*(?:token|key|secret|passw|auth)[^=&\s]*=)[^&\s"']+`)
+
 // hide returns s without the secrets.
 func hide(s string, secrets []string) string {
 	for _, secret := range secrets {
 		s = strings.ReplaceAll(s, secret, "***")
 	}
-	return userinfo.ReplaceAllString(s, "://***@")
+	return secretQuery.ReplaceAllString(userinfo.ReplaceAllString(s, "://***@"), "$1***")
 }
