@@ -80,8 +80,8 @@ func (p *parser) registry(root *yaml.Node) (*Registry, error) {
 func checkTokens(f *file, fixed values) error {
 	files := []text{f.token.file}
 	for _, s := range sections() {
-		for _, st := range f.sections[s] {
-			files = append(files, st.token.file)
+		for i := range f.sections[s] {
+			files = append(files, f.sections[s][i].token.file)
 		}
 	}
 	var mistakes []error

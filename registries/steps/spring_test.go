@@ -51,7 +51,8 @@ func TestSpring(t *testing.T) {
 			return []string{
 				"--eureka.client.service-url.defaultZone=" + e.URLs[0] + "/", "--eureka.instance.ip-address=127.0.0.1",
 				"--eureka.instance.prefer-ip-address=true", "--eureka.client.registry-fetch-interval-seconds=1",
-				"--eureka.instance.lease-renewal-interval-in-seconds=1", "--eureka.client.initial-instance-info-replication-interval-seconds=1",
+				"--eureka.instance.lease-renewal-interval-in-seconds=1",
+				"--eureka.client.initial-instance-info-replication-interval-seconds=1", "--eureka.client.instance-info-replication-interval-seconds=1",
 			}
 		}},
 	} {
