@@ -171,8 +171,15 @@ func teachEnd(before *memory, s *socket, v *view) {
 	default:
 		return // nothing was sent since
 	}
-	if before != nil && before.activity != answered && before.activity != streaming {
+	switch {
+	case before == nil:
+	case before.activity != answered && before.activity != streaming:
 		asked = before.recvAt
+	case before.sent > 0 && s.received() == before.recv:
+		if v.port.isRest(s.sent - before.sent) {
+			v.learned.paused(time.Duration(answer-before.sentAt) * time.Millisecond)
+		}
+		return
 	}
 	v.learned.seen(1, time.Duration(max(answer-asked, 0))*time.Millisecond, v.now)
 }
