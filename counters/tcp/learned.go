@@ -172,6 +172,11 @@ func teachEnd(before *memory, s *socket, v *view) {
 		return // nothing was sent since
 	}
 	switch {
+	case before == nil && s.dataOut > s.dataIn && (!v.port.tls || s.dataOut > s.dataIn+1):
+		// Its header may have come at once, and the rest after a pause.
+		if took := time.Duration(answer-asked) * time.Millisecond; took >= pauseMatters {
+			v.learned.paused(took)
+		}
 	case before == nil:
 	case before.activity != answered && before.activity != streaming:
 		asked = before.recvAt

@@ -367,3 +367,36 @@ func TestPauseOfAStream(t *testing.T) {
 		}
 	}
 }
+
+// Of a connection that nobody has looked at the kernel tells the end alone. An
+// answer in several segments may have been a header, and the rest after a pause.
+func TestPauseOfAnAnswerThatNobodySaw(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		port     protocol
+		in, out  int // segments
+		took     time.Duration
+		want     time.Duration
+		answered time.Duration
+	}{
+		{"one segment", http1Port, 1, 1, 8 * time.Second, 0, 8 * time.Second},
+		{"two segments", http1Port, 1, 2, 8 * time.Second, 8 * time.Second, 8 * time.Second},
+		{"two segments, soon", http1Port, 1, 2, 100 * time.Millisecond, 0, 100 * time.Millisecond},
+		{"TLS, perhaps its handshake alone", byTLS(http1Port), 2, 3, 8 * time.Second, 0, 0},
+		{"TLS, its handshake and two segments", byTLS(http1Port), 2, 4, 8 * time.Second, 8 * time.Second, 8 * time.Second},
+	} {
+		w := newWire(Active, test.port, patience{auto: true})
+		for range test.in {
+			w.came(100)
+		}
+		w.pass(test.took)
+		for range test.out {
+			w.went(100)
+		}
+		w.s.recvAge, w.s.sentAge = uint32(w.v.now-w.recvAt), uint32(w.v.now-w.sentAt)
+		teachEnd(nil, &w.s, &w.v)
+		if l := w.v.learned; l.pause != test.want || l.answer != test.answered {
+			t.Errorf("%s: a pause of %v and an answer of %v were learned, want %v and %v", test.name, l.pause, l.answer, test.want, test.answered)
+		}
+	}
+}
