@@ -324,7 +324,7 @@ func (d *Drainer) tellSilentLocked(now time.Time) {
 	}
 	text := d.silentTextLocked(silent)
 	slog.Warn("app: " + text)
-	d.tell(KindPortSilent, "%s", text)
+	d.emitLocked(EventPortSilent, "%s", text)
 }
 
 // silentTextLocked says in a sentence which ports are silent, and on which the

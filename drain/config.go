@@ -17,16 +17,16 @@ type Config struct {
 	Poll          time.Duration // how often counters without events are read
 	Threshold     int64         // work in flight that is accepted at the end
 	StayReady     bool          // readiness stays true during a drain
-	Registries    []Announced
-	Counters      []Named
+	Registries    []NamedRegistry
+	Counters      []NamedCounter
 	App           App    // nil when the app's port is not known
 	Notice        Notice // nil when the app is not told
 	Observers     []Observer
 	Kubelet       []netip.Addr // from where the kubelet calls, as far as that is configured
 }
 
-// Announced is a registry that the pod is announced in.
-type Announced struct {
+// NamedRegistry is a registry that the pod is announced in.
+type NamedRegistry struct {
 	Name     string
 	Registry Registry
 	// ServerCache is how long the registry's own answers may lag. It is only
@@ -36,8 +36,8 @@ type Announced struct {
 	ClientRefresh time.Duration
 }
 
-// Named is a counter with the name that people know it by.
-type Named struct {
+// NamedCounter is a counter with the name that people know it by.
+type NamedCounter struct {
 	Name    string
 	Counter Counter
 }

@@ -297,14 +297,14 @@ func (d *Drainer) TakeBack(ctx context.Context) error {
 	return nil
 }
 
-// Ready tells whether the pod takes new work.
+// Ready reports whether the pod takes new work.
 func (d *Drainer) Ready() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.leaving == nil && !d.stopping || d.cfg.StayReady
 }
 
-// Leaving tells whether there is a drain, under way or ended.
+// Leaving reports whether there is a drain, under way or ended.
 func (d *Drainer) Leaving() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -363,7 +363,7 @@ func (d *Drainer) beginLocked(cause Cause) *leaving {
 	}
 	d.leaving = l // from here on the pod is not ready
 	d.note("begun (%s); not ready", cause)
-	d.tell(KindDraining, "the pod leaves (%s): no longer ready; it may take %v to drain", cause, d.cfg.Budget())
+	d.emitLocked(EventDraining, "the pod leaves (%s): no longer ready; it may take %v to drain", cause, d.cfg.Budget())
 	for _, k := range d.keepers {
 		k.order(outOfService, l.budgetEnd)
 	}
@@ -390,7 +390,7 @@ func (d *Drainer) takeBack(l *leaving, why string) {
 	d.note("%s", why)
 	now := time.Now()
 	d.finishLocked(l, OutcomeTakenBack) // unless it had ended before
-	d.tell(KindTakenBack, "the drain was taken back after %s: %s", short(now.Sub(l.began)), why)
+	d.emitLocked(EventTakenBack, "the drain was taken back after %s: %s", short(now.Sub(l.began)), why)
 	d.replace(l, now)
 	d.leaving = nil
 	d.totals.since = now

@@ -39,8 +39,8 @@ func inPod(t *testing.T, change func(*Config, *pod), f func(t *testing.T, p *pod
 			EndpointsWait: 3 * time.Second,
 			Quiet:         time.Second,
 			Poll:          100 * time.Millisecond,
-			Registries:    []Announced{{Name: "registry", Registry: p.registry, ClientRefresh: 5 * time.Second}},
-			Counters:      []Named{{Name: "counter", Counter: p.counter}},
+			Registries:    []NamedRegistry{{Name: "registry", Registry: p.registry, ClientRefresh: 5 * time.Second}},
+			Counters:      []NamedCounter{{Name: "counter", Counter: p.counter}},
 			App:           p.app,
 		}
 		if change != nil {
@@ -306,7 +306,7 @@ func TestACallerThatHangsUpDoesNotStopTheDrain(t *testing.T) {
 func TestAHookBeforeStartUpHasFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &fakeRegistry{registered: true}
-		d := New(Config{GracePeriod: 30 * time.Second, Reserve: 5 * time.Second, Poll: time.Second, Registries: []Announced{{Name: "r", Registry: r}}})
+		d := New(Config{GracePeriod: 30 * time.Second, Reserve: 5 * time.Second, Poll: time.Second, Registries: []NamedRegistry{{Name: "r", Registry: r}}})
 		reports := make(chan Report, 1)
 		go func() {
 			report, _ := d.PreStop(context.Background())
@@ -722,7 +722,7 @@ func (p *proxyCounter) StartAccepting(context.Context) error { p.started++; retu
 func TestAProxyIsToldOfTheDrain(t *testing.T) {
 	proxy := &proxyCounter{fails: 2}
 	inPod(t, func(c *Config, _ *pod) {
-		c.Counters = []Named{{Name: "proxy", Counter: proxy}}
+		c.Counters = []NamedCounter{{Name: "proxy", Counter: proxy}}
 	}, func(t *testing.T, p *pod) {
 		p.hook()
 		if proxy.stopped != 1 || proxy.started != 1 { // an earlier process may have stopped it
@@ -761,10 +761,10 @@ func TestReportsAreBounded(t *testing.T) {
 	inPod(t, func(c *Config, _ *pod) {
 		c.Registries, c.Counters = nil, nil
 		for i := range 4 {
-			c.Registries = append(c.Registries, Announced{Name: fmt.Sprintf("registry%d", i), Registry: wordy{err: func() error {
+			c.Registries = append(c.Registries, NamedRegistry{Name: fmt.Sprintf("registry%d", i), Registry: wordy{err: func() error {
 				return fmt.Errorf("%v at %v: %w", i, time.Now(), long)
 			}}})
-			c.Counters = append(c.Counters, Named{Name: fmt.Sprintf("counter%d", i), Counter: wordy{err: func() error { return long }}})
+			c.Counters = append(c.Counters, NamedCounter{Name: fmt.Sprintf("counter%d", i), Counter: wordy{err: func() error { return long }}})
 		}
 	}, func(t *testing.T, p *pod) {
 		report, _ := p.hook()
@@ -820,7 +820,7 @@ func TestNeededBudget(t *testing.T) {
 	if needed, _ := c.NeededBudget(); needed != 4*time.Second || c.Budget() != 25*time.Second {
 		t.Errorf("needs %v of %v", needed, c.Budget())
 	}
-	c.Registries = []Announced{{Name: "eureka", ServerCache: 30 * time.Second, ClientRefresh: 30 * time.Second}, {Name: "consul", ClientRefresh: time.Second}}
+	c.Registries = []NamedRegistry{{Name: "eureka", ServerCache: 30 * time.Second, ClientRefresh: 30 * time.Second}, {Name: "consul", ClientRefresh: time.Second}}
 	needed, sum := c.NeededBudget()
 	if needed != 61*time.Second || sum != "eureka server cache 30s + client refresh 30s + quiet 1s" {
 		t.Errorf("needs %v: %s", needed, sum)
@@ -923,7 +923,7 @@ func TestAnEndedContextEndsRun(t *testing.T) {
 			r := &fakeRegistry{registered: true}
 			d := New(Config{
 				GracePeriod: 30 * time.Second, Reserve: 5 * time.Second, Poll: time.Second, Quiet: time.Hour,
-				Registries: []Announced{{Name: "r", Registry: r}},
+				Registries: []NamedRegistry{{Name: "r", Registry: r}},
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			ran := make(chan error, 1)

@@ -86,7 +86,7 @@ func (h *halfStopper) is() (stopped bool, starts int) {
 
 func TestAProxyThatWasToldHalfWayIsToldToComeBack(t *testing.T) {
 	proxy := &halfStopper{}
-	inPod(t, func(c *Config, _ *pod) { c.Counters = []Named{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, p *pod) {
+	inPod(t, func(c *Config, _ *pod) { c.Counters = []NamedCounter{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, p *pod) {
 		p.Begin(CauseCall)
 		after(10 * time.Second)
 		if stopped, _ := proxy.is(); !stopped {
@@ -104,7 +104,7 @@ func TestAProxyThatWasToldHalfWayIsToldToComeBack(t *testing.T) {
 // A sidecar that was killed in its drain has left its proxy told.
 func TestWhatAnEarlierProcessLeftIsUndoneAtStart(t *testing.T) {
 	proxy := &halfStopper{stopped: true}
-	inPod(t, func(c *Config, _ *pod) { c.Counters = []Named{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, _ *pod) {
+	inPod(t, func(c *Config, _ *pod) { c.Counters = []NamedCounter{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, _ *pod) {
 		if stopped, starts := proxy.is(); stopped || starts != 1 {
 			t.Errorf("stopped %v, told to start %d times", stopped, starts)
 		}
@@ -124,7 +124,7 @@ func TestTheUnreadableIsNamedBesideTheBusy(t *testing.T) {
 				if name == "nginx" {
 					counter.mode = failing
 				}
-				c.Counters = append(c.Counters, Named{Name: name, Counter: counter})
+				c.Counters = append(c.Counters, NamedCounter{Name: name, Counter: counter})
 			}
 		}, func(t *testing.T, p *pod) {
 			p.Begin(CauseCall)
@@ -143,7 +143,7 @@ func (*changedPanics) Changed(context.Context) <-chan struct{} { panic("broken o
 
 func TestACounterWhoseNoticesPanicIsPolled(t *testing.T) {
 	c := &changedPanics{}
-	inPod(t, func(cfg *Config, _ *pod) { cfg.Counters = []Named{{Name: "x", Counter: c}} }, func(t *testing.T, p *pod) {
+	inPod(t, func(cfg *Config, _ *pod) { cfg.Counters = []NamedCounter{{Name: "x", Counter: c}} }, func(t *testing.T, p *pod) {
 		if report, _ := p.hook(); report.Outcome != OutcomeDrained {
 			t.Errorf("%s: %s", report.Outcome, report.WaitingFor)
 		}
@@ -163,7 +163,7 @@ func TestACallOfTheDrainBeforeDoesNotCount(t *testing.T) {
 	s := &slowToNotice{fakeRegistry{registered: true}}
 	inPod(t, func(c *Config, _ *pod) {
 		s.changed = time.Now().Add(-time.Hour)
-		c.Registries = []Announced{{Name: "registry", Registry: s}}
+		c.Registries = []NamedRegistry{{Name: "registry", Registry: s}}
 	}, func(t *testing.T, p *pod) {
 		p.Begin(CauseCall)
 		after(500 * ms)
@@ -190,7 +190,7 @@ func TestWhatBeginsWhileTheProcessEnds(t *testing.T) {
 				app := startedApp()
 				d := New(Config{
 					GracePeriod: 10 * time.Second, Reserve: 5 * time.Second, Poll: 100 * ms, App: app,
-					Registries: []Announced{{Name: "r", Registry: r}},
+					Registries: []NamedRegistry{{Name: "r", Registry: r}},
 				})
 				ran := make(chan error, 1)
 				go func() { ran <- d.Run(context.Background()) }()
@@ -227,7 +227,7 @@ func TestOnlyWhatWasNotDeregisteredIsSaidToBeSo(t *testing.T) {
 			app := startedApp()
 			d := New(Config{
 				GracePeriod: 30 * time.Second, Poll: 100 * ms, App: app,
-				Registries: []Announced{{Name: "hangs", Registry: hangs}, {Name: "good", Registry: good}},
+				Registries: []NamedRegistry{{Name: "hangs", Registry: hangs}, {Name: "good", Registry: good}},
 			})
 			ran := make(chan error, 1)
 			go func() { ran <- d.Run(context.Background()) }()
@@ -257,7 +257,7 @@ func TestAPostStartInTheMomentOfAHook(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			counter := &fakeCounter{inFlight: 1}
-			d := New(Config{GracePeriod: 10 * time.Second, Poll: 100 * ms, Counters: []Named{{Name: "counter", Counter: counter}}})
+			d := New(Config{GracePeriod: 10 * time.Second, Poll: 100 * ms, Counters: []NamedCounter{{Name: "counter", Counter: counter}}})
 			outcome := make(chan Outcome, 1)
 			go func() {
 				report, _ := d.PreStop(context.Background())
@@ -297,7 +297,7 @@ func TestWhatCutADrainShort(t *testing.T) {
 				counter := &fakeCounter{inFlight: 1}
 				p := &pod{t: t, Drainer: New(Config{
 					GracePeriod: 30 * time.Second, Reserve: 5 * time.Second, Poll: 100 * ms,
-					Counters: []Named{{Name: "counter", Counter: counter}}, Observers: []Observer{notes},
+					Counters: []NamedCounter{{Name: "counter", Counter: counter}}, Observers: []Observer{notes},
 				})}
 				ctx, end := context.WithCancel(context.Background())
 				defer end()

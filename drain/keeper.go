@@ -50,7 +50,7 @@ const (
 // A keeper brings one registry to the place that it is ordered to, one call at
 // a time, with retries, and sees that it stays there.
 type keeper struct {
-	Announced
+	NamedRegistry
 	d    *Drainer
 	kick chan struct{} // a new order has come
 
@@ -89,15 +89,15 @@ type keeper struct {
 	retry, ask backoff
 }
 
-func newKeeper(d *Drainer, a Announced) *keeper {
+func newKeeper(d *Drainer, a NamedRegistry) *keeper {
 	return &keeper{
-		Announced: a,
-		d:         d,
-		kick:      make(chan struct{}, 1),
-		settled:   make(chan struct{}),
-		calls:     map[string]*CallCount{},
-		retry:     backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
-		ask:       backoff{first: 50 * time.Millisecond, most: askAtLeastEvery},
+		NamedRegistry: a,
+		d:             d,
+		kick:          make(chan struct{}, 1),
+		settled:       make(chan struct{}),
+		calls:         map[string]*CallCount{},
+		retry:         backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
+		ask:           backoff{first: 50 * time.Millisecond, most: askAtLeastEvery},
 	}
 }
 
@@ -399,7 +399,7 @@ func (k *keeper) call(ctx context.Context, op string, want place, f func(context
 	k.inARow++
 	if want == outOfService && k.inARow == unreachableAfter && !k.unreachable {
 		k.unreachable = true
-		k.d.tell(KindUnreachable, "calls to %s fail, and are tried again until the budget ends: %s: %s", k.Name, op, clip(err.Error()))
+		k.d.emitLocked(EventUnreachable, "calls to %s fail, and are tried again until the budget ends: %s: %s", k.Name, op, clip(err.Error()))
 	}
 	if text := clip(err.Error()); text != k.lastErr {
 		k.lastErr = text

@@ -23,7 +23,7 @@ type leaving struct {
 	phase    Phase
 	since    time.Time
 	waited   map[Phase]time.Duration
-	timeline []Event
+	timeline []TimelineEntry
 	present  []waiting // what the drain waits for, or was waiting for at its end
 	waits    waits     // how long it has waited, and for what
 
@@ -105,7 +105,7 @@ func (d *Drainer) note(format string, args ...any) {
 
 // mark puts an event on the timeline.
 func (l *leaving) mark(text string) {
-	e := Event{Seconds: seconds(time.Since(l.began)), Text: clip(text)}
+	e := TimelineEntry{Seconds: seconds(time.Since(l.began)), Text: clip(text)}
 	if len(l.timeline) >= timelineLimit {
 		e.Text = clip("…, then " + text)
 		l.timeline[timelineLimit-1] = e

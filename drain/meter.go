@@ -28,7 +28,7 @@ type round struct {
 
 // meter reads one counter, one reading at a time.
 type meter struct {
-	Named
+	NamedCounter
 	turn chan struct{} // holds one token: who has it may read
 
 	// Guarded by the Drainer's lock.
@@ -38,8 +38,8 @@ type meter struct {
 	loggedAt time.Time // when the log was last told of a failure
 }
 
-func newMeter(n Named) *meter {
-	m := &meter{Named: n, turn: make(chan struct{}, 1)}
+func newMeter(n NamedCounter) *meter {
+	m := &meter{NamedCounter: n, turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
 	return m
 }
@@ -192,7 +192,7 @@ func (d *Drainer) tellUnreadableLocked(samples []sample) {
 		l.unreadable[s.name] = true
 		text := clip(s.err.Error())
 		l.mark(fmt.Sprintf("%s: cannot be read: %s", s.name, text))
-		d.tell(KindUnreadable, "the counter %s cannot be read, and the drain waits until it can or the budget ends: %s", s.name, text)
+		d.emitLocked(EventUnreadable, "the counter %s cannot be read, and the drain waits until it can or the budget ends: %s", s.name, text)
 	}
 }
 

@@ -114,7 +114,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		f.onCall = func(op string) { m.registryCalled(i, op) }
 		f.onAsked = func(gone bool, err error) { m.registryAsked(i, gone, err) }
 		m.registries = append(m.registries, f)
-		m.cfg.Registries = append(m.cfg.Registries, Announced{
+		m.cfg.Registries = append(m.cfg.Registries, NamedRegistry{
 			Name: fmt.Sprintf("registry%d", i), Registry: f, ServerCache: f.lag, ClientRefresh: pick(0, time.Second, 4*time.Second),
 		})
 	}
@@ -126,7 +126,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		}
 		f.onRead = func(r Reading, err error) { m.counterRead(i, r, err) }
 		m.counters = append(m.counters, f)
-		m.cfg.Counters = append(m.cfg.Counters, Named{Name: fmt.Sprintf("counter%d", i), Counter: f})
+		m.cfg.Counters = append(m.cfg.Counters, NamedCounter{Name: fmt.Sprintf("counter%d", i), Counter: f})
 	}
 	m.readings = make([]lastReading, len(m.counters))
 	if rng.IntN(4) > 0 {

@@ -10,7 +10,7 @@ import (
 type Registry interface {
 	// Withdraw asks the registry to send this instance no new clients; the instance stays known.
 	Withdraw(ctx context.Context) error
-	// Withdrawn tells whether the registry's answers to clients no longer hold the instance as available.
+	// Withdrawn reports whether the registry's answers to clients no longer hold the instance as available.
 	Withdrawn(ctx context.Context) (bool, error)
 	// Restore undoes Withdraw.
 	Restore(ctx context.Context) error

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Event is one line of a drain's timeline.
-type Event struct {
+// TimelineEntry is one line of a drain's timeline.
+type TimelineEntry struct {
 	Seconds float64 `json:"seconds"` // since the drain began
 	Text    string  `json:"event"`
 }
@@ -66,7 +66,7 @@ type Report struct {
 	Waits      []Wait          `json:"waits,omitempty"`
 	Registries []RegistryState `json:"registries,omitempty"`
 	Counters   []CounterState  `json:"counters,omitempty"`
-	Timeline   []Event         `json:"timeline"`
+	Timeline   []TimelineEntry `json:"timeline"`
 }
 
 // Status is the state now.
@@ -83,7 +83,7 @@ type Status struct {
 	InFlight   *int64          `json:"in_flight"` // null when a counter cannot be read
 	Counters   []CounterState  `json:"counters,omitempty"`
 	Registries []RegistryState `json:"registries,omitempty"`
-	Timeline   []Event         `json:"timeline,omitempty"`
+	Timeline   []TimelineEntry `json:"timeline,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`   // what people should mend
 	LastDrain  *Report         `json:"last_drain,omitempty"` // when it was taken back
 }
@@ -127,7 +127,7 @@ func (d *Drainer) Status(ctx context.Context) Status {
 		s.WaitingFor = l.waitingFor(now)
 	}
 	s.Waits = l.waits.list(now)
-	s.Timeline = append([]Event(nil), l.timeline...)
+	s.Timeline = append([]TimelineEntry(nil), l.timeline...)
 	return s
 }
 
@@ -146,7 +146,7 @@ func (d *Drainer) reportOf(l *leaving) Report {
 		Registries: d.registryStates(now),
 		Counters:   d.counterStates(l.samples),
 		Waits:      l.waits.list(now),
-		Timeline:   append([]Event(nil), l.timeline...),
+		Timeline:   append([]TimelineEntry(nil), l.timeline...),
 	}
 	for _, p := range []Phase{Withdrawing, Propagating, Draining} {
 		r.Phases = append(r.Phases, PhaseTime{p, seconds(l.waited[p])})

@@ -504,7 +504,7 @@ func TestTheAppLivesOnAfterAnEarlySIGTERM(t *testing.T) {
 		"it listens":                       {10 * ms, nil, func(*pod) {}, OutcomeDrained},
 		"it listens, and the node is slow": {1500 * ms, nil, func(*pod) {}, OutcomeDrained},
 		"its proxy closes its listeners, as it was told": {
-			10 * ms, func(c *Config, _ *pod) { c.Counters = append(c.Counters, Named{Name: "proxy", Counter: proxy}) },
+			10 * ms, func(c *Config, _ *pod) { c.Counters = append(c.Counters, NamedCounter{Name: "proxy", Counter: proxy}) },
 			func(p *pod) { after(3 * time.Second); p.app.set(false) }, OutcomeDrained,
 		},
 		"it closes its listener at once": {10 * ms, nil, func(p *pod) { p.app.set(false) }, OutcomeDrained},

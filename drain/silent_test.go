@@ -209,7 +209,7 @@ func TestNoQuietTimeForNobody(t *testing.T) {
 		},
 		"a counter that knows of no connections": {
 			func(c *Config, _ *fakeCounter) {
-				c.Counters = append(c.Counters, Named{Name: "file", Counter: &fakeCounter{arrives: true}})
+				c.Counters = append(c.Counters, NamedCounter{Name: "file", Counter: &fakeCounter{arrives: true}})
 			}, func(world) {}, 4 * time.Second, 150 * ms,
 		},
 		"a counter that sees no arrivals": {
@@ -239,7 +239,7 @@ func TestNoQuietTimeForNobody(t *testing.T) {
 			inPod(t, func(c *Config, _ *pod) {
 				counter.wake = make(chan struct{}, 1)
 				c.Registries = nil
-				c.Counters = []Named{{Name: "counter", Counter: counter}}
+				c.Counters = []NamedCounter{{Name: "counter", Counter: counter}}
 				if test.change != nil {
 					test.change(c, counter)
 				}
@@ -263,7 +263,7 @@ func TestEarlyLooksAreApart(t *testing.T) {
 	inPod(t, func(c *Config, _ *pod) {
 		counter.wake = make(chan struct{}, 1)
 		c.Registries, c.EndpointsWait = nil, 10*time.Second
-		c.Counters = []Named{{Name: "counter", Counter: counter}}
+		c.Counters = []NamedCounter{{Name: "counter", Counter: counter}}
 	}, func(t *testing.T, p *pod) {
 		p.Begin(CauseCall)
 		before := reads.Load()

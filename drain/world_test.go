@@ -81,7 +81,7 @@ func (f *fakeRegistry) seen() (withdrawals, deregistered int, override bool) {
 	return f.withdrawals, f.deregistered, f.override
 }
 
-// listed tells whether clients are told of the pod now. Callers hold f.mu.
+// listed reports whether clients are told of the pod now. Callers hold f.mu.
 func (f *fakeRegistry) listed() bool {
 	if time.Since(f.changed) < f.lag {
 		return f.before

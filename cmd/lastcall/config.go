@@ -45,8 +45,8 @@ type config struct {
 	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app, which is there while a drain is under way: the app can then answer with Connection: close"`
 }
 
-// parts is everything that the sidecar is made of.
-type parts struct {
+// app is everything that the sidecar is made of.
+type app struct {
 	config
 	level     slog.Level
 	drain     drain.Config
@@ -55,8 +55,8 @@ type parts struct {
 }
 
 // configure reads the environment, and returns all its mistakes at once.
-func configure() (parts, error) {
-	var p parts
+func configure() (app, error) {
+	var p app
 	known := plugins()
 	specs := append([]any{&p.config}, known.settings()...)
 	mistakes := []error{
@@ -112,7 +112,7 @@ func configure() (parts, error) {
 }
 
 // check finds the mistakes that no single variable's form shows.
-func (p *parts) check() (mistakes []error) {
+func (p *app) check() (mistakes []error) {
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	if _, port, err := net.SplitHostPort(p.Listen); err != nil {
 		wrong("LASTCALL_LISTEN=%q: must be HOST:PORT or :PORT, such as :8099", p.Listen)
@@ -171,7 +171,7 @@ func (p *parts) check() (mistakes []error) {
 
 // pod is what the plug-ins are told of the pod. Its address is only looked for
 // when a registry needs it.
-func (p *parts) pod() (drain.Pod, error) {
+func (p *app) pod() (drain.Pod, error) {
 	pod := drain.Pod{Name: p.PodName, IP: p.PodIP, HostIP: p.HostIP, AppPort: p.AppPorts.first(), AppPorts: p.AppPorts}
 	if pod.IP != "" || len(p.Registries) == 0 {
 		return pod, nil
@@ -185,7 +185,7 @@ func (p *parts) pod() (drain.Pod, error) {
 
 // notice is the file by which the app is told of a drain. It must not be
 // taken for one of the files that hold what is in flight.
-func (p *parts) notice(known catalog) (drain.Notice, error) {
+func (p *app) notice(known catalog) (drain.Notice, error) {
 	f, err := drainfile.New(p.DrainingFile)
 	if err != nil {
 		return nil, err

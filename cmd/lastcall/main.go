@@ -95,14 +95,14 @@ func printConfig() int {
 		return exitFailed
 	}
 	if _, err := configure(); err != nil {
-		complain(err)
+		printErrors(err)
 		return exitBadInput
 	}
 	return exitOK
 }
 
-// complain prints each mistake on a line of its own.
-func complain(err error) {
+// printErrors prints each mistake on a line of its own.
+func printErrors(err error) {
 	lines := strings.Split(err.Error(), "\n")
 	fmt.Fprintf(os.Stderr, "lastcall: %d to mend in the environment:\n", len(lines))
 	for _, line := range lines {

@@ -7,7 +7,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/events"
-	"lastcall/internal/lastwords"
+	"lastcall/internal/termination"
 )
 
 // lastEvents is how long the process may stay to have its last events written.
@@ -22,8 +22,8 @@ type observer interface {
 }
 
 // observe makes those who tell people of drains.
-func (p *parts) observe() ([]observer, error) {
-	all := []observer{lastwords.New(lastwords.Path)}
+func (p *app) observe() ([]observer, error) {
+	all := []observer{termination.New(termination.Path)}
 	if !p.Events {
 		return all, nil
 	}
@@ -36,7 +36,7 @@ func (p *parts) observe() ([]observer, error) {
 
 // flush has the observers hand on what they were told, for as long as there is
 // time. In a short grace period there is less.
-func (p *parts) flush() {
+func (p *app) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), min(lastEvents, p.GracePeriod/20))
 	defer cancel()
 	for _, o := range p.observers {
@@ -44,9 +44,9 @@ func (p *parts) flush() {
 	}
 }
 
-// leaveWord tells the kubelet why the process cannot be what it is for.
-func leaveWord(text string) {
-	if err := lastwords.Write(lastwords.Path, text); err != nil {
+// writeTerminationMessage tells the kubelet why the process cannot be what it is for.
+func writeTerminationMessage(text string) {
+	if err := termination.Write(termination.Path, text); err != nil {
 		slog.Warn("the termination message cannot be written", "error", err)
 	}
 }

@@ -23,23 +23,23 @@ type plugin[Part any] struct {
 
 // catalog is all that can be chosen: the only list of plug-ins.
 type catalog struct {
-	registries map[string]plugin[drain.Announced]
-	counters   map[string]plugin[drain.Named]
+	registries map[string]plugin[drain.NamedRegistry]
+	counters   map[string]plugin[drain.NamedCounter]
 }
 
 func plugins() catalog {
 	return catalog{
-		registries: map[string]plugin[drain.Announced]{
-			"consul": registry(func(c consul.Config, pod drain.Pod) (drain.Announced, error) {
+		registries: map[string]plugin[drain.NamedRegistry]{
+			"consul": registry(func(c consul.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := consul.New(c, pod)
-				return drain.Announced{Registry: r, ClientRefresh: c.ClientRefresh}, err
+				return drain.NamedRegistry{Registry: r, ClientRefresh: c.ClientRefresh}, err
 			}),
-			"eureka": registry(func(c eureka.Config, pod drain.Pod) (drain.Announced, error) {
+			"eureka": registry(func(c eureka.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := eureka.New(c, pod)
-				return drain.Announced{Registry: r, ServerCache: eureka.ServerCache, ClientRefresh: c.ClientRefresh}, err
+				return drain.NamedRegistry{Registry: r, ServerCache: eureka.ServerCache, ClientRefresh: c.ClientRefresh}, err
 			}),
 		},
-		counters: map[string]plugin[drain.Named]{
+		counters: map[string]plugin[drain.NamedCounter]{
 			"envoy":   counter(envoy.New),
 			"file":    counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
 			"haproxy": counter(haproxy.New),
@@ -54,9 +54,9 @@ func plugins() catalog {
 
 // registry is a registry with the Config C, which is read from the environment
 // before make is called.
-func registry[C any](build func(C, drain.Pod) (drain.Announced, error)) plugin[drain.Announced] {
+func registry[C any](build func(C, drain.Pod) (drain.NamedRegistry, error)) plugin[drain.NamedRegistry] {
 	cfg := new(C)
-	return plugin[drain.Announced]{cfg, func(name string, pod drain.Pod) (drain.Announced, error) {
+	return plugin[drain.NamedRegistry]{cfg, func(name string, pod drain.Pod) (drain.NamedRegistry, error) {
 		a, err := build(*cfg, pod)
 		a.Name = name
 		return a, err
@@ -64,11 +64,11 @@ func registry[C any](build func(C, drain.Pod) (drain.Announced, error)) plugin[d
 }
 
 // counter is a counter with the Config C, likewise.
-func counter[C any, P drain.Counter](build func(C, drain.Pod) (P, error)) plugin[drain.Named] {
+func counter[C any, P drain.Counter](build func(C, drain.Pod) (P, error)) plugin[drain.NamedCounter] {
 	cfg := new(C)
-	return plugin[drain.Named]{cfg, func(name string, pod drain.Pod) (drain.Named, error) {
+	return plugin[drain.NamedCounter]{cfg, func(name string, pod drain.Pod) (drain.NamedCounter, error) {
 		c, err := build(*cfg, pod)
-		return drain.Named{Name: name, Counter: c}, err
+		return drain.NamedCounter{Name: name, Counter: c}, err
 	}}
 }
 
@@ -102,7 +102,7 @@ const arrivalsName = "arrivals"
 // withArrivals adds a counter of arrivals at the app's ports, which counts
 // nothing as work, where one of the counters does not see requests come. It
 // returns the names of those that do not, when no port is known to look at.
-func withArrivals(counters []drain.Named, ports []int) (all []drain.Named, blind []string) {
+func withArrivals(counters []drain.NamedCounter, ports []int) (all []drain.NamedCounter, blind []string) {
 	for _, c := range counters {
 		if _, sees := c.Counter.(*tcp.Counter); sees {
 			return counters, nil // the connections of all ports are counted already
@@ -118,5 +118,5 @@ func withArrivals(counters []drain.Named, ports []int) (all []drain.Named, blind
 	if err != nil {
 		return counters, blind // likewise
 	}
-	return append(counters, drain.Named{Name: arrivalsName, Counter: arrivals}), nil
+	return append(counters, drain.NamedCounter{Name: arrivalsName, Counter: arrivals}), nil
 }

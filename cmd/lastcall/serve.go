@@ -36,8 +36,8 @@ const heapGrowth = 25
 func serve() int {
 	p, err := configure()
 	if err != nil {
-		complain(err)
-		leaveWord("bad configuration:\n" + err.Error())
+		printErrors(err)
+		writeTerminationMessage("bad configuration:\n" + err.Error())
 		return exitBadInput
 	}
 	p.setLog()
@@ -50,7 +50,7 @@ func serve() int {
 	listener, err := server.Listen(p.Listen)
 	if err != nil {
 		slog.Error("http: cannot listen; is LASTCALL_LISTEN's port taken by another container of the pod?", "address", p.Listen, "error", err)
-		leaveWord("cannot listen: " + err.Error())
+		writeTerminationMessage("cannot listen: " + err.Error())
 		return exitFailed
 	}
 	edge := server.New(drainer, server.Options{Token: p.Token, AppReady: p.AppReadyURL, Version: version})
@@ -97,7 +97,7 @@ func signals(d *drain.Drainer) {
 	}()
 }
 
-func (p *parts) setLog() {
+func (p *app) setLog() {
 	options := &slog.HandlerOptions{Level: p.level}
 	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
 	if p.LogFormat == "text" {
@@ -107,7 +107,7 @@ func (p *parts) setLog() {
 }
 
 // warn tells what is allowed and yet seldom meant.
-func (p *parts) warn() {
+func (p *app) warn() {
 	if needed, sum := p.drain.NeededBudget(); needed > p.drain.Budget() {
 		slog.Warn("the grace period is too short for clients to forget the pod: drains may expire",
 			"budget", p.drain.Budget().String(), "needed", needed.String(), "sum", sum,

@@ -84,8 +84,8 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
-	"lastcall/internal/gone"
 	"lastcall/internal/procnet"
+	"lastcall/internal/proxygone"
 )
 
 // Config is the counter's part of the environment.
@@ -100,7 +100,7 @@ type Config struct {
 type Counter struct {
 	admin     *fetch.Source
 	listeners *regexp.Regexp // nil when unset
-	proxy     *gone.Proxy
+	proxy     *proxygone.Proxy
 
 	// turn holds a token while a reading is under way, and guards what follows.
 	turn    chan struct{}
@@ -136,7 +136,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 		admin:     admin,
 		listeners: listeners,
 		turn:      make(chan struct{}, 1),
-		proxy: &gone.Proxy{
+		proxy: &proxygone.Proxy{
 			Local:    admin.Local(pod.IP),
 			PagePort: admin.Port(),
 			AppPorts: pod.AppPorts,

@@ -41,8 +41,8 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
-	"lastcall/internal/gone"
 	"lastcall/internal/procnet"
+	"lastcall/internal/proxygone"
 )
 
 // Config is the counter's part of the environment.
@@ -58,13 +58,13 @@ const pageLimit = 4 << 10
 // Counter is a drain.Counter.
 type Counter struct {
 	page  *fetch.Source
-	proxy *gone.Proxy
+	proxy *proxygone.Proxy
 
 	// turn holds a token while a reading is under way.
 	turn chan struct{}
 	own  uint64 // readings of this nginx; guarded by turn
 	last status // at the last reading; guarded by turn
-	old  gone.Previous
+	old  proxygone.Previous
 }
 
 // New makes the counter, and asks nothing yet.
@@ -78,7 +78,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	}
 	return &Counter{
 		page: page,
-		proxy: &gone.Proxy{
+		proxy: &proxygone.Proxy{
 			Local:    page.Local(pod.IP),
 			PagePort: page.Port(),
 			AppPorts: pod.AppPorts,

@@ -1,4 +1,4 @@
-// Package gone tells a proxy that has stopped for good, and its work with it,
+// Package proxygone tells a proxy that has stopped for good, and its work with it,
 // from one that cannot be read at the moment. So it does for an app with a
 // metrics page.
 //
@@ -9,7 +9,7 @@
 // the app's port, takes no new work, and the connections that remain on the
 // ports it has served are all that it can still be working on. Proxies close
 // their idle connections when they stop, so what remains is work.
-package gone
+package proxygone
 
 import (
 	"cmp"

@@ -6,42 +6,42 @@ import (
 	"time"
 )
 
-// Kind is what sort of thing has happened.
-type Kind string
+// EventType is what has happened, by the name under which people see it: the reason of a Kubernetes Event.
+type EventType string
 
-// The kinds, by the names under which people see them.
+// The types.
 const (
-	KindDraining    Kind = "Draining"            // a drain has begun
-	KindWithdrawn   Kind = "Withdrawn"           // a registry no longer lists the pod
-	KindDrained     Kind = "Drained"             // the drain ended well
-	KindExpired     Kind = "DrainExpired"        // the budget or the app ended first, or the drain was cut short
-	KindTakenBack   Kind = "DrainTakenBack"      // the pod serves again
-	KindUnreachable Kind = "RegistryUnreachable" // calls to a registry fail; at most once for each in a drain
-	KindUnreadable  Kind = "CounterUnreadable"   // a counter cannot be read; at most once for each in a drain
-	KindPortSilent  Kind = "AppPortSilent"       // nobody has ever listened on a port of the app; at most once before the first drain, and once in each
+	EventDraining    EventType = "Draining"            // a drain has begun
+	EventWithdrawn   EventType = "Withdrawn"           // a registry no longer lists the pod
+	EventDrained     EventType = "Drained"             // the drain ended well
+	EventExpired     EventType = "DrainExpired"        // the budget or the app ended first, or the drain was cut short
+	EventTakenBack   EventType = "DrainTakenBack"      // the pod serves again
+	EventUnreachable EventType = "RegistryUnreachable" // calls to a registry fail; at most once for each in a drain
+	EventUnreadable  EventType = "CounterUnreadable"   // a counter cannot be read; at most once for each in a drain
+	EventPortSilent  EventType = "AppPortSilent"       // nobody has ever listened on a port of the app; at most once before the first drain, and once in each
 )
 
 // Warning reports whether people should look into it.
-func (k Kind) Warning() bool {
-	return k == KindExpired || k == KindUnreachable || k == KindUnreadable || k == KindPortSilent
+func (t EventType) Warning() bool {
+	return t == EventExpired || t == EventUnreachable || t == EventUnreadable || t == EventPortSilent
 }
 
-// Happening is something in the pod's leaving that people should be able to see.
-type Happening struct {
-	Kind Kind
+// Event is something in the pod's leaving that people should be able to see.
+type Event struct {
+	Type EventType
 	At   time.Time
 	Text string // one sentence, for people
 }
 
 // Observer is told what happens, in the order in which it happens. Observe
 // must return at once, and must not call the Drainer.
-type Observer interface{ Observe(Happening) }
+type Observer interface{ Observe(Event) }
 
-// tell tells the observers. Callers hold d.mu.
-func (d *Drainer) tell(kind Kind, format string, args ...any) {
-	h := Happening{Kind: kind, At: time.Now(), Text: fmt.Sprintf(format, args...)}
+// emitLocked hands an event to the observers.
+func (d *Drainer) emitLocked(eventType EventType, format string, args ...any) {
+	e := Event{Type: eventType, At: time.Now(), Text: fmt.Sprintf(format, args...)}
 	for _, o := range d.cfg.Observers {
-		o.Observe(h)
+		o.Observe(e)
 	}
 }
 
@@ -51,7 +51,7 @@ func (d *Drainer) tellWithdrawn(k *keeper) {
 	if d.leaving == nil {
 		return
 	}
-	d.tell(KindWithdrawn, "%s no longer lists the pod, %s after the drain began; its clients forget it within %v",
+	d.emitLocked(EventWithdrawn, "%s no longer lists the pod, %s after the drain began; its clients forget it within %v",
 		k.Name, short(k.goneAt.Sub(d.leaving.began)), k.ClientRefresh)
 }
 
@@ -60,7 +60,7 @@ func (d *Drainer) tellWithdrawn(k *keeper) {
 func (d *Drainer) tellEnd(l *leaving, took time.Duration) {
 	switch l.outcome {
 	case OutcomeDrained:
-		d.tell(KindDrained, "drained after %s: %s", short(took), l.phaseTimes())
+		d.emitLocked(EventDrained, "drained after %s: %s", short(took), l.phaseTimes())
 	case OutcomeTakenBack: // told by takeBack
 	case OutcomeExpired, OutcomeCutShort:
 		var text string
@@ -75,7 +75,7 @@ func (d *Drainer) tellEnd(l *leaving, took time.Duration) {
 		if waiting := sentence(l.present, l.since); waiting != "" {
 			text += ", " + waiting
 		}
-		d.tell(KindExpired, "%s: %s", text, l.phaseTimes())
+		d.emitLocked(EventExpired, "%s: %s", text, l.phaseTimes())
 	}
 }
 
