@@ -201,7 +201,7 @@ func TestRegistryThatFailsAndComesBack(t *testing.T) {
 				t.Fatalf("mode %d: outcome %s, %s", m, report.Outcome, report.WaitingFor)
 			}
 			// Up to a call's limit or a back-off after it came back, then refresh and quiet.
-			if took < 14*time.Second || took > 14*time.Second+tellAgainEvery {
+			if took < 14*time.Second || took > 14*time.Second+withdrawAgainEvery {
 				t.Errorf("mode %d: took %v", m, took)
 			}
 			if m != lying && report.Registries[0].Failures == 0 {

@@ -37,56 +37,35 @@ type Event struct {
 // must return at once, and must not call the Drainer.
 type Observer interface{ Observe(Event) }
 
-// emitLocked hands an event to the observers.
-func (d *Drainer) emitLocked(eventType EventType, format string, args ...any) {
-	e := Event{Type: eventType, At: time.Now(), Text: fmt.Sprintf(format, args...)}
-	for _, o := range d.cfg.Observers {
-		o.Observe(e)
-	}
-}
-
-// tellWithdrawn tells the observers that a registry no longer lists the pod.
-// Callers hold d.mu.
-func (d *Drainer) tellWithdrawn(k *keeper) {
-	if d.leaving == nil {
-		return
-	}
-	d.emitLocked(EventWithdrawn, "%s no longer lists the pod, %s after the drain began; its clients forget it within %v",
-		k.Name, short(k.goneAt.Sub(d.leaving.began)), k.ClientRefresh)
-}
-
-// tellEnd tells the observers how a drain ended; whether it is taken back is
-// another matter, and may come later. Callers hold d.mu.
-func (d *Drainer) tellEnd(l *leaving, took time.Duration) {
-	switch l.outcome {
+// emitEndLocked tells the observers how a drain ended; whether it is taken back
+// is another matter, and may come later.
+func (d *Drainer) emitEndLocked(run *drainRun, took time.Duration) {
+	switch run.outcome {
 	case OutcomeDrained:
-		d.emitLocked(EventDrained, "drained after %s: %s", short(took), l.phaseTimes())
-	case OutcomeTakenBack: // told by takeBack
+		d.journal.emitLocked(EventDrained, "drained after %s: %s", short(took), run.phaseTimes())
+	case OutcomeTakenBack: // told by takeBackLocked
 	case OutcomeExpired, OutcomeCutShort:
 		var text string
 		switch {
-		case l.outcome == OutcomeCutShort:
-			text = fmt.Sprintf("cut short after %s (%s)", short(took), l.why)
-		case l.why != "":
-			text = fmt.Sprintf("expired after %s: %s", short(took), l.why)
+		case run.outcome == OutcomeCutShort:
+			text = fmt.Sprintf("cut short after %s (%s)", short(took), run.why)
+		case run.why != "":
+			text = fmt.Sprintf("expired after %s: %s", short(took), run.why)
 		default:
 			text = fmt.Sprintf("the budget of %v ended", d.cfg.Budget())
 		}
-		if waiting := sentence(l.present, l.since); waiting != "" {
+		if waiting := sentence(run.present, run.since); waiting != "" {
 			text += ", " + waiting
 		}
-		d.emitLocked(EventExpired, "%s: %s", text, l.phaseTimes())
+		d.journal.emitLocked(EventExpired, "%s: %s", text, run.phaseTimes())
 	}
 }
 
 // phaseTimes tells how long each phase took.
-func (l *leaving) phaseTimes() string {
+func (r *drainRun) phaseTimes() string {
 	var texts []string
 	for _, p := range []Phase{Withdrawing, Propagating, Draining} {
-		texts = append(texts, fmt.Sprintf("%s %s", p, short(l.waited[p])))
+		texts = append(texts, fmt.Sprintf("%s %s", p, short(r.waited[p])))
 	}
 	return strings.Join(texts, ", ")
 }
-
-// short is d as people read it: to the tenth of a second.
-func short(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

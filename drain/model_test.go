@@ -183,7 +183,7 @@ func (m *model) mayDeregister(i int) {
 		m.app.mu.Unlock()
 	}
 	m.d.mu.Lock()
-	l := m.d.leaving
+	l := m.d.run
 	m.d.mu.Unlock()
 	m.mu.Lock()
 	signalled := !m.signalled.IsZero()
@@ -436,7 +436,7 @@ func (m *model) started(port int) {
 
 func (m *model) begun() {
 	m.d.mu.Lock()
-	serving := m.d.leaving == nil
+	serving := m.d.run == nil
 	m.d.mu.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()

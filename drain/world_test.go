@@ -162,7 +162,7 @@ func (f *fakeCounter) set(n int64) {
 	}
 	f.inFlight = n
 	if f.wake != nil {
-		poke(f.wake)
+		notify(f.wake)
 	}
 }
 
