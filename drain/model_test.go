@@ -62,6 +62,7 @@ type model struct {
 
 	registries []*fakeRegistry
 	counters   []*fakeCounter
+	switches   []modelSwitch // proxies and the notice
 	app        *fakeApp
 
 	callers sync.WaitGroup
@@ -71,6 +72,7 @@ type model struct {
 	trace     []string
 	start     time.Time
 	asked     []asked       // of each registry
+	calls     []calls       // to each registry
 	readings  []lastReading // of each counter
 	lastBusy  time.Time     // when a reading last showed work, an arrival or an error
 	mayServe  bool          // something that may take a drain back has happened since it began
@@ -112,13 +114,14 @@ func newModel(t *testing.T, seed uint64) *model {
 	for i := range rng.IntN(3) {
 		f := &fakeRegistry{lag: pick(0, time.Second, 5*time.Second), registered: true, changed: m.start.Add(-time.Hour)}
 		f.onCall = func(op string) { m.registryCalled(i, op) }
-		f.onAsked = func(gone bool, err error) { m.registryAsked(i, gone, err) }
+		f.onAsked = func(gone bool, began time.Time, err error) { m.registryAsked(i, gone, began, err) }
+		f.onDone = func(op string, began time.Time, err error) { m.registryCallDone(i, op, began, err) }
 		m.registries = append(m.registries, f)
 		m.cfg.Registries = append(m.cfg.Registries, NamedRegistry{
 			Name: fmt.Sprintf("registry%d", i), Registry: f, ServerCache: f.lag, ClientRefresh: pick(0, time.Second, 4*time.Second),
 		})
 	}
-	m.asked = make([]asked, len(m.registries))
+	m.asked, m.calls = make([]asked, len(m.registries)), make([]calls, len(m.registries))
 	for i := range rng.IntN(3) {
 		f := &fakeCounter{arrives: rng.IntN(2) == 0, knows: rng.IntN(2) == 0}
 		if rng.IntN(2) == 0 {
@@ -126,7 +129,11 @@ func newModel(t *testing.T, seed uint64) *model {
 		}
 		f.onRead = func(r Reading, err error) { m.counterRead(i, r, err) }
 		m.counters = append(m.counters, f)
-		m.cfg.Counters = append(m.cfg.Counters, NamedCounter{Name: fmt.Sprintf("counter%d", i), Counter: f})
+		name := fmt.Sprintf("counter%d", i)
+		m.cfg.Counters = append(m.cfg.Counters, NamedCounter{Name: name, Counter: m.withProxy(name, f)})
+	}
+	if rng.IntN(2) == 0 {
+		m.cfg.Notice = switchedNotice{m.newSwitch("the app's notice: posted", true)}
 	}
 	m.readings = make([]lastReading, len(m.counters))
 	if rng.IntN(4) > 0 {
@@ -201,22 +208,6 @@ func (m *model) mayDeregister(i int) {
 	}
 }
 
-func (m *model) registryAsked(i int, gone bool, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch {
-	case err != nil:
-	case !gone:
-		a := &m.asked[i]
-		if now := time.Now(); !a.until.Equal(now) {
-			a.until, a.before = now, a.goneSince
-		}
-		a.goneSince = time.Time{}
-	case m.asked[i].goneSince.IsZero():
-		m.asked[i].goneSince = time.Now()
-	}
-}
-
 func (m *model) counterRead(i int, r Reading, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -288,6 +279,7 @@ func (m *model) play() {
 	}
 	m.callers.Wait()
 	m.sameReports()
+	after(2 * slowFor) // calls that outlive the process
 }
 
 func (m *model) over() bool {
@@ -347,7 +339,7 @@ func (m *model) event() {
 		c.mu.Unlock()
 	case n < 75 && len(m.registries) > 0:
 		f := m.registries[m.rng.IntN(len(m.registries))]
-		md := []mode{healthy, healthy, healthy, failing, hanging, lying, panics}[m.rng.IntN(7)]
+		md := []mode{healthy, healthy, healthy, failing, hanging, lying, panics, halfway, slow}[m.rng.IntN(9)]
 		m.log("a registry turns to mode %d", md)
 		f.mu.Lock()
 		f.mode = md
@@ -356,6 +348,11 @@ func (m *model) event() {
 		m.log("a registry forgets the withdrawal: the app registered again")
 		f := m.registries[m.rng.IntN(len(m.registries))]
 		f.set(func() { f.registered, f.override = true, false })
+	case n < 87 && len(m.switches) > 0:
+		w := m.switches[m.rng.IntN(len(m.switches))]
+		md := []mode{healthy, healthy, failing, hanging, panics, halfway, slow}[m.rng.IntN(7)]
+		m.log("%s turns to mode %d", w.told, md)
+		w.turn(md)
 	case n < 97 && m.app != nil:
 		m.appEvent()
 	case m.app != nil:
@@ -565,6 +562,8 @@ func (m *model) check() {
 	if s.Phase == Serving && s.LastDrain != nil && !mayServe {
 		m.fail("serving again, and nobody has taken the drain back")
 	}
+	m.ownCalls(s)
+	m.toldToLeave(s)
 }
 
 // comesBack holds that a pod which is not deleted is in service again within a
@@ -599,6 +598,9 @@ func (m *model) backInService() {
 		f.mode = healthy
 		f.mu.Unlock()
 	}
+	for _, w := range m.switches {
+		w.turn(healthy)
+	}
 	if m.app != nil {
 		m.app.mu.Lock()
 		m.app.mode = healthy
@@ -612,6 +614,11 @@ func (m *model) backInService() {
 			m.fail("registry%d still holds the withdrawal two minutes after the drain was taken back", i)
 		}
 		f.mu.Unlock()
+	}
+	for _, w := range m.switches {
+		if on, _, _ := w.is(); on && w.undone {
+			m.fail("%s still holds two minutes after the drain was taken back", w.told)
+		}
 	}
 }
 

@@ -97,12 +97,12 @@ func (r *registration) restoreCalled(err error, now time.Time) {
 
 // recoveryAsked takes in whether the registry lists the instance again. An
 // answer from before its cache has turned over proves nothing: it may be older
-// than the withdrawal.
+// than the withdrawal. Neither does one while a withdrawal may yet take effect.
 func (r *registration) recoveryAsked(gone bool, err error, now time.Time) {
 	v := &r.recovery
 	v.askAt = now.Add(restoreAgainEvery)
 	switch {
-	case err == nil && !gone && now.Sub(v.restoredAt) < r.ServerCache:
+	case err == nil && !gone && (now.Sub(v.restoredAt) < r.ServerCache || now.Before(r.inDoubtUntil)):
 		v.askAt = now.Add(watchEvery)
 	case err == nil && !gone:
 		*v = recovery{}

@@ -64,6 +64,10 @@ type registration struct {
 	settled        chan struct{}
 	dueAt          time.Time // no call for the target before then
 	mayBeWithdrawn bool      // a Withdraw was called that no Restore has undone
+	// A Withdraw that had no good answer may still take effect before then, even
+	// after a Restore; zero: there is none. The other is the same without the
+	// last Withdraw.
+	inDoubtUntil, inDoubtBefore time.Time
 
 	// For the target outOfService.
 	tried         bool      // the first Withdraw of this drain is over
@@ -129,6 +133,7 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 			return r.callTo(opAsk, now), 0
 		}
 		r.mayBeWithdrawn = true
+		r.inDoubtBefore, r.inDoubtUntil = r.inDoubtUntil, now.Add(2*callLimit)
 		return r.callTo(opWithdraw, now), 0
 	case deregistered:
 		switch {
@@ -236,6 +241,7 @@ func (r *registration) withdrawCalled(err error, now time.Time) {
 		return
 	}
 	r.retry.reset()
+	r.inDoubtUntil = r.inDoubtBefore
 	r.withdrawAgain = now.Add(withdrawAgainEvery)
 	if r.withdrawnAt.IsZero() {
 		r.withdrawnAt = now

@@ -31,7 +31,12 @@ const (
 	hanging      // never answers
 	lying        // says that it is done, and does nothing
 	panics       // has a fault of its own
+	halfway      // does what it is told, and answers with an error
+	slow         // takes 3 s, and does what it is told whatever has become of the call
 )
+
+// slowFor is how long what is slow takes: less than a call may.
+const slowFor = 3 * time.Second
 
 // behave returns an error, hangs until ctx ends, or panics, as the mode says.
 func (m mode) behave(ctx context.Context) error {
@@ -43,7 +48,17 @@ func (m mode) behave(ctx context.Context) error {
 		return ctx.Err()
 	case panics:
 		panic("broken on purpose")
-	case healthy, lying:
+	case slow:
+		pause(ctx, slowFor, nil)
+	case healthy, lying, halfway:
+	}
+	return ctx.Err()
+}
+
+// answered is the error of a call that has had its effect.
+func (m mode) answered(ctx context.Context) error {
+	if m == halfway {
+		return errBroken
 	}
 	return ctx.Err()
 }
@@ -52,7 +67,8 @@ func (m mode) behave(ctx context.Context) error {
 type fakeRegistry struct {
 	lag     time.Duration
 	onCall  func(op string)
-	onAsked func(gone bool, err error)
+	onDone  func(op string, began time.Time, err error)
+	onAsked func(gone bool, began time.Time, err error)
 
 	mu           sync.Mutex
 	mode         mode
@@ -89,18 +105,26 @@ func (f *fakeRegistry) listed() bool {
 	return f.registered && !f.override
 }
 
-func (f *fakeRegistry) do(ctx context.Context, op string, change func()) error {
+func (f *fakeRegistry) do(ctx context.Context, op string, change func()) (err error) {
 	if f.onCall != nil {
 		f.onCall(op)
 	}
 	f.mu.Lock()
 	m := f.mode
 	f.mu.Unlock()
-	if err := m.behave(ctx); err != nil || m == lying {
+	if f.onDone != nil {
+		began := time.Now()
+		err = errBroken // unless it returns
+		defer func() { f.onDone(op, began, err) }()
+	}
+	if m == slow {
+		time.AfterFunc(slowFor-time.Millisecond, func() { f.set(change) }) // before it answers
+	}
+	if err := m.behave(ctx); err != nil || m == lying || m == slow {
 		return err
 	}
 	f.set(change)
-	return nil
+	return m.answered(ctx)
 }
 
 func (f *fakeRegistry) Withdraw(ctx context.Context) error {
@@ -119,25 +143,38 @@ func (f *fakeRegistry) Withdrawn(ctx context.Context) (gone bool, err error) {
 	f.mu.Lock()
 	m := f.mode
 	f.mu.Unlock()
+	began := time.Now()
+	if f.onDone != nil {
+		err = errBroken // unless it returns
+		defer func() { f.onDone("ask", began, err) }()
+	}
 	if err = m.behave(ctx); err == nil {
+		err = m.answered(ctx)
+	}
+	if err == nil {
 		f.mu.Lock()
 		gone = !f.listed()
 		f.mu.Unlock()
 	}
 	if f.onAsked != nil {
-		f.onAsked(gone, err)
+		f.onAsked(gone, began, err)
 	}
 	return gone, err
 }
 
-func (f *fakeRegistry) Find(ctx context.Context) (string, error) {
+func (f *fakeRegistry) Find(ctx context.Context) (_ string, err error) {
 	f.mu.Lock()
 	m := f.mode
 	f.mu.Unlock()
+	if f.onDone != nil {
+		began := time.Now()
+		err = errBroken // unless it returns
+		defer func() { f.onDone("find", began, err) }()
+	}
 	if err := m.behave(ctx); err != nil {
 		return "", err
 	}
-	return "the instance", nil
+	return "the instance", m.answered(ctx)
 }
 
 // fakeCounter holds a number, and says that it tells changes when wake is set.
@@ -173,7 +210,9 @@ func (f *fakeCounter) Count(ctx context.Context) (r Reading, err error) {
 	if ctx.Err() != nil {
 		return r, ctx.Err() // nobody wants to know
 	}
-	err = m.behave(ctx)
+	if err = m.behave(ctx); err == nil {
+		err = m.answered(ctx)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil {
