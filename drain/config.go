@@ -1,18 +1,18 @@
 package drain
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"time"
 )
 
-// Config is what a Drainer needs to know. Durations that are zero mean that
-// there is nothing to wait for.
+// Config is what a Drainer needs to know. A duration of zero means that there
+// is nothing to wait for; a negative threshold counts as zero. The values are
+// not checked otherwise: the grace period must be longer than the reserve.
 type Config struct {
 	GracePeriod   time.Duration // the pod's terminationGracePeriodSeconds
 	Reserve       time.Duration // the part of it left to the app after its SIGTERM
-	EndpointsWait time.Duration // the least time between unready and the hook's return
+	EndpointsWait time.Duration // minimum time between readiness failing and the hook returning
 	Quiet         time.Duration // how long the pod must be quiet before it counts as drained
 	Poll          time.Duration // how often counters without events are read
 	Threshold     int64         // work in flight that is accepted at the end
@@ -29,10 +29,11 @@ type Config struct {
 type NamedRegistry struct {
 	Name     string
 	Registry Registry
-	// ServerCache is how long the registry's own answers may lag. It is only
-	// reckoned with before a drain: during one, the answers are looked at.
+	// ServerCache is how long the registry's own answers may lag. A drain looks
+	// at the answers themselves; NeededBudget and the return into service
+	// reckon with it.
 	ServerCache time.Duration
-	// ClientRefresh is how long a client may use what it was told.
+	// ClientRefresh is how long a client may use an answer of the registry's.
 	ClientRefresh time.Duration
 }
 
@@ -40,20 +41,6 @@ type NamedRegistry struct {
 type NamedCounter struct {
 	Name    string
 	Counter Counter
-}
-
-// App is the app's containers, as the sidecar sees them. Its methods may be
-// called by several goroutines.
-type App interface {
-	// Ports returns the app's ports, as they were configured.
-	Ports() []int
-	// Listeners returns who accepts connections on each of the app's ports, by
-	// an identity that no other listener has or will have. A port that nobody
-	// listens on is absent. An identity of 0 is one that is not known.
-	Listeners(ctx context.Context) (map[int][]uint64, error)
-	// OtherPorts returns the ports that the pod listens on besides the app's
-	// and the sidecar's own.
-	OtherPorts(ctx context.Context) ([]int, error)
 }
 
 // Budget is the longest that a drain may take: the grace period less the

@@ -173,8 +173,10 @@ func (d *Drainer) PostStart() {
 	case run.hooks == 0:
 		d.takeBackLocked(run, why)
 	default:
+		if !run.startedAt.After(run.hookAt) { // else this waits already
+			time.AfterFunc(time.Until(d.noSignalAt(run)), func() { d.takeBackUnlessHooked(run, why) })
+		}
 		run.startedAt = time.Now()
-		time.AfterFunc(time.Until(d.noSignalAt(run)), func() { d.takeBackUnlessHooked(run, why) })
 	}
 }
 

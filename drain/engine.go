@@ -10,13 +10,13 @@ import (
 // addRegistration makes the registration of a registry.
 func (d *Drainer) addRegistration(n NamedRegistry) {
 	r := &registration{
-		NamedRegistry: n,
-		journal:       d.journal,
-		notifyDriver:  d.notifyDriverLocked,
-		appGone:       d.mayDeregister,
-		settled:       make(chan struct{}),
-		retry:         backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
-		ask:           backoff{first: 50 * time.Millisecond, most: askAtLeastEvery},
+		NamedRegistry:      n,
+		journal:            d.journal,
+		notifyDriverLocked: d.notifyDriverLocked,
+		appGone:            d.mayDeregister,
+		settled:            make(chan struct{}),
+		retry:              backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
+		ask:                backoff{first: 50 * time.Millisecond, most: askAtLeastEvery},
 	}
 	r.worker = newWorker(&d.mu, r)
 	d.registrations, d.workers = append(d.registrations, r), append(d.workers, r.worker)
@@ -259,7 +259,9 @@ func (d *Drainer) shareKubeletLocked() {
 	all := d.kubelet.addresses()
 	for _, p := range d.pollers.all {
 		if i, ok := p.Counter.(ProbeIgnorer); ok {
-			i.IgnoreProbes(all)
+			if err := guard(p.Name+" counter", func() error { i.IgnoreProbes(all); return nil }); err != nil {
+				slog.Error("counter: cannot be told which calls are the kubelet's, and counts them", "counter", p.Name, "error", err)
+			}
 		}
 	}
 }

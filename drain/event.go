@@ -26,16 +26,19 @@ func (t EventType) Warning() bool {
 	return t == EventExpired || t == EventUnreachable || t == EventUnreadable || t == EventPortSilent
 }
 
-// Event is something in the pod's leaving that people should be able to see.
+// Event is something in a drain that people should be able to see.
 type Event struct {
 	Type EventType
 	At   time.Time
 	Text string // one sentence, for people
 }
 
-// Observer is told what happens, in the order in which it happens. Observe
-// must return at once, and must not call the Drainer.
-type Observer interface{ Observe(Event) }
+// Observer is told what happens, in the order in which it happens.
+type Observer interface {
+	// Observe takes an event in. Calls are made one at a time. It returns at once
+	// and must not call the Drainer: its caller holds the Drainer's lock.
+	Observe(Event)
+}
 
 // emitEndLocked tells the observers how a drain ended; whether it is taken back
 // is another matter, and may come later.

@@ -32,7 +32,9 @@ func (j *journal) markLocked(text string) {
 func (j *journal) emitLocked(eventType EventType, format string, args ...any) {
 	e := Event{Type: eventType, At: time.Now(), Text: fmt.Sprintf(format, args...)}
 	for _, o := range j.observers {
-		o.Observe(e)
+		if err := guard("an observer of drains", func() error { o.Observe(e); return nil }); err != nil {
+			slog.Error("drain: an event is lost", "event", string(eventType), "error", err)
+		}
 	}
 }
 

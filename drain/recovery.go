@@ -45,8 +45,8 @@ func (r *registration) appStartedLocked() {
 	notify(r.worker.changed)
 }
 
-// findCalled sets when the instance is looked up again.
-func (r *registration) findCalled(what string, err error, now time.Time) {
+// findDoneLocked sets when the instance is looked up again.
+func (r *registration) findDoneLocked(what string, err error, now time.Time) {
 	l := &r.lookup
 	l.tries++
 	// From a second up to half a minute: an app may take its time to register.
@@ -78,7 +78,7 @@ type recovery struct {
 
 func (r *recovery) underWay() bool { return !r.began.IsZero() }
 
-func (r *registration) restoreCalled(err error, now time.Time) {
+func (r *registration) restoreDoneLocked(err error, now time.Time) {
 	if err != nil {
 		r.dueAt = now.Add(r.retry.wait())
 		return
@@ -95,10 +95,10 @@ func (r *registration) restoreCalled(err error, now time.Time) {
 	}
 }
 
-// recoveryAsked takes in whether the registry lists the instance again. An
+// recoveryAskDoneLocked takes in whether the registry lists the instance again. An
 // answer from before its cache has turned over proves nothing: it may be older
 // than the withdrawal. Neither does one while a withdrawal may yet take effect.
-func (r *registration) recoveryAsked(gone bool, err error, now time.Time) {
+func (r *registration) recoveryAskDoneLocked(gone bool, err error, now time.Time) {
 	v := &r.recovery
 	v.askAt = now.Add(restoreAgainEvery)
 	switch {

@@ -2,28 +2,12 @@ package drain
 
 import (
 	"context"
-	"log/slog"
 	"time"
 )
 
-const (
-	// watchEvery is how often a registry that has dropped the instance is
-	// asked whether that is still so: an app's client can register it again.
-	watchEvery = time.Second
-	// askAtLeastEvery is how often a registry that still lists the instance is
-	// asked whether it does, at least: half of it is lost on average when its
-	// cache turns over.
-	askAtLeastEvery = 250 * time.Millisecond
-	// withdrawAgainEvery is how often a registry that still lists the instance
-	// is told again to withdraw it: it may have forgotten.
-	withdrawAgainEvery = 5 * time.Second
-	// appGoneEvery is how often it is looked whether the app is gone when an
-	// instance waits for that to be deregistered.
-	appGoneEvery = 100 * time.Millisecond
-	// unreachableAfter is how many calls in a row must fail before people are
-	// told: one that fails once is of no interest to them.
-	unreachableAfter = 2
-)
+// appGoneEvery is how often it is looked whether the app is gone when an
+// instance waits for that to be deregistered.
+const appGoneEvery = 100 * time.Millisecond
 
 // target is where a registry should hold the pod's instance.
 type target int
@@ -51,8 +35,8 @@ type registration struct {
 	NamedRegistry
 	worker  *worker
 	journal *journal
-	// notifyDriver tells the driver of the drain that something has changed.
-	notifyDriver func()
+	// notifyDriverLocked tells the driver of the drain that something has changed.
+	notifyDriverLocked func()
 	// appGone reports, by a look of its own, whether the instance may be
 	// deregistered now. It takes the lock.
 	appGone func(context.Context) bool
@@ -130,40 +114,40 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 	switch r.target {
 	case outOfService:
 		if now.Before(r.withdrawAgain) {
-			return r.callTo(opAsk, now), 0
+			return r.callLocked(opAsk, now), 0
 		}
 		r.mayBeWithdrawn = true
 		r.inDoubtBefore, r.inDoubtUntil = r.inDoubtUntil, now.Add(2*callLimit)
-		return r.callTo(opWithdraw, now), 0
+		return r.callLocked(opWithdraw, now), 0
 	case deregistered:
 		switch {
 		case isClosed(r.settled):
 			return nil, forever
 		case r.appIsGone:
-			return r.callTo(opDeregister, now), 0
+			return r.callLocked(opDeregister, now), 0
 		}
-		return r.callTo(opAppGone, now), 0
+		return r.callLocked(opAppGone, now), 0
 	case inService:
 	}
 	if r.mayBeWithdrawn {
-		return r.callTo(opRestore, now), 0
+		return r.callLocked(opRestore, now), 0
 	}
-	return r.nextInService(now)
+	return r.nextInServiceLocked(now)
 }
 
-// nextInService is nextLocked for an instance that was put back, or was never
+// nextInServiceLocked is nextLocked for an instance that was put back, or was never
 // withdrawn: it is looked up, and seen to be listed again.
-func (r *registration) nextInService(now time.Time) (*call, time.Duration) {
+func (r *registration) nextInServiceLocked(now time.Time) (*call, time.Duration) {
 	wait := forever
 	if _, canFind := r.Registry.(Finder); canFind && !r.lookup.over(now) {
 		if !now.Before(r.lookup.dueAt) {
-			return r.callTo(opFind, now), 0
+			return r.callLocked(opFind, now), 0
 		}
 		wait = r.lookup.dueAt.Sub(now)
 	}
 	if r.recovery.underWay() {
 		if !now.Before(r.recovery.askAt) {
-			return r.callTo(opAsk, now), 0
+			return r.callLocked(opAsk, now), 0
 		}
 		if again := r.recovery.askAt.Sub(now); wait < 0 || again < wait {
 			wait = again
@@ -172,8 +156,8 @@ func (r *registration) nextInService(now time.Time) (*call, time.Duration) {
 	return nil, wait
 }
 
-// callTo returns a call to the registry.
-func (r *registration) callTo(op string, now time.Time) *call {
+// callLocked returns a call to the registry.
+func (r *registration) callLocked(op string, now time.Time) *call {
 	c := &call{op: op, whom: r.Name + " registry", limit: callLimit}
 	if !r.until.IsZero() {
 		c.limit = min(c.limit, r.until.Sub(now))
@@ -213,19 +197,19 @@ func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 	}
 	switch c.op {
 	case opWithdraw:
-		r.withdrawCalled(err, now)
+		r.withdrawDoneLocked(err, now)
 	case opAsk:
 		if r.target == inService {
-			r.recoveryAsked(a.yes, err, now)
+			r.recoveryAskDoneLocked(a.yes, err, now)
 		} else {
-			r.asked(a.yes, err, now)
+			r.askDoneLocked(a.yes, err, now)
 		}
 	case opRestore:
-		r.restoreCalled(err, now)
+		r.restoreDoneLocked(err, now)
 	case opFind:
-		r.findCalled(a.text, err, now)
+		r.findDoneLocked(a.text, err, now)
 	case opDeregister:
-		r.deregisterCalled(err, now)
+		r.deregisterDoneLocked(err, now)
 	case opAppGone:
 		if r.appIsGone = a.yes; !a.yes {
 			r.dueAt = now.Add(appGoneEvery)
@@ -233,85 +217,9 @@ func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 	}
 }
 
-func (r *registration) withdrawCalled(err error, now time.Time) {
-	r.tried = true
-	defer r.notifyDriver()
-	if err != nil {
-		r.dueAt = now.Add(r.retry.wait())
-		return
-	}
-	r.retry.reset()
-	r.inDoubtUntil = r.inDoubtBefore
-	r.withdrawAgain = now.Add(withdrawAgainEvery)
-	if r.withdrawnAt.IsZero() {
-		r.withdrawnAt = now
-		r.journal.noteLocked("%s: withdrawn", r.Name)
-	}
-}
-
-// asked takes in whether the registry no longer lists the instance.
-func (r *registration) asked(gone bool, err error, now time.Time) {
-	switch {
-	case err != nil:
-		r.dueAt = now.Add(r.retry.wait())
-	case gone:
-		r.retry.reset()
-		r.withdrawAgain = now.Add(withdrawAgainEvery + watchEvery) // only asked from now on
-		r.dueAt = now.Add(watchEvery)
-		if r.goneAt.IsZero() {
-			r.goneAt = now
-			r.journal.noteLocked("%s: no longer lists the pod; its clients forget it within %v", r.Name, r.ClientRefresh)
-			r.journal.emitLocked(EventWithdrawn, "%s no longer lists the pod, %s after the drain began; its clients forget it within %v",
-				r.Name, short(r.journal.sinceBeganLocked(now)), r.ClientRefresh)
-			r.notifyDriver()
-		}
-	case !r.goneAt.IsZero():
-		r.goneAt, r.withdrawAgain = time.Time{}, time.Time{}
-		r.ask.reset()
-		r.journal.noteLocked("%s: lists the pod again; withdrawing it again", r.Name)
-		r.notifyDriver()
-	default:
-		r.dueAt = now.Add(r.ask.wait())
-	}
-}
-
-func (r *registration) deregisterCalled(err error, now time.Time) {
-	r.appIsGone = false // it is looked again before the next try
-	if err != nil {
-		r.dueAt = now.Add(r.retry.wait())
-		return
-	}
-	r.mayBeWithdrawn = false
-	close(r.settled)
-	r.journal.noteLocked("%s: deregistered", r.Name)
-}
-
-// bookLocked takes in whether a call succeeded, and tells people of failures.
-func (r *registration) bookLocked(op string, err error) {
-	if err == nil {
-		r.lastErr, r.inARow = "", 0
-		return
-	}
-	r.failures++
-	r.inARow++
-	text := clip(err.Error())
-	if r.target == outOfService && r.inARow == unreachableAfter && !r.unreachable {
-		r.unreachable = true
-		r.journal.emitLocked(EventUnreachable, "calls to %s fail, and are tried again until the budget ends: %s: %s", r.Name, op, text)
-	}
-	if text == r.lastErr {
-		return
-	}
-	r.lastErr = text
-	slog.Warn("registry: call failed, will be tried again", "registry", r.Name, "call", op, "error", err)
-	if r.target == outOfService {
-		r.journal.markLocked(r.Name + ": " + op + " failed: " + text)
-	}
-}
-
-// forgottenAt is when the registry's clients have forgotten the instance; zero
+// forgottenAtLocked is when the registry's clients have forgotten the instance; zero
 // while that cannot be told.
-func (r *registration) forgottenAt() time.Time {
+func (r *registration) forgottenAtLocked() time.Time {
 	if r.goneAt.IsZero() {
 		return time.Time{}
 	}

@@ -646,6 +646,40 @@ func TestTheAppsEndUnderAClassicSidecar(t *testing.T) {
 	})
 }
 
+// A classic sidecar's app that is still starting when its pod is deleted, and
+// ignores its SIGTERM, would register itself again: it is waited for.
+func TestAnAppThatIsStartingUnderAClassicSidecar(t *testing.T) {
+	for name, test := range map[string]struct {
+		listens time.Duration // after the hook; 0: never
+		told    time.Duration // SIGTERM after the hook
+		least   time.Duration // that the process stays
+		most    time.Duration
+	}{
+		"it never listens":           {0, 10 * ms, 29 * time.Second, 30 * time.Second},
+		"it listens for a while":     {10 * time.Second, 10 * ms, 15 * time.Second, 16 * time.Second},
+		"a native sidecar's is gone": {0, 8 * time.Second, 8 * time.Second, 9 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inPod(t, func(c *Config, p *pod) { p.app = &fakeApp{}; c.App = p.app }, func(t *testing.T, p *pod) {
+				began := time.Now()
+				p.call()
+				after(test.told)
+				p.Stop()
+				if test.listens > 0 {
+					after(time.Until(began.Add(test.listens)))
+					p.app.set(true)
+					after(5 * time.Second)
+					p.app.set(false)
+				}
+				took, err := p.ended(began)
+				if err != nil || took < test.least || took > test.most || p.deregistered() != 1 {
+					t.Errorf("%v after %v, deregistered %d times", err, took, p.deregistered())
+				}
+			})
+		})
+	}
+}
+
 // An app that ends by itself, with no SIGTERM, leaves the drain to its end.
 func TestAnAppThatEndsByItself(t *testing.T) {
 	inPod(t, nil, func(t *testing.T, p *pod) {

@@ -23,7 +23,7 @@ func (v *driver) standingLocked(now time.Time) (phase Phase, present []waiting, 
 	}
 	phase = Draining
 	for _, r := range v.registrations {
-		switch forgotten := r.forgottenAt(); {
+		switch forgotten := r.forgottenAtLocked(); {
 		case !r.tried:
 			phase = Withdrawing
 			wait(r.Name + " to be told")

@@ -126,7 +126,10 @@ func (p *poller) learned() *LearnedState {
 	if !ok {
 		return nil
 	}
-	l := learner.Learned()
+	var l Learned
+	if err := guard(p.Name+" counter", func() error { l = learner.Learned(); return nil }); err != nil {
+		l.Text = err.Error()
+	}
 	s := &LearnedState{Text: clip(l.Text), Answers: l.Answers, LongestSeconds: seconds(l.Longest)}
 	if l.Silence > 0 {
 		silence := seconds(l.Silence)
@@ -160,7 +163,7 @@ func since(began, at time.Time) *float64 {
 
 // stateLocked is RegistryState's State.
 func (r *registration) stateLocked(now time.Time) string {
-	switch forgotten := r.forgottenAt(); {
+	switch forgotten := r.forgottenAtLocked(); {
 	case r.target == inService && (r.mayBeWithdrawn || r.recovery.underWay()):
 		return "restoring"
 	case r.target == inService:

@@ -14,7 +14,7 @@ type fakeSwitch struct {
 	mode    mode
 	since   time.Time // when it last turned to its mode
 	on      bool
-	calling int  // calls under way
+	calling int // calls under way
 }
 
 func (f *fakeSwitch) turn(m mode) {
