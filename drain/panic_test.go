@@ -11,11 +11,16 @@ import (
 type allPanics struct{ fakeCounter }
 
 func (*allPanics) Changed(context.Context) <-chan struct{} { panic("broken on purpose") }
-func (*allPanics) Learn(context.Context)                   { panic("broken on purpose") }
-func (*allPanics) Learned() Learned                        { panic("broken on purpose") }
-func (*allPanics) IgnoreProbes([]netip.Addr)               { panic("broken on purpose") }
-func (*allPanics) StopAccepting(context.Context) error     { panic("broken on purpose") }
-func (*allPanics) StartAccepting(context.Context) error    { panic("broken on purpose") }
+
+func (*allPanics) Learn(context.Context) { panic("broken on purpose") }
+
+func (*allPanics) Learned() Learned { panic("broken on purpose") }
+
+func (*allPanics) IgnoreProbes([]netip.Addr) { panic("broken on purpose") }
+
+func (*allPanics) StopAccepting(context.Context) error { panic("broken on purpose") }
+
+func (*allPanics) StartAccepting(context.Context) error { panic("broken on purpose") }
 
 type panickyObserver struct{}
 
@@ -24,7 +29,8 @@ func (panickyObserver) Observe(Event) { panic("broken on purpose") }
 type panickyApp struct{ *fakeApp }
 
 func (panickyApp) Listeners(context.Context) (map[int][]uint64, error) { panic("broken on purpose") }
-func (panickyApp) OtherPorts(context.Context) ([]int, error)           { panic("broken on purpose") }
+
+func (panickyApp) OtherPorts(context.Context) ([]int, error) { panic("broken on purpose") }
 
 func TestAPanicInAPlugInDoesNotEndTheProcess(t *testing.T) {
 	c, notes := &allPanics{}, &notebook{}
@@ -43,6 +49,19 @@ func TestAPanicInAPlugInDoesNotEndTheProcess(t *testing.T) {
 		}
 		if got := notes.read(); !strings.Contains(got, "Drained: ") {
 			t.Errorf("the other observer was told\n%s", got)
+		}
+	})
+}
+
+type changedPanics struct{ fakeCounter }
+
+func (*changedPanics) Changed(context.Context) <-chan struct{} { panic("broken on purpose") }
+
+func TestACounterWhoseNoticesPanicIsPolled(t *testing.T) {
+	c := &changedPanics{}
+	inPod(t, func(cfg *Config, _ *pod) { cfg.Counters = []NamedCounter{{Name: "x", Counter: c}} }, func(t *testing.T, p *pod) {
+		if report, _ := p.hook(); report.Outcome != OutcomeDrained {
+			t.Errorf("%s: %s", report.Outcome, report.WaitingFor)
 		}
 	})
 }

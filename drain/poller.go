@@ -171,12 +171,12 @@ func (p *pollers) read(ctx context.Context) snapshot {
 
 // changes returns a channel that receives when a counter may have changed, until
 // ctx ends, and whether every counter tells. Forwarding is run by spawn.
-func (p *pollers) changes(ctx context.Context, spawn func(func())) (any <-chan struct{}, all bool) {
+func (p *pollers) changes(ctx context.Context, spawn func(func())) (changed <-chan struct{}, all bool) {
 	merged := make(chan struct{}, 1)
 	all = true
 	for _, one := range p.all {
-		changed := one.changes(ctx)
-		if changed == nil {
+		source := one.changes(ctx)
+		if source == nil {
 			all = false
 			continue
 		}
@@ -185,7 +185,7 @@ func (p *pollers) changes(ctx context.Context, spawn func(func())) (any <-chan s
 				select {
 				case <-ctx.Done():
 					return
-				case _, open := <-changed:
+				case _, open := <-source:
 					if !open {
 						return
 					}

@@ -61,10 +61,10 @@ type Counter struct {
 	proxy *proxygone.Proxy
 
 	// turn holds a token while a reading is under way.
-	turn chan struct{}
-	own  uint64 // readings of this nginx; guarded by turn
-	last status // at the last reading; guarded by turn
-	old  proxygone.Previous
+	turn     chan struct{}
+	own      uint64 // readings of this nginx; guarded by turn
+	last     status // at the last reading; guarded by turn
+	previous proxygone.Previous
 }
 
 // New makes the counter, and asks nothing yet.
@@ -124,14 +124,14 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	}
 	if s.requests < c.last.requests {
 		c.own = 0 // another nginx answers, which knows of this reading only
-		if c.last.inFlight() > 0 || c.old.Busy() {
-			c.old.Replaced()
+		if c.last.inFlight() > 0 || c.previous.Busy() {
+			c.previous.Replaced()
 		}
 	}
 	c.own++
 	c.last = s
 	c.proxy.Readable()
-	if err := c.old.Left("nginx was started anew with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
+	if err := c.previous.Left("nginx was started anew with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
 		return drain.Reading{}, err
 	}
 	return drain.Reading{
