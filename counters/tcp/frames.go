@@ -107,6 +107,18 @@ func (p protocol) isSlight(bytes uint64) bool {
 	return bytes <= slightMaximum
 }
 
+// leastInterim is the size of "HTTP/1.1 100", and two ends of line.
+const leastInterim = 16
+
+// isFrame reports whether so many bytes that a server of HTTP/1 has sent after
+// a request are too few for any answer of HTTP, and so a WebSocket's frame.
+func (p protocol) isFrame(bytes uint64) bool {
+	if p.tls {
+		return bytes < leastInterim+recordLeast
+	}
+	return bytes < leastInterim
+}
+
 // isFarewell reports whether so many bytes are an alert of TLS alone, two bytes
 // in a record, as which close_notify is sent.
 func (p protocol) isFarewell(bytes uint64) bool {
