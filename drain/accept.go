@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// acceptState is what a proxy was told.
+// acceptState is what is known of a proxy: whether it accepts new work.
 type acceptState int
 
 const (
@@ -15,12 +15,12 @@ const (
 	uncertain // the last call failed, or has not ended: it may have taken effect
 )
 
-// An acceptControl is a proxy that can be told to take no new work, or the
-// app's notice. It holds nothing up: a proxy that cannot be told is counted all
-// the same. It is a task; the Drainer's lock guards it.
+// An acceptControl makes a proxy stop accepting new work, or posts the app's
+// notice. A drain does not wait for it: a proxy that cannot be reached is counted
+// all the same. It is a task; the Drainer's lock guards it.
 type acceptControl struct {
 	name    string
-	done    string // what is noted when it was told of a drain
+	done    string // what the timeline says when it has stopped
 	control AcceptStopper
 	worker  *worker
 	journal *journal
@@ -29,7 +29,7 @@ type acceptControl struct {
 	until   time.Time   // when there is no more use in trying to reach it
 	state   acceptState // where it is
 	dueAt   time.Time   // no call before then
-	drained bool        // it was told of a drain before
+	drained bool        // there was a drain before
 	lastErr string      // of the last call; empty after a success
 	retry   backoff
 }
@@ -94,7 +94,7 @@ func (a *acceptControl) doneLocked(_ *call, _ answer, err error, now time.Time) 
 	}
 }
 
-// failedLocked tells the log, once of each error.
+// failedLocked logs an error, unless it is the same as the last one.
 func (a *acceptControl) failedLocked(err error) {
 	if err.Error() == a.lastErr {
 		return

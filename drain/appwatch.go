@@ -11,10 +11,10 @@ import (
 const (
 	// lookLimit is how long one look at the pod's ports may take.
 	lookLimit = time.Second
-	// silentFor is how long nobody may listen on a port before people are told
+	// silentFor is how long nobody may listen on a port before a warning says
 	// that it may be the wrong one.
 	silentFor = time.Minute
-	// otherPortsEvery is how often it is looked which other ports the pod
+	// otherPortsEvery is how often the watch reads which other ports the pod
 	// listens on, while one of the app's is silent and that matters.
 	otherPortsEvery = time.Second
 )
@@ -28,7 +28,7 @@ type appWatch struct {
 	// were seen to be started.
 	lookedLocked func(started int)
 	free         chan struct{} // holds one token: who has it may look
-	soon         chan struct{} // receives when it is to be looked at once
+	soon         chan struct{} // receives when a look is wanted at once
 
 	// Guarded by mu.
 	listeners
@@ -37,10 +37,10 @@ type appWatch struct {
 	hookAt    time.Time // when the last hook was called
 	hookDue   bool      // no look has begun since then
 
-	othersAt     time.Time // when it was last looked which other ports the pod listens on; zero: never
+	othersAt     time.Time // when lookAtOthers was last called; zero: never
 	others       []int     // which those are
 	othersKnown  bool
-	silentWarned bool // people were told of ports that nobody listens on
+	silentWarned bool // there was a warning of ports that nobody listens on
 }
 
 func newAppWatch(mu *sync.Mutex, app App) *appWatch {
@@ -81,8 +81,8 @@ func (w *appWatch) look(ctx context.Context) (listening, known bool) {
 	return w.any(), w.known
 }
 
-// bookLocked takes in a look that began at the time at, and returns how many
-// ports were seen to be started.
+// bookLocked records a look that began at the time at. It returns how many ports
+// were seen to be started.
 func (w *appWatch) bookLocked(at time.Time, now map[int][]uint64, err error) (started int) {
 	if err != nil {
 		if w.err == "" {
@@ -107,8 +107,8 @@ func (w *appWatch) bookLocked(at time.Time, now map[int][]uint64, err error) (st
 	return started
 }
 
-// hookLocked takes in that a preStop hook is called. From here on the ports'
-// listeners of this moment are what a restart is told by.
+// hookLocked records that a preStop hook is called. A restart is recognised by
+// listeners that differ from those of this moment.
 func (w *appWatch) hookLocked(now time.Time) {
 	w.hook()
 	w.hookAt, w.hookDue = now, true
@@ -159,7 +159,7 @@ func (w *appWatch) silentTextLocked() string {
 	return fmt.Sprintf("nobody has ever listened on port %s of LASTCALL_APP_PORT: the app has not started, or the port is wrong; %s", portList(w.silent()), others)
 }
 
-// warningsLocked returns what people should mend, one sentence each.
+// warningsLocked returns what should be corrected, one sentence each.
 func (w *appWatch) warningsLocked() (warnings []string) {
 	if w.silentWarned && len(w.silent()) > 0 {
 		warnings = append(warnings, w.silentTextLocked())

@@ -20,12 +20,12 @@ type Config struct {
 	Registries    []NamedRegistry
 	Counters      []NamedCounter
 	App           App    // nil when the app's port is not known
-	Notice        Notice // nil when the app is not told
+	Notice        Notice // nil when the app is not notified
 	Observers     []Observer
 	Kubelet       []netip.Addr // from where the kubelet calls, as far as that is configured
 }
 
-// NamedRegistry is a registry that the pod is announced in.
+// NamedRegistry is a registry with its name in reports, metrics and the log.
 type NamedRegistry struct {
 	Name     string
 	Registry Registry
@@ -37,14 +37,14 @@ type NamedRegistry struct {
 	ClientRefresh time.Duration
 }
 
-// NamedCounter is a counter with the name that people know it by.
+// NamedCounter is a counter with its name in reports, metrics and the log.
 type NamedCounter struct {
 	Name    string
 	Counter Counter
 }
 
 // Budget is the longest that a drain may take: the grace period less the
-// reserve, or less the moment that the process needs to leave by itself.
+// reserve, or less the second that the process needs to end by itself.
 func (c Config) Budget() time.Duration { return c.GracePeriod - max(c.Reserve, c.leaveEarly()) }
 
 // NeededBudget is the budget that a drain needs when registries are as slow

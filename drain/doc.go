@@ -8,18 +8,18 @@
 // there are, they share one drain. It withdraws the pod from its registries,
 // waits until no client can still discover the pod or hold it in a cache, then
 // until the work in flight has ended. One budget limits all of that. A drain
-// can be taken back until deregistration has begun: whatever was told to leave
-// is then told to come back, even if the telling failed half-way.
+// can be taken back until deregistration has begun: every step is then undone,
+// also one that failed half-way.
 //
 // # Use
 //
 // Make a [Drainer] with [New] from a [Config], call its Run in a goroutine, and
 // hand it the hooks, signals and calls that arrive; Run returns when the process
-// may end. Status, Totals and the [Observer] tell people about it.
+// may end. Status, Totals and each [Observer] report what happens.
 //
 // # Plug-ins
 //
-// What a drain tells, asks and counts is handed to it as plug-ins: [Registry],
+// What a drain calls and counts is handed to it as plug-ins: [Registry],
 // [Counter], [App] and [Notice]. What only some of them can do is a further
 // interface of one or two methods (such as [Finder] or [AcceptStopper]), which
 // the Drainer uses if the plug-in has it.
@@ -41,8 +41,8 @@
 //     lock, and call nothing;
 //   - a poller reads one counter; an appWatch looks who listens in the pod;
 //   - a drainRun is one drain, which a driver moves through its phases;
-//   - the Drainer's own methods begin, end and take back drains, tell a restart
-//     from a deletion, and deregister the pod at the end.
+//   - the Drainer's own methods begin, end and take back drains, distinguish a
+//     restart from a deletion, and deregister the pod at the end.
 //
 // One lock guards all state. Methods named …Locked need it; plug-ins are called
 // without it, but for those that say otherwise.

@@ -64,7 +64,7 @@ func New(cfg Config) *Drainer {
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.app = newAppWatch(&d.mu, cfg.App)
 	d.app.lookedLocked = d.appLookedLocked
-	d.pollers = &pollers{mu: &d.mu, worthTellingLocked: d.counterWorthTellingLocked}
+	d.pollers = &pollers{mu: &d.mu, worthReportingLocked: d.counterWorthReportingLocked}
 	for _, r := range cfg.Registries {
 		d.addRegistration(r)
 	}
@@ -209,12 +209,13 @@ func (d *Drainer) Leaving() bool {
 	return d.run != nil || d.stopping
 }
 
-// ProbedFrom takes in that a call came to one of the probes' paths that says it
-// is a probe of the kubelet's. HookedFrom takes in the same of a preStop hook.
-// Counters learn from it which of the app's connections are probes.
+// ProbedFrom records the address of a call to a probe's path that says it is the
+// kubelet's. Once three have come from an address, counters that can
+// ([ProbeIgnorer]) no longer count the kubelet's probes of the app. It returns
+// at once.
 func (d *Drainer) ProbedFrom(from netip.Addr) { d.kubeletAt(from, false) }
 
-// HookedFrom is as ProbedFrom, for a hook.
+// HookedFrom does the same for a preStop hook; one call is enough.
 func (d *Drainer) HookedFrom(from netip.Addr) { d.kubeletAt(from, true) }
 
 // Status returns the state now. While no drain is under way it reads the

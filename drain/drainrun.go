@@ -37,8 +37,8 @@ type drainRun struct {
 	hookAt       time.Time       // when the last hook was called
 	startedAt    time.Time       // when a postStart hook was called while a preStop hook waited
 	appGone      bool            // the app was seen not to listen, at the last look
-	silentWarned bool            // people were told of ports that nobody listens on
-	unreadable   map[string]bool // counters of which people were told that they cannot be read
+	silentWarned bool            // there was a warning of ports that nobody listens on
+	unreadable   map[string]bool // counters of which there was an event that they cannot be read
 
 	outcome       Outcome // empty while under way
 	why           string  // why it ended so, where the outcome does not say
@@ -72,7 +72,7 @@ func (r *drainRun) enter(p Phase, now time.Time) {
 	r.phase, r.since = p, now
 }
 
-// end ends the drain, and returns how people are told of it.
+// end ends the drain, and returns one line about it for the log.
 func (r *drainRun) end(outcome Outcome, now time.Time) (text string) {
 	r.waits.become(nil, now)
 	r.outcome = outcome
@@ -99,7 +99,7 @@ func (r *drainRun) end(outcome Outcome, now time.Time) (text string) {
 	return text
 }
 
-// waitingFor tells people what the drain waits for, and how long it still can.
+// waitingFor says what the drain waits for, and how long it still can.
 func (r *drainRun) waitingFor(now time.Time) string {
 	return fmt.Sprintf("%s; %s of budget left", sentence(r.present, now), short(max(0, r.budgetEnd.Sub(now))))
 }

@@ -19,7 +19,7 @@ const (
 	// connection reads every second, one that waits for seconds at each poll, and
 	// what is lost by it is at most 1 % of the wait.
 	pollBackoffDivisor = 100
-	// maxPollInterval is how often counters that tell their changes are read all
+	// maxPollInterval is how often counters that report their changes are read all
 	// the same, and how often all are while a drain waits for something else.
 	maxPollInterval = time.Second
 	// logWaitEvery is how often a waiting drain says in the log what it waits for.
@@ -49,8 +49,8 @@ type driver struct {
 	again     bool          // something changed while it was
 	nextAt    time.Time     // when the next is due
 	lastAt    time.Time     // when the last one began
-	notified  bool          // every counter tells its changes
-	loggedAt  time.Time     // when the log was last told
+	notified  bool          // every counter reports its changes
+	loggedAt  time.Time     // when the log last said what the drain waits for
 	draining  bool          // the phase, as this driver last entered it
 }
 
@@ -108,8 +108,8 @@ func (v *driver) advance(now time.Time) (until time.Time) {
 		run.enter(phase, now)
 		v.journal.noteLocked("%s", phase)
 		if phase == Draining {
-			// Whoever was told of the pod at the last moment may only
-			// now be arriving: what was quiet before does not count.
+			// A client that discovered the pod at the last moment may only
+			// now be arriving: quiet time before does not count.
 			v.quiet.since = time.Time{}
 			v.nextAt = now
 		}
@@ -208,8 +208,8 @@ func (v *driver) take(s snapshot) (ended bool) {
 	return false
 }
 
-// pollIntervalLocked is how long to wait between two readings, should no
-// counter tell a change.
+// pollIntervalLocked is how long to wait between two readings if no counter
+// reports a change.
 func (v *driver) pollIntervalLocked(now time.Time) time.Duration {
 	every := max(v.cfg.Poll, maxPollInterval)
 	if v.run.phase == Draining && !v.notified {
@@ -228,8 +228,8 @@ func (v *driver) readWhenQuiet(s snapshot, quiet bool, now time.Time) {
 	}
 }
 
-// warnUnreadableLocked tells people of counters that cannot be read in this
-// drain, once of each.
+// warnUnreadableLocked reports counters that cannot be read in this drain, each
+// once.
 func (v *driver) warnUnreadableLocked(readings []reading) {
 	if v.run.outcome != "" {
 		return

@@ -153,8 +153,8 @@ func (d *Drainer) settledLocked() (settled []chan struct{}) {
 	return settled
 }
 
-// close ends all goroutines, and waits for those that end when they are told:
-// a plug-in that does not honour its context must not hold up the process.
+// close ends all goroutines. It waits only a moment: a plug-in that ignores its
+// context must not hold up the process.
 func (d *Drainer) close() {
 	d.mu.Lock()
 	d.closing = true

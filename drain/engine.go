@@ -23,8 +23,8 @@ func (d *Drainer) addRegistration(n NamedRegistry) {
 }
 
 // addControl makes the accept control of a proxy or notice. An earlier process
-// may have told it, and was killed: so it is told to accept at start, if it can
-// be.
+// may have been killed in its drain, so the state is uncertain at start, and is
+// undone if it can be.
 func (d *Drainer) addControl(name, done string, control AcceptStopper) {
 	a := &acceptControl{
 		name: name, done: done, control: control,
@@ -194,7 +194,7 @@ func (d *Drainer) finishLocked(run *drainRun, outcome Outcome) {
 	slog.Log(context.Background(), level, "drain: "+text, "outcome", outcome, "seconds", seconds(took))
 }
 
-// hookCalled takes in that a preStop hook is called, and returns its drain.
+// hookCalled records a call of the preStop hook, and returns its drain.
 func (d *Drainer) hookCalled() *drainRun {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -206,7 +206,7 @@ func (d *Drainer) hookCalled() *drainRun {
 	return run
 }
 
-// hookReturned takes in that a preStop hook has its answer, or has broken off.
+// hookReturned records that a preStop hook has its answer, or has broken off.
 func (d *Drainer) hookReturned(run *drainRun) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -236,14 +236,14 @@ func (d *Drainer) stopLocked() {
 
 func (d *Drainer) readyLocked() bool { return d.run == nil && !d.stopping || d.cfg.StayReady }
 
-// notifyDriverLocked tells the driver that something has changed.
+// notifyDriverLocked wakes the driver: something has changed.
 func (d *Drainer) notifyDriverLocked() {
 	if d.run != nil {
 		notify(d.run.changed)
 	}
 }
 
-// kubeletAt takes in that a call came which is said to be the kubelet's.
+// kubeletAt records the address of a call that says it is the kubelet's.
 func (d *Drainer) kubeletAt(from netip.Addr, sure bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -254,7 +254,7 @@ func (d *Drainer) kubeletAt(from netip.Addr, sure bool) {
 	}
 }
 
-// shareKubeletLocked tells the counters which addresses are the kubelet's.
+// shareKubeletLocked hands the kubelet's addresses to the counters.
 func (d *Drainer) shareKubeletLocked() {
 	all := d.kubelet.addresses()
 	for _, p := range d.pollers.all {

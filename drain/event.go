@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// EventType is what has happened, by the name under which people see it: the reason of a Kubernetes Event.
+// EventType says what has happened. Its values are the reasons of the Kubernetes
+// Events, on which users rely.
 type EventType string
 
-// The types.
+// The types of events.
 const (
 	EventDraining    EventType = "Draining"            // a drain has begun
 	EventWithdrawn   EventType = "Withdrawn"           // a registry no longer lists the pod
@@ -21,32 +22,32 @@ const (
 	EventPortSilent  EventType = "AppPortSilent"       // nobody has ever listened on a port of the app; at most once before the first drain, and once in each
 )
 
-// Warning reports whether people should look into it.
+// Warning reports whether somebody should look into it.
 func (t EventType) Warning() bool {
 	return t == EventExpired || t == EventUnreachable || t == EventUnreadable || t == EventPortSilent
 }
 
-// Event is something in a drain that people should be able to see.
+// Event is something in a drain that is reported to people.
 type Event struct {
 	Type EventType
 	At   time.Time
 	Text string // one sentence, for people
 }
 
-// Observer is told what happens, in the order in which it happens.
+// Observer receives the events of drains, in the order in which they happen.
 type Observer interface {
-	// Observe takes an event in. Calls are made one at a time. It returns at once
+	// Observe receives an event. Calls are made one at a time. It returns at once
 	// and must not call the Drainer: its caller holds the Drainer's lock.
 	Observe(Event)
 }
 
-// emitEndLocked tells the observers how a drain ended; whether it is taken back
-// is another matter, and may come later.
+// emitEndLocked emits how a drain ended. Taking it back is another event, which
+// may come later.
 func (d *Drainer) emitEndLocked(run *drainRun, took time.Duration) {
 	switch run.outcome {
 	case OutcomeDrained:
 		d.journal.emitLocked(EventDrained, "drained after %s: %s", short(took), run.phaseTimes())
-	case OutcomeTakenBack: // told by takeBackLocked
+	case OutcomeTakenBack: // emitted by takeBackLocked
 	case OutcomeExpired, OutcomeCutShort:
 		var text string
 		switch {
@@ -64,7 +65,7 @@ func (d *Drainer) emitEndLocked(run *drainRun, took time.Duration) {
 	}
 }
 
-// phaseTimes tells how long each phase took.
+// phaseTimes says how long each phase took.
 func (r *drainRun) phaseTimes() string {
 	var texts []string
 	for _, p := range []Phase{Withdrawing, Propagating, Draining} {

@@ -34,7 +34,7 @@ type kubeletPlace struct {
 	known bool
 }
 
-// called takes in a call that says that it is the kubelet's. sure is true for a
+// called records a call that says it is the kubelet's. sure is true for a
 // hook, of which there may be only one; a probe must be seen several times. It
 // reports whether an address became known.
 func (k *kubelet) called(from netip.Addr, sure bool, now time.Time) bool {

@@ -18,7 +18,8 @@ type Registry interface {
 	// every few seconds for as long as the registry lists the instance.
 	Withdraw(ctx context.Context) error
 	// Withdrawn reports whether the registry's answers to clients no longer hold
-	// the instance as available. It is called several times a second.
+	// the instance as available. It is called several times a second until it is
+	// true, and then once a second: an app may register itself again.
 	Withdrawn(ctx context.Context) (bool, error)
 	// Restore undoes Withdraw, also one that failed half-way.
 	Restore(ctx context.Context) error
@@ -97,12 +98,13 @@ type Learned struct {
 // ArrivalReporter is a Counter that says before its first reading whether its
 // readings will have arrivals (HasArrived). Those of other counters do.
 type ArrivalReporter interface {
-	// ReportsArrivals is called before the Drainer is made. It returns at once.
+	// ReportsArrivals is called by whoever configures the Drainer, before New. It
+	// returns at once.
 	ReportsArrivals() bool
 }
 
-// AcceptStopper is a Counter whose proxy can be told, when a drain begins, to
-// take no new work.
+// AcceptStopper is a Counter whose proxy can stop accepting new work when a drain
+// begins.
 type AcceptStopper interface {
 	// StopAccepting is called when a drain begins, again and again until it
 	// succeeds or the budget ends. It is idempotent. Calls of it and of
@@ -114,8 +116,8 @@ type AcceptStopper interface {
 // AcceptStarter is an AcceptStopper that can be undone.
 type AcceptStarter interface {
 	// StartAccepting undoes StopAccepting, also one that failed half-way. It is
-	// called when a drain was taken back, and at the sidecar's start: one that was
-	// killed during a drain has left its proxy told. It is idempotent, and called
+	// called when a drain was taken back, and at the sidecar's start: an earlier
+	// process may have been killed during a drain. It is idempotent, and called
 	// until it succeeds.
 	StartAccepting(ctx context.Context) error
 }
@@ -137,14 +139,14 @@ type ProbeIgnorer interface {
 // Notifier is a Counter that knows when its reading may have changed.
 type Notifier interface {
 	// Changed returns a channel that receives whenever a new reading is worth
-	// taking, until ctx ends. Changes that come close together may be told once.
-	// It returns nil when changes cannot be told, and the counter is polled
-	// instead. It is called once in each drain, at its beginning, at the same time
+	// taking, until ctx ends. Changes that come close together may be reported
+	// once. It returns nil if it cannot report changes; the counter is polled
+	// then. It is called once in each drain, at its beginning, at the same time
 	// as Count, and returns at once.
 	Changed(ctx context.Context) <-chan struct{}
 }
 
-// Notice tells the app that a drain is under way, so that it can ask its
+// Notice notifies the app that a drain is under way, so that it can ask its
 // clients to leave. Both methods are idempotent and are called until they
 // succeed, one call at a time; their contexts end after 5 s. A drain does not
 // wait for them.
@@ -173,12 +175,12 @@ type App interface {
 	OtherPorts(ctx context.Context) ([]int, error)
 }
 
-// Pod is what the plug-ins know of the pod that they serve.
+// Pod is what plug-ins know of their pod.
 type Pod struct {
-	Name    string // its name; empty when not told
+	Name    string // its name; empty if not configured
 	IP      string // its address, as registries hold it
-	HostIP  string // its node's address; empty when not told
-	AppPort int    // the app's port, by which registries know it; 0 when not told
+	HostIP  string // its node's address; empty if not configured
+	AppPort int    // the app's port, by which registries know it; 0 if not configured
 	// AppPorts are all ports at which the app takes its work, AppPort first.
 	AppPorts []int
 }

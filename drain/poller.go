@@ -58,7 +58,7 @@ type poller struct {
 	failures uint64    // readings that failed
 	inARow   int       // the last ones of them
 	lastErr  string    // of the last reading, as it was logged; empty when it succeeded
-	loggedAt time.Time // when the log was last told of a failure
+	loggedAt time.Time // when a failure was last logged
 }
 
 func newPoller(n NamedCounter) *poller {
@@ -103,8 +103,8 @@ func (p *poller) read(ctx context.Context) reading {
 	return r
 }
 
-// changes returns the channel of a counter that tells its changes, until ctx
-// ends; nil when it cannot.
+// changes returns the channel of a counter that reports its changes, until ctx
+// ends; nil if it cannot.
 func (p *poller) changes(ctx context.Context) (changed <-chan struct{}) {
 	n, ok := p.Counter.(Notifier)
 	if !ok {
@@ -119,8 +119,8 @@ func (p *poller) changes(ctx context.Context) (changed <-chan struct{}) {
 	return changed
 }
 
-// bookLocked takes in how a reading has ended, and tells the log once of each
-// change; of a failure only if that is worth it by now.
+// bookLocked records how a reading has ended, and logs each change once; a
+// failure only if that is worth reporting by now.
 func (p *poller) bookLocked(err error, worth bool, now time.Time) {
 	if err == nil {
 		p.inARow = 0
@@ -144,9 +144,9 @@ func (p *poller) bookLocked(err error, worth bool, now time.Time) {
 type pollers struct {
 	mu  *sync.Mutex // the Drainer's
 	all []*poller
-	// worthTellingLocked reports whether a counter that cannot be read is
-	// something to tell people.
-	worthTellingLocked func(now time.Time) bool
+	// worthReportingLocked reports whether a counter that cannot be read is worth a
+	// line in the log.
+	worthReportingLocked func(now time.Time) bool
 }
 
 // read reads all counters side by side.
@@ -164,13 +164,14 @@ func (p *pollers) read(ctx context.Context) snapshot {
 	defer p.mu.Unlock()
 	now := time.Now()
 	for i, one := range p.all {
-		one.bookLocked(s.readings[i].err, p.worthTellingLocked(now), now)
+		one.bookLocked(s.readings[i].err, p.worthReportingLocked(now), now)
 	}
 	return s
 }
 
 // changes returns a channel that receives when a counter may have changed, until
-// ctx ends, and whether every counter tells. Forwarding is run by spawn.
+// ctx ends, and whether every counter reports its changes. spawn runs the
+// forwarding.
 func (p *pollers) changes(ctx context.Context, spawn func(func())) (changed <-chan struct{}, all bool) {
 	merged := make(chan struct{}, 1)
 	all = true

@@ -16,11 +16,11 @@ const (
 	// listening. It may reuse an earlier pod's id, whose leftover withdrawal
 	// keeps it out of service until we find and clear it.
 	findOften = 30 * time.Second
-	// recoverFor is how long a registry that was told to list the instance
-	// again is asked often whether it does; after that, now and then.
+	// recoverFor is how long the registry is asked often whether it lists an
+	// instance again that was put back; after that, now and then.
 	recoverFor = 5 * time.Minute
-	// restoreAgainEvery is how often a registry that does not list an instance
-	// that was put back is told again, and asked when it no longer is often.
+	// restoreAgainEvery is how often Restore is called again for an instance that
+	// the registry does not list, and how often "now and then" is.
 	restoreAgainEvery = 30 * time.Second
 )
 
@@ -39,7 +39,7 @@ func (l *lookup) over(now time.Time) bool {
 	return !l.foundAt.IsZero() && now.Sub(l.foundAt) > findFor
 }
 
-// appStartedLocked has the instance looked up at once, and often for a while.
+// appStartedLocked makes the next lookup due at once, and the ones after it soon.
 func (r *registration) appStartedLocked() {
 	r.lookup = lookup{found: r.lookup.found, startedAt: time.Now()}
 	notify(r.worker.changed)
@@ -95,7 +95,7 @@ func (r *registration) restoreDoneLocked(err error, now time.Time) {
 	}
 }
 
-// recoveryAskDoneLocked takes in whether the registry lists the instance again. An
+// recoveryAskDoneLocked records whether the registry lists the instance again. An
 // answer from before its cache has turned over proves nothing: it may be older
 // than the withdrawal. Neither does one while a withdrawal may yet take effect.
 func (r *registration) recoveryAskDoneLocked(gone bool, err error, now time.Time) {
@@ -108,7 +108,7 @@ func (r *registration) recoveryAskDoneLocked(gone bool, err error, now time.Time
 		*v = recovery{}
 		slog.Info("registry: lists the pod again", "registry", r.Name)
 	case err == nil && now.Sub(v.restoredAt) >= restoreAgainEvery:
-		r.mayBeWithdrawn = true // so it is told again
+		r.mayBeWithdrawn = true // so Restore is called again
 	case now.Sub(v.began) < recoverFor:
 		v.askAt = now.Add(watchEvery)
 	case !v.warned:

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// appGoneEvery is how often it is looked whether the app is gone when an
-// instance waits for that to be deregistered.
+// appGoneEvery is how often the app is looked at when an instance can only be
+// deregistered once it is gone.
 const appGoneEvery = 100 * time.Millisecond
 
 // target is where a registry should hold the pod's instance.
@@ -35,7 +35,7 @@ type registration struct {
 	NamedRegistry
 	worker  *worker
 	journal *journal
-	// notifyDriverLocked tells the driver of the drain that something has changed.
+	// notifyDriverLocked wakes the driver of the drain: something has changed.
 	notifyDriverLocked func()
 	// appGone reports, by a look of its own, whether the instance may be
 	// deregistered now. It takes the lock.
@@ -67,7 +67,7 @@ type registration struct {
 
 	failures    int    // in this drain
 	inARow      int    // the last ones of them, since a success
-	unreachable bool   // the observers have been told so, in this drain
+	unreachable bool   // that was emitted, in this drain
 	lastErr     string // of the last call; empty after a success
 
 	retry, ask backoff
@@ -218,7 +218,7 @@ func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 }
 
 // forgottenAtLocked is when the registry's clients have forgotten the instance; zero
-// while that cannot be told.
+// while that is not known.
 func (r *registration) forgottenAtLocked() time.Time {
 	if r.goneAt.IsZero() {
 		return time.Time{}

@@ -8,7 +8,7 @@ type PhaseTime struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Report is what a drain came to.
+// Report describes a drain that has ended.
 type Report struct {
 	Outcome    Outcome         `json:"outcome"`
 	Cause      Cause           `json:"cause"`
@@ -25,7 +25,7 @@ type Report struct {
 	Timeline   []TimelineEntry `json:"timeline"`
 }
 
-// reportLocked is what run came to.
+// reportLocked returns the report of a drain that ends now.
 func (d *Drainer) reportLocked(run *drainRun, now time.Time) Report {
 	r := Report{
 		Outcome:    run.outcome,

@@ -11,8 +11,8 @@ import (
 // than ours, and a busy node is late.
 const signalMargin = 5 * time.Second
 
-// The moments around an app's end that tell a native sidecar's SIGTERM from a
-// classic one's. See endEarlyLocked.
+// The moments around an app's end that distinguish a native sidecar's SIGTERM
+// from a classic one's. See endEarlyLocked.
 const (
 	// shortestGrace is less than any grace period but zero: one second, as the
 	// sidecar measures it.
@@ -21,10 +21,10 @@ const (
 	// killed with it may still be seen to listen.
 	killTakes = time.Second
 	// surelyLate is how long after the hook a classic sidecar's SIGTERM does not
-	// come, where there is no listener to tell by, or the app still listens.
+	// come, where there is no listener to go by, or the app still listens.
 	surelyLate = 2 * time.Second
-	// lastReadingWithin is how long the counters have to tell whether an app
-	// that does not listen still works.
+	// lastReadingWithin is how long the counters have to show whether an app that
+	// does not listen still works.
 	lastReadingWithin = 500 * time.Millisecond
 )
 

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// unreadableAfter is how many readings in a row must fail in a drain before
-// people are told.
+// unreadableAfter is how many readings in a row must fail in a drain before that
+// is reported.
 const unreadableAfter = 2
 
 // standingLocked returns the phase that the registries and the time allow, what

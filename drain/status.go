@@ -20,7 +20,7 @@ type Status struct {
 	Counters   []CounterState  `json:"counters,omitempty"`
 	Registries []RegistryState `json:"registries,omitempty"`
 	Timeline   []TimelineEntry `json:"timeline,omitempty"`
-	Warnings   []string        `json:"warnings,omitempty"`   // what people should mend
+	Warnings   []string        `json:"warnings,omitempty"`   // what should be corrected
 	LastDrain  *Report         `json:"last_drain,omitempty"` // when it was taken back
 }
 
@@ -35,7 +35,7 @@ type CounterState struct {
 	Learned *LearnedState `json:"learned,omitempty"`
 }
 
-// LearnedState is Learned, as people see it.
+// LearnedState is Learned in a report.
 type LearnedState struct {
 	Text           string  `json:"text"`
 	Answers        uint64  `json:"answers"`
@@ -48,8 +48,8 @@ type LearnedState struct {
 // RegistryState is where one registry stands.
 type RegistryState struct {
 	Name string `json:"name"`
-	// State is "in service", "restoring", "withdrawing", "withdrawn" (told,
-	// and it still lists the pod), "gone" (no longer lists it), "forgotten"
+	// State is "in service", "restoring", "withdrawing", "withdrawn" (accepted,
+	// and the registry still lists the pod), "gone" (no longer lists it), "forgotten"
 	// (its clients have refreshed), "deregistering" or "deregistered".
 	State string `json:"state"`
 	// How long after the drain's beginning it got there; absent if it did not.

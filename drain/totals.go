@@ -17,7 +17,7 @@ func (s Sum) add(d time.Duration) Sum { return Sum{s.Count + 1, s.Seconds + d.Se
 type PortState struct {
 	Port      int
 	Listening bool
-	Silent    bool   // nobody has ever listened on it, and people were told so
+	Silent    bool   // nobody has ever listened on it, and there was a warning
 	Starts    uint64 // how often somebody was seen to begin to listen
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// lookWhileServing is how often it is looked who listens on the app's ports
+	// lookWhileServing is how often the watch looks who listens on the app's ports
 	// while nothing depends on it.
 	lookWhileServing = time.Second
 	// lookWhileStarting is the same while nobody does: registries are asked for
@@ -15,9 +15,9 @@ const (
 	// lookWhileLeaving is the same while a restart may end a drain, or the
 	// app's end the process.
 	lookWhileLeaving = 50 * time.Millisecond
-	// startPatience is how long an app may take to start before a counter of
-	// its work that cannot be read is something to tell, where its port is not
-	// known, or nobody listens on it.
+	// startPatience is how long an app may take to start before it is worth
+	// reporting that a counter cannot be read, where the app's port is not known,
+	// or nobody listens on it.
 	startPatience = time.Minute
 	// startSettles is how long after it listens its statistics may not be there.
 	startSettles = 5 * time.Second
@@ -56,7 +56,7 @@ func (d *Drainer) lookEveryLocked() time.Duration {
 	return lookWhileServing
 }
 
-// appLookedLocked takes in what a look at the app has shown.
+// appLookedLocked acts on what a look at the app has shown.
 func (d *Drainer) appLookedLocked(started int) {
 	if started > 0 {
 		for _, r := range d.registrations {
@@ -83,7 +83,7 @@ func (d *Drainer) appLookedLocked(started int) {
 	d.decideLocked(time.Now())
 }
 
-// otherPortsMatter reports whether it is to be looked which other ports the pod
+// otherPortsMatter reports whether it is time to read which other ports the pod
 // listens on.
 func (d *Drainer) otherPortsMatter() bool {
 	d.mu.Lock()
@@ -93,8 +93,8 @@ func (d *Drainer) otherPortsMatter() bool {
 	return matters && d.app.othersDueLocked(now)
 }
 
-// warnSilentLocked tells people once of ports that nobody has listened on for a
-// minute, and once in a drain.
+// warnSilentLocked reports ports that nobody has listened on for a minute, once
+// before the first drain, and once in each.
 func (d *Drainer) warnSilentLocked(now time.Time) {
 	run, w := d.run, d.app
 	if len(w.silent()) == 0 || w.othersAt.IsZero() {
@@ -123,7 +123,7 @@ func (d *Drainer) tryCounters() {
 			return
 		}
 		d.mu.Lock()
-		worth := d.counterWorthTellingLocked(time.Now())
+		worth := d.counterWorthReportingLocked(time.Now())
 		d.mu.Unlock()
 		if worth {
 			d.pollers.read(d.ctx)
@@ -132,9 +132,9 @@ func (d *Drainer) tryCounters() {
 	}
 }
 
-// counterWorthTellingLocked reports whether a counter that cannot be read is
-// something to tell people: an app that has not started yet has nothing to read.
-func (d *Drainer) counterWorthTellingLocked(now time.Time) bool {
+// counterWorthReportingLocked reports whether it is worth reporting that a
+// counter cannot be read: an app that has not started yet has nothing to read.
+func (d *Drainer) counterWorthReportingLocked(now time.Time) bool {
 	started := !d.app.startedAt.IsZero() && now.Sub(d.app.startedAt) >= startSettles
 	return started || d.run != nil || now.Sub(d.began) >= startPatience
 }

@@ -13,11 +13,11 @@ const (
 	// asked whether it does, at least: half of it is lost on average when its
 	// cache turns over.
 	askAtLeastEvery = 250 * time.Millisecond
-	// withdrawAgainEvery is how often a registry that still lists the instance
-	// is told again to withdraw it: it may have forgotten.
+	// withdrawAgainEvery is how often Withdraw is called again for an instance
+	// that the registry still lists: it may have lost the withdrawal.
 	withdrawAgainEvery = 5 * time.Second
-	// unreachableAfter is how many calls in a row must fail before people are
-	// told: one that fails once is of no interest to them.
+	// unreachableAfter is how many calls in a row must fail before that is
+	// reported: one failure is of no interest.
 	unreachableAfter = 2
 )
 
@@ -37,7 +37,7 @@ func (r *registration) withdrawDoneLocked(err error, now time.Time) {
 	}
 }
 
-// askDoneLocked takes in whether the registry no longer lists the instance.
+// askDoneLocked records whether the registry no longer lists the instance.
 func (r *registration) askDoneLocked(gone bool, err error, now time.Time) {
 	switch {
 	case err != nil:
@@ -64,7 +64,7 @@ func (r *registration) askDoneLocked(gone bool, err error, now time.Time) {
 }
 
 func (r *registration) deregisterDoneLocked(err error, now time.Time) {
-	r.appIsGone = false // it is looked again before the next try
+	r.appIsGone = false // the app is looked at again before the next try
 	if err != nil {
 		r.dueAt = now.Add(r.retry.wait())
 		return
@@ -74,7 +74,7 @@ func (r *registration) deregisterDoneLocked(err error, now time.Time) {
 	r.journal.noteLocked("%s: deregistered", r.Name)
 }
 
-// bookLocked takes in whether a call succeeded, and tells people of failures.
+// bookLocked records whether a call succeeded, and reports failures.
 func (r *registration) bookLocked(op string, err error) {
 	if err == nil {
 		r.lastErr, r.inARow = "", 0

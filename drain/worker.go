@@ -39,7 +39,7 @@ type task interface {
 	// before asking again. The call counts as made: it may take effect even if
 	// it fails.
 	nextLocked(now time.Time) (*call, time.Duration)
-	// doneLocked takes in how a call has ended. It is not told of one whose
+	// doneLocked records how a call has ended. It is not called for a call whose
 	// target has changed meanwhile.
 	doneLocked(c *call, a answer, err error, now time.Time)
 }
@@ -120,7 +120,7 @@ func (w *worker) countLocked(op string, err error) {
 	}
 }
 
-// retargetLocked takes in that the task has another target. The call under way
+// retargetLocked records that the task has another target. The call under way
 // is cancelled, unless it must finish; whatever comes of it no longer counts.
 func (w *worker) retargetLocked() {
 	w.generation++
