@@ -104,5 +104,5 @@ func (a *acceptControl) failedLocked(err error) {
 	if !a.drained {
 		level = slog.LevelInfo // the proxy may start later than the sidecar
 	}
-	slog.Log(context.Background(), level, "drain: "+a.name+" could not be told, will be tried again", "draining", a.stop, "error", err)
+	slog.Log(context.Background(), level, "drain: "+a.name+" could not be notified, will be tried again", "draining", a.stop, "error", err)
 }
