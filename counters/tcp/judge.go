@@ -303,7 +303,7 @@ func (m *memory) frameKinds(s *socket, came, went kind, v *view) (in, out kind) 
 	bytes, at, sentNow := s.received()-m.recv, v.now-int64(s.recvAge), v.now-int64(s.sentAge)
 	accord := at-m.outAt > frameSoon
 	after := went != none && m.followed(s, at, sentNow)
-	if went == large && v.port.isControl(s.sent-m.sent) {
+	if went == large && v.port.isControl(s.sent-m.sent, s.dataOut-m.dataOut) {
 		went = small
 	}
 	switch {
@@ -419,7 +419,7 @@ func (m *memory) smallCame(s *socket, v *view) activity {
 
 // smallWent judges a connection on which less was sent than an answer has.
 func (m *memory) smallWent(s *socket, v *view) activity {
-	if v.port.http2 && v.port.isControl(s.sent-m.sent) {
+	if v.port.http2 && v.port.isControl(s.sent-m.sent, s.dataOut-m.dataOut) {
 		// The app has acknowledged something, opened its window, or pings.
 		if m.before.pending == 0 {
 			m.hold(wentSmall, s.sent-m.sent)
@@ -450,7 +450,12 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 			m.frames = m.frames || v.port.isFrame(s.sent-m.sent)
 			return interim // likewise, or 1xx
 		}
-	case unordered, interim, handshake:
+	case unordered:
+		if v.port.http1 && v.port.isFrame(s.sent-m.sent) {
+			m.frames = true
+			return interim // likewise
+		}
+	case interim, handshake:
 	}
 	return m.completed(s, v)
 }

@@ -124,7 +124,7 @@ func (m *memory) teach(before *memory, s *socket, known bool, v *view) {
 	case before.before.pending == wentSmall && m.before.pending == wentSmall:
 		m.paused(paused, l) // two in a row are no pings
 	case m.before.pending != 0, m.activity == handshake, m.activity == interim:
-	case before.activity != answered && before.activity != streaming && (before.activity != unordered || !came):
+	case before.activity != answered && before.activity != streaming && (!came || before.activity != unordered && before.activity != handshake):
 		// The wait ends. What came since may have been another request, or a
 		// frame that acknowledges the answer.
 		l.seen(1, time.Duration(max(m.sentAt-before.recvAt, 0))*time.Millisecond, v.now)
