@@ -68,7 +68,7 @@ func (p *Proxy) Left(err error) (int64, error) {
 	what := cmp.Or(p.What, "the proxy")
 	switch {
 	case !p.Local:
-		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing tells whether %s is gone for good", err, what)
+		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing shows whether %s is gone for good", err, what)
 	case len(p.AppPorts) == 0:
 		return 0, fmt.Errorf("%w; with LASTCALL_APP_PORT set it could be told whether %s is gone for good", err, what)
 	}
