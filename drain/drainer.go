@@ -174,7 +174,7 @@ func (d *Drainer) PostStart() {
 		d.takeBackLocked(run, why)
 	default:
 		if !run.startedAt.After(run.hookAt) { // else this waits already
-			time.AfterFunc(time.Until(d.noSignalAt(run)), func() { d.takeBackUnlessHooked(run, why) })
+			time.AfterFunc(time.Until(d.noSignalAtLocked(run)), func() { d.takeBackUnlessHooked(run, why) })
 		}
 		run.startedAt = time.Now()
 	}

@@ -180,6 +180,9 @@ func (v *driver) take(s snapshot) (ended bool) {
 	defer v.mu.Unlock()
 	run := v.run
 	v.reading = false
+	if run.outcome != "" {
+		return true // what it ended with stands
+	}
 	run.last = s
 	v.warnUnreadableLocked(s.readings)
 	quiet := v.quiet.look(s, now)
@@ -188,15 +191,15 @@ func (v *driver) take(s snapshot) (ended bool) {
 	v.decideLocked(now)
 	v.nextAt = s.began.Add(v.pollIntervalLocked(now))
 	switch {
+	case run.outcome != "":
+		return true
 	case run.phase != Draining:
-		return run.outcome != ""
+		return false
 	case s.began.Before(run.since):
 		// This reading began before the phase: it proves nothing of it.
 		v.quiet.since = time.Time{}
 		v.nextAt = now
 		return false
-	case run.outcome != "":
-		return true
 	case done && v.mayBeKilledLocked(run, now):
 		v.nextAt = now.Add(lookWhileLeaving)
 		return false
@@ -231,9 +234,6 @@ func (v *driver) readWhenQuiet(s snapshot, quiet bool, now time.Time) {
 // warnUnreadableLocked reports counters that cannot be read in this drain, each
 // once.
 func (v *driver) warnUnreadableLocked(readings []reading) {
-	if v.run.outcome != "" {
-		return
-	}
 	for i, r := range readings {
 		if r.err == nil || v.pollers.all[i].inARow < unreadableAfter || v.run.unreadable[r.name] {
 			continue

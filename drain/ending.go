@@ -22,17 +22,19 @@ const (
 // by a last look, since a drain may be cut short before its first. Where the
 // app's end has come first, it is what was in flight when it last listened.
 func (d *Drainer) workLeft(run *drainRun) bool {
-	if run.outcome == OutcomeDrained {
+	d.mu.Lock()
+	outcome, readings, final := run.outcome, run.last.readings, run.appEndedFirst
+	d.mu.Unlock()
+	if outcome == OutcomeDrained {
 		return false
 	}
-	if run.appEndedFirst {
-		sum, known := inFlight(run.last.readings)
-		return !known || run.last.readings == nil && len(d.pollers.all) > 0 || sum > d.cfg.Threshold
+	if !final {
+		ctx, cancel := context.WithTimeout(d.ctx, d.cfg.leaveEarly()/2)
+		defer cancel()
+		readings = d.pollers.read(ctx).readings
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, d.cfg.leaveEarly()/2)
-	defer cancel()
-	sum, known := inFlight(d.pollers.read(ctx).readings)
-	return !known || sum > d.cfg.Threshold
+	sum, known := inFlight(readings)
+	return !known || len(readings) < len(d.pollers.all) || sum > d.cfg.Threshold
 }
 
 // lastMoment is when the process sees to its last things, whether the app is

@@ -62,16 +62,16 @@ func (d *Drainer) decideLocked(now time.Time) {
 	switch {
 	case len(started) > 0 && run.hooks <= len(started):
 		d.takeBackLocked(run, "the app was only restarted: it listens anew on port "+portList(started))
-	case now.Before(d.noSignalAt(run)):
+	case now.Before(d.noSignalAtLocked(run)):
 	case d.app.back():
 		d.takeBackLocked(run, fmt.Sprintf("the app listens, and no SIGTERM has come %v after the hook, when the grace period of %v was long over: the pod is not being deleted",
 			now.Sub(run.hookAt).Round(time.Second), d.cfg.GracePeriod))
 	}
 }
 
-// noSignalAt is when the pod would have been told to stop, were it being
+// noSignalAtLocked is when the pod would have been told to stop, were it being
 // deleted.
-func (d *Drainer) noSignalAt(run *drainRun) time.Time {
+func (d *Drainer) noSignalAtLocked(run *drainRun) time.Time {
 	return run.hookAt.Add(d.cfg.GracePeriod + signalMargin)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,7 +153,7 @@ func TestAWorkerForgetsTheCallsOfAnEarlierTarget(t *testing.T) {
 	for name, test := range map[string]struct {
 		mustFinish bool
 		retargets  int
-		calls      int
+		calls      int64
 	}{
 		"no other target":          {false, 0, 1},
 		"another, it is cancelled": {false, 1, 2},
@@ -163,9 +164,9 @@ func TestAWorkerForgetsTheCallsOfAnEarlierTarget(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
-				calls := 0
+				var calls atomic.Int64
 				s := &script{call: call{op: "x", limit: time.Second, mustFinish: test.mustFinish, do: func(ctx context.Context) (answer, error) {
-					calls++
+					calls.Add(1)
 					<-ctx.Done()
 					return answer{}, ctx.Err()
 				}}}
@@ -180,14 +181,14 @@ func TestAWorkerForgetsTheCallsOfAnEarlierTarget(t *testing.T) {
 				}
 				mu.Unlock()
 				synctest.Wait()
-				if again := calls == 2; again == (test.mustFinish || test.retargets == 0) {
-					t.Errorf("%d calls after %v", calls, time.Since(began))
+				if again := calls.Load() == 2; again == (test.mustFinish || test.retargets == 0) {
+					t.Errorf("%d calls after %v", calls.Load(), time.Since(began))
 				}
 				after(5 * time.Second)
 				cancel()
 				synctest.Wait()
-				if calls != test.calls || len(s.ends) != 1 || !errors.Is(s.ends[0], context.DeadlineExceeded) || w.calls["x"].Failures != 1 {
-					t.Errorf("%d calls, of which counted %v, %+v", calls, s.ends, *w.calls["x"])
+				if calls.Load() != test.calls || len(s.ends) != 1 || !errors.Is(s.ends[0], context.DeadlineExceeded) || w.calls["x"].Failures != 1 {
+					t.Errorf("%d calls, of which counted %v, %+v", calls.Load(), s.ends, *w.calls["x"])
 				}
 			})
 		})
