@@ -1,10 +1,6 @@
 package drain
 
-import (
-	"fmt"
-	"strings"
-	"time"
-)
+import "time"
 
 // EventType says what has happened. Its values are the reasons of the Kubernetes
 // Events, on which users rely.
@@ -39,37 +35,4 @@ type Observer interface {
 	// Observe receives an event. Calls are made one at a time. It returns at once
 	// and must not call the Drainer: its caller holds the Drainer's lock.
 	Observe(Event)
-}
-
-// emitEndLocked emits how a drain ended. Taking it back is another event, which
-// may come later.
-func (d *Drainer) emitEndLocked(run *drainRun, took time.Duration) {
-	switch run.outcome {
-	case OutcomeDrained:
-		d.journal.emitLocked(EventDrained, "drained after %s: %s", short(took), run.phaseTimes())
-	case OutcomeTakenBack: // emitted by takeBackLocked
-	case OutcomeExpired, OutcomeCutShort:
-		var text string
-		switch {
-		case run.outcome == OutcomeCutShort:
-			text = fmt.Sprintf("cut short after %s (%s)", short(took), run.why)
-		case run.why != "":
-			text = fmt.Sprintf("expired after %s: %s", short(took), run.why)
-		default:
-			text = fmt.Sprintf("the budget of %v ended", d.cfg.Budget())
-		}
-		if waiting := sentence(run.present, run.since); waiting != "" {
-			text += ", " + waiting
-		}
-		d.journal.emitLocked(EventExpired, "%s: %s", text, run.phaseTimes())
-	}
-}
-
-// phaseTimes says how long each phase took.
-func (r *drainRun) phaseTimes() string {
-	var texts []string
-	for _, p := range []Phase{Withdrawing, Propagating, Draining} {
-		texts = append(texts, fmt.Sprintf("%s %s", p, short(r.waited[p])))
-	}
-	return strings.Join(texts, ", ")
 }
