@@ -30,8 +30,13 @@ type acceptControl struct {
 	state   acceptState // where it is
 	dueAt   time.Time   // no call before then
 	drained bool        // there was a drain before
+	noted   bool        // the timeline of this drain says that it has stopped
 	lastErr string      // of the last call; empty after a success
 	retry   backoff
+
+	// A call that had no good answer may take effect after the one that undoes it,
+	// which is then made once more.
+	stops, starts doubt
 }
 
 // noticeAdapter makes a Notice fit an acceptControl.
@@ -44,7 +49,7 @@ func (n noticeAdapter) StartAccepting(ctx context.Context) error { return n.noti
 // that has read it would carry it out after the next one; it does not count.
 func (a *acceptControl) setLocked(stop bool, until time.Time) {
 	a.stop, a.until, a.dueAt, a.lastErr = stop, until, time.Time{}, ""
-	a.drained = a.drained || stop
+	a.drained, a.noted = a.drained || stop, false
 	a.retry.reset()
 	a.worker.retargetLocked()
 }
@@ -68,6 +73,8 @@ func (a *acceptControl) nextLocked(now time.Time) (*call, time.Duration) {
 		return nil, a.dueAt.Sub(now)
 	}
 	a.state = uncertain
+	made, _ := a.doubtsLocked()
+	made.called(now)
 	return &call{
 		whom: a.name, limit: callLimit, mustFinish: true,
 		do: func(ctx context.Context) (answer, error) {
@@ -87,11 +94,29 @@ func (a *acceptControl) doneLocked(_ *call, _ answer, err error, now time.Time) 
 		return
 	}
 	a.lastErr = ""
-	a.state = accepting
-	if a.stop {
-		a.state = stopped
+	made, undone := a.doubtsLocked()
+	made.answered()
+	if a.stop && !a.noted {
+		a.noted = true
 		a.journal.noteLocked("%s: %s", a.name, a.done)
 	}
+	switch {
+	case now.Before(undone.until):
+		a.dueAt = undone.until // and stays uncertain until then
+	case a.stop:
+		a.state = stopped
+	default:
+		a.state = accepting
+	}
+}
+
+// doubtsLocked returns the doubt about the calls for the target, and about those
+// that they undo.
+func (a *acceptControl) doubtsLocked() (made, undone *doubt) {
+	if a.stop {
+		return &a.stops, &a.starts
+	}
+	return &a.starts, &a.stops
 }
 
 // failedLocked logs an error, unless it is the same as the last one.

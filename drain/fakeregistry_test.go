@@ -60,10 +60,10 @@ func (f *fakeRegistry) do(ctx context.Context, op string, change func()) (err er
 		err = errBroken // unless it returns
 		defer func() { f.onDone(op, began, err) }()
 	}
-	if m == slow {
-		time.AfterFunc(slowFor-time.Millisecond, func() { f.set(change) }) // before it answers
+	if m.takes() > 0 {
+		time.AfterFunc(m.takes()-time.Millisecond, func() { f.set(change) }) // before it answers
 	}
-	if err := m.behave(ctx); err != nil || m == lying || m == slow {
+	if err := m.behave(ctx); err != nil || m == lying || m.takes() > 0 {
 		return err
 	}
 	f.set(change)

@@ -118,9 +118,10 @@ func (m *model) ownCalls(s Status) {
 }
 
 // toldToLeave holds that whoever is to be told of a drain is told within the
-// time that a call that hangs and the wait between two tries take.
+// time that a call that hangs and the wait between two tries take, and an earlier
+// call to take effect.
 func (m *model) toldToLeave(s Status) {
-	const within = callLimit + 4*time.Second
+	const within = 3*callLimit + 4*time.Second
 	if s.Phase == Serving || time.Since(*s.Began) < within || time.Until(*s.Deadline) <= 0 || m.over() {
 		return
 	}

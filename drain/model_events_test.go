@@ -52,7 +52,7 @@ func (m *model) event() {
 		c.mu.Unlock()
 	case n < 75 && len(m.registries) > 0:
 		f := m.registries[m.rng.IntN(len(m.registries))]
-		md := []mode{healthy, healthy, healthy, failing, hanging, lying, panics, halfway, slow}[m.rng.IntN(9)]
+		md := []mode{healthy, healthy, healthy, failing, hanging, lying, panics, halfway, slow, late}[m.rng.IntN(10)]
 		m.log("a registry turns to mode %d", md)
 		f.mu.Lock()
 		f.mode = md
@@ -63,7 +63,7 @@ func (m *model) event() {
 		f.set(func() { f.registered, f.override = true, false })
 	case n < 87 && len(m.switches) > 0:
 		w := m.switches[m.rng.IntN(len(m.switches))]
-		md := []mode{healthy, healthy, failing, hanging, panics, halfway, slow}[m.rng.IntN(7)]
+		md := []mode{healthy, healthy, failing, hanging, panics, halfway, slow, late}[m.rng.IntN(8)]
 		m.log("%s turns to mode %d", w.told, md)
 		w.turn(md)
 	case n < 97 && m.app != nil:

@@ -202,7 +202,7 @@ func (m *model) play() {
 	}
 	m.callers.Wait()
 	m.sameReports()
-	after(2 * slowFor) // calls that outlive the process
+	after(2 * late.takes()) // calls that outlive the process
 }
 
 func (m *model) over() bool {

@@ -102,7 +102,7 @@ func (r *registration) recoveryAskDoneLocked(gone bool, err error, now time.Time
 	v := &r.recovery
 	v.askAt = now.Add(restoreAgainEvery)
 	switch {
-	case err == nil && !gone && (now.Sub(v.restoredAt) < r.ServerCache || now.Before(r.inDoubtUntil)):
+	case err == nil && !gone && (now.Sub(v.restoredAt) < r.ServerCache || now.Before(r.withdrawals.until.Add(r.ServerCache))):
 		v.askAt = now.Add(watchEvery)
 	case err == nil && !gone:
 		*v = recovery{}

@@ -48,10 +48,7 @@ type registration struct {
 	settled        chan struct{}
 	dueAt          time.Time // no call for the target before then
 	mayBeWithdrawn bool      // a Withdraw was called that no Restore has undone
-	// A Withdraw that had no good answer may still take effect before then, even
-	// after a Restore; zero: there is none. The other is the same without the
-	// last Withdraw.
-	inDoubtUntil, inDoubtBefore time.Time
+	withdrawals    doubt     // those that may take effect after a Restore
 
 	// For the target outOfService.
 	tried         bool      // the first Withdraw of this drain is over
@@ -117,7 +114,7 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 			return r.callLocked(opAsk, now), 0
 		}
 		r.mayBeWithdrawn = true
-		r.inDoubtBefore, r.inDoubtUntil = r.inDoubtUntil, now.Add(2*callLimit)
+		r.withdrawals.called(now)
 		return r.callLocked(opWithdraw, now), 0
 	case deregistered:
 		switch {

@@ -51,10 +51,10 @@ func (f *fakeSwitch) set(ctx context.Context, on bool) (err error) {
 		defer f.mu.Unlock()
 		f.on = on
 	}
-	if m == slow {
-		time.AfterFunc(slowFor-time.Millisecond, act) // before it answers
+	if m.takes() > 0 {
+		time.AfterFunc(m.takes()-time.Millisecond, act) // before it answers
 	}
-	if err := m.behave(ctx); err != nil || m == slow {
+	if err := m.behave(ctx); err != nil || m.takes() > 0 {
 		return err
 	}
 	act()

@@ -114,6 +114,9 @@ func TestAnAcceptControlsCalls(t *testing.T) {
 	}
 	a.setLocked(false, time.Time{})
 	expect(t, a, "", now, answer{}, nil)
+	expectWait(t, a, now, 2*callLimit, 2*callLimit) // the one that failed may take effect yet
+	now = now.Add(2 * callLimit)
+	expect(t, a, "", now, answer{}, nil)
 	expectWait(t, a, now, forever, forever)
 	a.setLocked(true, now.Add(time.Minute))
 	expectWait(t, a, now.Add(time.Minute), forever, forever) // no use any more

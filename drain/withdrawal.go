@@ -29,7 +29,7 @@ func (r *registration) withdrawDoneLocked(err error, now time.Time) {
 		return
 	}
 	r.retry.reset()
-	r.inDoubtUntil = r.inDoubtBefore
+	r.withdrawals.answered()
 	r.withdrawAgain = now.Add(withdrawAgainEvery)
 	if r.withdrawnAt.IsZero() {
 		r.withdrawnAt = now

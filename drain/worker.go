@@ -57,6 +57,19 @@ type worker struct {
 	calls      map[string]*CallCount
 }
 
+// A doubt is until when calls of one kind that had no good answer may yet take
+// effect, even after a call that undoes them. The zero value is none.
+type doubt struct {
+	until  time.Time
+	before time.Time // the same without the last call
+}
+
+// called records that a call is made.
+func (d *doubt) called(now time.Time) { d.before, d.until = d.until, now.Add(2*callLimit) }
+
+// answered records that the last call has succeeded.
+func (d *doubt) answered() { d.until = d.before }
+
 func newWorker(mu *sync.Mutex, t task) *worker {
 	return &worker{mu: mu, task: t, changed: make(chan struct{}, 1), calls: map[string]*CallCount{}}
 }

@@ -32,10 +32,20 @@ const (
 	panics       // has a fault of its own
 	halfway      // does what it is told, and answers with an error
 	slow         // takes 3 s, and does what it is told whatever has become of the call
+	late         // the same, and takes longer than a call may
 )
 
-// slowFor is how long what is slow takes: less than a call may.
-const slowFor = 3 * time.Second
+// takes is how long a call in this mode takes; 0 for those that are not slow.
+func (m mode) takes() time.Duration {
+	switch m {
+	case slow:
+		return 3 * time.Second
+	case late:
+		return callLimit + 2*time.Second
+	default:
+		return 0
+	}
+}
 
 // behave returns an error, hangs until ctx ends, or panics, as the mode says.
 func (m mode) behave(ctx context.Context) error {
@@ -47,8 +57,8 @@ func (m mode) behave(ctx context.Context) error {
 		return ctx.Err()
 	case panics:
 		panic("broken on purpose")
-	case slow:
-		pause(ctx, slowFor, nil)
+	case slow, late:
+		pause(ctx, m.takes(), nil)
 	case healthy, lying, halfway:
 	}
 	return ctx.Err()
