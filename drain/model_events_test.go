@@ -57,11 +57,11 @@ func (m *model) event() {
 		f.mu.Lock()
 		f.mode = md
 		f.mu.Unlock()
-	case n < 82 && len(m.registries) > 0:
+	case n < 79 && len(m.registries) > 0:
 		m.log("a registry forgets the withdrawal: the app registered again")
 		f := m.registries[m.rng.IntN(len(m.registries))]
 		f.set(func() { f.registered, f.override = true, false })
-	case n < 87 && len(m.switches) > 0:
+	case n < 88 && len(m.switches) > 0:
 		w := m.switches[m.rng.IntN(len(m.switches))]
 		md := []mode{healthy, healthy, failing, hanging, panics, halfway, slow, late}[m.rng.IntN(8)]
 		m.log("%s turns to mode %d", w.told, md)
