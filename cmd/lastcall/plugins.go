@@ -13,6 +13,7 @@ import (
 	"lastcall/drain"
 	"lastcall/registries/consul"
 	"lastcall/registries/eureka"
+	"lastcall/registries/steps"
 )
 
 // plugin is a registry or a counter that can be chosen by its name.
@@ -27,8 +28,9 @@ type catalog struct {
 	counters   map[string]plugin[drain.NamedCounter]
 }
 
-func plugins() catalog {
-	return catalog{
+// Of the presets of steps, only those that are wanted are read, see steps.Presets.
+func plugins(wanted func(preset string) bool) catalog {
+	c := catalog{
 		registries: map[string]plugin[drain.NamedRegistry]{
 			"consul": registry(func(c consul.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := consul.New(c, pod)
@@ -37,6 +39,10 @@ func plugins() catalog {
 			"eureka": registry(func(c eureka.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := eureka.New(c, pod)
 				return drain.NamedRegistry{Registry: r, ServerCache: eureka.ServerCache, ClientRefresh: c.ClientRefresh}, err
+			}),
+			"steps": registry(func(c steps.Config, pod drain.Pod) (drain.NamedRegistry, error) {
+				r, err := steps.New(c, pod)
+				return drain.NamedRegistry{Registry: r, ClientRefresh: c.ClientRefresh}, err
 			}),
 		},
 		counters: map[string]plugin[drain.NamedCounter]{
@@ -50,6 +56,14 @@ func plugins() catalog {
 			"tcp": counter(func(c tcp.Config, pod drain.Pod) (*tcp.Counter, error) { return tcp.New(c, pod.AppPorts...) }),
 		},
 	}
+	for _, preset := range steps.Presets(wanted) {
+		c.registries[preset.Name] = plugin[drain.NamedRegistry]{preset.Settings, func(name string, pod drain.Pod) (drain.NamedRegistry, error) {
+			a, err := preset.New(pod)
+			a.Name = name
+			return a, err
+		}}
+	}
+	return c
 }
 
 // registry makes a plugin of a registry with the configuration C, which is read
