@@ -96,7 +96,7 @@ func (c *ConsulAgent) Client(t testing.TB) *api.Client {
 	return client
 }
 
-// ready returns a function that tells whether the agent answers for its
+// ready returns a function that reports whether the agent answers for its
 // cluster: there is a leader, and the agent's node is known and well.
 func (c *ConsulAgent) ready(t testing.TB) func() error {
 	t.Helper()

@@ -142,9 +142,9 @@ func (p *Preset) refreshName() string {
 
 // New makes the preset's registry for the pod, from Settings. It makes no call.
 // The error joins all mistakes, each with the variable's name.
-func (p *Preset) New(pod drain.Pod) (drain.Announced, error) {
+func (p *Preset) New(pod drain.Pod) (drain.NamedRegistry, error) {
 	if p.broken != nil {
-		return drain.Announced{}, p.broken
+		return drain.NamedRegistry{}, p.broken
 	}
 	var mistakes []error
 	values := reflect.ValueOf(p.Settings).Elem()
@@ -160,15 +160,15 @@ func (p *Preset) New(pod drain.Pod) (drain.Announced, error) {
 		mistakes = append(mistakes, fmt.Errorf("%s=%v: must not be negative", p.refreshName(), refresh))
 	}
 	if err := errors.Join(mistakes...); err != nil {
-		return drain.Announced{}, err
+		return drain.NamedRegistry{}, err
 	}
 	read := &parser{name: "preset " + p.Name, source: from, isPreset: true}
 	r, err := read.registry(p.root)
 	if err != nil {
-		return drain.Announced{}, err
+		return drain.NamedRegistry{}, err
 	}
 	cache, _ := time.ParseDuration(p.head.ServerCache) // none where it is not set
-	return drain.Announced{Name: p.Name, Registry: r, ServerCache: cache, ClientRefresh: refresh}, nil
+	return drain.NamedRegistry{Name: p.Name, Registry: r, ServerCache: cache, ClientRefresh: refresh}, nil
 }
 
 // withPod checks a variable's value, and puts what is known of the pod into a

@@ -13,13 +13,13 @@ import (
 // notebook is an Observer that remembers.
 type notebook struct {
 	mu  sync.Mutex
-	all []Happening
+	all []Event
 }
 
-func (n *notebook) Observe(h Happening) {
+func (n *notebook) Observe(e Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.all = append(n.all, h)
+	n.all = append(n.all, e)
 }
 
 // read tells what has happened, a line each, and forgets it.
@@ -28,8 +28,8 @@ func (n *notebook) read() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var lines []string
-	for _, h := range n.all {
-		lines = append(lines, fmt.Sprintf("%s: %s", h.Kind, h.Text))
+	for _, e := range n.all {
+		lines = append(lines, fmt.Sprintf("%s: %s", e.Type, e.Text))
 	}
 	n.all = nil
 	return strings.Join(lines, "\n")
@@ -120,7 +120,7 @@ func TestObserversAreToldOfADrainThatIsTakenBackAfterItsEnd(t *testing.T) {
 	notes := &notebook{}
 	inPod(t, func(c *Config, _ *pod) { c.Observers = []Observer{notes} }, func(t *testing.T, p *pod) {
 		p.hook()
-		if got := notes.read(); !strings.Contains(got, "Drained: ") || strings.Contains(got, string(KindTakenBack)) {
+		if got := notes.read(); !strings.Contains(got, "Drained: ") || strings.Contains(got, string(EventTakenBack)) {
 			t.Fatalf("told\n%s", got)
 		}
 		after(2 * time.Second)
@@ -151,7 +151,7 @@ func TestAFailureThatPassesIsNotTold(t *testing.T) {
 		if report.Registries[0].Failures != 1 {
 			t.Fatalf("%d calls have failed, want 1", report.Registries[0].Failures)
 		}
-		if got := notes.read(); strings.Contains(got, string(KindUnreachable)) {
+		if got := notes.read(); strings.Contains(got, string(EventUnreachable)) {
 			t.Errorf("told\n%s", got)
 		}
 	})

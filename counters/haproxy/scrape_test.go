@@ -23,7 +23,7 @@ func TestCarrierIsNeverTakenForWork(t *testing.T) {
 		carries := random.IntN(len(frontends))
 		byBackend := random.IntN(3) == 0
 		busy := make([]int64, len(frontends))
-		var c carrier
+		var c scrapeRequest
 		var last map[string]frontend
 		for reading := range 20 {
 			still := true // nothing has come but the request for the page

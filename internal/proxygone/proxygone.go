@@ -1,4 +1,4 @@
-// Package gone tells a proxy that has stopped for good, and its work with it,
+// Package proxygone tells a proxy that has stopped for good, and its work with it,
 // from one that cannot be read at the moment. So it does for an app with a
 // metrics page.
 //
@@ -9,7 +9,7 @@
 // the app's port, takes no new work, and the connections that remain on the
 // ports it has served are all that it can still be working on. Proxies close
 // their idle connections when they stop, so what remains is work.
-package gone
+package proxygone
 
 import (
 	"cmp"
@@ -68,7 +68,7 @@ func (p *Proxy) Left(err error) (int64, error) {
 	what := cmp.Or(p.What, "the proxy")
 	switch {
 	case !p.Local:
-		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing tells whether %s is gone for good", err, what)
+		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing shows whether %s is gone for good", err, what)
 	case len(p.AppPorts) == 0:
 		return 0, fmt.Errorf("%w; with LASTCALL_APP_PORT set it could be told whether %s is gone for good", err, what)
 	}

@@ -38,12 +38,12 @@ func TestReplaced(t *testing.T) {
 		"the same process":                         {worker{pid: 7}, worker{pid: 7}, false, false, false},
 		"another process":                          {worker{pid: 7}, worker{pid: 8}, false, true, false},
 	} {
-		o := old{last: byName(test.before.frontends), pid: test.before.pid}
+		o := previousWorker{last: byName(test.before.frontends), pid: test.before.pid}
 		if got, stored := o.replaced(test.now, test.page); got != test.want || stored != test.stored {
 			t.Errorf("%s: %v, %v, want %v, %v", name, got, stored, test.want, test.stored)
 		}
 	}
-	if replaced, stored := (&old{}).replaced(pageOf(1, 1), true); replaced || stored {
+	if replaced, stored := (&previousWorker{}).replaced(pageOf(1, 1), true); replaced || stored {
 		t.Error("the first reading is of another process than the one before it")
 	}
 }
@@ -78,7 +78,7 @@ func TestOldWorkerIsFollowed(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var o old
+			var o previousWorker
 			for i, s := range steps {
 				err := o.look(pageOf(1, 1), s.inFlight, s.replaced, func() (map[string]bool, error) {
 					open := make(map[string]bool)
@@ -96,7 +96,7 @@ func TestOldWorkerIsFollowed(t *testing.T) {
 }
 
 func TestOldWorkerThatCannotBeFollowed(t *testing.T) {
-	var o old
+	var o previousWorker
 	errUnseen := errors.New("no /proc")
 	blind := func() (map[string]bool, error) { return nil, errUnseen }
 	if err := o.look(pageOf(1, 1), 1, false, blind); err != nil {

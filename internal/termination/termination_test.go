@@ -1,4 +1,4 @@
-package lastwords
+package termination
 
 import (
 	"bytes"
@@ -41,8 +41,8 @@ func says(t *testing.T, f *File, path string) string {
 	return string(text)
 }
 
-func happens(kind drain.Kind, text string) drain.Happening {
-	return drain.Happening{Kind: kind, At: time.Date(2026, 11, 21, 11, 0, 1, 5e8, time.FixedZone("", 3600)), Text: text}
+func happens(eventType drain.EventType, text string) drain.Event {
+	return drain.Event{Type: eventType, At: time.Date(2026, 11, 21, 11, 0, 1, 5e8, time.FixedZone("", 3600)), Text: text}
 }
 
 func TestADrainIsWritten(t *testing.T) {
@@ -51,11 +51,11 @@ func TestADrainIsWritten(t *testing.T) {
 	if got := says(t, f, path); got != "" {
 		t.Errorf("while nothing happens: %q", got)
 	}
-	f.Observe(happens(drain.KindDraining, "the pod leaves"))
+	f.Observe(happens(drain.EventDraining, "the pod leaves"))
 	if got := says(t, f, path); got != "2026-11-21T10:00:01Z Draining: the pod leaves\n" {
 		t.Errorf("at its beginning: %q", got)
 	}
-	f.Observe(happens(drain.KindExpired, "the budget of 25s ended,\nwaiting for 3 requests"))
+	f.Observe(happens(drain.EventExpired, "the budget of 25s ended,\nwaiting for 3 requests"))
 	if got := says(t, f, path); got != "2026-11-21T10:00:01Z Draining: the pod leaves\n"+
 		"2026-11-21T10:00:01Z DrainExpired: the budget of 25s ended, waiting for 3 requests\n" {
 		t.Errorf("at its end: %q", got)
@@ -67,7 +67,7 @@ func TestADrainIsWritten(t *testing.T) {
 func TestADrainReplacesTheOneBefore(t *testing.T) {
 	path := message(t, strings.Repeat("old ", 500))
 	f := New(path)
-	for _, kind := range []drain.Kind{drain.KindDraining, drain.KindWithdrawn, drain.KindTakenBack, drain.KindDraining} {
+	for _, kind := range []drain.EventType{drain.EventDraining, drain.EventWithdrawn, drain.EventTakenBack, drain.EventDraining} {
 		f.Observe(happens(kind, "so it is"))
 	}
 	if got := says(t, f, path); got != "2026-11-21T10:00:01Z Draining: so it is\n" {
@@ -81,7 +81,7 @@ func TestItIsBounded(t *testing.T) {
 	path := message(t, "")
 	f := New(path)
 	for i := range 500 {
-		f.Observe(happens(drain.KindUnreachable, fmt.Sprintf("call %d fails: %s", i, strings.Repeat("ä", 5*i))))
+		f.Observe(happens(drain.EventUnreachable, fmt.Sprintf("call %d fails: %s", i, strings.Repeat("ä", 5*i))))
 	}
 	got := says(t, f, path)
 	if len(got) > Limit || len(got) < Limit/2 || !utf8.ValidString(got) {
@@ -110,7 +110,7 @@ func TestWithoutAKubelet(t *testing.T) {
 	log := logged(t)
 	path := filepath.Join(t.TempDir(), "termination-log")
 	f := New(path)
-	f.Observe(happens(drain.KindDraining, "the pod leaves"))
+	f.Observe(happens(drain.EventDraining, "the pod leaves"))
 	f.Flush(t.Context())
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("a file was made")
@@ -124,7 +124,7 @@ func TestAFileThatCannotBeWritten(t *testing.T) {
 	log := logged(t)
 	f := New(t.TempDir()) // a folder
 	for range 3 {
-		f.Observe(happens(drain.KindDraining, "the pod leaves"))
+		f.Observe(happens(drain.EventDraining, "the pod leaves"))
 		f.Flush(t.Context())
 	}
 	if text := log.String(); strings.Count(text, "cannot be written") != 1 || !strings.Contains(text, "is a directory") {
@@ -139,8 +139,8 @@ func TestAFileThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := New(path)
-	f.Observe(happens(drain.KindDraining, "the pod leaves")) // and nobody reads
-	f.Observe(happens(drain.KindExpired, "the budget ended"))
+	f.Observe(happens(drain.EventDraining, "the pod leaves")) // and nobody reads
+	f.Observe(happens(drain.EventExpired, "the budget ended"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f.Flush(ctx)
@@ -159,7 +159,7 @@ func TestManyAtOnce(t *testing.T) {
 		f := New(path)
 		var tellers sync.WaitGroup
 		for range 20 {
-			tellers.Go(func() { f.Observe(happens(drain.KindWithdrawn, "gone")) })
+			tellers.Go(func() { f.Observe(happens(drain.EventWithdrawn, "gone")) })
 		}
 		tellers.Wait()
 		if got := says(t, f, path); strings.Count(got, "\n") != 20 {

@@ -1,4 +1,4 @@
-package gone
+package proxygone
 
 import (
 	"errors"

@@ -1,7 +1,7 @@
-// Package lastwords leaves the kubelet a message of how the pod has left. It
+// Package termination leaves the kubelet a message of how the pod has left. It
 // becomes part of the container's status, where `kubectl describe pod` shows
 // it and programs find it, and needs no permission.
-package lastwords
+package termination
 
 import (
 	"context"
@@ -41,14 +41,14 @@ type File struct {
 // New returns the message that is written to the file at path, if there is one.
 func New(path string) *File { return &File{path: path} }
 
-// Observe has h written. It does not block.
-func (f *File) Observe(h drain.Happening) {
+// Observe has e written. It does not block.
+func (f *File) Observe(e drain.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if h.Kind == drain.KindDraining {
+	if e.Type == drain.EventDraining {
 		f.lines = nil
 	}
-	f.lines = last(append(f.lines, fmt.Sprintf("%s %s: %s\n", h.At.UTC().Format(time.RFC3339), h.Kind, oneLine(h.Text))))
+	f.lines = last(append(f.lines, fmt.Sprintf("%s %s: %s\n", e.At.UTC().Format(time.RFC3339), e.Type, oneLine(e.Text))))
 	f.stale = true
 	if f.idle == nil {
 		f.idle = make(chan struct{})
