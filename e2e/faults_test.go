@@ -98,8 +98,11 @@ func TestSidecarKilledWhileDraining(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		// Nobody is left to see that kube-proxy is late: it is given more time.
 		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "8s", "LASTCALL_QUIET": "5s"}}
-		clients := s.load(s.deploy(web))
+		// Requests that last far longer than the wait for kube-proxy hold the
+		// drain in its last part.
+		clients := s.load(s.deploy(web), "-rate", "10", "-shortest", "20s", "-longest", "25s")
 		pod := s.podsOf(web)[0]
+		s.eventually("the pod has requests in flight", s.hasInFlight(pod.Name))
 		s.deleted(pod)
 		s.eventually("the drain has come to its last part", s.phaseIs(pod.Name, "draining"))
 		_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
@@ -234,6 +237,20 @@ func (s *scenario) phaseIs(pod, phase string) func(context.Context) (bool, error
 			err = json.Unmarshal(body, &status)
 		}
 		return status.Phase == phase, err
+	}
+}
+
+// hasInFlight reports whether a pod's sidecar counts requests in flight.
+func (s *scenario) hasInFlight(pod string) func(context.Context) (bool, error) {
+	return func(context.Context) (bool, error) {
+		var status struct {
+			InFlight int `json:"in_flight"`
+		}
+		body, err := s.get(pod, sidecarPort, "/status")
+		if err == nil {
+			err = json.Unmarshal(body, &status)
+		}
+		return status.InFlight > 0, err
 	}
 }
 
