@@ -31,6 +31,32 @@ type Finder interface {
 	Find(ctx context.Context) (string, error)
 }
 
+// CallLimiter is a Registry that sends several requests in one call, each of
+// which it bounds itself. What it has learnt and done it keeps between calls, so
+// that a call which was cut off is gone on with by the next one.
+type CallLimiter interface {
+	// CallLimit returns how long one call may take, in place of the drainer's
+	// own limit. A server that does not answer ends a call earlier. It returns
+	// the same value each time.
+	CallLimit() time.Duration
+}
+
+// Locator is a Registry that knows whether it has ever found the pod's instance:
+// one that was never found is not withdrawn, although nothing lists it.
+type Locator interface {
+	// Located reports whether the registry has been seen to hold the instance
+	// since the process began. It may be called at any time, and returns at once.
+	Located() bool
+}
+
+// ChangeNotifier is a Registry that is told by its server of changes.
+type ChangeNotifier interface {
+	// Changes returns a channel that receives when Withdrawn may give another
+	// answer than it did last, until the process ends. It is the same channel
+	// each time. Changes that come close together may be told once.
+	Changes() <-chan struct{}
+}
+
 // Counter tells how much work is in flight.
 type Counter interface {
 	// Count takes one reading. What cannot be read is an error, never zero;
@@ -128,10 +154,29 @@ type Notifier interface {
 
 // Pod is what the plug-ins know of the pod that they serve.
 type Pod struct {
-	Name    string // its name; empty when not told
-	IP      string // its address, as registries hold it
+	Name string // its name; empty when not told
+	IP   string // its first address
+	// IPs are all of its addresses, IP first: a pod may have one of each family.
+	// Where they are not set, IP is the only one.
+	IPs     []string
 	HostIP  string // its node's address; empty when not told
 	AppPort int    // the app's port, by which registries know it; 0 when not told
 	// AppPorts are all ports at which the app takes its work, AppPort first.
 	AppPorts []int
+}
+
+// Addresses returns the pod's addresses, parsed: IPs, or IP where these are not
+// set. What is no address is left out.
+func (p Pod) Addresses() []netip.Addr {
+	texts := p.IPs
+	if len(texts) == 0 {
+		texts = []string{p.IP}
+	}
+	var all []netip.Addr
+	for _, text := range texts {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			all = append(all, ip.Unmap().WithZone(""))
+		}
+	}
+	return all
 }
