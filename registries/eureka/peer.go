@@ -8,10 +8,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync"
+	"strings"
 	"time"
 
 	client "github.com/ArthurHlt/go-eureka-client/eureka"
+
+	"lastcall/internal/pace"
 )
 
 // requestLimit bounds one request, so that a server that hangs leaves room in
@@ -25,9 +27,7 @@ type peer struct {
 	user      *url.Userinfo // nil: none
 	transport *http.Transport
 	limit     time.Duration // of one request
-
-	mu   sync.Mutex // guards what follows
-	busy busy
+	busy      pace.Busy
 }
 
 // name is what an instance is called: instance ids need only be unique within
@@ -44,7 +44,8 @@ func (n name) path() string { return "apps/" + url.PathEscape(n.app) + "/" + url
 // read. Everything else is an error: see statusError for answers other than
 // 2xx, which are neither retried nor followed.
 func (p *peer) call(ctx context.Context, method, path, accept string, read func(http.Header, *bounded) error) error {
-	if err := p.spared(method, path); err != nil {
+	// A cancellation is sent in any case: there may be no time for another.
+	if err := p.busy.Err(); err != nil && (method != http.MethodDelete || strings.Contains(path, "/status")) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.limit)
@@ -79,7 +80,6 @@ func (p *peer) call(ctx context.Context, method, path, accept string, read func(
 	if ended := ctx.Err(); err != nil && ended != nil && !errors.Is(err, ended) {
 		err = fmt.Errorf("%w: %w", ended, err)
 	}
-	p.answered(err)
 	return err
 }
 

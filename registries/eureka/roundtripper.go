@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -95,8 +94,15 @@ func (c *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	defer func() { _ = answer.Body.Close() }() // only read
 	body := &bounded{Reader: answer.Body}
+	defer func() {
+		var busy error
+		if c.refused != nil {
+			busy = c.refused
+		}
+		c.peer.busy.Answered(answer.StatusCode, answer.Header, busy)
+	}()
 	if answer.StatusCode/100 != 2 {
-		c.refused = &statusError{code: answer.StatusCode, to: answer.Header.Get("Location"), user: c.peer.user != nil, after: retryAfter(answer.Header)}
+		c.refused = &statusError{code: answer.StatusCode, to: answer.Header.Get("Location"), user: c.peer.user != nil}
 		_, _ = io.CopyN(io.Discard, answer.Body, maxComplaint) // so that the connection can be kept
 		if answer.StatusCode/100 == 3 {
 			return nil, c.refused // the library would go there, with a 307 for ever
@@ -116,15 +122,6 @@ func (c *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // maxComplaint bounds what is read of an answer that says what is wrong.
 const maxComplaint = 64 << 10
-
-// retryAfter is how long a server asks to be left alone; 0 where it does not say.
-func retryAfter(header http.Header) time.Duration {
-	seconds, err := strconv.ParseUint(header.Get("Retry-After"), 10, 16)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
-}
 
 // explain adds what to do about a failure to get an answer.
 func explain(err error) error {
@@ -148,10 +145,9 @@ func isDown(err error) bool {
 
 // statusError is an answer other than 2xx.
 type statusError struct {
-	code  int
-	to    string        // where a redirect leads
-	user  bool          // credentials were sent
-	after time.Duration // how long it asks to be left alone
+	code int
+	to   string // where a redirect leads
+	user bool   // credentials were sent
 }
 
 // Error says first what to do: reports show no more than the first words.

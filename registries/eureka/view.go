@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"maps"
 	"math/bits"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"lastcall/internal/pace"
 )
 
 // A view is what one peer has been seen to hold of the pod and to answer its
@@ -116,7 +117,7 @@ func (v *view) plan(gone bool) {
 		if !v.turnedAt.IsZero() {
 			since, waiting = v.turnedAt, 0 // the others follow soon
 		}
-		v.askAt = now.Add(less(part(waitPart, now.Sub(since)+waiting)))
+		v.askAt = now.Add(pace.Less(part(waitPart, now.Sub(since)+waiting)))
 		return
 	}
 	if v.goneSince.IsZero() {
@@ -124,7 +125,7 @@ func (v *view) plan(gone bool) {
 	}
 	v.askAt = now
 	if left := v.refresh - lastLook - now.Sub(v.goneSince); left > 0 {
-		v.askAt = now.Add(less(min(part(watchPart, v.refresh), left)))
+		v.askAt = now.Add(pace.Less(min(part(watchPart, v.refresh), left)))
 	}
 }
 
@@ -171,8 +172,3 @@ func (v *view) size(a answer) int {
 func (v *view) cost(a answer) int { return bits.Len(uint(v.size(a) / smallAnswer)) } //nolint:gosec // not negative
 
 func part(of float64, d time.Duration) time.Duration { return time.Duration(of * float64(d)) }
-
-// less is d less up to a fifth, so that pods that leave together do not ask in step.
-func less(d time.Duration) time.Duration {
-	return d - time.Duration(rand.Int64N(int64(max(d, 0))/5+1)) //nolint:gosec // spreads load, guards nothing
-}

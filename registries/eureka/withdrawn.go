@@ -89,10 +89,11 @@ func (r *Registry) look(ctx context.Context, p *peer, v *view) (bool, error) {
 // ahead of that.
 func (r *Registry) readOwn(ctx context.Context, p *peer, v *view) (available bool, err error) {
 	names := r.names()
-	if len(names) == 0 && r.id != "" {
+	if len(names) == 0 && (r.id != "" || !v.lookedUp) {
 		if names, err = r.lookUpAll(ctx, p); err != nil {
 			return false, err
 		}
+		v.lookedUp = true
 	}
 	began := time.Now()
 	held := map[name]seen{}
