@@ -92,9 +92,10 @@ func (r *Registry) warnOfNamesakes(n name) string {
 }
 
 // rightNamesakes puts the namesakes of n at p back into service that its
-// override has taken out: where they are not UP and have no override of their
-// own. One that was UP in the same registration is made UP; any other has the
-// status that its app says with the next heartbeat.
+// override has taken out. One that was UP in the same registration is made UP;
+// any other has the status that its app says with the next heartbeat. One that
+// registered meanwhile has the look of an override, which cannot be told from
+// one of its own: servers have but one for an id.
 func (r *Registry) rightNamesakes(ctx context.Context, p *peer, n name) error {
 	if r.isExempt(p, n) {
 		return nil // they were not touched
@@ -112,8 +113,8 @@ func (r *Registry) rightNamesakes(ctx context.Context, p *peer, n name) error {
 		}
 		wasUp := before[o].Status == up && before[o].Dirty == i.Dirty
 		switch {
-		case i.overridden() || i.Status == up || i.Status != outOfService && !(wasUp && i.Status == down):
-			continue
+		case i.Status == up, i.Status != outOfService && !i.overridden() && !(wasUp && i.Status == down):
+			continue // in service, or out of it by its app's own word
 		case wasUp:
 			err = r.setAnew(ctx, p, o, i.Status, up)
 		default:

@@ -26,7 +26,8 @@ type view struct {
 	// held is what the peer held at heldAt, names that it does not know left out.
 	held   map[name]seen
 	heldAt time.Time
-	state  string // the same as text, by which evidence is told from older one
+	took   time.Duration // how long the server took for it
+	state  string        // the same as text, by which evidence is told from older one
 
 	read map[answer]evidence
 	// turnedAt is when the first answer was seen to have been renewed since the
@@ -131,7 +132,9 @@ func (v *view) plan(gone bool) {
 
 // ownPause is how long what the server holds is not asked for again while its
 // answers are waited for.
-func (v *view) ownPause() time.Duration { return part(ownPart, time.Since(v.since)+v.refresh) }
+func (v *view) ownPause() time.Duration {
+	return max(part(ownPart, time.Since(v.since)+v.refresh), 4*v.took) // a slow server is asked for the rest first
+}
 
 // next returns the answers that have not shown that the pod is gone since the
 // server holds it as it does, the cheapest first, and of those that cost the

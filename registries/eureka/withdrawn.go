@@ -109,6 +109,7 @@ func (r *Registry) readOwn(ctx context.Context, p *peer, v *view) (available boo
 		}
 	}
 	v.setHeld(held, began)
+	v.took = time.Since(began)
 	return available, nil
 }
 
