@@ -262,9 +262,13 @@ func (r *Registry) goneFrom(ctx context.Context, p *peer, v *view, a answer) (bo
 	return e.gone, nil
 }
 
+// shows takes in what one answer has shown. It was renewed if it has shown the
+// pod since the last change; one that nobody had asked for before was made for
+// this look, and says nothing of the others.
 func (v *view) shows(a answer, e evidence) {
+	before := v.read[a]
 	v.read[a] = e
-	if e.gone && v.turnedAt.IsZero() {
+	if e.gone && !before.gone && !before.at.Before(v.since) && v.turnedAt.IsZero() {
 		v.turnedAt = e.at
 	}
 }
