@@ -57,7 +57,7 @@ type known struct {
 func (r *Registry) recent() []instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if time.Since(r.known.at) > trustFor {
+	if time.Since(r.known.at) > trustFor && (r.watch == nil || !r.watch.open()) {
 		return nil
 	}
 	return slices.Clone(r.known.found)
@@ -136,6 +136,16 @@ type endpointAt struct {
 	index uint64
 }
 
+// open reports whether none of the calls has been answered yet.
+func (w *watch) open() bool {
+	select {
+	case <-w.moved:
+		return false
+	default:
+		return true
+	}
+}
+
 // stands returns what was seen last, as long as nothing can have changed.
 func (r *Registry) stands() (gone, ok bool) {
 	r.mu.Lock()
@@ -143,12 +153,7 @@ func (r *Registry) stands() (gone, ok bool) {
 	if r.watch == nil {
 		return true, time.Now().Before(r.searchAt)
 	}
-	select {
-	case <-r.watch.moved:
-		return false, false
-	default:
-		return r.watch.gone, true
-	}
+	return r.watch.gone, r.watch.open()
 }
 
 // begin opens the calls of w. They end when one of them shows a change, or by

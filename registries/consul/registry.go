@@ -106,23 +106,24 @@ func (r *Registry) Restore(ctx context.Context) error {
 }
 
 // Deregister removes the pod's instances from the agent that holds them, or
-// else from the catalog. Those that were withdrawn, and seen a moment ago, are
-// not looked for before.
+// else from the catalog. Those that were withdrawn, and have not changed since
+// they were looked at, are not looked at again.
 func (r *Registry) Deregister(ctx context.Context) error {
-	defer r.unwatch()
 	found := r.recent()
 	r.mu.Lock()
 	entered := r.entered
 	r.mu.Unlock()
-	if len(found) == 0 || !entered {
+	gone, stands := r.stands()
+	defer r.unwatch()
+	if len(found) == 0 || !entered || !gone || !stands {
 		return r.each(ctx, r.remove)
 	}
 	if err := r.all(found, func(i instance) error { return r.remove(ctx, i) }); err != nil {
 		return err
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.known = known{}
-	r.mu.Unlock()
 	return nil
 }
 
