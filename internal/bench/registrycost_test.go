@@ -43,7 +43,7 @@ type drainCost struct {
 	began       time.Time
 	took        time.Duration
 	cpu         time.Duration
-	memory      float64 // bytes, the peak
+	memory      float64 // megabytes, the peak
 }
 
 func (c drainCost) bytes() (wire, unpacked float64) {
@@ -60,23 +60,27 @@ func BenchmarkRegistryCost(b *testing.B) {
 	sizes := []fleet.Size{{App: 20, Others: 200}, {App: 200, Others: 2_000}, {App: 1_000, Others: 10_000}}
 	costs := make([]drainCost, len(sizes))
 	var running sync.WaitGroup
+	var bare drainCost
+	running.Go(func() { bare = bareCost(b) })
 	for n, size := range sizes {
 		running.Go(func() { costs[n] = eurekaCost(b, size) })
 	}
 	running.Wait()
+	perSecond := bare.cpu.Seconds() / bare.took.Seconds()
+	ofRegistry := func(c drainCost) float64 { return max(c.cpu.Seconds()-perSecond*c.took.Seconds(), 0) }
 
 	var out strings.Builder
-	out.WriteString("| registry, instances of the application/others | calls | on the wire | unpacked | connections | CPU of the sidecar | its peak memory | the drain |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	out.WriteString("| registry, instances of the application/others | calls | on the wire | unpacked | connections | CPU for the registry | its peak memory | the drain |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for n, size := range sizes {
 		c := costs[n]
 		wire, unpacked := c.bytes()
 		fmt.Fprintf(&out, "| Eureka, %s/%s | %d | %.2f MB | %.2f MB | %d | %.2f s | %.1f MB | %.1f s |\n",
-			thousands(size.App), thousands(size.Others), len(c.calls), wire/1e6, unpacked/1e6, c.connections, c.cpu.Seconds(), c.memory/1e6, c.took.Seconds())
+			thousands(size.App), thousands(size.Others), len(c.calls), wire/1e6, unpacked/1e6, c.connections, ofRegistry(c), c.memory, c.took.Seconds())
 		most := mostCallsEver
 		if size.App <= 200 {
 			most = mostCalls
-			if wire > mostWire || unpacked > mostUnpacked || c.cpu > mostCPU {
-				b.Errorf("a drain at %v costs %.1f MB on the wire, %.1f MB unpacked, %v of CPU: more than the goals", size, wire/1e6, unpacked/1e6, c.cpu)
+			if wire > mostWire || unpacked > mostUnpacked || ofRegistry(c) > mostCPU.Seconds() {
+				b.Errorf("a drain at %v costs %.1f MB on the wire, %.1f MB unpacked, %.2f s of CPU: more than the goals", size, wire/1e6, unpacked/1e6, ofRegistry(c))
 			}
 		}
 		if len(c.calls) > most || float64(len(c.calls)) > c.took.Seconds()+1 {
@@ -91,13 +95,14 @@ func BenchmarkRegistryCost(b *testing.B) {
 		}
 		wire, _ := c.bytes()
 		fmt.Fprintf(&out, "| %s, 200 | %d | %.2f MB | %.2f MB | %d | %.2f s | %.1f MB | %.1f s |\n",
-			name, len(c.calls), wire/1e6, wire/1e6, c.connections, c.cpu.Seconds(), c.memory/1e6, c.took.Seconds())
+			name, len(c.calls), wire/1e6, wire/1e6, c.connections, ofRegistry(c), c.memory, c.took.Seconds())
 		if len(c.calls) > mostConsul {
 			b.Errorf("%s: a drain makes %d calls, want at most %d: %v", name, len(c.calls), mostConsul, c.calls)
 		}
 	}
 	out.WriteString("| the shell hook, `curl` and `sleep 30` | 1 | 0.00 MB | 0.00 MB | 1 | | | 30 s |\n")
 	out.WriteString(javaClient(costs[1].took))
+	fmt.Fprintf(&out, "\nCPU for the registry is what is left of the sidecar's when that of a drain of the same length without a registry is taken off, %.1f ms a second. Connections are those that a drain opens besides the one that is there.\n", 1000*perSecond)
 	out.WriteString("\n" + togetherCost(costs[1]) + "\n" + provenance(b))
 	fmt.Println("\n" + out.String())
 	put(b, *write, "registry cost", out.String())
@@ -113,7 +118,7 @@ func javaClient(took time.Duration) string {
 // togetherCost lets the pods of one application begin their drains within a
 // minute, each as the one that was measured.
 func togetherCost(c drainCost) string {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	random := rand.New(rand.NewPCG(1, 2))
 	calls, wire := map[int]int{}, map[int]float64{}
 	for range fleetDrains {
 		start := time.Duration(random.Int64N(int64(fleetDrainsIn)))
@@ -140,6 +145,12 @@ func eurekaCost(b *testing.B, size fleet.Size) drainCost {
 		"LASTCALL_REGISTRIES=eureka", "LASTCALL_EUREKA_URLS=" + server.URL, "LASTCALL_EUREKA_APP=orders",
 		"LASTCALL_EUREKA_CLIENT_REFRESH=" + clientsRefresh.String(),
 	}, server.Reset, server.Calls)
+}
+
+// bareCost is a drain without a registry, of about the same length: what the
+// sidecar needs to look after the app.
+func bareCost(b *testing.B) drainCost {
+	return measureDrain(b, listen(b), []string{"LASTCALL_ENDPOINTS_WAIT=45s"}, func() {}, func() ([]fleet.Call, int) { return nil, 0 })
 }
 
 // consulCost measures with the real server, before which the calls are counted.
@@ -192,7 +203,9 @@ func measureDrain(b *testing.B, app net.Listener, env []string, reset func(), ge
 	s := sidecartest.Start(b, &program, append(env,
 		fmt.Sprintf("LASTCALL_APP_PORT=%d", app.Addr().(*net.TCPAddr).Port), "LASTCALL_POD_IP=127.0.0.1",
 		"LASTCALL_GRACE_PERIOD=100s", "LASTCALL_RESERVE=5s")...)
-	s.AwaitLog(b, "instance found")
+	if len(env) > 1 {
+		s.AwaitLog(b, "instance found")
+	}
 	reset()
 	cpu := cpuTime(b, s)
 	c := drainCost{began: time.Now()}

@@ -21,9 +21,9 @@ func TestBusy(t *testing.T) {
 			if !errors.Is(b.Err(), tooMuch) {
 				t.Fatalf("answer %d: it is asked again at once", n+2)
 			}
-			time.Sleep(want * 4 / 5)
+			<-time.After(want * 4 / 5)
 			if n == 0 {
-				time.Sleep(want / 5)
+				<-time.After(want / 5)
 				if b.Err() != nil {
 					t.Errorf("answer %d: it is not asked after %v", n+2, want)
 				}
@@ -34,16 +34,16 @@ func TestBusy(t *testing.T) {
 			t.Error("it is not asked although it has answered")
 		}
 		b.Answered(503, http.Header{"Retry-After": {"7"}}, tooMuch)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		if b.Err() == nil {
 			t.Error("it is asked before the time that it has asked for")
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		if b.Err() != nil {
 			t.Error("it is not asked after that time")
 		}
 		b.Answered(503, http.Header{"Retry-After": {"3600"}}, tooMuch)
-		time.Sleep(longestWish)
+		<-time.After(longestWish)
 		if b.Err() != nil {
 			t.Error("it is not asked for longer than a pod has")
 		}

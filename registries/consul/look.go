@@ -158,11 +158,11 @@ func (r *Registry) stands() (gone, ok bool) {
 
 // begin opens the calls of w. They end when one of them shows a change, or by
 // themselves after watchFor; what changed is asked for by the next Withdrawn.
-func (r *Registry) begin(w *watch, gone bool) {
+func (r *Registry) begin(ctx context.Context, w *watch, gone bool) {
 	if len(w.on) == 0 || slices.ContainsFunc(w.on, func(e endpointAt) bool { return e.index == 0 }) {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // they outlive the call
 	w.gone, w.moved, w.stop = gone, make(chan struct{}), cancel
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -175,7 +175,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		if sure {
-			r.begin(w, gone)
+			r.begin(ctx, w, gone)
 			return gone, nil
 		}
 	}

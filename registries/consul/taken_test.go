@@ -15,9 +15,9 @@ import (
 // The id that was configured is another pod's.
 func TestIDOfAnotherAddress(t *testing.T) {
 	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	for name, new := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
+	for name, start := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
 		t.Run(name, func(t *testing.T) {
-			h := new(t, server)
+			h := start(t, server)
 			h.byID = true
 			h.Register(t)
 			wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
@@ -55,9 +55,9 @@ func TestIDOfAnotherAddress(t *testing.T) {
 // A successor takes the id over while the pod drains.
 func TestSuccessorTakesTheID(t *testing.T) {
 	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	for name, new := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
+	for name, start := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
 		t.Run(name, func(t *testing.T) {
-			h := new(t, server)
+			h := start(t, server)
 			h.byID = true
 			h.Register(t)
 			wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })

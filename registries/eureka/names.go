@@ -13,8 +13,8 @@ func (r *Registry) lookUpAll(ctx context.Context, p *peer) ([]name, error) {
 	err := r.lookUp(ctx, p, func(i instance) { found = append(found, i) })
 	r.remember(found)
 	var names []name
-	for _, i := range found {
-		names = append(names, i.name())
+	for n := range found {
+		names = append(names, found[n].name())
 	}
 	return names, err
 }
@@ -58,8 +58,8 @@ func (r *Registry) lookUpID(ctx context.Context, p *peer, visit func(instance)) 
 	here := slices.DeleteFunc(slices.Clone(all), func(i instance) bool { return !i.hasIP(r.ips) })
 	switch {
 	case len(here) > 0:
-		for _, i := range here {
-			visit(i)
+		for n := range here {
+			visit(here[n])
 		}
 	case len(all) > 1:
 		return fmt.Errorf("%d applications have an instance %q (LASTCALL_EUREKA_INSTANCE_ID), none of them at the pod's address %s (LASTCALL_POD_IP): set LASTCALL_EUREKA_APP", len(all), r.id, addresses(r.ips))
@@ -119,8 +119,8 @@ func (r *Registry) names() []name {
 func (r *Registry) remember(found []instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, i := range found {
-		if n := i.name(); !slices.Contains(r.known, n) {
+	for at := range found {
+		if n := found[at].name(); !slices.Contains(r.known, n) {
 			r.known = append(r.known, n)
 		}
 		r.located = true

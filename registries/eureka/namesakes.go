@@ -113,8 +113,10 @@ func (r *Registry) rightNamesakes(ctx context.Context, p *peer, n name) error {
 		}
 		wasUp := before[o].Status == up && before[o].Dirty == i.Dirty
 		switch {
-		case i.Status == up, i.Status != outOfService && !i.overridden() && !(wasUp && i.Status == down):
-			continue // in service, or out of it by its app's own word
+		case i.Status == up:
+			continue
+		case i.Status != outOfService && !i.overridden() && (!wasUp || i.Status != down):
+			continue // out of service by its app's own word
 		case wasUp:
 			err = r.setAnew(ctx, p, o, i.Status, up)
 		default:

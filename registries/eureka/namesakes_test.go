@@ -135,7 +135,7 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 			})
 			wait.Until(t, "Withdrawn seeing the namesake", func() bool {
 				r.views = nil // as if the answers had been looked at later
-				return isWithdrawn(t, r) && len(r.namesakesOf(name2(own))) > 0
+				return isWithdrawn(t, r) && len(r.namesakesOf(own.name())) > 0
 			})
 			do(t, name, end(r))
 			own.Settle(t)
@@ -152,7 +152,7 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 	}
 }
 
-func name2(a *fakeApp) name { return name{a.app, a.id} }
+func (a *fakeApp) name() name { return name{a.app, a.id} }
 
 // The instance is found under any of the pod's addresses, however it is written.
 func TestAnyAddressOfThePod(t *testing.T) {
@@ -177,7 +177,7 @@ func TestAnyAddressOfThePod(t *testing.T) {
 
 // The port is the right one, and clients do not use it.
 func TestHintOfADisabledPort(t *testing.T) {
-	server := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := brokenServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"applications":{"application":[{"name":"ORDERS","instance":[{"instanceId":"pod-1","app":"ORDERS","ipAddr":"10.0.0.1","status":"UP","port":{"$":8080,"@enabled":"false"},"securePort":{"$":8443,"@enabled":"true"}}]}]}}`))
 	})
 	_, err := newRegistry(t, Config{URLs: []string{server}}).Find(t.Context())

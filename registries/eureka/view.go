@@ -172,6 +172,6 @@ func (v *view) size(a answer) int {
 }
 
 // cost puts answers of about the same size together.
-func (v *view) cost(a answer) int { return bits.Len(uint(v.size(a) / smallAnswer)) } //nolint:gosec // not negative
+func (v *view) cost(a answer) int { return bits.Len(uint(v.size(a) / smallAnswer)) }
 
 func part(of float64, d time.Duration) time.Duration { return time.Duration(of * float64(d)) }

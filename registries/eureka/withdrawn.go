@@ -243,8 +243,8 @@ func (v *view) expire(r *Registry) {
 // show them.
 func (v *view) fresh() []name {
 	var fresh []name
-	for n, i := range v.held {
-		if i.age >= 0 && i.age+time.Since(v.heldAt) < freshFor {
+	for n := range v.held {
+		if i := v.held[n]; i.age >= 0 && i.age+time.Since(v.heldAt) < freshFor {
 			fresh = append(fresh, n)
 		}
 	}

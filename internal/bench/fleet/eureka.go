@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,12 +37,39 @@ type Eureka struct {
 	mu          sync.Mutex // guards what follows
 	calls       []Call
 	connections int
-	status      string // of the pod's instance
-	override    string
-	updated     time.Time
-	cancelled   bool
+	pod         pod
+	before      []pod // what it was earlier
 	answers     map[string]cached
 }
+
+// pod is the pod's instance from a moment on.
+type pod struct {
+	status, override string
+	updated          time.Time
+	cancelled        bool
+}
+
+// asOf is what the pod's instance was at a time.
+func (e *Eureka) asOf(at time.Time) pod {
+	if !e.pod.updated.After(at) {
+		return e.pod
+	}
+	for _, p := range slices.Backward(e.before) {
+		if !p.updated.After(at) {
+			return p
+		}
+	}
+	return e.pod
+}
+
+func (e *Eureka) change(to pod) {
+	e.before = append(e.before, e.pod)
+	e.pod = to
+}
+
+// warm reports whether the clients of a fleet ask for an answer all the time, so
+// that it is renewed in each pass. Others are once they were asked for.
+func warm(name string) bool { return name == "apps as JSON" || name == "apps/delta as JSON" }
 
 // cached is an answer of the response cache. All of them are renewed in one pass.
 type cached struct {
@@ -52,7 +80,7 @@ type cached struct {
 // Start starts the server, whose response cache is renewed every cache. The pod's
 // instance is at 127.0.0.1 and port. Stop ends it.
 func Start(size Size, cache time.Duration, port int) (e *Eureka, stop func()) {
-	e = &Eureka{size: size, cache: cache, port: port, status: "UP", override: "UNKNOWN", updated: time.Now().Add(-time.Hour), answers: map[string]cached{}}
+	e = &Eureka{size: size, cache: cache, port: port, pod: pod{status: "UP", override: "UNKNOWN", updated: time.Now().Add(-time.Hour)}, answers: map[string]cached{}}
 	server := httptest.NewUnstartedServer(e)
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
@@ -92,21 +120,23 @@ func (e *Eureka) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	switch {
 	case r.Method == http.MethodPut:
-		e.status, e.override, e.updated = r.URL.Query().Get("value"), r.URL.Query().Get("value"), now
+		value := r.URL.Query().Get("value")
+		e.change(pod{status: value, override: value, updated: now})
 		e.note(now, "PUT status", 0, 0)
 	case r.Method == http.MethodDelete:
-		if e.cancelled {
+		if e.pod.cancelled {
 			w.WriteHeader(http.StatusNotFound)
+		} else {
+			e.change(pod{e.pod.status, e.pod.override, now, true})
 		}
-		e.cancelled, e.updated = true, now
 		e.note(now, "DELETE", 0, 0)
 	case len(path) == 3:
-		if e.cancelled || path[2] != e.id() {
+		if e.pod.cancelled || path[2] != e.id() {
 			e.note(now, "GET instance", 0, 0)
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		body := []byte(`{"instance":` + e.json("ORDERS", 0) + `}`)
+		body := []byte(`{"instance":` + e.pod.json(e, "ORDERS", 0) + `}`)
 		_, _ = w.Write(body)
 		e.note(now, "GET instance", len(body), len(body))
 	default:
@@ -129,10 +159,15 @@ func (e *Eureka) note(at time.Time, what string, wire, unpacked int) {
 // cached returns an answer as of the last pass.
 func (e *Eureka) cached(name string, now time.Time) cached {
 	pass := now.UnixNano() / int64(e.cache)
-	if c, ok := e.answers[name]; ok && c.pass == pass {
+	c, ok := e.answers[name]
+	if ok && c.pass == pass {
 		return c
 	}
-	c := cached{pass: pass, plain: e.make(name, now)}
+	asOf := now // nobody has asked for it before
+	if ok || warm(name) {
+		asOf = time.Unix(0, pass*int64(e.cache))
+	}
+	c = cached{pass: pass, plain: e.make(name, asOf)}
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
 	_, _ = z.Write(c.plain) // to memory
@@ -145,7 +180,8 @@ func (e *Eureka) cached(name string, now time.Time) cached {
 func (e *Eureka) id() string { return fmt.Sprintf("orders-0.cluster.local:orders:%d", e.port) }
 
 // make makes an answer anew.
-func (e *Eureka) make(name string, now time.Time) []byte {
+func (e *Eureka) make(name string, at time.Time) []byte {
+	p := e.asOf(at)
 	what, kind, _ := strings.Cut(name, " as ")
 	asXML := kind == "XML"
 	all := []struct {
@@ -163,7 +199,7 @@ func (e *Eureka) make(name string, now time.Time) []byte {
 		}
 	case "apps/delta":
 		all[0].n = 0
-		if now.Sub(e.updated) < 3*time.Minute {
+		if at.Sub(p.updated) < 3*time.Minute {
 			all[0].n = 1
 		}
 	default:
@@ -171,9 +207,9 @@ func (e *Eureka) make(name string, now time.Time) []byte {
 	}
 	var out strings.Builder
 	if asXML {
-		e.xml(&out, root, all)
+		p.xml(e, &out, root, all)
 	} else {
-		e.jsonList(&out, root, all)
+		p.jsonList(e, &out, root, all)
 	}
 	return []byte(out.String())
 }
