@@ -57,8 +57,8 @@ type evidence struct {
 // server were asked all the time.
 const (
 	waitPart  = 0.05 // until the answers are renewed
-	ownPart   = 0.2  // between two looks at the server's own entry meanwhile
-	watchPart = 0.2  // while clients use the copies that they have
+	ownPart   = 0.25 // between two looks at the server's own entry meanwhile
+	watchPart = 0.25 // while clients use the copies that they have
 )
 
 // lastLook is how long before clients have forgotten the pod the looks become as
