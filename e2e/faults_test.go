@@ -165,7 +165,7 @@ func TestWebSocket(t *testing.T) {
 	}{
 		"requests, idle": {"requests", "0s", "drained"},
 		"active, idle":   {"active", "0s", "drained"},
-		"active, busy":   {"active", "1s", "expired"},
+		"active, busy":   {"active", "200ms", "expired"},
 		"open, idle":     {"open", "0s", "expired"},
 	} {
 		t.Run(name, func(t *testing.T) {

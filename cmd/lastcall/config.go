@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,46 +16,47 @@ import (
 	"lastcall/counters/tcp"
 	"lastcall/drain"
 	"lastcall/internal/drainfile"
+	"lastcall/internal/fetch"
 	"lastcall/internal/podip"
 	"lastcall/internal/settings"
 )
 
-// config is the sidecar's own part of the environment; each plug-in has its own.
+// config is the sidecar's own part of the environment. Each plug-in has another.
 type config struct {
 	Listen        string        `envconfig:"LASTCALL_LISTEN" default:":8099" desc:"address of the HTTP server"`
-	GracePeriod   time.Duration `envconfig:"LASTCALL_GRACE_PERIOD" default:"30s" desc:"the pod's terminationGracePeriodSeconds (the downward API cannot tell it)"`
-	Reserve       time.Duration `envconfig:"LASTCALL_RESERVE" default:"5s" desc:"the part of it left to the app after its SIGTERM; the drain's budget is LASTCALL_GRACE_PERIOD - LASTCALL_RESERVE"`
+	GracePeriod   time.Duration `envconfig:"LASTCALL_GRACE_PERIOD" default:"30s" desc:"the pod's terminationGracePeriodSeconds (the downward API does not offer it)"`
+	Reserve       time.Duration `envconfig:"LASTCALL_RESERVE" default:"5s" desc:"the part of the grace period that is left to the app after its SIGTERM; the drain's budget is LASTCALL_GRACE_PERIOD - LASTCALL_RESERVE"`
 	EndpointsWait time.Duration `envconfig:"LASTCALL_ENDPOINTS_WAIT" default:"3s" desc:"minimum time between readiness failing and the hook returning, for kube-proxy and ingresses"`
 	Quiet         time.Duration `envconfig:"LASTCALL_QUIET" default:"1s" desc:"how long the pod must be quiet before it counts as drained"`
-	Threshold     int64         `envconfig:"LASTCALL_THRESHOLD" default:"0" desc:"work in flight that is accepted at the end"`
+	Threshold     int64         `envconfig:"LASTCALL_THRESHOLD" default:"0" desc:"how much work in flight is accepted at the end"`
 	Poll          time.Duration `envconfig:"LASTCALL_POLL" default:"100ms" desc:"how often counters without events are read"`
-	ReadyzOnDrain string        `envconfig:"LASTCALL_READYZ_ON_DRAIN" default:"fail" desc:"fail, or pass: keep /readyz at 200 during a drain, so that kube-proxy's fallback to terminating endpoints still has the pod"`
+	ReadyzOnDrain string        `envconfig:"LASTCALL_READYZ_ON_DRAIN" default:"fail" desc:"fail, or pass: keep /readyz at 200 during a drain, so that kube-proxy can still fall back to the terminating pod"`
 	Token         string        `envconfig:"LASTCALL_TOKEN" desc:"bearer token for /prestop, /poststart and /drain" secret:"true"`
 	PodName       string        `envconfig:"LASTCALL_POD_NAME" desc:"the pod's name, by the downward API"`
 	PodIPs        []string      `envconfig:"LASTCALL_POD_IP" desc:"the pod's address, or a list of all (status.podIPs), by the downward API; found from the interfaces when unset"`
 	HostIP        string        `envconfig:"LASTCALL_HOST_IP" desc:"the node's address, by the downward API"`
-	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list: the first is the one that registries know"`
-	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"the app's own readiness; while it fails, so does /readyz" secret:"url"`
+	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list of ports; registries know the first"`
+	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"URL of the app's own readiness; while it fails, so does /readyz" secret:"url"`
 	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
 	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul"`
 	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum; tcp when unset and LASTCALL_APP_PORT is set"`
-	Events        bool          `envconfig:"LASTCALL_EVENTS" default:"false" desc:"write Kubernetes Events on the pod; needs a Role with the verb create on events"`
-	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app, which is there while a drain is under way: the app can then answer with Connection: close"`
+	Events        bool          `envconfig:"LASTCALL_EVENTS" default:"false" desc:"write Kubernetes Events for the pod; needs a Role that may create events"`
+	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app that exists while a drain is under way: the app can then answer with Connection: close"`
 }
 
-// parts is everything that the sidecar is made of.
-type parts struct {
+// process holds the configuration of the sidecar and what is built from it.
+type process struct {
 	config
 	level     slog.Level
 	drain     drain.Config
 	observers []observer // those of the drain
-	blind     []string   // the counters that do not see requests come, when nothing else does
+	blind     []string   // counters that do not see requests arrive, if no other does
 }
 
-// configure reads the environment, and returns all its mistakes at once.
-func configure() (parts, error) {
-	var p parts
+// configure reads the environment and returns all errors in it at once.
+func configure() (process, error) {
+	var p process
 	known := plugins()
 	specs := append([]any{&p.config}, known.settings()...)
 	mistakes := []error{
@@ -64,7 +64,7 @@ func configure() (parts, error) {
 		settings.Read(specs...),
 	}
 	if err := errors.Join(mistakes...); err != nil {
-		// What follows would find fault with values that were not read.
+		// The checks below would report values that were not read.
 		return p, err
 	}
 	p.PodIPs = slices.DeleteFunc(p.PodIPs, func(ip string) bool { return strings.TrimSpace(ip) == "" })
@@ -91,7 +91,7 @@ func configure() (parts, error) {
 		p.drain.App = tcp.NewApp(p.AppPorts...)
 	}
 	if len(p.AppPorts) > 0 && len(p.Counters) == 0 {
-		p.Counters = []string{"tcp"} // needs nothing of the app
+		p.Counters = []string{"tcp"} // it needs nothing from the app
 	}
 	if p.DrainingFile != "" {
 		p.drain.Notice, err = p.notice(known)
@@ -105,7 +105,7 @@ func configure() (parts, error) {
 	p.drain.Registries, err = choose("LASTCALL_REGISTRIES", p.Registries, known.registries, pod)
 	mistakes = append(mistakes, err)
 	counters := p.Counters
-	if len(p.AppPorts.check()) > 0 { // which the tcp counter would tell once more
+	if len(p.AppPorts.check()) > 0 { // the tcp counter would report it again
 		counters = slices.DeleteFunc(slices.Clone(counters), func(name string) bool { return name == "tcp" })
 	}
 	p.drain.Counters, err = choose("LASTCALL_COUNTERS", counters, known.counters, pod)
@@ -113,8 +113,8 @@ func configure() (parts, error) {
 	return p, errors.Join(append(mistakes, err)...)
 }
 
-// check finds the mistakes that no single variable's form shows.
-func (p *parts) check() (mistakes []error) {
+// check returns the errors that the type of a variable does not show.
+func (p *process) check() (mistakes []error) {
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	if _, port, err := net.SplitHostPort(p.Listen); err != nil {
 		wrong("LASTCALL_LISTEN=%q: must be HOST:PORT or :PORT, such as :8099", p.Listen)
@@ -151,9 +151,8 @@ func (p *parts) check() (mistakes []error) {
 		wrong("LASTCALL_READYZ_ON_DRAIN=%q: must be fail or pass", p.ReadyzOnDrain)
 	}
 	if p.AppReadyURL != "" {
-		if u, err := url.Parse(p.AppReadyURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			wrong("LASTCALL_APP_READY_URL: must be a URL such as http://127.0.0.1:8080/ready")
-		}
+		_, err := fetch.ParseURL("LASTCALL_APP_READY_URL", p.AppReadyURL, "http://127.0.0.1:8080/ready")
+		mistakes = append(mistakes, err)
 	}
 	if err := p.level.UnmarshalText([]byte(p.LogLevel)); err != nil {
 		wrong("LASTCALL_LOG_LEVEL=%q: must be debug, info, warn or error", p.LogLevel)
@@ -173,9 +172,9 @@ func (p *parts) check() (mistakes []error) {
 	return mistakes
 }
 
-// pod is what the plug-ins are told of the pod. Its address is only looked for
-// when a registry needs it.
-func (p *parts) pod() (drain.Pod, error) {
+// pod returns what plug-ins know of the pod. Its address is looked up only if a
+// registry needs it.
+func (p *process) pod() (drain.Pod, error) {
 	pod := drain.Pod{Name: p.PodName, IPs: p.PodIPs, HostIP: p.HostIP, AppPort: p.AppPorts.first(), AppPorts: p.AppPorts}
 	if len(pod.IPs) == 0 && len(p.Registries) > 0 {
 		found, err := podip.Find()
@@ -190,9 +189,9 @@ func (p *parts) pod() (drain.Pod, error) {
 	return pod, nil
 }
 
-// notice is the file by which the app is told of a drain. It must not be
-// taken for one of the files that hold what is in flight.
-func (p *parts) notice(known catalog) (drain.Notice, error) {
+// notice returns the file that tells the app of a drain. The file counter must
+// not read it as a number of requests in flight.
+func (p *process) notice(known catalog) (drain.Notice, error) {
 	f, err := drainfile.New(p.DrainingFile)
 	if err != nil {
 		return nil, err
@@ -207,7 +206,7 @@ func (p *parts) notice(known catalog) (drain.Notice, error) {
 	return f, nil
 }
 
-// choose makes the parts that a variable names, each once.
+// choose makes the plug-ins that a variable names, each once.
 func choose[Part any](variable string, names []string, known map[string]plugin[Part], pod drain.Pod) ([]Part, error) {
 	var chosen []Part
 	var mistakes []error
@@ -231,7 +230,7 @@ func choose[Part any](variable string, names []string, known map[string]plugin[P
 	return chosen, errors.Join(mistakes...)
 }
 
-// trim takes the white space from a list's entries.
+// trim removes white space around the entries of a list.
 func trim(list []string) {
 	for i, entry := range list {
 		list[i] = strings.TrimSpace(entry)

@@ -1,10 +1,11 @@
-// Command lastcall is a sidecar that lets a Kubernetes pod leave without a
-// failed request.
+// Command lastcall is a sidecar that drains a Kubernetes pod without a failed
+// request.
 package main
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -12,7 +13,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 
-	"lastcall/cmd/lastcall/demo"
+	"lastcall/internal/demo"
 	"lastcall/internal/settings"
 )
 
@@ -22,53 +23,54 @@ var (
 	commit  = "unknown"
 )
 
-const usage = `lastcall lets a Kubernetes pod leave without a failed request.
+const usage = `lastcall drains a Kubernetes pod without a failed request.
 
 usage: lastcall [command]
 
   serve     the sidecar (the default)
   config    prints every variable: name, value, default, what it is for
-  demo      the whole job on this machine, with nothing installed
+  demo      a rolling restart on this machine, without and with Lastcall
   version   version, commit, Go version
   help      this text
 `
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-func run(args []string) int {
+// run runs the command that args name and returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
 	command := "serve"
 	if len(args) > 0 {
 		command = args[0]
 	}
 	if len(args) > 1 {
-		fmt.Fprintf(os.Stderr, "lastcall: %q: commands take no arguments, all is set by the environment: see `lastcall config`\n", args[1])
+		fmt.Fprintf(stderr, "lastcall: %q: commands take no arguments; everything is configured by the environment, see `lastcall config`\n", args[1])
 		return exitBadInput
 	}
 	switch command {
 	case "serve":
 		return serve()
 	case "config":
-		return printConfig()
+		return printConfig(stdout, stderr)
 	case "demo":
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return play(ctx)
+		return playDemo(ctx, stderr)
 	case "version", "--version", "-v":
-		fmt.Printf("lastcall %s, commit %s, %s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		fmt.Fprintf(stdout, "lastcall %s, commit %s, %s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return exitOK
 	case "help", "--help", "-h":
-		fmt.Print(usage)
+		fmt.Fprint(stdout, usage)
 		return exitOK
 	}
-	fmt.Fprintf(os.Stderr, "lastcall: there is no command %q\n\n%s", command, usage)
+	fmt.Fprintf(stderr, "lastcall: there is no command %q\n\n%s", command, usage)
 	return exitBadInput
 }
 
-// play runs the demo.
-func play(ctx context.Context) int {
-	ok, err := demo.Run(ctx, os.Stdout)
+// playDemo runs the demo.
+func playDemo(ctx context.Context, stderr io.Writer) int {
+	ok, err := demo.Run(ctx, os.Stdout) // a terminal shows it differently
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "lastcall: the demo could not be played to its end: %v\n", err)
+		fmt.Fprintf(stderr, "lastcall: the demo failed: %v\n", err)
 	}
 	if err != nil || !ok {
 		return exitFailed
@@ -76,9 +78,9 @@ func play(ctx context.Context) int {
 	return exitOK
 }
 
-// printConfig prints every variable, and all mistakes after that.
-func printConfig() int {
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+// printConfig prints every variable, and then all errors in the environment.
+func printConfig(stdout, stderr io.Writer) int {
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(table, strings.Join(cells, "\t")) }
 	row("VARIABLE", "VALUE", "DEFAULT", "WHAT IT IS FOR")
 	dash := func(s string) string {
@@ -95,17 +97,21 @@ func printConfig() int {
 		return exitFailed
 	}
 	if _, err := configure(); err != nil {
-		complain(err)
+		printErrors(stderr, err)
 		return exitBadInput
 	}
 	return exitOK
 }
 
-// complain prints each mistake on a line of its own.
-func complain(err error) {
+// printErrors prints each error of the configuration on a line of its own.
+func printErrors(w io.Writer, err error) {
 	lines := strings.Split(err.Error(), "\n")
-	fmt.Fprintf(os.Stderr, "lastcall: %d to mend in the environment:\n", len(lines))
+	noun := "errors"
+	if len(lines) == 1 {
+		noun = "error"
+	}
+	fmt.Fprintf(w, "lastcall: %d configuration %s:\n", len(lines), noun)
 	for _, line := range lines {
-		fmt.Fprintln(os.Stderr, "  "+line)
+		fmt.Fprintln(w, "  "+line)
 	}
 }

@@ -10,19 +10,19 @@ import (
 	"lastcall/internal/lastwords"
 )
 
-// lastEvents is how long the process may stay to have its last events written.
-// With lastAnswers it fits in what is left of the grace period then.
+// lastEvents is how long the process may stay to write its last events.
+// Together with lastAnswers it fits in the rest of the grace period.
 const lastEvents = 500 * time.Millisecond
 
-// observer is told of drains, and hands on what it was told before the process
+// observer receives the events of drains. Flush delivers them before the process
 // ends.
 type observer interface {
 	drain.Observer
 	Flush(ctx context.Context)
 }
 
-// observe makes those who tell people of drains.
-func (p *parts) observe() ([]observer, error) {
+// observe creates the observers that report drains to people.
+func (p *process) observe() ([]observer, error) {
 	all := []observer{lastwords.New(lastwords.Path)}
 	if !p.Events {
 		return all, nil
@@ -34,9 +34,9 @@ func (p *parts) observe() ([]observer, error) {
 	return append(all, writer), nil
 }
 
-// flush has the observers hand on what they were told, for as long as there is
-// time. In a short grace period there is less.
-func (p *parts) flush() {
+// flush makes the observers deliver their events, for as long as there is time:
+// less in a short grace period.
+func (p *process) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), min(lastEvents, p.GracePeriod/20))
 	defer cancel()
 	for _, o := range p.observers {
@@ -44,8 +44,8 @@ func (p *parts) flush() {
 	}
 }
 
-// leaveWord tells the kubelet why the process cannot be what it is for.
-func leaveWord(text string) {
+// writeTerminationMessage tells the kubelet why the process could not start.
+func writeTerminationMessage(text string) {
 	if err := lastwords.Write(lastwords.Path, text); err != nil {
 		slog.Warn("the termination message cannot be written", "error", err)
 	}

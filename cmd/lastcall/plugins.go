@@ -15,13 +15,13 @@ import (
 	"lastcall/registries/eureka"
 )
 
-// plugin is one registry or counter that can be chosen by name.
+// plugin is a registry or a counter that can be chosen by its name.
 type plugin[Part any] struct {
 	settings any // points to its part of the environment
 	make     func(name string, pod drain.Pod) (Part, error)
 }
 
-// catalog is all that can be chosen: the only list of plug-ins.
+// catalog holds every plug-in that can be chosen. It is the only list of them.
 type catalog struct {
 	registries map[string]plugin[drain.Announced]
 	counters   map[string]plugin[drain.Named]
@@ -52,8 +52,8 @@ func plugins() catalog {
 	}
 }
 
-// registry is a registry with the Config C, which is read from the environment
-// before make is called.
+// registry makes a plugin of a registry with the configuration C, which is read
+// from the environment before make is called.
 func registry[C any](build func(C, drain.Pod) (drain.Announced, error)) plugin[drain.Announced] {
 	cfg := new(C)
 	return plugin[drain.Announced]{cfg, func(name string, pod drain.Pod) (drain.Announced, error) {
@@ -63,7 +63,7 @@ func registry[C any](build func(C, drain.Pod) (drain.Announced, error)) plugin[d
 	}}
 }
 
-// counter is a counter with the Config C, likewise.
+// counter makes a plugin of a counter with the configuration C, likewise.
 func counter[C any, P drain.Counter](build func(C, drain.Pod) (P, error)) plugin[drain.Named] {
 	cfg := new(C)
 	return plugin[drain.Named]{cfg, func(name string, pod drain.Pod) (drain.Named, error) {
@@ -72,7 +72,7 @@ func counter[C any, P drain.Counter](build func(C, drain.Pod) (P, error)) plugin
 	}}
 }
 
-// settings lists every plug-in's part of the environment, registries first.
+// settings returns every plug-in's part of the environment, registries first.
 func (c catalog) settings() []any {
 	var all []any
 	for _, name := range sorted(c.registries) {
@@ -86,22 +86,23 @@ func (c catalog) settings() []any {
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// openConnections counts the open connections of the app, for counters whose
-// source says nothing before the first request; nil when its ports are not known.
+// openConnections returns a counter of the app's open connections, for counters
+// whose source shows nothing before the first request. It is nil if the app's
+// ports are not known.
 func openConnections(pod drain.Pod) drain.Counter {
 	c, err := tcp.New(tcp.Config{Count: tcp.Open}, pod.AppPorts...)
 	if err != nil {
-		return nil // LASTCALL_APP_PORT is not set, or its own mistakes are told elsewhere
+		return nil // LASTCALL_APP_PORT is not set, or is wrong, which check reports
 	}
 	return c
 }
 
-// arrivalsName is what people know the counter of withArrivals by.
+// arrivalsName is the name of the counter that withArrivals adds.
 const arrivalsName = "arrivals"
 
-// withArrivals adds a counter of arrivals at the app's ports, which counts
-// nothing as work, where one of the counters does not see requests come. It
-// returns the names of those that do not, when no port is known to look at.
+// withArrivals adds a counter of arrivals at the app's ports, which counts no
+// work, if one of the counters does not see requests arrive. If no port is known,
+// it returns the names of those counters instead.
 func withArrivals(counters []drain.Named, ports []int) (all []drain.Named, blind []string) {
 	for _, c := range counters {
 		if _, sees := c.Counter.(*tcp.Counter); sees {

@@ -18,26 +18,26 @@ import (
 
 // The exit codes.
 const (
-	exitOK       = 0 // it drained, or was stopped while nothing was left in flight
+	exitOK       = 0 // it drained, or was stopped while nothing was in flight
 	exitFailed   = 1 // it could not start, or was cut short with work in flight
 	exitBadInput = 2 // bad configuration, or an unknown command
 )
 
-// lastAnswers is how long the answers to those who waited for the drain's end
-// may take to be written. It fits in what is left of the grace period then.
+// lastAnswers is how long it may take to write the responses to callers that
+// waited for the end of the drain. It fits in the rest of the grace period.
 const lastAnswers = 100 * time.Millisecond
 
-// heapGrowth makes the collector run when the heap has grown by a quarter, and
-// first at 1 MB: what a sidecar holds is small, and what it would leave lying
-// about up to Go's usual 4 MB is multiplied by the number of pods.
+// heapGrowth makes the garbage collector run when the heap has grown by a
+// quarter, and first at 1 MB. A sidecar holds little, and the garbage that Go
+// allows by default (up to 4 MB) is multiplied by the number of pods.
 const heapGrowth = 25
 
 // serve is the sidecar. It returns the exit code when the process may end.
 func serve() int {
 	p, err := configure()
 	if err != nil {
-		complain(err)
-		leaveWord("bad configuration:\n" + err.Error())
+		printErrors(os.Stderr, err)
+		writeTerminationMessage("bad configuration:\n" + err.Error())
 		return exitBadInput
 	}
 	p.setLog()
@@ -46,11 +46,11 @@ func serve() int {
 	p.warn()
 
 	drainer := drain.New(p.drain)
-	signals(drainer) // before anybody can know that the process is there
+	handleSignals(drainer) // before anybody can know that the process is there
 	listener, err := server.Listen(p.Listen)
 	if err != nil {
 		slog.Error("http: cannot listen; is LASTCALL_LISTEN's port taken by another container of the pod?", "address", p.Listen, "error", err)
-		leaveWord("cannot listen: " + err.Error())
+		writeTerminationMessage("cannot listen: " + err.Error())
 		return exitFailed
 	}
 	edge := server.New(drainer, server.Options{Token: p.Token, AppReady: p.AppReadyURL, Version: version})
@@ -81,8 +81,9 @@ func serve() int {
 	return exitOK
 }
 
-// signals hands the kubelet's SIGTERM and a terminal's SIGINT to the drainer.
-func signals(d *drain.Drainer) {
+// handleSignals passes the kubelet's SIGTERM and a terminal's SIGINT to the
+// drainer.
+func handleSignals(d *drain.Drainer) {
 	received := make(chan os.Signal, 4)
 	signal.Notify(received, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
@@ -97,7 +98,7 @@ func signals(d *drain.Drainer) {
 	}()
 }
 
-func (p *parts) setLog() {
+func (p *process) setLog() {
 	options := &slog.HandlerOptions{Level: p.level}
 	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
 	if p.LogFormat == "text" {
@@ -106,8 +107,8 @@ func (p *parts) setLog() {
 	slog.SetDefault(slog.New(handler))
 }
 
-// warn tells what is allowed and yet seldom meant.
-func (p *parts) warn() {
+// warn logs what is allowed but rarely intended.
+func (p *process) warn() {
 	if needed, sum := p.drain.NeededBudget(); needed > p.drain.Budget() {
 		slog.Warn("the grace period is too short for clients to forget the pod: drains may expire",
 			"budget", p.drain.Budget().String(), "needed", needed.String(), "sum", sum,
@@ -121,6 +122,6 @@ func (p *parts) warn() {
 			"counters", p.blind)
 	}
 	if len(p.AppPorts) == 0 {
-		slog.Warn("LASTCALL_APP_PORT is not set: a restart of the app cannot be told from the pod's deletion, unless its postStart hook calls /poststart")
+		slog.Warn("LASTCALL_APP_PORT is not set: lastcall cannot distinguish a restart of the app from the pod's deletion, unless the app's postStart hook calls /poststart")
 	}
 }

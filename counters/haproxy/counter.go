@@ -112,7 +112,7 @@ func (c *Counter) setStats(cfg Config, pod drain.Pod) error {
 	const variable, examples = "LASTCALL_HAPROXY_STATS", "http://127.0.0.1:8404/;csv or unix:///run/haproxy/master.sock"
 	if strings.HasPrefix(cfg.Stats, "unix:") {
 		u, err := url.Parse(cfg.Stats)
-		if err != nil || u.Host != "" || !filepath.IsAbs(u.Path) {
+		if err != nil || u.Host != "" || u.User != nil || !filepath.IsAbs(u.Path) {
 			return fmt.Errorf("%s must be unix:// and an absolute path, or an http:// or https:// URL, such as %s", variable, examples)
 		}
 		if cfg.CAFile != "" || cfg.TokenFile != "" {
@@ -269,8 +269,7 @@ func names(frontends []frontend) string {
 // open returns the connections of the app's ports.
 func (c *Counter) open() (map[string]bool, error) {
 	if c.page != nil { // which may be on the app's port
-		c.page.csv.CloseIdleConnections()
-		c.page.whole.CloseIdleConnections()
+		c.page.csv.CloseIdleConnections() // and so those for the page for people
 	}
 	return c.proxy.Open()
 }

@@ -32,6 +32,9 @@ func openPage(settings fetch.Settings) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
+	// By a connection of its own, a request for it could still be open in the
+	// statistics when the request for the other page shows them.
+	whole.ShareConnections(csv)
 	return &page{csv: csv, whole: whole}, nil
 }
 

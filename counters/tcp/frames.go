@@ -66,14 +66,15 @@ func isControlSize(bytes uint64) bool {
 }
 
 // isControl reports whether so many bytes that a server of HTTP/2 has sent are
-// such frames, most likely.
-func (p protocol) isControl(bytes uint64) bool {
+// such frames, most likely. Each of them has a record of TLS of its own, and
+// those that come in one segment have one together.
+func (p protocol) isControl(bytes uint64, segments uint32) bool {
 	if !p.tls {
 		return isControlSize(bytes)
 	}
 	for _, record := range []uint64{recordLeast, recordMost} {
-		for records := range uint64(2) {
-			if added := record * (records + 1); bytes > added && isControlSize(bytes-added) {
+		for records := uint64(1); records <= uint64(min(max(segments, 1), 2)); records++ {
+			if added := record * records; bytes > added && isControlSize(bytes-added) {
 				return true
 			}
 		}
@@ -105,6 +106,18 @@ func (p protocol) isSlight(bytes uint64) bool {
 		return bytes <= slightMaximum+2*recordMost
 	}
 	return bytes <= slightMaximum
+}
+
+// leastInterim is the size of "HTTP/1.1 100", and two ends of line.
+const leastInterim = 16
+
+// isFrame reports whether so many bytes that a server of HTTP/1 has sent after
+// a request are too few for any answer of HTTP, and so a WebSocket's frame.
+func (p protocol) isFrame(bytes uint64) bool {
+	if p.tls {
+		return bytes < leastInterim+recordLeast
+	}
+	return bytes < leastInterim
 }
 
 // isFarewell reports whether so many bytes are an alert of TLS alone, two bytes

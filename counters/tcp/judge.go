@@ -86,6 +86,7 @@ type memory struct {
 	pinged   bool   // frames that are no work have come or gone since
 	frames   bool   // it carries small frames in both directions: on a port of HTTP/1, a WebSocket
 	pauses   bool   // an answer on it has paused for long
+	merged   bool   // more than one segment came in the look that shows the last data
 	left     bool   // the app has said that it closes the connection
 	masked   bool   // those of the client are longer by a WebSocket's mask
 	settled  bool   // its TLS handshake is over
@@ -210,15 +211,19 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	if went != none {
 		m.outAt = v.now - int64(s.sentAge)
 	}
+	m.withoutPong(s, came, v)
 	switch {
 	case came == none && went == none:
 		return m.later(s, v), false
 	case m.isPing(s, came, went, v):
-		m.pinged, m.frames = true, m.frames || came != none && went != none
+		m.pinged, m.left, m.frames = true, false, m.frames || came != none && went != none
 		if m.before.pending != 0 {
 			m.frames = true
 			m.activity, m.recvAt, m.sentAt = m.before.activity, m.before.recvAt, m.before.sentAt
 			m.before.pending = 0
+		}
+		if m.activity == waiting && m.merged && m.frames {
+			m.activity = unordered // what came last may have been a pong
 		}
 		if m.activity == unordered && m.masked && s.dataIn == s.dataOut {
 			m.activity = answered // a WebSocket, each of whose messages has its answer
@@ -297,8 +302,8 @@ func hasManyExchanges(s *socket, v *view) bool {
 func (m *memory) frameKinds(s *socket, came, went kind, v *view) (in, out kind) {
 	bytes, at, sentNow := s.received()-m.recv, v.now-int64(s.recvAge), v.now-int64(s.sentAge)
 	accord := at-m.outAt > frameSoon
-	after := went != none && at > sentNow && at-sentNow <= frameSoon
-	if went == large && v.port.isControl(s.sent-m.sent) {
+	after := went != none && m.followed(s, at, sentNow)
+	if went == large && v.port.isControl(s.sent-m.sent, s.dataOut-m.dataOut) {
 		went = small
 	}
 	switch {
@@ -316,6 +321,21 @@ func (m *memory) frameKinds(s *socket, came, went kind, v *view) (in, out kind) 
 	return came, went
 }
 
+// followed reports whether what came last followed something that was sent, so
+// that it may be a reaction to it: by the time, or, where an answer was expected
+// and it was sent in several segments, most likely.
+func (m *memory) followed(s *socket, at, sentNow int64) bool {
+	switch {
+	case at-sentNow > frameSoon || sentNow-at > frameSoon:
+		return false
+	case at > sentNow:
+		return true
+	case m.activity == answered || s.dataIn-m.dataIn > 1:
+		return false
+	}
+	return at == sentNow || s.dataOut-m.dataOut > 1
+}
+
 // touch notes when data was last received and sent that is no ping.
 func (m *memory) touch(s *socket, v *view, came, went bool) {
 	if came {
@@ -325,6 +345,9 @@ func (m *memory) touch(s *socket, v *view, came, went bool) {
 		m.sentAt = v.now - int64(s.sentAge)
 	}
 	m.before.pending, m.pinged, m.left = 0, false, false
+	if came {
+		m.merged = s.dataIn-m.dataIn > 1
+	}
 }
 
 // first judges a connection that was made before the first look, by all that
@@ -396,7 +419,7 @@ func (m *memory) smallCame(s *socket, v *view) activity {
 
 // smallWent judges a connection on which less was sent than an answer has.
 func (m *memory) smallWent(s *socket, v *view) activity {
-	if v.port.http2 && v.port.isControl(s.sent-m.sent) {
+	if v.port.http2 && v.port.isControl(s.sent-m.sent, s.dataOut-m.dataOut) {
 		// The app has acknowledged something, opened its window, or pings.
 		if m.before.pending == 0 {
 			m.hold(wentSmall, s.sent-m.sent)
@@ -405,12 +428,14 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 		return m.activity
 	}
 	was := m.activity
-	if was != waiting && v.port.isFarewell(s.sent-m.sent) {
-		m.pinged, m.left = true, true
-		return was // TLS's close_notify: the app closes the connection, which was idle for too long
-	}
 	m.hold(wentSmall, s.sent-m.sent)
 	m.sentAt = v.now - int64(s.sentAge)
+	if was != waiting && !m.frames && v.port.isFarewell(s.sent-m.sent) {
+		// TLS's close_notify: the app closes the connection, which was idle for
+		// too long. A WebSocket's ping is as long.
+		m.pinged, m.left = true, true
+		return was
+	}
 	switch was {
 	case answered, streaming:
 		return streaming
@@ -422,9 +447,15 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 		return interim // an answer of a WebSocket's, or a ping during the work
 	case waiting:
 		if v.port.http1 {
+			m.frames = m.frames || v.port.isFrame(s.sent-m.sent)
 			return interim // likewise, or 1xx
 		}
-	case unordered, interim, handshake:
+	case unordered:
+		if v.port.http1 && v.port.isFrame(s.sent-m.sent) {
+			m.frames = true
+			return interim // likewise
+		}
+	case interim, handshake:
 	}
 	return m.completed(s, v)
 }
@@ -558,16 +589,25 @@ func (m *memory) completed(s *socket, v *view) activity {
 	return handshake
 }
 
+// withoutPong takes a small frame that the app has sent while it was waited for
+// an answer for that answer, if no pong has come for so long that it was no
+// ping.
+func (m *memory) withoutPong(s *socket, came kind, v *view) {
+	until := v.now
+	if came != none {
+		until -= int64(s.recvAge)
+	}
+	if m.activity != interim || !m.frames || m.before.pending != wentSmall || until-m.sentAt <= clientPongSoon {
+		return
+	}
+	if !m.own {
+		v.learned.seen(1, time.Duration(m.sentAt-m.before.recvAt)*time.Millisecond, v.now)
+	}
+	m.activity, m.before.pending = answered, 0
+}
+
 // later judges a connection on which nothing came or went since the last look.
 func (m *memory) later(s *socket, v *view) activity {
-	if m.activity == interim && m.frames && m.before.pending == wentSmall && v.now-m.sentAt > clientPongSoon {
-		// No pong has come: it was an answer.
-		if !m.own {
-			v.learned.seen(1, time.Duration(m.sentAt-m.before.recvAt)*time.Millisecond, v.now)
-		}
-		m.before.pending = 0
-		return answered
-	}
 	if m.activity == slight && (v.port.http1 || !v.port.http) && m.before.pending == cameSmall && m.before.bytes > v.port.sizes().tiny && v.now-m.recvAt > pongSoon {
 		m.before.pending = 0
 		return waiting // a small message, and no ping: that would have been answered

@@ -22,10 +22,10 @@ const (
 	learnNobodyEvery = 2 * time.Second
 	// What these looks may cost: one that took 1 ms of the processor is
 	// followed by so many ms without one of its kind. Looks at the connections
-	// that are known take 0.01 % of one processor, and looks through the
-	// kernel's table 0.02 %.
-	lookRest = 10_000
-	walkRest = 5000
+	// that are known take 0.025 % of one processor, and looks through the
+	// kernel's table 0.0125 %.
+	lookRest = 4000
+	walkRest = 8000
 	// startEvery is how often it is looked whether the app was started again.
 	startEvery = 5 * time.Second
 	// endsEvery, endsFor and endsAtOnce bound how often, how long and of how
@@ -87,8 +87,8 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// sampleEnds has the kernel tell of some connections that end, now and then: those that a client opens for one request are seldom there
-// when it is looked.
+// sampleEnds has the kernel report some connections that end, now and then:
+// those that a client opens for one request are rarely there during a look.
 func (c *Counter) sampleEnds(ctx context.Context) {
 	ticker := time.NewTicker(endsEvery)
 	defer ticker.Stop()

@@ -444,23 +444,23 @@ func TestKinds(t *testing.T) {
 func TestControlFrames(t *testing.T) {
 	for _, n := range []uint64{9, 13, 17, 18, 22, 26, 30, 34} {
 		for record, port := range map[uint64]protocol{0: http2Port, recordLeast: byTLS(http2Port), recordMost: byTLS(http2Port)} {
-			if !port.isControl(n + record) {
+			if !port.isControl(n+record, 1) {
 				t.Errorf("%d in a record of %d more is no control frame", n, record)
 			}
 		}
 		for _, record := range []uint64{recordLeast, recordMost} {
-			if !byTLS(http2Port).isControl(n + 2*record) {
+			if !byTLS(http2Port).isControl(n+2*record, 2) {
 				t.Errorf("%d in two records of %d more is no control frame", n, record)
 			}
 		}
 	}
 	for _, n := range []uint64{0, 1, 8, 35, 40, 57, 100} { // the least answer of gRPC has 35
-		if http2Port.isControl(n) {
+		if http2Port.isControl(n, 1) {
 			t.Errorf("%d is a control frame", n)
 		}
 	}
 	for _, n := range []uint64{0, 8, 22, 29, 100, 200} {
-		if byTLS(http2Port).isControl(n) {
+		if byTLS(http2Port).isControl(n, 1) {
 			t.Errorf("%d by TLS is a control frame", n)
 		}
 	}

@@ -124,20 +124,33 @@ func (m *memory) teach(before *memory, s *socket, known bool, v *view) {
 	case before.before.pending == wentSmall && m.before.pending == wentSmall:
 		m.paused(paused, l) // two in a row are no pings
 	case m.before.pending != 0, m.activity == handshake, m.activity == interim:
-	case before.activity != answered && before.activity != streaming:
+	case before.activity != answered && before.activity != streaming && (!came || before.activity != unordered && before.activity != handshake):
 		// The wait ends. What came since may have been another request, or a
 		// frame that acknowledges the answer.
 		l.seen(1, time.Duration(max(m.sentAt-before.recvAt, 0))*time.Millisecond, v.now)
 	case !came && m.activity == streaming:
 		m.paused(paused, l)
 	case came:
-		n := uint64(1)
-		if v.port.http1 {
-			n = uint64(max(min(s.dataIn-before.dataIn, s.dataOut-before.dataOut), 1))
-		}
-		l.seen(n, time.Duration(max(m.sentAt-m.recvAt, 0))*time.Millisecond, v.now)
+		// Where the order was not known before, the request before had most
+		// likely its answer: otherwise a rest between two requests, which may
+		// be long, would pass for an answer.
+		l.seen(v.port.exchanges(s.dataIn-before.dataIn, s.dataOut-before.dataOut), time.Duration(max(m.sentAt-m.recvAt, 0))*time.Millisecond, v.now)
 	}
 }
+
+// exchanges returns how many requests and their answers so many segments with
+// data were, most likely.
+func (p protocol) exchanges(in, out uint32) uint64 {
+	n := min(in, out)
+	if !p.http1 {
+		n /= segmentsOfCall
+	}
+	return uint64(max(n, 1))
+}
+
+// segmentsOfCall is as many segments as a call of gRPC has in one direction: its
+// header, its message, and a frame that acknowledges the answer.
+const segmentsOfCall = 3
 
 // paused takes in a pause within an answer.
 func (m *memory) paused(pause time.Duration, l *learned) {

@@ -56,6 +56,9 @@ type socketState struct {
 	Answers int64 `json:"answers"`
 }
 
+// question is longer than a ping of a WebSocket, whose exchange is no work.
+const question = "is anybody still there, at the other end of this socket?"
+
 // keepSocket opens a WebSocket, sends a message every now and then, and never
 // closes it. It tells how it stands.
 func keepSocket(ctx context.Context, args []string) error {
@@ -76,7 +79,7 @@ func keepSocket(ctx context.Context, args []string) error {
 	go func() {
 		defer open.Store(false)
 		for {
-			if err := conn.WriteMessage(websocket.TextMessage, []byte("still there?")); err != nil {
+			if err := conn.WriteMessage(websocket.TextMessage, []byte(question)); err != nil {
 				return
 			}
 			if _, _, err := conn.ReadMessage(); err != nil {

@@ -1,5 +1,6 @@
 // Package docscheck holds what is written about Lastcall against the program:
-// the variables, the make targets and the links.
+// the variables, the make targets and the links; and the Chinese pages against
+// the English ones.
 package docscheck
 
 import (
@@ -29,7 +30,7 @@ var (
 func TestVariables(t *testing.T) {
 	known := configured(t)
 	t.Run("what is written is known", func(t *testing.T) {
-		for _, file := range written(t, "README.md", "docs", "deploy", "examples") {
+		for _, file := range written(t, "README.md", "README.zh-CN.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "deploy", "examples") {
 			for _, name := range variableName.FindAllString(read(t, file), -1) {
 				if !slices.ContainsFunc(known, func(k string) bool {
 					// LASTCALL_EUREKA_… stands for all that begin so.
@@ -44,7 +45,7 @@ func TestVariables(t *testing.T) {
 		readme := variableName.FindAllString(read(t, filepath.Join(project, "README.md")), -1)
 		for _, name := range known {
 			if !slices.Contains(readme, name) {
-				t.Errorf("README.md does not tell of %s", name)
+				t.Errorf("README.md does not describe %s", name)
 			}
 		}
 	})
@@ -59,7 +60,7 @@ func TestDefaults(t *testing.T) {
 		for line := range strings.Lines(read(t, file)) {
 			cells := strings.Split(line, "|")
 			switch {
-			case strings.HasPrefix(line, "| variable | default |"):
+			case strings.HasPrefix(line, "| variable | default |"), strings.HasPrefix(line, "| 变量 | 默认值 |"):
 				in, tables = true, tables+1
 			case !strings.HasPrefix(line, "|"):
 				in = false
@@ -77,8 +78,8 @@ func TestDefaults(t *testing.T) {
 			}
 		}
 	}
-	if tables < 2 {
-		t.Errorf("there are %d tables of variables, want those of README.md and docs/tcp.md at least", tables)
+	if tables < 3 {
+		t.Errorf("there are %d tables of variables, want those of README.md, README.zh-CN.md and docs/tcp.md at least", tables)
 	}
 }
 
@@ -163,10 +164,10 @@ func config(t *testing.T) string {
 	return string(out)
 }
 
-// markdown returns README.md and the docs.
+// markdown returns the pages.
 func markdown(t *testing.T) []string {
 	t.Helper()
-	return slices.DeleteFunc(written(t, "README.md", "docs", "deploy", "examples"), func(file string) bool {
+	return slices.DeleteFunc(written(t, "README.md", "README.zh-CN.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "deploy", "examples"), func(file string) bool {
 		return filepath.Ext(file) != ".md"
 	})
 }

@@ -178,11 +178,27 @@ func Refused(err error) bool {
 // names the variable and an example of what would be right, never the value,
 // in which secrets may be.
 func ParseURL(variable, value, example string) (*url.URL, error) {
-	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(u) {
-		return nil, fmt.Errorf("%s must be an http:// or https:// URL, such as %s", variable, example)
+	u, ok := Address(value)
+	if !ok {
+		return nil, fmt.Errorf("%s must be an http:// or https:// URL, such as %s, with /, ?, # and @ in a user or password percent-encoded", variable, example)
 	}
 	return u, nil
+}
+
+// Address reads a URL that a call can be made to: http or https, with a host,
+// with a port from 1 to 65535 or none, and without a fragment, which is never
+// sent. An @ after the host is refused: a / ? or # that is not encoded ends a
+// password early, and what follows it would be shown as a path. This is the one
+// function that decides what is a URL in the environment.
+func Address(value string) (*url.URL, bool) {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(u) {
+		return nil, false
+	}
+	if u.Fragment != "" || strings.Contains(u.EscapedPath()+u.RawQuery, "@") {
+		return nil, false
+	}
+	return u, true
 }
 
 func validPort(u *url.URL) bool {

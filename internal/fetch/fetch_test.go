@@ -132,13 +132,15 @@ func TestNoProxyFromTheEnvironment(t *testing.T) {
 }
 
 func TestParseURL(t *testing.T) {
-	for _, good := range []string{"http://127.0.0.1:9901", "https://[::1]/x", "http://u:p@host:1/;csv", "http://[fd00::1]:80"} {
+	for _, good := range []string{"http://127.0.0.1:9901", "https://[::1]/x", "http://u:p@host:1/;csv", "http://[fd00::1]:80",
+		"http://h/a%40b?x=y%40z", "http://u:p@w@h"} {
 		if _, err := ParseURL("EXAMPLE_X", good, "http://h"); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
 	for _, bad := range []string{"", "127.0.0.1:9901", "http://", "http://:80", "ftp://h", "http://h:", "http://h:0",
-		"http://h:65536", "http://u:hunter2@h:x", "unix:///x", "http://u:hunter2@", "http://%zz"} {
+		"http://h:65536", "http://u:hunter2@h:x", "unix:///x", "http://u:hunter2@", "http://%zz",
+		"http://127.0.0.1:99999/x", "http://:/x", "http://u:1/hunter2@h", "http://u:1?hunter2@h", "http://u:1#hunter2", "http://u:1/x#hunter2@h"} {
 		_, err := ParseURL("EXAMPLE_X", bad, "http://h:1/page")
 		if err == nil {
 			t.Errorf("%q was taken", bad)

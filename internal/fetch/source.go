@@ -88,6 +88,11 @@ func (s *Source) At(page, query string) *Source {
 	return &other
 }
 
+// ShareConnections makes s use the connections of other, which has the same
+// settings but for the page: requests then follow one another, and a program
+// has ended one before it sees the next.
+func (s *Source) ShareConnections(other *Source) { s.client = other.client }
+
 // With returns the same source, which is asked with one header more.
 func (s *Source) With(name, value string) *Source {
 	other := *s

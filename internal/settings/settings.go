@@ -3,8 +3,9 @@
 // at once.
 //
 // A field's tags are its variable's full name (envconfig), its default, what
-// it is for (desc), and how it is hidden when printed (secret: "true" for the
-// whole value, "url" for the userinfo of each URL in a list).
+// it is for (desc), and how it is masked when printed (secret: "true" for the
+// whole value, "url" for the userinfo and query of a URL, or of each URL of a
+// list; what is not a URL is masked whole).
 package settings
 
 import (
@@ -41,8 +42,8 @@ func Read(specs ...any) error {
 	return errors.Join(mistakes...)
 }
 
-// read sets one field. envconfig gives up at the first value that it cannot
-// read, so it is given one field at a time.
+// read sets one field. envconfig stops at the first value that it cannot read,
+// so it gets one field at a time.
 func read(field reflect.StructField, value reflect.Value) error {
 	name := field.Tag.Get("envconfig")
 	alone := reflect.New(reflect.StructOf([]reflect.StructField{field}))
@@ -64,7 +65,7 @@ func read(field reflect.StructField, value reflect.Value) error {
 	}
 }
 
-// kind tells what a value of type t looks like.
+// kind describes the values of type t, for errors.
 func kind(t reflect.Type) string {
 	switch {
 	case t.PkgPath() == "time" && t.Name() == "Duration":
@@ -98,7 +99,7 @@ func Variables(specs ...any) []Variable {
 			case field.Tag.Get("secret") == "true":
 				v.Value = "***"
 			case field.Tag.Get("secret") == "url":
-				v.Value = userinfo.ReplaceAllString(v.Value, "$1***@")
+				v.Value = maskURLs(v.Value, field.Type.Kind() == reflect.Slice)
 			}
 			all = append(all, v)
 		}
@@ -106,15 +107,10 @@ func Variables(specs ...any) []Variable {
 	return all
 }
 
-// userinfo is what stands between the scheme and the host of each URL of a
-// list. A password may hold anything but a comma; what is hidden goes up to the
-// last @ of an entry.
-var userinfo = regexp.MustCompile(`(^\s*|,\s*|://)[^,]*@`)
-
 // Unknown returns a mistake for every variable of environ (as os.Environ gives
 // it) that starts with prefix and belongs to none of the specs: a name with a
-// typo must not be without effect and silent. What Kubernetes itself sets for
-// a Service whose name starts like the prefix is not a mistake.
+// typo must not go unnoticed. A variable that Kubernetes itself sets for a
+// Service whose name starts with the prefix is not a mistake.
 func Unknown(prefix string, environ []string, specs ...any) error {
 	known := map[string]bool{}
 	for _, spec := range specs {

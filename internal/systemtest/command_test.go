@@ -77,7 +77,7 @@ func wrong() (env, says []string) {
 		"LASTCALL_POD_IP=localhost":                 `LASTCALL_POD_IP="localhost": must be an IP address`,
 		"LASTCALL_APP_PORT=80, 70000,80":            "LASTCALL_APP_PORT=70000: must be from 1 to 65535",
 		"LASTCALL_DRAINING_FILE=draining":           `LASTCALL_DRAINING_FILE="draining": must be an absolute path`,
-		"LASTCALL_APP_READY_URL=u:hunter2@app":      "LASTCALL_APP_READY_URL: must be a URL",
+		"LASTCALL_APP_READY_URL=u:hunter2@app":      "LASTCALL_APP_READY_URL must be an http:// or https:// URL",
 		"LASTCALL_LOG_LEVEL=loud":                   `LASTCALL_LOG_LEVEL="loud": must be debug, info, warn or error`,
 		"LASTCALL_LOG_FORMAT=xml":                   `LASTCALL_LOG_FORMAT="xml": must be json or text`,
 		"LASTCALL_REGISTRIES=eureka,zookeeper":      `LASTCALL_REGISTRIES names "zookeeper": must be any of consul, eureka`,
@@ -130,7 +130,7 @@ func TestWrongPortIsToldOnce(t *testing.T) {
 	t.Parallel()
 	for _, counters := range []string{"LASTCALL_COUNTERS=", "LASTCALL_COUNTERS=file, tcp"} {
 		_, _, problems := run(t, []string{"LASTCALL_APP_PORT=70000", counters}, "config")
-		if want := "lastcall: 1 to mend in the environment:\n  LASTCALL_APP_PORT=70000: must be from 1 to 65535\n"; problems != want {
+		if want := "lastcall: 1 configuration error:\n  LASTCALL_APP_PORT=70000: must be from 1 to 65535\n"; problems != want {
 			t.Errorf("with %s it says %q, want %q", counters, problems, want)
 		}
 	}

@@ -2,11 +2,10 @@ package consul
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"net/url"
-	"strconv"
 	"strings"
+
+	"lastcall/internal/fetch"
 )
 
 // address is where Consul's HTTP API is.
@@ -52,21 +51,13 @@ func parseAddress(raw string, overTLS bool, hostIP string) (address, error) {
 		// Not shown: it may hold a password.
 		return a, errors.New("CONSUL_HTTP_ADDR: must not hold a user or password; set CONSUL_HTTP_AUTH=USER:PASSWORD instead")
 	}
-	u, err := url.Parse(full)
-	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" || badPort(u) {
-		return a, fmt.Errorf("CONSUL_HTTP_ADDR=%q: %s", raw, right)
+	u, ok := fetch.Address(full)
+	if !ok || u.RawQuery != "" {
+		return a, errors.New("CONSUL_HTTP_ADDR: " + right) // not shown: a query may hold a token
 	}
 	if u.Scheme == "https" {
 		a.scheme = "https"
 	}
 	a.host, a.prefix = u.Host, strings.TrimSuffix(u.Path, "/")
 	return a, nil
-}
-
-func badPort(u *url.URL) bool {
-	if u.Port() == "" {
-		return strings.HasSuffix(u.Host, ":")
-	}
-	port, err := strconv.ParseUint(u.Port(), 10, 16)
-	return err != nil || port == 0
 }

@@ -4,13 +4,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/fetch"
 )
 
 // ServerCache is how often a Eureka server renews what it answers its clients
@@ -80,8 +80,8 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	}, nil
 }
 
-// parsePeers reads LASTCALL_EUREKA_URLS. Its errors tell the entry by its
-// place in the list: what does not parse may be a password.
+// parsePeers reads LASTCALL_EUREKA_URLS. Its errors name an entry by its place
+// in the list and never show it: it may be part of a password with a comma.
 func parsePeers(urls []string) ([]*peer, error) {
 	urls = slices.DeleteFunc(slices.Clone(urls), func(s string) bool { return strings.TrimSpace(s) == "" })
 	if len(urls) == 0 {
@@ -98,7 +98,7 @@ func parsePeers(urls []string) ([]*peer, error) {
 		case err != nil:
 			mistakes = append(mistakes, fmt.Errorf("LASTCALL_EUREKA_URLS, entry %d: %w", n+1, err))
 		case slices.ContainsFunc(peers, func(o *peer) bool { return o.url == p.url }):
-			mistakes = append(mistakes, fmt.Errorf("LASTCALL_EUREKA_URLS, entry %d: %s is in the list twice", n+1, p.url))
+			mistakes = append(mistakes, fmt.Errorf("LASTCALL_EUREKA_URLS, entry %d: this server is in the list twice", n+1))
 		default:
 			peers = append(peers, p)
 		}
@@ -108,14 +108,12 @@ func parsePeers(urls []string) ([]*peer, error) {
 
 func parsePeer(s string) (*peer, error) {
 	const right = "must be like http://eureka-0:8761/eureka, with USER:PASSWORD@ before the host where the server wants them"
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, errors.New(right + ", their special characters percent-encoded")
+	u, ok := fetch.Address(s)
+	if !ok {
+		return nil, errors.New(right + "; in them / ? # @ and , must be percent-encoded")
 	}
-	// An unencoded / ? # ends the password and begins what follows it, where
-	// it would be taken for something that can be shown.
-	if strings.Contains(u.Path, "@") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return nil, errors.New(right + ", / ? # and @ in them percent-encoded, and with nothing after the path")
+	if u.RawQuery != "" || u.ForceQuery {
+		return nil, errors.New(right + "; nothing may follow the path, and / ? # @ and , in a user or password must be percent-encoded")
 	}
 	p := &peer{user: u.User, limit: requestLimit}
 	u.User = nil

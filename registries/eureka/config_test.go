@@ -34,8 +34,10 @@ func TestConfigMistakes(t *testing.T) {
 		{"empty URLs", func(c *Config, _ *drain.Pod) { c.URLs = []string{"", " "} }, []string{"LASTCALL_EUREKA_URLS is not set"}},
 		{"no scheme", func(c *Config, _ *drain.Pod) { c.URLs = []string{"eureka-0:8761/eureka"} }, []string{"LASTCALL_EUREKA_URLS, entry 1", "http://eureka-0:8761/eureka"}},
 		{"no host", func(c *Config, _ *drain.Pod) { c.URLs = []string{good.URLs[0], "http:///eureka"} }, []string{"LASTCALL_EUREKA_URLS, entry 2"}},
+		{"no such port", func(c *Config, _ *drain.Pod) { c.URLs = []string{"http://eureka-0:99999/eureka"} }, []string{"LASTCALL_EUREKA_URLS, entry 1"}},
+		{"no port after the colon", func(c *Config, _ *drain.Pod) { c.URLs = []string{"http://eureka-0:/eureka"} }, []string{"LASTCALL_EUREKA_URLS, entry 1"}},
 		{"another scheme", func(c *Config, _ *drain.Pod) { c.URLs = []string{"ftp://eureka-0"} }, []string{"LASTCALL_EUREKA_URLS, entry 1"}},
-		{"query", func(c *Config, _ *drain.Pod) { c.URLs = []string{"http://eureka-0/eureka?x=y"} }, []string{"nothing after the path"}},
+		{"query", func(c *Config, _ *drain.Pod) { c.URLs = []string{"http://eureka-0/eureka?x=y"} }, []string{"nothing may follow the path"}},
 		{"twice", func(c *Config, _ *drain.Pod) {
 			c.URLs = []string{"http://eureka-0/eureka", "http://u:p@eureka-0/eureka/"}
 		}, []string{"entry 2", "twice"}},
@@ -68,9 +70,12 @@ func TestConfigMistakes(t *testing.T) {
 
 // A password that is not encoded is not shown, whatever it is taken for.
 func TestPasswordsInMistakes(t *testing.T) {
-	for _, password := range []string{"sec%zzret", "sec/ret", "1/sec@ret", "1#secret", "1?secret", "sec ret", `sec\ret`, "sec[ret"} {
-		_, err := New(Config{URLs: []string{"http://user:" + password + "@eureka-0:8761/eureka"}, Status: "wrong"}, drain.Pod{})
-		if err == nil || strings.Contains(err.Error(), "sec") || strings.Contains(err.Error(), "ret@") {
+	for _, password := range []string{"sec%zzret", "sec/ret", "1/sec@ret", "1#secret", "1?secret", "sec ret", `sec\ret`, "sec[ret",
+		"sec,ret", "1,sec", "1,http://user:1,sec"} {
+		// A comma in a password splits the list, as it does in the environment.
+		urls := strings.Split("http://user:"+password+"@eureka-0:8761/eureka", ",")
+		_, err := New(Config{URLs: urls, Status: "wrong"}, drain.Pod{})
+		if err == nil || strings.Contains(err.Error(), "sec") || strings.Contains(err.Error(), "ret@") || strings.Contains(err.Error(), "user:1") {
 			t.Errorf("with the password %q: %v", password, err)
 		}
 	}

@@ -216,65 +216,118 @@ type heartbeat struct {
 	client        string   // what the client says every beatEvery
 	server        string   // what the server says as often, of itself
 	echo          string   // what the server says to each of the client's
+	message       string   // what a client publishes
+	delivery      string   // and what comes of it: it is a subscriber too
 }
 
 // beatEvery is how often heartbeats come.
 const beatEvery = 5 * time.Second
 
-var errNoBeat = errors.New("something else than a heartbeat came")
+var errNoBeat = errors.New("something else than a heartbeat or a message came")
 
-// beat has this side say its own, and read what the other one says.
-func beat(ctx context.Context, conn net.Conn, own, other, echo string) error {
+// end is one side of a connection with heartbeats.
+type end struct {
+	conn      net.Conn
+	own       string       // what it says every beatEvery
+	beat      string       // what the other side says as often
+	echo      string       // what it says to that
+	message   string       // what else the other side may say
+	onMessage func() error // called for each
+}
+
+// run says what is to be said, and reads what the other side says, until the
+// connection or ctx ends.
+func (e *end) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if own != "" {
+	if e.own != "" {
 		go func() {
 			for sleep(ctx, beatEvery) == nil {
-				if _, err := io.WriteString(conn, own); err != nil {
+				if _, err := io.WriteString(e.conn, e.own); err != nil {
 					return
 				}
 			}
 		}()
 	}
-	expected := make([]byte, max(len(other), 1))
+	read := bufio.NewReader(e.conn)
 	for {
-		if _, err := io.ReadFull(conn, expected); err != nil {
+		first, err := read.Peek(1)
+		if err != nil {
 			return err
 		}
-		if string(expected) != other {
+		isBeat := e.beat != "" && first[0] == e.beat[0]
+		want := e.message
+		if isBeat {
+			want = e.beat
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(read, got); err != nil {
+			return err
+		}
+		if want == "" || string(got) != want {
 			return errNoBeat
 		}
-		if echo != "" {
-			if _, err := io.WriteString(conn, echo); err != nil {
-				return err
-			}
+		if isBeat {
+			_, err = io.WriteString(e.conn, e.echo)
+		} else {
+			err = e.onMessage()
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
 func (h *heartbeat) serve(ctx context.Context, conn net.Conn) {
 	for i, ask := range h.asks {
-		got := make([]byte, len(ask))
-		if _, err := io.ReadFull(conn, got); err != nil || string(got) != ask {
-			return
+		for want := range strings.SplitSeq(ask, "") {
+			got := make([]byte, 1)
+			if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+				return // at once, as brokers do
+			}
 		}
 		if _, err := io.WriteString(conn, h.answers[i]); err != nil {
 			return
 		}
 	}
-	_ = beat(ctx, conn, h.server, h.client, h.echo) // until the client leaves
+	server := end{conn: conn, own: h.server, beat: h.client, echo: h.echo, message: h.message, onMessage: func() error {
+		_, err := io.WriteString(conn, h.delivery)
+		return err
+	}}
+	_ = server.run(ctx) // until the client leaves
 }
 
-// open is the client's side: it returns when the beginning is over.
-func (h *heartbeat) open(ctx context.Context, conn net.Conn) error {
+// open is the client's side: it returns when the beginning is over, what
+// publishes a message and returns when that was delivered.
+func (h *heartbeat) open(ctx context.Context, conn net.Conn) (publish func(context.Context) error, err error) {
 	for i, ask := range h.asks {
 		if _, err := io.WriteString(conn, ask); err != nil {
-			return err
+			return nil, err
 		}
 		if _, err := io.ReadFull(conn, make([]byte, len(h.answers[i]))); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	go func() { _ = beat(ctx, conn, h.client, h.server+h.echo, "") }() // until it is closed
-	return nil
+	delivered, closed := make(chan struct{}), make(chan struct{})
+	client := end{conn: conn, own: h.client, beat: h.server + h.echo, message: h.delivery, onMessage: func() error {
+		delivered <- struct{}{}
+		return nil
+	}}
+	go func() {
+		_ = client.run(ctx) // until it is closed
+		close(closed)
+	}()
+	return func(ctx context.Context) error {
+		if _, err := io.WriteString(conn, h.message); err != nil {
+			return err
+		}
+		select {
+		case <-delivered:
+			return nil
+		case <-closed:
+			return fmt.Errorf("%w, or the connection has ended", errNoBeat)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil
 }

@@ -94,23 +94,29 @@ func patterns() []pattern {
 		{name: "HTTP/2, idle, the client pings", lengths: idle, http2: true, client: streams(5 * time.Second)},
 		{name: "HTTP/2, the client pings, streams in work", lengths: long, http2: true, client: streams(5 * time.Second)},
 	}
-	for name, h := range map[string]heartbeat{
+	for name, h := range map[string]*heartbeat{
 		"MQTT, idle": {
 			asks: []string{"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"}, answers: []string{"\x20\x02\x00\x00"},
 			client: "\xc0\x00", echo: "\xd0\x00",
+			message:  "\x30\x48\x00\x06orders" + strings.Repeat("m", 64),
+			delivery: "\x30\x48\x00\x06orders" + strings.Repeat("m", 64),
 		},
 		"AMQP, idle": {
 			asks:    []string{"AMQP\x00\x00\x09\x01", strings.Repeat("s", 120), strings.Repeat("t", 40)},
 			answers: []string{strings.Repeat("S", 500), strings.Repeat("T", 20), strings.Repeat("O", 13)},
 			client:  "\x08\x00\x00\x00\x00\x00\x00\xce", server: "\x08\x00\x00\x00\x00\x00\x00\xce",
+			message:  "\x01" + strings.Repeat("p", 120),
+			delivery: "\x01" + strings.Repeat("d", 140),
 		},
 		"STOMP, idle": {
 			asks: []string{"CONNECT\naccept-version:1.2\nheart-beat:5000,5000\n\n\x00"}, answers: []string{"CONNECTED\nversion:1.2\nheart-beat:5000,5000\n\n\x00"},
 			client: "\n", server: "\n",
+			message:  "SEND\ndestination:orders\n\nsixty bytes or so of a message\x00",
+			delivery: "MESSAGE\ndestination:orders\nmessage-id:1\n\nsixty bytes or so of a message\x00",
 		},
 	} {
-		all = append(all, pattern{name: name, lengths: idle, serve: h.serve, client: func(_ testing.TB, at *target, _ *work) *behavior {
-			return beating(at, &h)
+		all = append(all, pattern{name: name, lengths: idle, serve: h.serve, client: func(_ testing.TB, at *target, w *work) *behavior {
+			return beating(at, w, h)
 		}})
 	}
 	// Each by TLS too.
@@ -485,22 +491,38 @@ func withProbes(b *behavior, app *target, request bool) *behavior {
 	return b
 }
 
-// beating has three connections with heartbeats.
-func beating(at *target, h *heartbeat) *behavior {
+// beating has three connections with heartbeats. Messages come before the run,
+// on two of them; in it there are heartbeats alone.
+func beating(at *target, w *work, h *heartbeat) *behavior {
 	var connections []net.Conn
-	return waiting(func(ctx context.Context) error {
-		for range 3 {
-			conn, err := at.dial(ctx)
-			if err != nil {
-				return err
+	var publish []func(context.Context) error
+	publishing := func(ctx context.Context, by int) error {
+		end := w.begin("message")
+		err := publish[by](ctx)
+		end(err)
+		return err
+	}
+	return &behavior{
+		prepare: func(ctx context.Context) error {
+			for range 3 {
+				conn, err := at.dial(ctx)
+				if err != nil {
+					return err
+				}
+				connections = append(connections, conn)
+				p, err := h.open(ctx, conn)
+				if err != nil {
+					return err
+				}
+				publish = append(publish, p)
 			}
-			connections = append(connections, conn)
-			if err := h.open(ctx, conn); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, func() { closeConns(connections) })
+			return nil
+		},
+		fast:     func(ctx context.Context) error { return publishing(ctx, 0) },
+		slow:     func(ctx context.Context, _ time.Duration) error { return publishing(ctx, 1) },
+		measured: func(_ context.Context, _ time.Duration, began func()) error { began(); return nil },
+		close:    func() { closeConns(connections) },
+	}
 }
 
 const greeting = "220 app ready\r\n"

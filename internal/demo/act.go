@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"lastcall/cmd/lastcall/demo/registry"
+	"lastcall/internal/demo/registry"
 )
 
 // timing holds all that is measured in time, and how many take part.

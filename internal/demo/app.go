@@ -17,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"lastcall/cmd/lastcall/demo/registry"
+	"lastcall/internal/demo/registry"
 )
 
 // appName is what the app is called in the registry.

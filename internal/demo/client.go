@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"lastcall/cmd/lastcall/demo/registry"
+	"lastcall/internal/demo/registry"
 )
 
 // client is one of the app's clients: it asks the registry now and then where

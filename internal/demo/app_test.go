@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/cmd/lastcall/demo/registry"
 	"lastcall/counters/file"
+	"lastcall/internal/demo/registry"
 	"lastcall/internal/wait"
 )
 

@@ -1,0 +1,231 @@
+package tcp
+
+import (
+	"testing"
+	"time"
+)
+
+// merged has n exchanges fall into one look, so that their order is not known.
+func (w *wire) merged(n int) {
+	for range n {
+		w.came(80)
+		w.went(90)
+	}
+	w.look()
+}
+
+// A client rests between two requests. Whatever the looks show of the order in
+// which data came and went, the rest is not taken for the time of an answer.
+func TestRestIsNoAnswer(t *testing.T) {
+	for _, port := range []protocol{http1Port, http2Port, otherPort, byTLS(http1Port), byTLS(http2Port), byTLS(otherPort)} {
+		for _, rest := range []time.Duration{2 * time.Second, 10 * time.Second, time.Hour} {
+			w := newWire(Active, port, patience{auto: true})
+			w.merged(8)
+			for range 20 {
+				w.pass(rest)
+				w.look()
+				w.merged(1)
+				w.pass(rest)
+				w.merged(3)
+			}
+			if l := w.v.learned; l.answer > 100*time.Millisecond {
+				t.Errorf("%+v: after rests of %v the longest answer is %v", port, rest, l.answer)
+			}
+		}
+	}
+}
+
+// The time of an answer is learned where a look shows that it was awaited, also
+// when another request follows before the next look.
+func TestAwaitedAnswerIsLearned(t *testing.T) {
+	for _, port := range []protocol{http1Port, http2Port, otherPort} {
+		for _, follows := range []bool{false, true} {
+			w := newWire(Active, port, patience{auto: true})
+			w.exchange(10 * time.Millisecond)
+			w.came(200)
+			w.look()
+			w.pass(8 * time.Second)
+			w.went(300)
+			if follows {
+				w.pass(20 * time.Millisecond)
+				w.came(200)
+			}
+			w.look()
+			if l := w.v.learned; l.answer < 8*time.Second || l.answer > 9*time.Second {
+				t.Errorf("%+v, another request follows %t: the longest answer is %v, want 8s", port, follows, l.answer)
+			}
+		}
+	}
+}
+
+// A client of gRPC acknowledges what it was sent, in the moment in which it is
+// sent or between two segments of it. It has asked for nothing by that: how long
+// the connection counts is measured from the request.
+func TestReactionIsNoRequest(t *testing.T) {
+	const request, reaction, answer = 54, 30, 59
+	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
+		record := 0
+		if port.tls {
+			record = recordLeast
+		}
+		for name, end := range map[string]func(w *wire){
+			"after it": func(w *wire) {
+				w.went(answer + record)
+				w.pass(4 * time.Millisecond)
+				w.came(reaction + record)
+			},
+			"in the same moment": func(w *wire) {
+				w.went(answer + record)
+				w.came(reaction + record)
+			},
+			"between two segments": func(w *wire) {
+				w.went(answer + record)
+				w.came(reaction + record)
+				w.pass(4 * time.Millisecond)
+				w.went(17 + record)
+			},
+		} {
+			w := newWire(Active, port, patience{auto: true})
+			w.m.settled = true
+			w.came(500) // the beginning
+			w.went(500)
+			w.look()
+			for range 2 * enoughAnswers {
+				w.pass(enoughTime / enoughAnswers)
+				w.came(request + record)
+				w.look()
+				w.pass(300 * time.Millisecond)
+				w.went(answer + record)
+				w.look()
+			}
+			w.v.learned.answer = 20 * time.Second
+			w.pass(time.Second)
+			w.came(request + record)
+			w.look()
+			w.pass(19 * time.Second)
+			if !w.look() {
+				t.Errorf("%s, TLS %t: a call of 19 s does not count", name, port.tls)
+			}
+			end(w)
+			if !w.look() {
+				t.Errorf("%s, TLS %t: it does not count when its answer has just been sent", name, port.tls)
+			}
+			w.pass(7 * time.Second) // 26 s after the request
+			if w.look() {
+				t.Errorf("%s, TLS %t: it counts 7 s after the answer, and 26 s after the request", name, port.tls)
+			}
+		}
+	}
+}
+
+// As TLS 1.3 adds 22 bytes to each record, an answer is as long as two frames
+// by two records of TLS 1.2 are. In one segment there is one record.
+func TestAnswerAsLongAsTwoRecords(t *testing.T) {
+	w := newWire(Active, byTLS(http2Port), patience{auto: true})
+	w.m.settled = true
+	w.exchange(time.Second)
+	w.came(97)
+	w.look()
+	w.pass(time.Second)
+	w.went(34 + 2*recordMost)
+	w.look()
+	if w.m.activity != answered {
+		t.Errorf("after an answer of one segment the connection is %v, want answered", w.m.activity)
+	}
+}
+
+// The first that is seen of a WebSocket is its opening, with a ping's answer
+// behind it. That was no request: the connection does not count for ever.
+func TestPongBehindAnOpening(t *testing.T) {
+	for _, port := range []protocol{http1Port, byTLS(http1Port)} {
+		record := 0
+		if port.tls {
+			record = recordLeast
+		}
+		w := newWire(Requests, port, patience{auto: true})
+		w.m.settled = true
+		w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+		w.came(180 + record)
+		w.went(135 + record)
+		w.pass(time.Second)
+		w.went(2 + record)
+		w.pass(4 * time.Millisecond)
+		w.came(6 + record)
+		w.look()
+		for range 5 {
+			w.pass(5 * time.Second)
+			w.went(2 + record)
+			w.came(6 + record)
+			w.look()
+		}
+		if w.look() {
+			t.Errorf("TLS %t: it counts after 25 s of pings: %v", port.tls, w.m.activity)
+		}
+		// A message that is in work counts through the pings.
+		w.came(40 + record)
+		w.look()
+		w.pass(4 * time.Second)
+		w.went(2 + record)
+		w.came(6 + record)
+		if !w.look() {
+			t.Errorf("TLS %t: a message in work does not count after a ping", port.tls)
+		}
+	}
+}
+
+// The ping of a WebSocket's server, by TLS 1.3, is as long as the alert that
+// ends a connection. Its pong shows which of them it was, and is no message.
+func TestPingAsLongAsAFarewell(t *testing.T) {
+	w := newWire(Requests, byTLS(http1Port), patience{auto: true})
+	w.m.settled = true
+	w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+	w.came(180)
+	w.look()
+	w.went(135)
+	w.look()
+	w.pass(10 * time.Second)
+	for range 10 {
+		w.went(2 + recordLeast)
+		w.look()
+		w.pass(12 * time.Millisecond)
+		w.came(6 + recordLeast)
+		w.look()
+		w.pass(time.Second)
+		if w.look() {
+			t.Fatalf("an idle WebSocket counts a second after a ping: %v", w.m.activity)
+		}
+		w.pass(4 * time.Second)
+	}
+	w.came(100)
+	if !w.look() {
+		t.Error("a message does not count")
+	}
+	w.pass(9 * time.Second)
+	if !w.look() {
+		t.Error("a message in work does not count after 9 s")
+	}
+}
+
+// An answer of a WebSocket is too short for any answer of HTTP, and may be a
+// ping until no pong has come for so long.
+func TestShortAnswerOfAWebSocket(t *testing.T) {
+	w := newWire(Requests, http1Port, patience{auto: true})
+	w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+	w.came(180)
+	w.went(135)
+	w.came(40) // the first message, behind the opening
+	w.look()
+	w.pass(500 * time.Millisecond)
+	w.went(6)
+	if !w.look() {
+		t.Error("it does not count while the frame may have been a ping")
+	}
+	w.pass(5 * time.Second) // no look meanwhile
+	w.went(2)
+	w.came(6)
+	w.look()
+	w.pass(6 * time.Second)
+	if w.look() {
+		t.Errorf("it counts 11 s after its answer: %v", w.m.activity)
+	}
+}
