@@ -33,7 +33,8 @@ type view struct {
 	// turnedAt is when the first answer was seen to have been renewed since the
 	// last change, and goneSince when all had been. They are zero before.
 	turnedAt, goneSince time.Time
-	thorough            bool // all small answers were looked at, although one listed the pod
+	thorough            bool // answers were looked at although another one listed the pod
+	outdated            bool // and showed that that one is kept for too long
 	askAt               time.Time
 	gone                bool // what stands until askAt
 }
@@ -56,9 +57,9 @@ type evidence struct {
 // forget the pod: a drain is at most that part longer than it would be if the
 // server were asked all the time.
 const (
-	waitPart  = 0.05 // until the answers are renewed
-	ownPart   = 0.25 // between two looks at the server's own entry meanwhile
-	watchPart = 0.25 // while clients use the copies that they have
+	waitPart  = 0.044 // until the answers are renewed
+	ownPart   = 0.4   // between two looks at the server's own entry meanwhile
+	watchPart = 0.33  // while clients use the copies that they have
 )
 
 // lastLook is how long before clients have forgotten the pod the looks become as
@@ -93,6 +94,7 @@ func (v *view) changed() {
 	v.since = time.Now()
 	v.held, v.heldAt, v.state = nil, time.Time{}, ""
 	v.askAt, v.turnedAt, v.goneSince, v.thorough = time.Time{}, time.Time{}, time.Time{}, false
+	v.outdated = false
 }
 
 // holds takes in what was read of n between two looks.

@@ -183,13 +183,13 @@ func (r *Registry) spareNamesakes(ctx context.Context, p *peer, n name) error {
 	return nil
 }
 
-// keepsOutdated reports whether the server should have thrown the answers away by
-// now that still list i: it has renewed others since, or has had the time.
+// keepsOutdated reports whether the server should have thrown an answer away by
+// now that still lists i: it has renewed all others since, or has had the time.
 func (v *view) keepsOutdated(i seen) bool {
-	if !i.overridden() || i.Status != i.Overridden || i.age <= rewriteAfter {
+	if !i.overridden() || i.Status != i.Overridden || i.age <= rewriteAfter || !v.goneSince.IsZero() {
 		return false
 	}
-	return !v.turnedAt.IsZero() && v.goneSince.IsZero() || i.age > ServerCache+rewriteAfter
+	return v.outdated || !v.turnedAt.IsZero() || i.age > ServerCache+rewriteAfter
 }
 
 // nothingToDo reports whether n was seen to be withdrawn a moment ago, and the

@@ -146,28 +146,34 @@ func (v *view) keepLarge(before string) {
 // readAnswers asks for the answers to clients that have not been seen to be
 // without the pod yet, until one lists it.
 //
-// Once, when the server has had the time to renew them, it goes on to others
-// although one lists the pod: those that were renewed show that this one is kept
+// Once, when the server has had the time to renew them, it goes on until a second
+// one does: where all others are without the pod, the one that lists it is kept
 // for too long.
 func (r *Registry) readAnswers(ctx context.Context, p *peer, v *view) (gone bool, err error) {
 	v.expire(r)
-	thorough := !v.thorough && v.turnedAt.IsZero() && time.Since(v.since) > rewriteAfter
-	listed := false
+	thorough := !v.thorough && time.Since(v.since) > rewriteAfter
+	listed := 0
 	for _, a := range v.next(r.answers()) {
-		if listed && v.size(a) > largeAnswer {
+		if listed > 0 && v.size(a) > largeAnswer {
 			break
 		}
 		began := time.Now()
 		switch gone, err := r.goneFrom(ctx, p, v, a); {
-		case err != nil || !gone && !thorough:
+		case err != nil:
 			return false, err
 		case !gone:
-			listed, v.thorough = true, true
-		case time.Since(began) > slowAnswer && !listed:
+			listed++
+			if !thorough || listed > 1 {
+				v.thorough = v.thorough || thorough
+				return false, nil
+			}
+		case time.Since(began) > slowAnswer && listed == 0:
 			return r.readAtOnce(ctx, p, v)
 		}
 	}
-	return !listed, nil
+	v.outdated = listed > 0
+	v.thorough = v.thorough || v.outdated
+	return listed == 0, nil
 }
 
 // readAtOnce asks a server that is slow for all the answers that are left.
