@@ -52,15 +52,15 @@ func (r *Registry) rememberNamesakes(found []instance, own []name) {
 	found = slices.DeleteFunc(found, r.isOwn)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, i := range found {
-		n := i.name()
+	for at := range found {
+		n := found[at].name()
 		if _, known := r.namesakes[n]; known || slices.Contains(own, n) || len(r.namesakes) >= maxNamesakes {
 			continue
 		}
 		if r.namesakes == nil {
 			r.namesakes = map[name]instance{}
 		}
-		r.namesakes[n] = i
+		r.namesakes[n] = found[at]
 		slog.Warn("eureka: another application has an instance of the same id, and Eureka's servers keep a withdrawal by the id alone: it is spared as far as possible; give each application ids of its own, such as ${spring.application.name}:${spring.cloud.client.hostname}:${server.port}",
 			"instance", n.String(), "id", n.id)
 	}
