@@ -23,6 +23,9 @@ const (
 	// searchAgainAfter is how long a pod that nobody holds is not searched for in a
 	// drain: its app may yet register.
 	searchAgainAfter = 2 * time.Second
+	// answerWithin is how long the answer to an open call takes to arrive once
+	// something has changed, or the server has died.
+	answerWithin = 25 * time.Millisecond
 )
 
 // An endpoint is one of the calls that tell clients of a service: it is asked for
@@ -154,6 +157,23 @@ func (r *Registry) stands() (gone, ok bool) {
 		return true, time.Now().Before(r.searchAt)
 	}
 	return r.watch.gone, r.watch.open()
+}
+
+// standsStill is stands, and leaves what has just changed the time to arrive.
+func (r *Registry) standsStill(ctx context.Context) (gone, ok bool) {
+	r.mu.Lock()
+	w := r.watch
+	r.mu.Unlock()
+	if w != nil {
+		pause := time.NewTimer(answerWithin)
+		defer pause.Stop()
+		select {
+		case <-w.moved:
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+	}
+	return r.stands()
 }
 
 // begin opens the calls of w. They end when one of them shows a change, or by

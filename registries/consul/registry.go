@@ -166,7 +166,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("consul at %s was not asked: %w", r.at, err)
 	}
-	if gone, ok := r.stands(); ok {
+	if gone, ok := r.standsStill(ctx); ok {
 		return gone, nil
 	}
 	if last := r.last(); len(last) > 0 {
