@@ -108,6 +108,16 @@ func (p protocol) isSlight(bytes uint64) bool {
 	return bytes <= slightMaximum
 }
 
+// isTooShort reports whether so many bytes in one segment are fewer than the
+// smallest frame of HTTP/2 has, and no alert of TLS.
+func (p protocol) isTooShort(bytes uint64) bool {
+	const smallest = 9
+	if p.tls {
+		return bytes < smallest+recordLeast && !p.isFarewell(bytes)
+	}
+	return bytes < smallest
+}
+
 // leastInterim is the size of "HTTP/1.1 100", and two ends of line.
 const leastInterim = 16
 
@@ -125,6 +135,22 @@ func (p protocol) isFrame(bytes uint64) bool {
 func (p protocol) isFarewell(bytes uint64) bool {
 	const alert = 2
 	return p.tls && slices.Contains([]uint64{alert + recordLeast - 1, alert + recordLeast, alert + recordMost}, bytes)
+}
+
+// isRest reports whether so many bytes that were sent last before a connection
+// ended were the rest of an answer, and not what a server says when it closes
+// an idle connection: TLS's close_notify, HTTP/2's GOAWAY.
+func (p protocol) isRest(bytes uint64) bool {
+	const goAway = 60 // with a few words of why
+	switch {
+	case p.isFarewell(bytes):
+		return false
+	case p.http1:
+		return true
+	case p.tls:
+		return bytes > goAway+3*recordMost
+	}
+	return bytes > goAway
 }
 
 // opening returns how many segments a client sends before its first request.

@@ -86,6 +86,7 @@ type memory struct {
 	pinged   bool   // frames that are no work have come or gone since
 	frames   bool   // it carries small frames in both directions: on a port of HTTP/1, a WebSocket
 	pauses   bool   // an answer on it has paused for long
+	notHTTP2 bool   // it carries what HTTP/2 cannot, on a port that speaks that: a WebSocket
 	merged   bool   // more than one segment came in the look that shows the last data
 	left     bool   // the app has said that it closes the connection
 	masked   bool   // those of the client are longer by a WebSocket's mask
@@ -173,6 +174,8 @@ func (m *memory) next(s *socket, known bool, v *view) (arrived bool) {
 		*m, known = fresh(), true
 		m.own = own
 	}
+	m.notHTTP2 = m.notHTTP2 || known && m.isForeign(s, v)
+	v = v.of(m)
 	m.activity, arrived = m.judge(s, known, v)
 	m.port = s.port
 	if known && m.bornAt == 0 && m.segsIn == 0 {
@@ -189,6 +192,28 @@ func (m *memory) next(s *socket, known bool, v *view) (arrived bool) {
 		m.idleRecv, m.idleSent, m.asked = m.recv, m.sent, 0
 	}
 	return arrived
+}
+
+// of returns the view of one connection on the port.
+func (v *view) of(m *memory) *view {
+	if !m.notHTTP2 {
+		return v
+	}
+	other := *v
+	other.port.http, other.port.http2 = false, false
+	return &other
+}
+
+// isForeign reports whether one segment has come or gone, after the first ones,
+// that is too short for any frame of HTTP/2.
+func (m *memory) isForeign(s *socket, v *view) bool {
+	if !v.port.http2 || m.recv == 0 || m.sent == 0 {
+		return false
+	}
+	short := func(bytes uint64, segments uint32) bool {
+		return segments == 1 && bytes > 0 && v.port.isTooShort(bytes)
+	}
+	return short(s.received()-m.recv, s.dataIn-m.dataIn) || short(s.sent-m.sent, s.dataOut-m.dataOut)
 }
 
 // judge returns the activity that a look at the connection shows, and whether
@@ -330,10 +355,10 @@ func (m *memory) followed(s *socket, at, sentNow int64) bool {
 		return false
 	case at > sentNow:
 		return true
-	case m.activity == answered || s.dataIn-m.dataIn > 1:
+	case s.dataIn-m.dataIn > 1:
 		return false
 	}
-	return at == sentNow || s.dataOut-m.dataOut > 1
+	return s.dataOut-m.dataOut > 1 || at == sentNow && m.activity != answered
 }
 
 // touch notes when data was last received and sent that is no ping.
@@ -446,6 +471,10 @@ func (m *memory) smallWent(s *socket, v *view) activity {
 		}
 		return interim // an answer of a WebSocket's, or a ping during the work
 	case waiting:
+		if m.notHTTP2 {
+			m.frames = true
+			return interim // likewise
+		}
 		if v.port.http1 {
 			m.frames = m.frames || v.port.isFrame(s.sent-m.sent)
 			return interim // likewise, or 1xx
@@ -578,6 +607,8 @@ func (m *memory) completed(s *socket, v *view) activity {
 	switch took := int64(s.recvAge) - int64(s.sentAge); {
 	case asked && s.sent-m.idleSent <= v.port.sizes().interim:
 		return interim
+	case m.activity == interim && v.port.http1 && s.dataOut == m.dataOut+1 && s.sent-m.sent <= v.port.sizes().interim:
+		return interim // one more of them
 	case v.port.http2 && !v.port.tls && s.sent <= settingsMaximum:
 		return interim // a server's settings
 	case !v.port.tls || m.settled:
@@ -677,6 +708,7 @@ func (m *memory) finding(s *socket, v *view) finding {
 
 // work reports whether the connection counts.
 func (m *memory) work(s *socket, v *view) bool {
+	v = v.of(m)
 	silent, unanswered := v.since(max(m.recvAt, m.sentAt)), v.since(m.recvAt)
 	switch m.finding(s, v) {
 	case busy:

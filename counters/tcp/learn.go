@@ -28,10 +28,9 @@ const (
 	walkRest = 8000
 	// startEvery is how often it is looked whether the app was started again.
 	startEvery = 5 * time.Second
-	// endsEvery, endsFor and endsAtOnce bound how often, how long and of how
-	// many connections the kernel tells the end while the pod serves.
+	// The kernel reports the ends of endsAtOnce connections in each endsEvery
+	// while the pod serves.
 	endsEvery  = 10 * time.Second
-	endsFor    = 3 * time.Second
 	endsAtOnce = 20
 	// asksAtOnce bounds the ports that are asked at the same time.
 	asksAtOnce = 4
@@ -87,13 +86,14 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// sampleEnds has the kernel report some connections that end, now and then:
-// those that a client opens for one request are rarely there during a look.
+// sampleEnds has the kernel report connections that end, all of them where they
+// are few: those that a client opens for one request are rarely there during a
+// look.
 func (c *Counter) sampleEnds(ctx context.Context) {
 	ticker := time.NewTicker(endsEvery)
 	defer ticker.Stop()
 	for {
-		window, cancel := context.WithTimeout(ctx, endsFor)
+		window, cancel := context.WithTimeout(ctx, endsEvery)
 		err := c.receiveEnds(window, endsAtOnce)
 		cancel()
 		if err != nil {

@@ -171,8 +171,20 @@ func teachEnd(before *memory, s *socket, v *view) {
 	default:
 		return // nothing was sent since
 	}
-	if before != nil && before.activity != answered && before.activity != streaming {
+	switch {
+	case before == nil && s.dataOut > s.dataIn && (!v.port.tls || s.dataOut > s.dataIn+1):
+		// Its header may have come at once, and the rest after a pause.
+		if took := time.Duration(answer-asked) * time.Millisecond; took >= pauseMatters {
+			v.learned.paused(took)
+		}
+	case before == nil:
+	case before.activity != answered && before.activity != streaming:
 		asked = before.recvAt
+	case before.sent > 0 && s.received() == before.recv:
+		if v.port.isRest(s.sent - before.sent) {
+			v.learned.paused(time.Duration(answer-before.sentAt) * time.Millisecond)
+		}
+		return
 	}
 	v.learned.seen(1, time.Duration(max(answer-asked, 0))*time.Millisecond, v.now)
 }

@@ -229,3 +229,174 @@ func TestShortAnswerOfAWebSocket(t *testing.T) {
 		t.Errorf("it counts 11 s after its answer: %v", w.m.activity)
 	}
 }
+
+// closes ends the connection: nothing of it is seen but what the kernel tells of
+// its end.
+func (w *wire) closes() {
+	w.s.recvAge, w.s.sentAge, w.s.ackAge = uint32(w.v.now-w.recvAt), uint32(w.v.now-w.sentAt), uint32(w.v.now-w.ackAt)
+	teachEnd(&w.m, &w.s, &w.v)
+}
+
+// An answer pauses, and the connection ends with it: the pause is learned by the
+// end. What a server says when it closes an idle connection is no answer.
+func TestPauseBeforeTheEnd(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		port protocol
+		last int // bytes
+		want time.Duration
+	}{
+		{"a body after its header", http1Port, 5, 8 * time.Second},
+		{"a body after its header", byTLS(http1Port), 5 + recordLeast, 8 * time.Second},
+		{"a body after its header", byTLS(http1Port), 5 + 2*recordLeast + 2, 8 * time.Second},
+		{"data after a header", http2Port, 200, 8 * time.Second},
+		{"data after a header", byTLS(http2Port), 200, 8 * time.Second},
+		{"close_notify", byTLS(http1Port), 2 + recordLeast, 0},
+		{"close_notify", byTLS(http1Port), 2 + recordMost, 0},
+		{"GOAWAY", http2Port, 17, 0},
+		{"GOAWAY with a reason", http2Port, 17 + 7, 0},
+		{"GOAWAY and close_notify", byTLS(http2Port), 17 + 2 + 2*recordLeast, 0},
+	} {
+		w := newWire(Active, test.port, patience{auto: true})
+		w.m.settled = true
+		w.exchange(time.Second)
+		w.came(200)
+		w.look()
+		w.went(120)
+		w.look()
+		w.pass(8 * time.Second)
+		w.went(test.last)
+		w.closes()
+		if got := w.v.learned.pause; got != test.want {
+			t.Errorf("%s, %+v: a pause of %v was learned, want %v", test.name, test.port, got, test.want)
+		}
+	}
+}
+
+// Interim answers that follow one another are not the answer.
+func TestSeveralInterimAnswers(t *testing.T) {
+	for _, port := range []protocol{http1Port, byTLS(http1Port)} {
+		record := 0
+		if port.tls {
+			record = recordLeast
+		}
+		w := newWire(Requests, port, patience{auto: true})
+		w.m.settled, w.m.proven = true, provenAnswers
+		w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: 20 * time.Second}
+		w.exchange(time.Second)
+		w.came(200)
+		w.look()
+		for range 5 {
+			w.pass(3 * time.Second)
+			w.went(27 + record)
+			if !w.look() {
+				t.Fatalf("TLS %t: it does not count %v after the request", port.tls, time.Duration(w.v.now-w.recvAt)*time.Millisecond)
+			}
+		}
+		w.went(200)
+		if w.look() {
+			t.Errorf("TLS %t: it counts after its answer: %v", port.tls, w.m.activity)
+		}
+	}
+}
+
+// A WebSocket on a port that speaks HTTP/2 too: its short frames are no frames
+// of HTTP/2. A message is work until it is answered.
+func TestWebSocketOnAPortOfHTTP2(t *testing.T) {
+	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
+		record := 0
+		if port.tls {
+			record = recordLeast
+		}
+		w := newWire(Active, port, patience{auto: true})
+		w.m.settled = true
+		w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+		w.came(180 + record)
+		w.look()
+		w.went(135 + record)
+		w.look()
+		for range 3 { // messages of two bytes, and of four
+			w.pass(time.Second)
+			w.came(8 + record)
+			w.look()
+			w.pass(50 * time.Millisecond)
+			w.went(6 + record)
+			w.look()
+		}
+		w.pass(time.Second)
+		w.came(11 + record)
+		for range 19 {
+			if !w.look() {
+				t.Fatalf("TLS %t: a message does not count after %v", port.tls, time.Duration(w.v.now-w.recvAt)*time.Millisecond)
+			}
+			w.pass(time.Second)
+		}
+		w.went(6 + record)
+		w.look()
+		w.pass(7 * time.Second)
+		if w.look() {
+			t.Errorf("TLS %t: it counts 7 s after its answer: %v", port.tls, w.m.activity)
+		}
+	}
+}
+
+// A message of a stream comes after a pause, and the client of gRPC acknowledges
+// it in the same moment: the pause is learned.
+func TestPauseOfAStream(t *testing.T) {
+	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
+		record := 0
+		if port.tls {
+			record = recordLeast
+		}
+		w := newWire(Active, port, patience{auto: true})
+		w.m.settled = true
+		w.exchange(time.Second)
+		w.came(97)
+		w.look()
+		w.went(128)
+		w.look()
+		w.pass(10 * time.Second)
+		w.went(20 + record)
+		w.went(17 + record)
+		w.came(30 + record)
+		if !w.look() {
+			t.Errorf("TLS %t: it does not count after a part of its answer", port.tls)
+		}
+		if l := w.v.learned; l.pause < 9*time.Second {
+			t.Errorf("TLS %t: a pause of %v was learned, want 10s", port.tls, l.pause)
+		}
+	}
+}
+
+// Of a connection that nobody has looked at the kernel tells the end alone. An
+// answer in several segments may have been a header, and the rest after a pause.
+func TestPauseOfAnAnswerThatNobodySaw(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		port     protocol
+		in, out  int // segments
+		took     time.Duration
+		want     time.Duration
+		answered time.Duration
+	}{
+		{"one segment", http1Port, 1, 1, 8 * time.Second, 0, 8 * time.Second},
+		{"two segments", http1Port, 1, 2, 8 * time.Second, 8 * time.Second, 8 * time.Second},
+		{"two segments, soon", http1Port, 1, 2, 100 * time.Millisecond, 0, 100 * time.Millisecond},
+		{"TLS, perhaps its handshake alone", byTLS(http1Port), 2, 3, 8 * time.Second, 0, 0},
+		{"TLS, its handshake and two segments", byTLS(http1Port), 2, 4, 8 * time.Second, 8 * time.Second, 8 * time.Second},
+	} {
+		w := newWire(Active, test.port, patience{auto: true})
+		for range test.in {
+			w.came(100)
+		}
+		w.pass(test.took)
+		for range test.out {
+			w.went(100)
+		}
+		w.s.recvAge, w.s.sentAge = uint32(w.v.now-w.recvAt), uint32(w.v.now-w.sentAt)
+		teachEnd(nil, &w.s, &w.v)
+		if l := w.v.learned; l.pause != test.want || l.answer != test.answered {
+			t.Errorf("%s: a pause of %v and an answer of %v were learned, want %v and %v", test.name, l.pause, l.answer, test.want, test.answered)
+		}
+	}
+}

@@ -110,15 +110,44 @@ func rows(results []Result, key func(*Result) []string) []*row {
 // note says what is to be known of a row.
 func (r *row) note() string {
 	d := r.tallies[Default]
-	switch {
-	case d.early > 0:
-		return "**early returns: a defect, or more than the kernel shows**"
-	case d.oldNeedless > 0:
-		return "connections in doubt"
-	case d.youngNeedless > 0:
-		return "too little was seen of a young app: a connection in doubt counts until it is closed"
+	var notes []string
+	if d.early > 0 {
+		notes = append(notes, earlyNote(r.client()))
 	}
-	return ""
+	switch {
+	case d.oldNeedless > 0:
+		notes = append(notes, needlessNote(r.client()))
+	case d.youngNeedless > 0:
+		notes = append(notes, "too little was seen of a young app: a connection in doubt counts until it is closed")
+	}
+	return strings.Join(notes, "; ")
+}
+
+// client is the row's last column before the figures.
+func (r *row) client() string { return r.order[len(r.order)-1] }
+
+const (
+	hiddenBySideBySide = "the kernel does not tell the answers of calls side by side apart: a long one is not seen among short ones, and nothing says how long the next may take"
+	sideBySide         = "the kernel does not tell answers side by side apart: a pause between two of them may be one call's work, and twice the longest pause is waited for"
+	pausesOfStream     = "an answer that has paused may go on: twice the longest pause is waited for"
+)
+
+// earlyNote and needlessNote say what the kernel does not show of a client.
+func earlyNote(client string) string {
+	if client == grpcOverlap {
+		return hiddenBySideBySide
+	}
+	return "**a defect**"
+}
+
+func needlessNote(client string) string {
+	switch client {
+	case http2Streams, grpcOverlap, "HTTP/2, streams of several lengths", "HTTP/2, the client pings, streams in work":
+		return sideBySide
+	case grpcStream, "headers flushed, then work", "half of the body, then work", "body in pieces, with pauses", "server-sent events, one every 6 s":
+		return pausesOfStream
+	}
+	return "connections in doubt"
 }
 
 func (t *tally) needlessYoung() string { return of(t.youngNeedless, t.young) }
