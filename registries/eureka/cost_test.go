@@ -145,7 +145,7 @@ func TestBackInServiceIsSeen(t *testing.T) {
 			for isWithdrawn(t, r) {
 				<-time.After(time.Second)
 			}
-			if seen := time.Since(gone); seen > max(refresh, after+time.Second) || seen-after > refresh/4+time.Second {
+			if seen := time.Since(gone); seen > max(refresh, after+time.Second) || seen-after > refresh/3+time.Second {
 				t.Errorf("back after %v, seen after %v", after, seen)
 			}
 		})
