@@ -7,14 +7,6 @@ import (
 	"time"
 )
 
-const (
-	// registryCallLimit is how long one call to a registry may take. A
-	// registry that hangs must leave room in the budget for another try.
-	registryCallLimit = 5 * time.Second
-	// counterCallLimit is how long one reading may take.
-	counterCallLimit = 2 * time.Second
-)
-
 // guard calls a plug-in. A plug-in that panics has failed; it must not take
 // the pod's hook with it.
 func guard(what string, f func() error) (err error) {
@@ -40,9 +32,9 @@ func (b *backoff) wait() time.Duration {
 	return b.next - time.Duration(rand.Int64N(int64(b.next)/5+1)) //nolint:gosec // spreads load, guards nothing
 }
 
-// pause waits for d, or until wake receives or ctx ends. A negative d waits
-// for wake alone.
-func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+// pause waits for d, or until changed receives or ctx ends. A negative d waits
+// for changed alone.
+func pause(ctx context.Context, d time.Duration, changed <-chan struct{}) {
 	var over <-chan time.Time
 	if d >= 0 {
 		timer := time.NewTimer(d)
@@ -51,13 +43,13 @@ func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-wake:
+	case <-changed:
 	case <-over:
 	}
 }
 
-// poke makes a channel of capacity 1 receive, once for any number of pokes.
-func poke(c chan<- struct{}) {
+// notify makes a channel of capacity 1 receive, once for any number of calls.
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -158,8 +158,8 @@ func TestClockSteps(t *testing.T) {
 			d := New(Config{
 				GracePeriod: test.grace, Reserve: 200 * time.Millisecond, EndpointsWait: 200 * time.Millisecond,
 				Quiet: 100 * time.Millisecond, Poll: 20 * time.Millisecond,
-				Registries: []Announced{{Name: "registry", Registry: registry, ClientRefresh: 250 * time.Millisecond}},
-				Counters:   []Named{{Name: "counter", Counter: counter}},
+				Registries: []NamedRegistry{{Name: "registry", Registry: registry, ClientRefresh: 250 * time.Millisecond}},
+				Counters:   []NamedCounter{{Name: "counter", Counter: counter}},
 				App:        app,
 			})
 			ran := make(chan struct{})

@@ -1,63 +1,50 @@
 package drain
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"time"
 )
 
-// Config is what a Drainer needs to know. Durations that are zero mean that
-// there is nothing to wait for.
+// Config is what a Drainer needs to know. A duration of zero means that there
+// is nothing to wait for; a negative threshold counts as zero. The values are
+// not checked otherwise: the grace period must be longer than the reserve.
 type Config struct {
 	GracePeriod   time.Duration // the pod's terminationGracePeriodSeconds
 	Reserve       time.Duration // the part of it left to the app after its SIGTERM
-	EndpointsWait time.Duration // the least time between unready and the hook's return
+	EndpointsWait time.Duration // minimum time between readiness failing and the hook returning
 	Quiet         time.Duration // how long the pod must be quiet before it counts as drained
 	Poll          time.Duration // how often counters without events are read
 	Threshold     int64         // work in flight that is accepted at the end
 	StayReady     bool          // readiness stays true during a drain
-	Registries    []Announced
-	Counters      []Named
+	Registries    []NamedRegistry
+	Counters      []NamedCounter
 	App           App    // nil when the app's port is not known
-	Notice        Notice // nil when the app is not told
+	Notice        Notice // nil when the app is not notified
 	Observers     []Observer
 	Kubelet       []netip.Addr // from where the kubelet calls, as far as that is configured
 }
 
-// Announced is a registry that the pod is announced in.
-type Announced struct {
+// NamedRegistry is a registry with its name in reports, metrics and the log.
+type NamedRegistry struct {
 	Name     string
 	Registry Registry
-	// ServerCache is how long the registry's own answers may lag. It is only
-	// reckoned with before a drain: during one, the answers are looked at.
+	// ServerCache is how long the registry's own answers may lag. A drain looks
+	// at the answers themselves; NeededBudget and the return into service
+	// reckon with it.
 	ServerCache time.Duration
-	// ClientRefresh is how long a client may use what it was told.
+	// ClientRefresh is how long a client may use an answer of the registry's.
 	ClientRefresh time.Duration
 }
 
-// Named is a counter with the name that people know it by.
-type Named struct {
+// NamedCounter is a counter with its name in reports, metrics and the log.
+type NamedCounter struct {
 	Name    string
 	Counter Counter
 }
 
-// App is the app's containers, as the sidecar sees them. Its methods may be
-// called by several goroutines.
-type App interface {
-	// Ports returns the app's ports, as they were configured.
-	Ports() []int
-	// Listeners returns who accepts connections on each of the app's ports, by
-	// an identity that no other listener has or will have. A port that nobody
-	// listens on is absent. An identity of 0 is one that is not known.
-	Listeners(ctx context.Context) (map[int][]uint64, error)
-	// OtherPorts returns the ports that the pod listens on besides the app's
-	// and the sidecar's own.
-	OtherPorts(ctx context.Context) ([]int, error)
-}
-
 // Budget is the longest that a drain may take: the grace period less the
-// reserve, or less the moment that the process needs to leave by itself.
+// reserve, or less the second that the process needs to end by itself.
 func (c Config) Budget() time.Duration { return c.GracePeriod - max(c.Reserve, c.leaveEarly()) }
 
 // NeededBudget is the budget that a drain needs when registries are as slow

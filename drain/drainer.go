@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -18,165 +18,113 @@ var (
 // ErrWorkLeft is Run's error when the process ends with work in flight.
 var ErrWorkLeft = errors.New("cut short with work in flight")
 
-// Drainer holds what the pod's leaving stands at. All methods may be called at
-// any time, by any number of goroutines.
+// Drainer holds the state of the pod's drain. Its methods may be called at any
+// time, by any number of goroutines, but for Run, which is called once.
 type Drainer struct {
-	cfg     Config
-	keepers []*keeper
-	meters  []*meter
-	valves  []*valve
+	cfg           Config
+	registrations []*registration
+	controls      []*acceptControl
+	workers       []*worker // of all of these
+	pollers       *pollers
+	app           *appWatch
 
-	life    context.Context // of all goroutines; ends when Run returns
-	die     context.CancelFunc
-	stop    chan struct{} // closed by the first signal
-	cut     chan struct{} // closed by the one that ends the drain at once
-	appSeen chan struct{} // receives when the app is gone, or back
-	looking chan struct{} // holds one token: who has it may look at the app
-	lookNow chan struct{} // has the app looked at at once
-	began   time.Time     // when New made it
+	ctx      context.Context // of all goroutines; ends when Run returns
+	cancel   context.CancelFunc
+	signaled chan struct{} // closed by the first signal
+	aborted  chan struct{} // closed by the one that ends the drain at once
+	appSeen  chan struct{} // receives when the app is gone, or back
+	began    time.Time     // when New made it
 
-	mu        sync.Mutex
-	leaving   *leaving // nil while serving
-	stopping  bool
-	stoppedAt time.Time // when the first signal came
-	isCut     bool
-	cutWhy    string
-	dying     bool           // Run has returned or is about to: start nothing
-	running   sync.WaitGroup // the goroutines
-	totals    Totals
-	last      *Report // of the last drain that ended
-	kubelet   kubelet
-
-	app             listeners
-	appStarted      time.Time // when the app was first seen to be started; zero: not yet
-	appErr          string    // why the last look at the app failed; empty after a success
-	hookDue         bool      // no look has begun since the last hook was called
-	portsNamed      bool      // it was looked which other ports the pod listens on
-	otherPorts      []int     // which those are
-	otherPortsKnown bool
-	silentTold      bool // people were told of ports that nobody listens on
+	mu          sync.Mutex // guards everything that follows, and the parts above where they say so
+	run         *drainRun  // nil while serving
+	journal     *journal
+	stopping    bool
+	stoppedAt   time.Time // when the first signal came
+	abortReason string    // why the drain was ended at once; empty: it was not
+	closing     bool      // Run has returned or is about to: start nothing
+	running     sync.WaitGroup
+	totals      Totals
+	lastReport  *Report // of the last drain that ended
+	kubelet     kubelet
 }
 
 // New returns a Drainer that serves. No plug-in is called before Run, but for
-// an App's Ports.
+// an App's Ports and a ProbeIgnorer's IgnoreProbes.
 func New(cfg Config) *Drainer {
 	cfg.Threshold = max(0, cfg.Threshold)
 	d := &Drainer{
-		cfg:     cfg,
-		stop:    make(chan struct{}),
-		cut:     make(chan struct{}),
-		appSeen: make(chan struct{}, 1),
-		looking: make(chan struct{}, 1),
-		lookNow: make(chan struct{}, 1),
-		began:   time.Now(),
-		totals:  newTotals(),
+		cfg:      cfg,
+		signaled: make(chan struct{}),
+		aborted:  make(chan struct{}),
+		appSeen:  make(chan struct{}, 1),
+		began:    time.Now(),
+		journal:  &journal{observers: cfg.Observers},
+		totals:   newTotals(),
 	}
-	d.looking <- struct{}{}
-	if cfg.App != nil {
-		d.app = newListeners(cfg.App.Ports())
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.app = newAppWatch(&d.mu, cfg.App)
+	d.app.lookedLocked = d.appLookedLocked
+	d.pollers = &pollers{mu: &d.mu, worthReportingLocked: d.counterWorthReportingLocked}
+	for _, r := range cfg.Registries {
+		d.addRegistration(r)
 	}
-	d.life, d.die = context.WithCancel(context.Background())
-	for _, a := range cfg.Registries {
-		d.keepers = append(d.keepers, newKeeper(d, a))
-	}
-	for _, n := range cfg.Counters {
-		d.meters = append(d.meters, newMeter(n))
-		if s, ok := n.Counter.(AcceptStopper); ok {
-			v := newValve(d, n.Name, "takes no new work", s)
-			_, v.unsure = n.Counter.(AcceptStarter) // an earlier process may have told it, and was killed
-			d.valves = append(d.valves, v)
+	for _, c := range cfg.Counters {
+		d.pollers.all = append(d.pollers.all, newPoller(c))
+		if control, ok := c.Counter.(AcceptStopper); ok {
+			d.addControl(c.Name, "takes no new work", control)
 		}
+	}
+	if cfg.Notice != nil {
+		d.addControl("the app's notice", "posted", noticeAdapter{cfg.Notice})
 	}
 	for _, a := range cfg.Kubelet {
 		d.kubelet.fixed = append(d.kubelet.fixed, a.Unmap())
 	}
 	d.shareKubeletLocked() // nobody else has d yet
-	if cfg.Notice != nil {
-		v := newValve(d, "the app's notice", "posted", posted{cfg.Notice})
-		v.unsure = true // an earlier process may have posted it
-		d.valves = append(d.valves, v)
-	}
 	return d
 }
-
-// goroutine runs f until it returns; f ends when d.life does.
-func (d *Drainer) goroutine(f func()) { d.running.Go(f) }
 
 // Run keeps the registries, and returns when the process may end: a signal has
 // come, the drain that it began or joined is over, and the instance is
 // deregistered; by the end of the grace period at the latest. When ctx ends
 // during a drain, that ends as by SIGINT; while the pod serves, nothing is
-// withdrawn, and Run returns an error.
+// withdrawn, and Run returns an error. It is called once.
 //
 // It returns ErrWorkLeft when work was in flight at the end, or might have been.
 func (d *Drainer) Run(ctx context.Context) error {
 	defer d.close()
-	for _, k := range d.keepers {
-		d.goroutine(func() { k.run(d.life) })
-	}
-	for _, v := range d.valves {
-		d.goroutine(func() { v.run(d.life) })
-	}
-	for _, m := range d.meters {
-		d.goroutine(func() { m.learn(d.life) })
-	}
-	if d.cfg.App != nil {
-		d.goroutine(d.watchApp)
-	}
-	if len(d.meters) > 0 {
-		d.goroutine(d.tryCounters)
-	}
-	interrupt := func() { d.interrupt("the sidecar could no longer serve") }
+	d.start()
+	abort := func() { d.abort("the sidecar could no longer serve") }
 	select {
-	case <-d.stop:
+	case <-d.signaled:
 	case <-ctx.Done():
 		if !d.Leaving() {
 			return fmt.Errorf("ended while serving: %w", context.Cause(ctx))
 		}
-		interrupt()
+		abort()
 	}
-	unhook := context.AfterFunc(ctx, interrupt)
+	unhook := context.AfterFunc(ctx, abort)
 	defer unhook()
 
-	told := time.Now()
-	l := d.begin(CauseSignal)
+	signalledAt := time.Now()
+	run := d.begin(CauseSignal)
 	select {
-	case <-l.over:
-	case <-d.cut:
-		d.finish(l, OutcomeCutShort)
+	case <-run.over:
+	case <-d.aborted:
+		d.finish(run, OutcomeCutShort)
 	}
-	left := d.workLeft(l)
-	d.awaitApp(l)
-	d.deregister(l, told)
+	left := d.workLeft(run)
+	d.awaitApp(run)
+	d.deregister(run, signalledAt)
 	if left {
 		return ErrWorkLeft
 	}
 	return nil
 }
 
-// close ends all goroutines, and waits for those that end when they are told:
-// a plug-in that does not honour its context must not hold up the process.
-func (d *Drainer) close() {
-	d.mu.Lock()
-	d.dying = true
-	d.mu.Unlock()
-	d.die()
-	ended := make(chan struct{})
-	go func() {
-		d.running.Wait()
-		close(ended)
-	}()
-	timer := time.NewTimer(d.cfg.leaveEarly() / 10)
-	defer timer.Stop()
-	select {
-	case <-ended:
-	case <-timer.C:
-	}
-}
-
 // Stop is SIGTERM: it begins a drain, or joins the one under way, after which
 // Run returns. Any number of them is one: a container runtime that was
-// restarted has forgotten that it sent it.
+// restarted has forgotten that it sent it. It returns at once.
 func (d *Drainer) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -184,29 +132,10 @@ func (d *Drainer) Stop() {
 }
 
 // Interrupt is SIGINT: while the pod serves it is as Stop, and during a drain
-// it ends that at once.
-func (d *Drainer) Interrupt() { d.interrupt("ended by SIGINT") }
+// it ends that at once. It returns at once.
+func (d *Drainer) Interrupt() { d.abort("ended by SIGINT") }
 
-func (d *Drainer) interrupt(why string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if (d.leaving != nil || d.stopping) && !d.isCut {
-		d.isCut, d.cutWhy = true, why
-		close(d.cut)
-	}
-	d.stopLocked()
-}
-
-func (d *Drainer) stopLocked() {
-	if d.stopping {
-		return
-	}
-	d.stopping, d.stoppedAt = true, time.Now()
-	close(d.stop)
-	poke(d.lookNow)
-}
-
-// Begin begins a drain if none is under way.
+// Begin begins a drain if none is under way. It returns at once.
 func (d *Drainer) Begin(cause Cause) { d.begin(cause) }
 
 // PreStop is the kubelet's hook: it begins a drain, or joins the one under
@@ -215,25 +144,14 @@ func (d *Drainer) Begin(cause Cause) { d.begin(cause) }
 // are delivered at least once. A caller whose ctx ends gets its error; the
 // drain goes on.
 func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
-	d.mu.Lock()
-	l := d.beginLocked(CauseHook)
-	d.hookLocked(l, time.Now())
-	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		l.hooks--
-		d.decideLocked(time.Now())
-		d.mu.Unlock()
-	}()
-	if d.cfg.App != nil {
-		// Before the hook returns: the app may exit at once.
-		d.look(ctx)
-	}
+	run := d.hookCalled()
+	defer d.hookReturned(run)
+	d.app.look(ctx) // before the hook returns: the app may exit at once
 	select {
-	case <-l.over:
+	case <-run.over:
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return l.report, nil
+		return run.report, nil
 	case <-ctx.Done():
 		return Report{}, ctx.Err()
 	}
@@ -249,21 +167,16 @@ func (d *Drainer) PostStart() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	const why = "the app's postStart hook was called: it was only restarted"
-	l := d.leaving
+	run := d.run
 	switch {
-	case l == nil || !l.hooked || l.byHand || d.stopping || d.dying:
-	case l.hooks == 0:
-		d.takeBack(l, why)
+	case run == nil || !run.hooked || run.onRequest || d.stopping || d.closing:
+	case run.hooks == 0:
+		d.takeBackLocked(run, why)
 	default:
-		l.startedAt = time.Now()
-		time.AfterFunc(time.Until(l.hookAt.Add(d.cfg.GracePeriod+signalMargin)), func() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			overtaken := !l.startedAt.After(l.hookAt) // by another hook
-			if d.leaving == l && !overtaken && !l.byHand && !d.stopping && !d.dying {
-				d.takeBack(l, why)
-			}
-		})
+		if !run.startedAt.After(run.hookAt) { // else this waits already
+			time.AfterFunc(time.Until(d.noSignalAtLocked(run)), func() { d.takeBackUnlessHooked(run, why) })
+		}
+		run.startedAt = time.Now()
 	}
 }
 
@@ -272,206 +185,53 @@ func (d *Drainer) PostStart() {
 // ctx ends (what is not done then is still tried). It returns ErrServing when
 // there is no drain, and ErrTooLate when the pod is being deleted.
 func (d *Drainer) TakeBack(ctx context.Context) error {
-	d.mu.Lock()
-	switch l := d.leaving; {
-	case d.stopping:
-		d.mu.Unlock()
-		return ErrTooLate
-	case l == nil:
-		d.mu.Unlock()
-		return ErrServing
-	default:
-		d.takeBack(l, "taken back on request")
-	}
-	var settled []chan struct{}
-	for _, k := range d.keepers {
-		settled = append(settled, k.settled)
-	}
-	d.mu.Unlock()
+	settled, err := d.takeBackOnRequest()
 	for _, s := range settled {
 		select {
 		case <-s:
 		case <-ctx.Done():
 		}
 	}
-	return nil
+	return err
 }
 
-// Ready tells whether the pod takes new work.
+// Ready reports whether the pod takes new work.
 func (d *Drainer) Ready() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.leaving == nil && !d.stopping || d.cfg.StayReady
+	return d.readyLocked()
 }
 
-// Leaving tells whether there is a drain, under way or ended.
+// Leaving reports whether there is a drain, under way or ended.
 func (d *Drainer) Leaving() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.leaving != nil || d.stopping
+	return d.run != nil || d.stopping
 }
 
-// toldLate is how long after the end of the grace period a signal belongs to it.
-// The kubelet tells a native sidecar to stop when the app has exited, and else
-// when the grace period is over, in the moment in which it kills the app; the
-// sidecar then has 2 s.
-const toldLate = 2 * time.Second
+// ProbedFrom records the address of a call to a probe's path that says it is the
+// kubelet's. Once three have come from an address, counters that can
+// ([ProbeIgnorer]) no longer count the kubelet's probes of the app. It returns
+// at once.
+func (d *Drainer) ProbedFrom(from netip.Addr) { d.kubeletAt(from, false) }
 
-// begin returns the drain under way, or a new one.
-func (d *Drainer) begin(cause Cause) *leaving {
+// HookedFrom does the same for a preStop hook; one call is enough.
+func (d *Drainer) HookedFrom(from netip.Addr) { d.kubeletAt(from, true) }
+
+// Status returns the state now. While no drain is under way it reads the
+// counters, for as long as ctx and the limit of one reading allow.
+func (d *Drainer) Status(ctx context.Context) Status {
+	readings := d.readings(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.beginLocked(cause)
+	return d.statusLocked(readings, time.Now())
 }
 
-// beginLocked returns the drain under way, or a new one. A drain that ended, and
-// whose grace period is over, belongs to an earlier stop of the app: what
-// begins after it is another. But not a signal that comes right then, or where
-// the app has not come back since: the app took all of its grace period. After
-// a signal's drain there is none: the process ends with it.
-func (d *Drainer) beginLocked(cause Cause) *leaving {
-	now := time.Now()
-	byHand := cause == CauseCall
-	if l := d.leaving; l != nil {
-		graceEnd := later(l.graceEnd, l.hookAt.Add(d.cfg.GracePeriod)) // of a hook that was called again
-		late := cause == CauseSignal && l.hooked && (d.app.gone() || now.Before(graceEnd.Add(toldLate)))
-		if l.outcome == "" || now.Before(l.graceEnd) || late || l.final || d.dying {
-			l.final = l.final || cause == CauseSignal
-			l.byHand = l.byHand || byHand
-			return l
-		}
-		byHand = byHand || l.byHand // whoever asked for it has not taken it back
-		d.replace(l, now)
-	}
-	l := &leaving{
-		cause:     cause,
-		byHand:    byHand,
-		final:     cause == CauseSignal,
-		began:     now,
-		budgetEnd: now.Add(d.cfg.Budget()),
-		graceEnd:  now.Add(d.cfg.GracePeriod),
-		changed:   make(chan struct{}, 1),
-		over:      make(chan struct{}),
-		phase:     Withdrawing,
-		since:     now,
-		waited:    map[Phase]time.Duration{},
-	}
-	drive, end := context.WithDeadline(d.life, l.budgetEnd)
-	l.end = end
-	if d.leaving == nil {
-		d.totals.Seconds[Serving] += now.Sub(d.totals.since)
-	}
-	d.leaving = l // from here on the pod is not ready
-	d.note("begun (%s); not ready", cause)
-	d.tell(KindDraining, "the pod leaves (%s): no longer ready; it may take %v to drain", cause, d.cfg.Budget())
-	for _, k := range d.keepers {
-		k.order(outOfService, l.budgetEnd)
-	}
-	for _, v := range d.valves {
-		v.turn(true, l.budgetEnd)
-	}
-	if d.dying {
-		d.cutWhy = "the process was ending"
-		d.finishLocked(l, OutcomeCutShort)
-		return l
-	}
-	d.goroutine(func() { d.drive(drive, l) })
-	poke(d.lookNow)
-	return l
-}
-
-// replace makes an end of a drain that has ended. Callers hold d.mu.
-func (d *Drainer) replace(l *leaving, now time.Time) {
-	d.totals.Seconds[l.phase] += now.Sub(l.since)
-}
-
-// takeBack ends a drain by serving again. Callers hold d.mu.
-func (d *Drainer) takeBack(l *leaving, why string) {
-	d.note("%s", why)
-	now := time.Now()
-	d.finishLocked(l, OutcomeTakenBack) // unless it had ended before
-	d.tell(KindTakenBack, "the drain was taken back after %s: %s", short(now.Sub(l.began)), why)
-	d.replace(l, now)
-	d.leaving = nil
-	d.totals.since = now
-	for _, k := range d.keepers {
-		k.order(inService, time.Time{})
-	}
-	for _, v := range d.valves {
-		v.turn(false, time.Time{})
-	}
-}
-
-// finish ends a drain, once.
-func (d *Drainer) finish(l *leaving, outcome Outcome) {
+// Totals counts since the process began, for metrics. It reads the counters as
+// Status does.
+func (d *Drainer) Totals(ctx context.Context) Totals {
+	readings := d.readings(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.finishLocked(l, outcome)
-}
-
-func (d *Drainer) finishLocked(l *leaving, outcome Outcome) {
-	if l.outcome != "" {
-		return
-	}
-	now := time.Now()
-	l.waits.become(nil, now)
-	l.outcome = outcome
-	phase := Expired
-	switch outcome {
-	case OutcomeDrained:
-		phase, l.present = Drained, nil
-	case OutcomeTakenBack:
-		phase, l.present = Serving, nil
-	case OutcomeCutShort:
-		l.why = d.cutWhy
-	case OutcomeExpired:
-	}
-	l.enter(phase, now)
-	took := now.Sub(l.began)
-	ended := fmt.Sprintf("%s after %v", outcome, took.Round(time.Millisecond))
-	if text := sentence(l.present, now); phase == Expired && text != "" {
-		ended += ", " + text
-	}
-	if l.why != "" {
-		l.mark(l.why)
-	}
-	l.mark(ended)
-	if l.why != "" {
-		ended += ": " + l.why
-	}
-	l.report = d.reportOf(l)
-	d.last = &l.report
-	d.tellEnd(l, took)
-	d.totals.end(l, outcome, took)
-	l.end()
-	close(l.over)
-	if phase == Expired {
-		slog.Error("drain: "+ended, "outcome", outcome, "seconds", seconds(took))
-		return
-	}
-	slog.Info("drain: "+ended, "outcome", outcome, "seconds", seconds(took))
-}
-
-// wakeDriver tells the driver that something has changed. Callers hold d.mu.
-func (d *Drainer) wakeDriver() {
-	if d.leaving != nil {
-		poke(d.leaving.changed)
-	}
-}
-
-// workLeft reports whether the drain ended with more in flight than accepted,
-// by a last look, since a drain may be cut short before its first. Where the
-// app's end has come first, it is what was in flight when it last listened.
-func (d *Drainer) workLeft(l *leaving) bool {
-	if l.outcome == OutcomeDrained {
-		return false
-	}
-	if l.unfinished {
-		sum, known := inFlight(l.samples)
-		return !known || l.samples == nil && len(d.meters) > 0 || sum > d.cfg.Threshold
-	}
-	ctx, cancel := context.WithTimeout(d.life, d.cfg.leaveEarly()/2)
-	defer cancel()
-	sum, known := inFlight(d.readAll(ctx).samples)
-	return !known || sum > d.cfg.Threshold
+	return d.totalsLocked(readings, time.Now())
 }

@@ -2,153 +2,12 @@ package drain
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-func TestTakeBackReturnsWhenNothingIsLeftToDo(t *testing.T) {
-	t.Run("before the first withdrawal", func(t *testing.T) {
-		inPod(t, nil, func(t *testing.T, p *pod) {
-			p.Begin(CauseCall)
-			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-			defer cancel()
-			began := time.Now()
-			if err := p.TakeBack(ctx); err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(began); took > time.Second {
-				t.Errorf("it took %v, with %d withdrawals to undo", took, p.withdrawals())
-			}
-			after(time.Second)
-			if p.withdrawn() {
-				t.Error("the instance stays withdrawn")
-			}
-		})
-	})
-	t.Run("another drain takes its place", func(t *testing.T) {
-		inPod(t, nil, func(t *testing.T, p *pod) {
-			p.Begin(CauseCall)
-			after(time.Second)
-			p.registry.mu.Lock()
-			p.registry.mode = failing // Restore fails
-			p.registry.mu.Unlock()
-			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-			defer cancel()
-			began, took := time.Now(), make(chan time.Duration, 1)
-			go func() {
-				_ = p.TakeBack(ctx)
-				took <- time.Since(began)
-			}()
-			after(time.Second)
-			p.Begin(CauseCall)
-			if d := <-took; d > 2*time.Second {
-				t.Errorf("it returned %v after its call", d)
-			}
-		})
-	})
-}
-
-// halfStopper acts, and then fails: its health check is failed, and its
-// listeners could not be told.
-type halfStopper struct {
-	fakeCounter
-	mu      sync.Mutex
-	stopped bool
-	starts  int
-}
-
-func (h *halfStopper) StopAccepting(context.Context) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.stopped = true
-	return errors.New("drain_listeners: 503")
-}
-
-func (h *halfStopper) StartAccepting(context.Context) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.stopped = false
-	h.starts++
-	return nil
-}
-
-func (h *halfStopper) is() (stopped bool, starts int) {
-	synctest.Wait()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.stopped, h.starts
-}
-
-func TestAProxyThatWasToldHalfWayIsToldToComeBack(t *testing.T) {
-	proxy := &halfStopper{}
-	inPod(t, func(c *Config, _ *pod) { c.Counters = []Named{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, p *pod) {
-		p.Begin(CauseCall)
-		after(10 * time.Second)
-		if stopped, _ := proxy.is(); !stopped {
-			t.Fatal("it was not told")
-		}
-		if err := p.TakeBack(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if stopped, _ := proxy.is(); stopped {
-			t.Error("the drain was taken back, and the proxy still sends its clients away")
-		}
-	})
-}
-
-// A sidecar that was killed in its drain has left its proxy told.
-func TestWhatAnEarlierProcessLeftIsUndoneAtStart(t *testing.T) {
-	proxy := &halfStopper{stopped: true}
-	inPod(t, func(c *Config, _ *pod) { c.Counters = []Named{{Name: "proxy", Counter: proxy}} }, func(t *testing.T, _ *pod) {
-		if stopped, starts := proxy.is(); stopped || starts != 1 {
-			t.Errorf("stopped %v, told to start %d times", stopped, starts)
-		}
-		after(time.Hour)
-		if _, starts := proxy.is(); starts != 1 {
-			t.Errorf("told to start %d times", starts)
-		}
-	})
-}
-
-func TestTheUnreadableIsNamedBesideTheBusy(t *testing.T) {
-	for _, order := range [][]string{{"tcp", "nginx"}, {"nginx", "tcp"}} {
-		inPod(t, func(c *Config, _ *pod) {
-			c.Counters = nil
-			for _, name := range order {
-				counter := &fakeCounter{inFlight: 3}
-				if name == "nginx" {
-					counter.mode = failing
-				}
-				c.Counters = append(c.Counters, Named{Name: name, Counter: counter})
-			}
-		}, func(t *testing.T, p *pod) {
-			p.Begin(CauseCall)
-			after(20 * time.Second)
-			got := p.Status(t.Context()).WaitingFor
-			if !strings.HasPrefix(got, "waiting for 3 requests: tcp 3, nginx to be readable (broken on purpose)") {
-				t.Errorf("%q", got)
-			}
-		})
-	}
-}
-
-type changedPanics struct{ fakeCounter }
-
-func (*changedPanics) Changed(context.Context) <-chan struct{} { panic("broken on purpose") }
-
-func TestACounterWhoseNoticesPanicIsPolled(t *testing.T) {
-	c := &changedPanics{}
-	inPod(t, func(cfg *Config, _ *pod) { cfg.Counters = []Named{{Name: "x", Counter: c}} }, func(t *testing.T, p *pod) {
-		if report, _ := p.hook(); report.Outcome != OutcomeDrained {
-			t.Errorf("%s: %s", report.Outcome, report.WaitingFor)
-		}
-	})
-}
 
 // slowToNotice takes a moment to see that its context has ended.
 type slowToNotice struct{ fakeRegistry }
@@ -163,7 +22,7 @@ func TestACallOfTheDrainBeforeDoesNotCount(t *testing.T) {
 	s := &slowToNotice{fakeRegistry{registered: true}}
 	inPod(t, func(c *Config, _ *pod) {
 		s.changed = time.Now().Add(-time.Hour)
-		c.Registries = []Announced{{Name: "registry", Registry: s}}
+		c.Registries = []NamedRegistry{{Name: "registry", Registry: s}}
 	}, func(t *testing.T, p *pod) {
 		p.Begin(CauseCall)
 		after(500 * ms)
@@ -190,7 +49,7 @@ func TestWhatBeginsWhileTheProcessEnds(t *testing.T) {
 				app := startedApp()
 				d := New(Config{
 					GracePeriod: 10 * time.Second, Reserve: 5 * time.Second, Poll: 100 * ms, App: app,
-					Registries: []Announced{{Name: "r", Registry: r}},
+					Registries: []NamedRegistry{{Name: "r", Registry: r}},
 				})
 				ran := make(chan error, 1)
 				go func() { ran <- d.Run(context.Background()) }()
@@ -227,7 +86,7 @@ func TestOnlyWhatWasNotDeregisteredIsSaidToBeSo(t *testing.T) {
 			app := startedApp()
 			d := New(Config{
 				GracePeriod: 30 * time.Second, Poll: 100 * ms, App: app,
-				Registries: []Announced{{Name: "hangs", Registry: hangs}, {Name: "good", Registry: good}},
+				Registries: []NamedRegistry{{Name: "hangs", Registry: hangs}, {Name: "good", Registry: good}},
 			})
 			ran := make(chan error, 1)
 			go func() { ran <- d.Run(context.Background()) }()
@@ -249,27 +108,6 @@ func TestOnlyWhatWasNotDeregisteredIsSaidToBeSo(t *testing.T) {
 		if said("good") || !said("hangs") {
 			t.Fatalf("the log says of good %v, of hangs %v", said("good"), said("hangs"))
 		}
-	}
-}
-
-// Between a hook's arrival and its being counted nothing takes the drain back.
-func TestAPostStartInTheMomentOfAHook(t *testing.T) {
-	for range 200 {
-		synctest.Test(t, func(t *testing.T) {
-			counter := &fakeCounter{inFlight: 1}
-			d := New(Config{GracePeriod: 10 * time.Second, Poll: 100 * ms, Counters: []Named{{Name: "counter", Counter: counter}}})
-			outcome := make(chan Outcome, 1)
-			go func() {
-				report, _ := d.PreStop(context.Background())
-				outcome <- report.Outcome
-			}()
-			for range 20 {
-				go d.PostStart()
-			}
-			if got := <-outcome; got != OutcomeExpired {
-				t.Fatalf("the hook's drain ended as %s", got)
-			}
-		})
 	}
 }
 
@@ -297,7 +135,7 @@ func TestWhatCutADrainShort(t *testing.T) {
 				counter := &fakeCounter{inFlight: 1}
 				p := &pod{t: t, Drainer: New(Config{
 					GracePeriod: 30 * time.Second, Reserve: 5 * time.Second, Poll: 100 * ms,
-					Counters: []Named{{Name: "counter", Counter: counter}}, Observers: []Observer{notes},
+					Counters: []NamedCounter{{Name: "counter", Counter: counter}}, Observers: []Observer{notes},
 				})}
 				ctx, end := context.WithCancel(context.Background())
 				defer end()

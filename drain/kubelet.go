@@ -1,7 +1,6 @@
 package drain
 
 import (
-	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -35,7 +34,7 @@ type kubeletPlace struct {
 	known bool
 }
 
-// called takes in a call that says that it is the kubelet's. sure is true for a
+// called records a call that says it is the kubelet's. sure is true for a
 // hook, of which there may be only one; a probe must be seen several times. It
 // reports whether an address became known.
 func (k *kubelet) called(from netip.Addr, sure bool, now time.Time) bool {
@@ -80,32 +79,4 @@ func (k *kubelet) addresses() []netip.Addr {
 		}
 	}
 	return all
-}
-
-// ProbedFrom takes in that a call came to one of the probes' paths that says it
-// is a probe of the kubelet's. HookedFrom takes in the same of a preStop hook.
-// Counters learn from it which of the app's connections are probes.
-func (d *Drainer) ProbedFrom(from netip.Addr) { d.kubeletAt(from, false) }
-
-// HookedFrom is as ProbedFrom, for a hook.
-func (d *Drainer) HookedFrom(from netip.Addr) { d.kubeletAt(from, true) }
-
-func (d *Drainer) kubeletAt(from netip.Addr, sure bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	from = from.Unmap()
-	if d.kubelet.called(from, sure, time.Now()) {
-		slog.Debug("drain: the kubelet's address is known", "address", from.String())
-		d.shareKubeletLocked()
-	}
-}
-
-// shareKubeletLocked says to the counters which addresses are the kubelet's.
-func (d *Drainer) shareKubeletLocked() {
-	all := d.kubelet.addresses()
-	for _, m := range d.meters {
-		if i, ok := m.Counter.(ProbeIgnorer); ok {
-			i.IgnoreProbes(all)
-		}
-	}
 }

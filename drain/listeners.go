@@ -41,7 +41,7 @@ func newListeners(ports []int) listeners {
 	return l
 }
 
-// look takes in a look that began at the time at, and returns how many ports
+// look records a look that began at the time at, and returns how many ports
 // were seen to be started.
 func (l *listeners) look(at time.Time, now map[int][]uint64) (started int) {
 	l.known = true
@@ -62,14 +62,14 @@ func (l *listeners) look(at time.Time, now map[int][]uint64) (started int) {
 	return started
 }
 
-// failed takes in that a look has failed. Who listens now is not known; who
+// failed records that a look has failed. Who listens now is not known; who
 // did is still remembered, so that a new start meanwhile is seen later.
 func (l *listeners) failed() {
 	l.known = false
 	l.goneAt = time.Time{}
 }
 
-// look takes in who listens, and reports whether that is a new start.
+// look records who listens, and reports whether that is a new start.
 func (p *portState) look(now []uint64) (started bool) {
 	listened := p.listen
 	p.listen = len(now) > 0
@@ -79,7 +79,7 @@ func (p *portState) look(now []uint64) (started bool) {
 	now = now[:min(len(now), maxListeners)]
 	same := slices.ContainsFunc(now, func(id uint64) bool { return id != 0 && slices.Contains(p.last, id) })
 	if slices.Contains(now, 0) || slices.Contains(p.last, 0) {
-		same = listened // without numbers, only absence tells
+		same = listened // without identities, only absence shows a new start
 	}
 	if !same {
 		p.starts++
@@ -89,14 +89,14 @@ func (p *portState) look(now []uint64) (started bool) {
 	return !same
 }
 
-// hook takes in that a hook is called now.
+// hook records that a hook is called now.
 func (l *listeners) hook() {
 	for _, p := range l.ports {
 		p.atHook, p.restarted = false, false
 	}
 }
 
-// hookLooked takes in that the last look is the first one since the hook was
+// hookLooked records that the last look is the first one since the hook was
 // called.
 func (l *listeners) hookLooked() {
 	for _, p := range l.ports {

@@ -7,8 +7,8 @@ type Phase string
 // lists the instance again.
 const (
 	Serving     Phase = "serving"     // no drain
-	Withdrawing Phase = "withdrawing" // registries are being told for the first time
-	Propagating Phase = "propagating" // clients may still be told of the pod, or remember it
+	Withdrawing Phase = "withdrawing" // registries are being called for the first time
+	Propagating Phase = "propagating" // clients may still discover the pod or hold it in a cache
 	Draining    Phase = "draining"    // waiting for the work in flight
 	Drained     Phase = "drained"     // the drain ended well
 	Expired     Phase = "expired"     // the budget or the app ended first, or the drain was cut short
@@ -35,12 +35,12 @@ func Outcomes() []Outcome {
 	return []Outcome{OutcomeDrained, OutcomeExpired, OutcomeTakenBack, OutcomeCutShort}
 }
 
-// Cause is what began a drain.
+// Cause says what began a drain.
 type Cause string
 
-// The causes.
+// The causes of a drain.
 const (
 	CauseHook   Cause = "hook"    // the kubelet's preStop hook
 	CauseSignal Cause = "signal"  // SIGTERM or SIGINT
-	CauseCall   Cause = "request" // somebody's call
+	CauseCall   Cause = "request" // a call of the API
 )

@@ -7,27 +7,38 @@ import (
 )
 
 // Registry announces the pod's instance to clients. All methods are idempotent.
+//
+// Its methods are called one at a time, and so is a Finder's: a call begins when
+// the one before has returned. A call that fails or is cancelled counts as one
+// that may have taken effect. Contexts end after 5 s, at the end of the budget,
+// or when the call is no longer wanted.
 type Registry interface {
-	// Withdraw asks the registry to send this instance no new clients; the instance stays known.
+	// Withdraw asks the registry to send this instance no new clients; the
+	// instance stays known. It is called again and again until it succeeds, and
+	// every few seconds for as long as the registry lists the instance.
 	Withdraw(ctx context.Context) error
-	// Withdrawn tells whether the registry's answers to clients no longer hold the instance as available.
+	// Withdrawn reports whether the registry's answers to clients no longer hold
+	// the instance as available. It is called several times a second until it is
+	// true, and then once a second: an app may register itself again.
 	Withdrawn(ctx context.Context) (bool, error)
-	// Restore undoes Withdraw.
+	// Restore undoes Withdraw, also one that failed half-way.
 	Restore(ctx context.Context) error
-	// Deregister removes the instance for good. Only once its app is gone.
+	// Deregister removes the instance for good. It is called when the app is gone,
+	// or the grace period is about to end.
 	Deregister(ctx context.Context) error
 }
 
-// Finder is a Registry that can look its instance up. The drainer calls Find
-// at start, when the app begins to listen, and when a drain was taken back,
-// until it succeeds, and some more times in the minutes after that, in which
-// the app may still be registering.
+// Finder is a Registry that can look its instance up.
 type Finder interface {
-	// Find tells in a few words, for the log, which instance it found. It also
+	// Find returns in a few words, for the log, which instance it found. It also
 	// removes a withdrawal that is older than the instance's present
 	// registration: one that an earlier pod with the same id left behind when
 	// its drain was cut short. A newer one is somebody's will, and stays.
 	// An error says why nothing was found and what to set.
+	//
+	// It is called at start, when the app begins to listen, and when a drain was
+	// taken back, until it succeeds; and some more times in the minutes after
+	// that, in which the app may still be registering.
 	Find(ctx context.Context) (string, error)
 }
 
@@ -57,10 +68,14 @@ type ChangeNotifier interface {
 	Changes() <-chan struct{}
 }
 
-// Counter tells how much work is in flight.
+// Counter counts the work in flight.
 type Counter interface {
 	// Count takes one reading. What cannot be read is an error, never zero;
 	// what is gone for good, and its work with it, is zero.
+	//
+	// Different goroutines call it (the drain, and whoever asks for the status),
+	// one at a time. The methods of the further interfaces of a Counter may run
+	// at the same time. Its context ends after 2 s.
 	Count(ctx context.Context) (Reading, error)
 }
 
@@ -82,10 +97,12 @@ type Reading struct {
 // Learner is a Counter that learns about the app while the pod serves, so that
 // it can count better in a drain.
 type Learner interface {
-	// Learn runs from the drainer's start until ctx ends. It is called once.
+	// Learn runs from the Drainer's start until ctx ends. It is called once, and
+	// runs at the same time as all other methods.
 	Learn(ctx context.Context)
-	// Learned returns what was learned so far. It may be called at any time,
-	// by several goroutines, and returns at once.
+	// Learned returns what was learned so far. It may be called at any time, by
+	// several goroutines. It returns at once and calls nobody: its caller holds
+	// the Drainer's lock.
 	Learned() Learned
 }
 
@@ -107,18 +124,27 @@ type Learned struct {
 // ArrivalReporter is a Counter that says before its first reading whether its
 // readings will have arrivals (HasArrived). Those of other counters do.
 type ArrivalReporter interface {
+	// ReportsArrivals is called by whoever configures the Drainer, before New. It
+	// returns at once.
 	ReportsArrivals() bool
 }
 
-// AcceptStopper is a Counter whose proxy can be told, when a drain begins, to
-// take no new work. It is idempotent.
+// AcceptStopper is a Counter whose proxy can stop accepting new work when a drain
+// begins.
 type AcceptStopper interface {
+	// StopAccepting is called when a drain begins, again and again until it
+	// succeeds or the budget ends. It is idempotent. Calls of it and of
+	// StartAccepting are made one at a time, at the same time as Count; their
+	// contexts end after 5 s. A drain does not wait for it.
 	StopAccepting(ctx context.Context) error
 }
 
-// AcceptStarter is an AcceptStopper that can be undone, when a drain is taken
-// back. It is idempotent.
+// AcceptStarter is an AcceptStopper that can be undone.
 type AcceptStarter interface {
+	// StartAccepting undoes StopAccepting, also one that failed half-way. It is
+	// called when a drain was taken back, and at the sidecar's start: an earlier
+	// process may have been killed during a drain. It is idempotent, and called
+	// until it succeeds.
 	StartAccepting(ctx context.Context) error
 }
 
@@ -128,39 +154,62 @@ type AcceptStarter interface {
 type ProbeIgnorer interface {
 	// IgnoreProbes says which addresses the kubelet's calls come from, in place
 	// of those said before. Others may share them: the node's own programs, and
-	// clients for whom the node stands in. It returns at once; the caller may
-	// hold locks.
+	// clients for whom the node stands in.
+	//
+	// It is called by New, and whenever another address is known, one call at a
+	// time, at the same time as Count. It returns at once and calls nobody: its
+	// caller holds the Drainer's lock.
 	IgnoreProbes(from []netip.Addr)
-}
-
-// Notice tells the app that a drain is under way, so that it can ask its
-// clients to leave. Both methods are idempotent.
-type Notice interface {
-	// Post is called when a drain begins, again and again until it succeeds.
-	Post(ctx context.Context) error
-	// Remove is called when a drain is taken back, and at the sidecar's start:
-	// one that was killed during a drain has left its notice behind.
-	Remove(ctx context.Context) error
 }
 
 // Notifier is a Counter that knows when its reading may have changed.
 type Notifier interface {
-	// Changed returns a channel that receives whenever a new reading is
-	// worth taking, until ctx ends. Changes that come close together may be
-	// told once. It returns nil when changes cannot be told, and the counter
-	// is polled instead.
+	// Changed returns a channel that receives whenever a new reading is worth
+	// taking, until ctx ends. Changes that come close together may be reported
+	// once. It returns nil if it cannot report changes; the counter is polled
+	// then. It is called once in each drain, at its beginning, at the same time
+	// as Count, and returns at once.
 	Changed(ctx context.Context) <-chan struct{}
 }
 
-// Pod is what the plug-ins know of the pod that they serve.
+// Notice notifies the app that a drain is under way, so that it can ask its
+// clients to leave. Both methods are idempotent and are called until they
+// succeed, one call at a time; their contexts end after 5 s. A drain does not
+// wait for them.
+type Notice interface {
+	// Post is called when a drain begins.
+	Post(ctx context.Context) error
+	// Remove undoes Post, also one that failed half-way. It is called when a drain
+	// is taken back, and at the sidecar's start: one that was killed during a drain
+	// has left its notice behind.
+	Remove(ctx context.Context) error
+}
+
+// App is the app's containers, as the sidecar sees them. Listeners and
+// OtherPorts may run at the same time, each one call at a time; their contexts
+// end after 1 s.
+type App interface {
+	// Ports returns the app's ports, as they were configured. It is called by New.
+	Ports() []int
+	// Listeners returns who accepts connections on each of the app's ports, by
+	// an identity that no other listener has or will have. A port that nobody
+	// listens on is absent. An identity of 0 is one that is not known. It is
+	// called once a second, and twenty times a second in a drain.
+	Listeners(ctx context.Context) (map[int][]uint64, error)
+	// OtherPorts returns the ports that the pod listens on besides the app's
+	// and the sidecar's own.
+	OtherPorts(ctx context.Context) ([]int, error)
+}
+
+// Pod is what plug-ins know of their pod.
 type Pod struct {
-	Name string // its name; empty when not told
+	Name string // its name; empty if not configured
 	IP   string // its first address
 	// IPs are all of its addresses, IP first: a pod may have one of each family.
-	// Where they are not set, IP is the only one.
+	// If they are not set, IP is the only one.
 	IPs     []string
-	HostIP  string // its node's address; empty when not told
-	AppPort int    // the app's port, by which registries know it; 0 when not told
+	HostIP  string // its node's address; empty if not configured
+	AppPort int    // the app's port, by which registries know it; 0 if not configured
 	// AppPorts are all ports at which the app takes its work, AppPort first.
 	AppPorts []int
 }

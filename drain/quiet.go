@@ -15,11 +15,11 @@ type quiet struct {
 	changed time.Time // when a look last differed from the one before it
 }
 
-// look takes one round in, whose last reading ended at now, and reports whether
+// look takes one snapshot in, whose last reading ended at now, and reports whether
 // it has been quiet for the span. A counter that cannot be read is not quiet.
-func (q *quiet) look(r round, now time.Time) bool {
-	sum, known := inFlight(r.samples)
-	arrival := q.arrival(r.samples)
+func (q *quiet) look(s snapshot, now time.Time) bool {
+	sum, known := inFlight(s.readings)
+	arrival := q.arrival(s.readings)
 	if arrival || q.calm.IsZero() {
 		q.calm = now
 	}
@@ -31,45 +31,45 @@ func (q *quiet) look(r round, now time.Time) bool {
 		q.since = time.Time{}
 	case arrival || q.since.IsZero():
 		q.since = now
-	case r.began.Sub(q.since) >= q.span:
+	case s.began.Sub(q.since) >= q.span:
 		return true
 	}
 	return q.span <= 0 && !q.since.IsZero()
 }
 
-// nobody reports whether a round proves that nobody is about to send again: no
+// nobody reports whether a snapshot proves that nobody is about to send again: no
 // connection is open on which somebody could, and nothing has arrived on a new
 // one for the span, in whatever phase. Every counter must know both.
-func (q *quiet) nobody(r round) bool {
-	sum, known := inFlight(r.samples)
-	return known && sum <= q.threshold && allClosed(r.samples) && !q.calm.IsZero() && r.began.Sub(q.calm) >= q.span
+func (q *quiet) nobody(s snapshot) bool {
+	sum, known := inFlight(s.readings)
+	return known && sum <= q.threshold && allClosed(s.readings) && !q.calm.IsZero() && s.began.Sub(q.calm) >= q.span
 }
 
 // allClosed reports whether every counter knows that no connection is open.
 // With no counter, nobody knows.
-func allClosed(samples []sample) bool {
-	for _, s := range samples {
-		if s.err != nil || !s.HasOpen || s.Open != 0 || !s.HasArrived {
+func allClosed(readings []reading) bool {
+	for _, r := range readings {
+		if r.err != nil || !r.HasOpen || r.Open != 0 || !r.HasArrived {
 			return false
 		}
 	}
-	return len(samples) > 0
+	return len(readings) > 0
 }
 
 // arrival reports whether anything has arrived since the last look. A counter
 // that started anew, with a smaller number, may have missed something.
-func (q *quiet) arrival(samples []sample) bool {
+func (q *quiet) arrival(readings []reading) bool {
 	first := q.arrived == nil
 	if first {
-		q.arrived = make([]uint64, len(samples))
+		q.arrived = make([]uint64, len(readings))
 	}
 	came := false
-	for i, s := range samples {
-		if s.err != nil || !s.HasArrived {
+	for i, r := range readings {
+		if r.err != nil || !r.HasArrived {
 			continue
 		}
-		came = came || !first && s.Arrived != q.arrived[i]
-		q.arrived[i] = s.Arrived
+		came = came || !first && r.Arrived != q.arrived[i]
+		q.arrived[i] = r.Arrived
 	}
 	return came
 }

@@ -16,7 +16,7 @@ type Wait struct {
 // waiting is something that a drain waits for now.
 type waiting struct {
 	what  string    // the same for as long as the wait lasts
-	text  string    // how people are told of it now; empty when another's text does
+	text  string    // how it is described now; empty if another's text says it
 	until time.Time // when it is over; zero when that is not known
 }
 
@@ -33,7 +33,7 @@ type span struct {
 	present bool
 }
 
-// become takes in what is waited for from now on.
+// become sets what is waited for from now on.
 func (w *waits) become(present []waiting, now time.Time) {
 	w.pass(now)
 	for i := range w.all {
@@ -65,7 +65,7 @@ func (w *waits) at(what string) *span {
 	return &w.all[len(w.all)-1]
 }
 
-// list tells the waits until now, in the order in which they began, without
+// list returns the waits until now, in the order in which they began, without
 // those that took no time.
 func (w *waits) list(now time.Time) []Wait {
 	var list []Wait
@@ -80,7 +80,7 @@ func (w *waits) list(now time.Time) []Wait {
 	return list
 }
 
-// sentence tells what is waited for, for people.
+// sentence says what is waited for.
 func sentence(present []waiting, now time.Time) string {
 	var texts []string
 	for _, p := range present {

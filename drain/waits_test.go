@@ -24,7 +24,7 @@ func waited(t *testing.T, r Report) map[string]float64 {
 func TestTheReportTellsEachWait(t *testing.T) {
 	inPod(t, func(c *Config, p *pod) {
 		p.registry.lag = 4 * time.Second
-		c.Counters = append(c.Counters, Named{Name: "other", Counter: &fakeCounter{inFlight: 2}})
+		c.Counters = append(c.Counters, NamedCounter{Name: "other", Counter: &fakeCounter{inFlight: 2}})
 	}, func(t *testing.T, p *pod) {
 		p.counter.set(1)
 		var hook sync.WaitGroup

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,7 +30,22 @@ const (
 	hanging      // never answers
 	lying        // says that it is done, and does nothing
 	panics       // has a fault of its own
+	halfway      // does what it is told, and answers with an error
+	slow         // takes 3 s, and does what it is told whatever has become of the call
+	late         // the same, and takes longer than a call may
 )
+
+// takes is how long a call in this mode takes; 0 for those that are not slow.
+func (m mode) takes() time.Duration {
+	switch m {
+	case slow:
+		return 3 * time.Second
+	case late:
+		return callLimit + 2*time.Second
+	default:
+		return 0
+	}
+}
 
 // behave returns an error, hangs until ctx ends, or panics, as the mode says.
 func (m mode) behave(ctx context.Context) error {
@@ -43,104 +57,22 @@ func (m mode) behave(ctx context.Context) error {
 		return ctx.Err()
 	case panics:
 		panic("broken on purpose")
-	case healthy, lying:
+	case slow, late:
+		pause(ctx, m.takes(), nil)
+	case healthy, lying, halfway:
 	}
 	return ctx.Err()
 }
 
-// fakeRegistry is a registry whose answers to clients lag by lag.
-type fakeRegistry struct {
-	lag     time.Duration
-	onCall  func(op string)
-	onAsked func(gone bool, err error)
-
-	mu           sync.Mutex
-	mode         mode
-	registered   bool
-	override     bool
-	changed      time.Time // when registered or override last changed
-	before       bool      // whether clients were told of the pod before that
-	withdrawals  int       // that had an effect
-	deregistered int
-}
-
-func (f *fakeRegistry) set(change func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	listed, was := f.listed(), f.registered && !f.override
-	change()
-	if is := f.registered && !f.override; is != was {
-		f.before, f.changed = listed, time.Now()
+// answered is the error of a call that has had its effect.
+func (m mode) answered(ctx context.Context) error {
+	if m == halfway {
+		return errBroken
 	}
+	return ctx.Err()
 }
 
-// seen tells what the registry has been told.
-func (f *fakeRegistry) seen() (withdrawals, deregistered int, override bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.withdrawals, f.deregistered, f.override
-}
-
-// listed tells whether clients are told of the pod now. Callers hold f.mu.
-func (f *fakeRegistry) listed() bool {
-	if time.Since(f.changed) < f.lag {
-		return f.before
-	}
-	return f.registered && !f.override
-}
-
-func (f *fakeRegistry) do(ctx context.Context, op string, change func()) error {
-	if f.onCall != nil {
-		f.onCall(op)
-	}
-	f.mu.Lock()
-	m := f.mode
-	f.mu.Unlock()
-	if err := m.behave(ctx); err != nil || m == lying {
-		return err
-	}
-	f.set(change)
-	return nil
-}
-
-func (f *fakeRegistry) Withdraw(ctx context.Context) error {
-	return f.do(ctx, "withdraw", func() { f.override = true; f.withdrawals++ })
-}
-
-func (f *fakeRegistry) Restore(ctx context.Context) error {
-	return f.do(ctx, "restore", func() { f.override = false })
-}
-
-func (f *fakeRegistry) Deregister(ctx context.Context) error {
-	return f.do(ctx, "deregister", func() { f.registered, f.override = false, false; f.deregistered++ })
-}
-
-func (f *fakeRegistry) Withdrawn(ctx context.Context) (gone bool, err error) {
-	f.mu.Lock()
-	m := f.mode
-	f.mu.Unlock()
-	if err = m.behave(ctx); err == nil {
-		f.mu.Lock()
-		gone = !f.listed()
-		f.mu.Unlock()
-	}
-	if f.onAsked != nil {
-		f.onAsked(gone, err)
-	}
-	return gone, err
-}
-
-func (f *fakeRegistry) Find(ctx context.Context) (string, error) {
-	f.mu.Lock()
-	m := f.mode
-	f.mu.Unlock()
-	if err := m.behave(ctx); err != nil {
-		return "", err
-	}
-	return "the instance", nil
-}
-
-// fakeCounter holds a number, and says that it tells changes when wake is set.
+// fakeCounter holds a number, and says that it tells changes when changes is set.
 type fakeCounter struct {
 	arrives bool
 	onRead  func(Reading, error)
@@ -151,7 +83,7 @@ type fakeCounter struct {
 	arrived  uint64
 	open     int64 // connections, where knows is set
 	knows    bool
-	wake     chan struct{}
+	changes  chan struct{}
 }
 
 func (f *fakeCounter) set(n int64) {
@@ -161,8 +93,8 @@ func (f *fakeCounter) set(n int64) {
 		f.arrived += uint64(n - f.inFlight)
 	}
 	f.inFlight = n
-	if f.wake != nil {
-		poke(f.wake)
+	if f.changes != nil {
+		notify(f.changes)
 	}
 }
 
@@ -173,7 +105,9 @@ func (f *fakeCounter) Count(ctx context.Context) (r Reading, err error) {
 	if ctx.Err() != nil {
 		return r, ctx.Err() // nobody wants to know
 	}
-	err = m.behave(ctx)
+	if err = m.behave(ctx); err == nil {
+		err = m.answered(ctx)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil {
@@ -192,126 +126,10 @@ func (f *fakeCounter) Count(ctx context.Context) (r Reading, err error) {
 }
 
 func (f *fakeCounter) Changed(context.Context) <-chan struct{} {
-	if f.wake == nil {
+	if f.changes == nil {
 		return nil
 	}
-	return f.wake
-}
-
-// fakeApp listens on its ports, or does not. Each listener has an identity.
-type fakeApp struct {
-	names []int // its ports; 8080 when there are none
-
-	mu        sync.Mutex
-	mode      mode
-	newest    uint64           // the identity that was given last
-	listeners map[int][]uint64 // by port
-	ever      map[int]bool     // the ports that anybody ever listened on
-	others    []int            // ports that the rest of the pod listens on
-	since     time.Time        // when it last began or ceased to listen at all
-	looks     int
-}
-
-// startedApp is an app that has listened on its ports for an hour.
-func startedApp(ports ...int) *fakeApp {
-	f := &fakeApp{names: ports}
-	f.set(true)
-	f.since = time.Now().Add(-time.Hour)
-	return f
-}
-
-func (f *fakeApp) Ports() []int {
-	if f.names == nil {
-		return []int{8080}
-	}
-	return f.names
-}
-
-// change changes who listens, under the lock.
-func (f *fakeApp) change(change func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	was := f.listening()
-	if f.listeners == nil {
-		f.listeners, f.ever = map[int][]uint64{}, map[int]bool{}
-	}
-	change()
-	for port := range f.listeners {
-		f.ever[port] = true
-	}
-	if f.listening() != was {
-		f.since = time.Now()
-	}
-}
-
-// listening reports whether anybody listens. Callers hold f.mu.
-func (f *fakeApp) listening() bool { return len(f.listeners) > 0 }
-
-// set has the app listen on all of its ports, with new identities where it did
-// not, or on none.
-func (f *fakeApp) set(listening bool) {
-	for _, port := range f.Ports() {
-		if listening {
-			f.change(func() {
-				if len(f.listeners[port]) == 0 {
-					f.newest++
-					f.listeners[port] = []uint64{f.newest}
-				}
-			})
-		} else {
-			f.close(port)
-		}
-	}
-}
-
-// start has somebody else listen on the port, with no gap.
-func (f *fakeApp) start(port int) {
-	f.change(func() {
-		f.newest++
-		f.listeners[port] = []uint64{f.newest}
-	})
-}
-
-// join has one more listen on the port, as a reload does, and leave has the
-// oldest of several cease to.
-func (f *fakeApp) join(port int) {
-	f.change(func() {
-		f.newest++
-		f.listeners[port] = append(f.listeners[port], f.newest)
-	})
-}
-
-func (f *fakeApp) leave(port int) {
-	f.change(func() {
-		if f.listeners[port] = f.listeners[port][1:]; len(f.listeners[port]) == 0 {
-			delete(f.listeners, port)
-		}
-	})
-}
-
-func (f *fakeApp) close(port int) { f.change(func() { delete(f.listeners, port) }) }
-
-func (f *fakeApp) Listeners(ctx context.Context) (map[int][]uint64, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.looks++
-	if f.mode == failing {
-		return nil, errBroken
-	}
-	now := map[int][]uint64{}
-	for port, ids := range f.listeners {
-		now[port] = slices.Clone(ids)
-	}
-	return now, ctx.Err()
-}
-
-func (f *fakeApp) OtherPorts(ctx context.Context) ([]int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.mode == failing {
-		return nil, errBroken
-	}
-	return slices.Clone(f.others), ctx.Err()
+	return f.changes
 }
 
 // locked is a log that several goroutines write.

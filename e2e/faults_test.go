@@ -58,7 +58,7 @@ func (s *scenario) livenessFails(web app, clients clients, sicken func(pod strin
 	return counts
 }
 
-// answers tells whether the pod has answered clients since it was called first.
+// answers reports whether the pod has answered clients since it was called first.
 // An app that does not tell its pod's name is known by its address.
 func (s *scenario) answers(c clients, pod *corev1.Pod) func(context.Context) (bool, error) {
 	of := func(counts load.Counts) int64 {
@@ -225,7 +225,7 @@ func (s *scenario) outcomes(pod string) []string {
 	return outcomes
 }
 
-// phaseIs tells whether a pod's drain is in a phase.
+// phaseIs reports whether a pod's drain is in a phase.
 func (s *scenario) phaseIs(pod, phase string) func(context.Context) (bool, error) {
 	return func(context.Context) (bool, error) {
 		var status struct{ Phase string }

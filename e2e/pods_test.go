@@ -253,7 +253,7 @@ func ofApp(pods []*corev1.Pod, app string) []*corev1.Pod {
 	return of
 }
 
-// allReady tells whether the app has just n pods, all of them ready and staying.
+// allReady reports whether the app has just n pods, all of them ready and staying.
 func allReady(pods []*corev1.Pod, app string, n int) bool {
 	pods = ofApp(pods, app)
 	for _, p := range pods {
@@ -264,7 +264,7 @@ func allReady(pods []*corev1.Pod, app string, n int) bool {
 	return len(pods) == n
 }
 
-// replaced tells whether the app has just n pods, all ready, and none of them
+// replaced reports whether the app has just n pods, all ready, and none of them
 // is one of old.
 func replaced(pods []*corev1.Pod, app string, n int, old map[types.UID]bool) bool {
 	for _, p := range ofApp(pods, app) {

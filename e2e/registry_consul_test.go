@@ -109,7 +109,7 @@ func TestConsulIsGone(t *testing.T) {
 	})
 }
 
-// noEndpoints tells whether a Service has none.
+// noEndpoints reports whether a Service has none.
 func (s *scenario) noEndpoints(service string) func(context.Context) (bool, error) {
 	return func(ctx context.Context) (bool, error) {
 		slices, err := s.client.DiscoveryV1().EndpointSlices(s.namespace).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})

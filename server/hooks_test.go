@@ -205,9 +205,9 @@ func TestReportIsBounded(t *testing.T) {
 				e := newEdge(t, func(c *drain.Config, _ *Options) {
 					c.GracePeriod = time.Hour
 					for _, more := range []string{"one", "two", "three", "four", "five"} {
-						c.Counters = append(c.Counters, drain.Named{Name: more, Counter: c.Counters[0].Counter})
+						c.Counters = append(c.Counters, drain.NamedCounter{Name: more, Counter: c.Counters[0].Counter})
 					}
-					c.Registries = append(c.Registries, drain.Announced{Name: "second", Registry: c.Registries[0].Registry})
+					c.Registries = append(c.Registries, drain.NamedRegistry{Name: "second", Registry: c.Registries[0].Registry})
 				})
 				hook := e.later(http.MethodGet, "/prestop")
 				for i := range 60 { // more events than a timeline holds

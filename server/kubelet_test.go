@@ -37,7 +37,7 @@ func TestTheKubeletIsKnownByItsCalls(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			told := &probed{}
 			e := newEdge(t, func(c *drain.Config, _ *Options) {
-				c.Counters = append(c.Counters, drain.Named{Name: "probed", Counter: told})
+				c.Counters = append(c.Counters, drain.NamedCounter{Name: "probed", Counter: told})
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel() // a hook is not waited for
@@ -62,7 +62,7 @@ func TestTheKubeletIsKnownByItsCalls(t *testing.T) {
 func TestAHookThatIsNotLetInIsNobodys(t *testing.T) {
 	told := &probed{}
 	e := newEdge(t, func(c *drain.Config, o *Options) {
-		c.Counters = append(c.Counters, drain.Named{Name: "probed", Counter: told})
+		c.Counters = append(c.Counters, drain.NamedCounter{Name: "probed", Counter: told})
 		o.Token = "secret"
 	})
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/prestop", http.NoBody)

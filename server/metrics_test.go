@@ -213,7 +213,7 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 	seen := map[string]bool{}
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t, func(c *drain.Config, _ *Options) {
-			c.Counters = append(c.Counters, drain.Named{Name: "learns", Counter: &learner{}})
+			c.Counters = append(c.Counters, drain.NamedCounter{Name: "learns", Counter: &learner{}})
 			c.App = &appPort{}
 		})
 		check := func() {

@@ -115,8 +115,8 @@ func newEdge(t *testing.T, change ...settings) *edge {
 		EndpointsWait: 3 * time.Second,
 		Quiet:         time.Second,
 		Poll:          100 * time.Millisecond,
-		Registries:    []drain.Announced{{Name: "reg", Registry: e.registry, ClientRefresh: time.Second}},
-		Counters:      []drain.Named{{Name: "count", Counter: e.counter}},
+		Registries:    []drain.NamedRegistry{{Name: "reg", Registry: e.registry, ClientRefresh: time.Second}},
+		Counters:      []drain.NamedCounter{{Name: "count", Counter: e.counter}},
 	}
 	options := Options{Version: "v1.2.3", appReadyLimit: wait.Patience}
 	for _, c := range change {
@@ -167,7 +167,7 @@ func (e *edge) later(method, path string, headers ...string) <-chan *httptest.Re
 	return answered
 }
 
-// answered tells whether there is an answer by now.
+// answered reports whether there is an answer by now.
 func answered(c <-chan *httptest.ResponseRecorder) bool {
 	synctest.Wait()
 	return len(c) > 0
@@ -304,7 +304,7 @@ func (w *wire) received() string {
 	return w.got.String()
 }
 
-// closed tells whether the server has closed the connection.
+// closed reports whether the server has closed the connection.
 func (w *wire) closed() bool {
 	synctest.Wait()
 	select {

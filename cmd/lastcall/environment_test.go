@@ -39,12 +39,16 @@ func tagged(specs []any, tag, value string) (names []string) {
 
 // everything is an environment that chooses every registry and every counter.
 func everything() []string {
-	known := plugins()
+	known := plugins(everyPreset)
 	return []string{
 		"LASTCALL_POD_IP=10.0.0.1", "LASTCALL_APP_PORT=8080",
 		"LASTCALL_REGISTRIES=" + strings.Join(sorted(known.registries), ","),
 		"LASTCALL_COUNTERS=" + strings.Join(sorted(known.counters), ","),
 		"LASTCALL_EUREKA_URLS=http://eureka-0:8761/eureka",
+		"LASTCALL_POD_NAME=pod-0", "LASTCALL_STEPS_FILE=testdata/steps.yaml",
+		"LASTCALL_TIKV_PD_URLS=http://pd-0:2379,http://pd-1:2379", "LASTCALL_ETCD_URL=http://127.0.0.1:2379",
+		"LASTCALL_VAULT_TOKEN_FILE=testdata/token", "LASTCALL_APISIX_KEY_FILE=testdata/token",
+		"LASTCALL_APISIX_URL=http://apisix:9180", "LASTCALL_APISIX_UPSTREAM=web",
 		"LASTCALL_PROMETHEUS_URL=http://127.0.0.1:8080/metrics", "LASTCALL_PROMETHEUS_METRIC=in_flight",
 	}
 }
@@ -55,7 +59,7 @@ func TestEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := plugins()
+	known := plugins(everyPreset)
 	if len(p.drain.Registries) != len(known.registries) || len(p.drain.Counters) != len(known.counters) {
 		t.Errorf("%d registries and %d counters, want %d and %d", len(p.drain.Registries), len(p.drain.Counters), len(known.registries), len(known.counters))
 	}

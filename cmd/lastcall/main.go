@@ -15,6 +15,7 @@ import (
 
 	"lastcall/internal/demo"
 	"lastcall/internal/settings"
+	"lastcall/registries/steps"
 )
 
 // Set by the linker: see the Makefile.
@@ -78,7 +79,8 @@ func playDemo(ctx context.Context, stderr io.Writer) int {
 	return exitOK
 }
 
-// printConfig prints every variable, and then all errors in the environment.
+// printConfig prints every variable, the effective steps of registries that are
+// data, and then all errors in the environment.
 func printConfig(stdout, stderr io.Writer) int {
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(table, strings.Join(cells, "\t")) }
@@ -90,18 +92,27 @@ func printConfig(stdout, stderr io.Writer) int {
 		return s
 	}
 	var own config
-	for _, v := range settings.Variables(append([]any{&own}, plugins().settings()...)...) {
+	for _, v := range settings.Variables(append([]any{&own}, plugins(everyPreset).settings()...)...) {
 		row(v.Name, dash(v.Value), dash(v.Default), v.Desc)
 	}
 	if err := table.Flush(); err != nil {
 		return exitFailed
 	}
-	if _, err := configure(); err != nil {
+	p, err := configure()
+	for _, r := range p.drain.Registries {
+		if s, ok := r.Registry.(*steps.Registry); ok {
+			fmt.Fprintf(stdout, "\n# %s: the effective steps\n%s", r.Name, s.Steps())
+		}
+	}
+	if err != nil {
 		printErrors(stderr, err)
 		return exitBadInput
 	}
 	return exitOK
 }
+
+// everyPreset wants all presets to be read.
+func everyPreset(string) bool { return true }
 
 // printErrors prints each error of the configuration on a line of its own.
 func printErrors(w io.Writer, err error) {

@@ -55,7 +55,7 @@ func TestErrorsAreCounted(t *testing.T) {
 func TestCatalog(t *testing.T) {
 	environment(t)
 	seen := map[string]bool{}
-	specs := append([]any{&config{}}, plugins().settings()...)
+	specs := append([]any{&config{}}, plugins(everyPreset).settings()...)
 	urls := tagged(specs, "secret", "url")
 	address := regexp.MustCompile(`_(URLS?|ADDR)$`)
 	for _, v := range settings.Variables(specs...) {

@@ -7,7 +7,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/events"
-	"lastcall/internal/lastwords"
+	"lastcall/internal/termination"
 )
 
 // lastEvents is how long the process may stay to write its last events.
@@ -23,7 +23,7 @@ type observer interface {
 
 // observe creates the observers that report drains to people.
 func (p *process) observe() ([]observer, error) {
-	all := []observer{lastwords.New(lastwords.Path)}
+	all := []observer{termination.New(termination.Path)}
 	if !p.Events {
 		return all, nil
 	}
@@ -46,7 +46,7 @@ func (p *process) flush() {
 
 // writeTerminationMessage tells the kubelet why the process could not start.
 func writeTerminationMessage(text string) {
-	if err := lastwords.Write(lastwords.Path, text); err != nil {
+	if err := termination.Write(termination.Path, text); err != nil {
 		slog.Warn("the termination message cannot be written", "error", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"lastcall/drain"
 	"lastcall/registries/consul"
 	"lastcall/registries/eureka"
+	"lastcall/registries/steps"
 )
 
 // plugin is a registry or a counter that can be chosen by its name.
@@ -23,23 +24,28 @@ type plugin[Part any] struct {
 
 // catalog holds every plug-in that can be chosen. It is the only list of them.
 type catalog struct {
-	registries map[string]plugin[drain.Announced]
-	counters   map[string]plugin[drain.Named]
+	registries map[string]plugin[drain.NamedRegistry]
+	counters   map[string]plugin[drain.NamedCounter]
 }
 
-func plugins() catalog {
-	return catalog{
-		registries: map[string]plugin[drain.Announced]{
-			"consul": registry(func(c consul.Config, pod drain.Pod) (drain.Announced, error) {
+// Of the presets of steps, only those that are wanted are read, see steps.Presets.
+func plugins(wanted func(preset string) bool) catalog {
+	c := catalog{
+		registries: map[string]plugin[drain.NamedRegistry]{
+			"consul": registry(func(c consul.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := consul.New(c, pod)
-				return drain.Announced{Registry: r, ClientRefresh: c.ClientRefresh}, err
+				return drain.NamedRegistry{Registry: r, ClientRefresh: c.ClientRefresh}, err
 			}),
-			"eureka": registry(func(c eureka.Config, pod drain.Pod) (drain.Announced, error) {
+			"eureka": registry(func(c eureka.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := eureka.New(c, pod)
-				return drain.Announced{Registry: r, ServerCache: eureka.ServerCache, ClientRefresh: c.ClientRefresh}, err
+				return drain.NamedRegistry{Registry: r, ServerCache: eureka.ServerCache, ClientRefresh: c.ClientRefresh}, err
+			}),
+			"steps": registry(func(c steps.Config, pod drain.Pod) (drain.NamedRegistry, error) {
+				r, err := steps.New(c, pod)
+				return drain.NamedRegistry{Registry: r, ClientRefresh: c.ClientRefresh}, err
 			}),
 		},
-		counters: map[string]plugin[drain.Named]{
+		counters: map[string]plugin[drain.NamedCounter]{
 			"envoy":   counter(envoy.New),
 			"file":    counter(func(c file.Config, _ drain.Pod) (*file.Counter, error) { return file.New(c) }),
 			"haproxy": counter(haproxy.New),
@@ -50,13 +56,21 @@ func plugins() catalog {
 			"tcp": counter(func(c tcp.Config, pod drain.Pod) (*tcp.Counter, error) { return tcp.New(c, pod.AppPorts...) }),
 		},
 	}
+	for _, preset := range steps.Presets(wanted) {
+		c.registries[preset.Name] = plugin[drain.NamedRegistry]{preset.Settings, func(name string, pod drain.Pod) (drain.NamedRegistry, error) {
+			a, err := preset.New(pod)
+			a.Name = name
+			return a, err
+		}}
+	}
+	return c
 }
 
 // registry makes a plugin of a registry with the configuration C, which is read
 // from the environment before make is called.
-func registry[C any](build func(C, drain.Pod) (drain.Announced, error)) plugin[drain.Announced] {
+func registry[C any](build func(C, drain.Pod) (drain.NamedRegistry, error)) plugin[drain.NamedRegistry] {
 	cfg := new(C)
-	return plugin[drain.Announced]{cfg, func(name string, pod drain.Pod) (drain.Announced, error) {
+	return plugin[drain.NamedRegistry]{cfg, func(name string, pod drain.Pod) (drain.NamedRegistry, error) {
 		a, err := build(*cfg, pod)
 		a.Name = name
 		return a, err
@@ -64,11 +78,11 @@ func registry[C any](build func(C, drain.Pod) (drain.Announced, error)) plugin[d
 }
 
 // counter makes a plugin of a counter with the configuration C, likewise.
-func counter[C any, P drain.Counter](build func(C, drain.Pod) (P, error)) plugin[drain.Named] {
+func counter[C any, P drain.Counter](build func(C, drain.Pod) (P, error)) plugin[drain.NamedCounter] {
 	cfg := new(C)
-	return plugin[drain.Named]{cfg, func(name string, pod drain.Pod) (drain.Named, error) {
+	return plugin[drain.NamedCounter]{cfg, func(name string, pod drain.Pod) (drain.NamedCounter, error) {
 		c, err := build(*cfg, pod)
-		return drain.Named{Name: name, Counter: c}, err
+		return drain.NamedCounter{Name: name, Counter: c}, err
 	}}
 }
 
@@ -103,7 +117,7 @@ const arrivalsName = "arrivals"
 // withArrivals adds a counter of arrivals at the app's ports, which counts no
 // work, if one of the counters does not see requests arrive. If no port is known,
 // it returns the names of those counters instead.
-func withArrivals(counters []drain.Named, ports []int) (all []drain.Named, blind []string) {
+func withArrivals(counters []drain.NamedCounter, ports []int) (all []drain.NamedCounter, blind []string) {
 	for _, c := range counters {
 		if _, sees := c.Counter.(*tcp.Counter); sees {
 			return counters, nil // the connections of all ports are counted already
@@ -119,5 +133,5 @@ func withArrivals(counters []drain.Named, ports []int) (all []drain.Named, blind
 	if err != nil {
 		return counters, blind // likewise
 	}
-	return append(counters, drain.Named{Name: arrivalsName, Counter: arrivals}), nil
+	return append(counters, drain.NamedCounter{Name: arrivalsName, Counter: arrivals}), nil
 }

@@ -9,7 +9,7 @@ import (
 // TestEveryURL: every variable that holds a URL is checked, and what is wrong in
 // it is not shown, neither in the error nor in the list of variables.
 func TestEveryURL(t *testing.T) {
-	known := plugins()
+	known := plugins(everyPreset)
 	urls := tagged(append([]any{&config{}}, known.settings()...), "secret", "url")
 	if len(urls) < 7 {
 		t.Fatalf("only %v hold URLs", urls)

@@ -13,12 +13,12 @@ type choice struct {
 }
 
 // choose picks what is counted: what the regular expression matches, or, when it
-// is nil, all but what is for keeping house and the listeners left out. A
+// is nil, all but what is internal and the listeners left out. A
 // listener that is picked brings its managers along.
 func (s *stats) choose(pattern *regexp.Regexp, leftOut map[string]bool) choice {
 	c := choice{listeners: make(map[string]bool), managers: make(map[string]bool)}
 	for name, l := range s.listeners {
-		if pattern != nil && pattern.MatchString(name) || pattern == nil && !leftOut[name] && !housekeeper(name, l.managers) {
+		if pattern != nil && pattern.MatchString(name) || pattern == nil && !leftOut[name] && !isInternalListener(name, l.managers) {
 			c.listeners[name] = true
 		}
 	}
@@ -27,12 +27,12 @@ func (s *stats) choose(pattern *regexp.Regexp, leftOut map[string]bool) choice {
 		case pattern != nil:
 			c.managers[name] = pattern.MatchString(name)
 		case s.unattached(name):
-			c.managers[name] = !housekeeping(name, "")
+			c.managers[name] = !isInternal(name, "")
 		}
 	}
 	for name := range c.listeners {
 		for _, m := range s.listeners[name].managers {
-			if pattern != nil || !housekeeping(m, name) {
+			if pattern != nil || !isInternal(m, name) {
 				c.managers[m] = true
 			}
 		}
@@ -63,21 +63,21 @@ func (s *stats) unattached(manager string) bool {
 	return true
 }
 
-// housekeeper reports whether all that a listener with these managers does is
-// keeping house.
-func housekeeper(name string, managers []string) bool {
+// isInternalListener reports whether all managers of a listener are internal ones:
+// nothing of what it serves is the pod's work.
+func isInternalListener(name string, managers []string) bool {
 	for _, m := range managers {
-		if !housekeeping(m, name) {
+		if !isInternal(m, name) {
 			return false
 		}
 	}
 	return len(managers) > 0
 }
 
-// housekeeping reports whether a manager of a listener serves statistics,
+// isInternal reports whether a manager of a listener serves statistics,
 // readiness or the admin interface, as control planes set them up. Where the
 // name is one that an app's manager may have as well, the port must be theirs.
-func housekeeping(manager, listener string) bool {
+func isInternal(manager, listener string) bool {
 	switch manager {
 	case "eg-ready-http", "eg-stats-http": // Envoy Gateway
 		return true

@@ -228,7 +228,7 @@ func (c config) leftOut() map[string]bool {
 	out := make(map[string]bool)
 	outbound := false
 	for _, l := range c.listeners {
-		if !l.internal && !l.outbound && !l.draining && !housekeeper(l.stat, l.managers) {
+		if !l.internal && !l.outbound && !l.draining && !isInternalListener(l.stat, l.managers) {
 			outbound = true // there is another one
 		}
 	}
@@ -281,7 +281,7 @@ func (c config) missing(s stats, chosen choice, pattern *regexp.Regexp) error {
 		if l.draining {
 			continue // its statistics may be gone, with its connections
 		}
-		listener, manager := !leftOut[l.stat] && !housekeeper(l.stat, l.managers), func(name string) bool { return !housekeeping(name, l.stat) }
+		listener, manager := !leftOut[l.stat] && !isInternalListener(l.stat, l.managers), func(name string) bool { return !isInternal(name, l.stat) }
 		if pattern != nil {
 			listener, manager = pattern.MatchString(l.stat), func(name string) bool { return pattern.MatchString(l.stat) || pattern.MatchString(name) }
 		}

@@ -84,8 +84,8 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
-	"lastcall/internal/gone"
 	"lastcall/internal/procnet"
+	"lastcall/internal/proxygone"
 )
 
 // Config is the counter's part of the environment.
@@ -100,7 +100,7 @@ type Config struct {
 type Counter struct {
 	admin     *fetch.Source
 	listeners *regexp.Regexp // nil when unset
-	proxy     *gone.Proxy
+	proxy     *proxygone.Proxy
 
 	// turn holds a token while a reading is under way, and guards what follows.
 	turn    chan struct{}
@@ -136,7 +136,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 		admin:     admin,
 		listeners: listeners,
 		turn:      make(chan struct{}, 1),
-		proxy: &gone.Proxy{
+		proxy: &proxygone.Proxy{
 			Local:    admin.Local(pod.IP),
 			PagePort: admin.Port(),
 			AppPorts: pod.AppPorts,
@@ -198,16 +198,16 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	if err != nil {
 		return drain.Reading{}, err
 	}
-	old, err := c.previous(ctx, s)
+	parent, err := c.previous(ctx, s)
 	if err != nil {
 		return drain.Reading{}, err
 	}
 	c.proxy.Readable()
 	r := drain.Reading{HasArrived: true}
 	r.InFlight, r.Arrived = s.sum(chosen)
-	// Each connection of an old process may carry a request that is not in the
+	// Each connection of a parent process may carry a request that is not in the
 	// statistics yet.
-	if r.InFlight = max(r.InFlight, old); old == 0 {
+	if r.InFlight = max(r.InFlight, parent); parent == 0 {
 		r.Open, r.HasOpen = s.open(chosen)
 	}
 	return r, nil
@@ -305,18 +305,18 @@ func (c *Counter) get(ctx context.Context, path, query string, limit int64) ([]b
 // StopAccepting makes Envoy send its clients away.
 func (c *Counter) StopAccepting(ctx context.Context) error {
 	return errors.Join(
-		c.tell(ctx, "healthcheck/fail", ""),
-		c.tell(ctx, "drain_listeners", "graceful&skip_exit"),
+		c.post(ctx, "healthcheck/fail", ""),
+		c.post(ctx, "drain_listeners", "graceful&skip_exit"),
 	)
 }
 
 // StartAccepting undoes StopAccepting, as far as Envoy can.
 func (c *Counter) StartAccepting(ctx context.Context) error {
-	return c.tell(ctx, "healthcheck/ok", "")
+	return c.post(ctx, "healthcheck/ok", "")
 }
 
-// tell makes a call that changes something. One that is gone need not be told.
-func (c *Counter) tell(ctx context.Context, path, query string) error {
+// post makes a call that changes something. One that is gone need not be told.
+func (c *Counter) post(ctx context.Context, path, query string) error {
 	_, err := c.admin.At(path, query).Post(ctx, answerLimit)
 	if fetch.Refused(err) {
 		_, err = c.proxy.Left(err)

@@ -76,7 +76,7 @@ func (c *Counter) previous(ctx context.Context, s stats) (conns int64, err error
 	case r.server.Options.WithoutParent:
 		return 0, fmt.Errorf("%w, and tells nothing of what its old process still has: leave out --skip-hot-restart-parent-stats", errAfterRestart)
 	}
-	old, known := s.server["parent_connections"]
+	parent, known := s.server["parent_connections"]
 	uptime, known2 := s.server["uptime"]
 	state, known3 := s.server["state"]
 	if !known || !known2 || !known3 {
@@ -95,7 +95,7 @@ func (c *Counter) previous(ctx context.Context, s stats) (conns int64, err error
 	if r.onAdmin {
 		return 0, nil
 	}
-	return old, nil
+	return parent, nil
 }
 
 // askServer asks the process that serves the admin interface now.

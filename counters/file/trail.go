@@ -79,7 +79,7 @@ func (t *trail) add(dir, name string) {
 	t.last = dir
 }
 
-// leads tells whether the path leads through what is called name in dir, or to
+// leads reports whether the path leads through what is called name in dir, or to
 // it.
 func (t trail) leads(dir, name string) bool {
 	names := t.names[dir]

@@ -53,7 +53,7 @@ func newWatch(path string, watcher *fsnotify.Watcher) *watch {
 	go func() {
 		for err := range watcher.Errors { // until the watcher is closed
 			slog.Debug("watching the in-flight file", "path", path, "error", err)
-			wake(w.lost)
+			notify(w.lost)
 		}
 	}()
 	return w
@@ -87,7 +87,7 @@ func (w *watch) see(e fsnotify.Event) {
 		return
 	}
 	if e.Op == fsnotify.Write {
-		wake(w.changed)
+		notify(w.changed)
 		return
 	}
 	w.again()
@@ -98,11 +98,11 @@ func (w *watch) again() {
 	if err := w.arm(); err != nil {
 		slog.Debug("watching the in-flight file", "path", w.path, "error", err)
 	}
-	wake(w.changed)
+	notify(w.changed)
 }
 
-// wake never blocks: what nobody has taken yet is told once.
-func wake(c chan<- struct{}) {
+// notify never blocks: what nobody has taken yet is told once.
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -70,8 +70,8 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
-	"lastcall/internal/gone"
 	"lastcall/internal/procnet"
+	"lastcall/internal/proxygone"
 )
 
 // Config is the counter's part of the environment.
@@ -87,19 +87,19 @@ type Counter struct {
 	page      *page // nil where there is a socket
 	socket    socket
 	frontends *named // nil when unset
-	proxy     *gone.Proxy
+	proxy     *proxygone.Proxy
 
 	// turn holds a token while a reading is under way, and guards what follows.
-	turn    chan struct{}
-	carrier carrier
-	arrived arrivals
-	old     old
+	turn     chan struct{}
+	scrape   scrapeRequest
+	arrived  arrivals
+	previous previousWorker
 }
 
 // New makes the counter, and asks nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	c := &Counter{
-		proxy: &gone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
+		proxy: &proxygone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
 		turn:  make(chan struct{}, 1),
 	}
 	if err := errors.Join(c.setStats(cfg, pod), c.setFrontends(cfg.Frontends)); err != nil {
@@ -159,7 +159,7 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		if r.InFlight, err = c.proxy.Left(err); err == nil && r.InFlight == 0 {
-			c.old = old{} // gone as well
+			c.previous = previousWorker{} // gone as well
 		}
 	}
 	if err != nil {
@@ -185,7 +185,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	}
 	replaced, stored := false, false
 	if !complete {
-		replaced, stored = c.old.replaced(workers[0], c.page != nil)
+		replaced, stored = c.previous.replaced(workers[0], c.page != nil)
 	}
 	if stored && !replaced {
 		return drain.Reading{}, errStored
@@ -202,7 +202,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 		inFlight -= own
 	}
 	if !complete {
-		if err := c.old.look(workers[0], inFlight, replaced, c.open); err != nil {
+		if err := c.previous.look(workers[0], inFlight, replaced, c.open); err != nil {
 			return drain.Reading{}, err
 		}
 	}
@@ -210,18 +210,18 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 		return drain.Reading{}, fmt.Errorf("%w, unless HAProxy was reloaded", errStored)
 	}
 	arrived := c.arrived.sum(workers, c.counts)
-	return drain.Reading{InFlight: inFlight, Arrived: arrived - min(c.carrier.own, arrived), HasArrived: true}, nil
+	return drain.Reading{InFlight: inFlight, Arrived: arrived - min(c.scrape.own, arrived), HasArrived: true}, nil
 }
 
 // own returns how many of the counted requests are the one for the page.
 func (c *Counter) own(w worker, replaced bool) (int64, error) {
-	last := c.old.last
+	last := c.previous.last
 	if replaced {
 		last = nil
 	}
 	asked := c.page.asked
 	c.page.asked = 0
-	return c.carrier.counted(w.frontends, last, asked, c.counts)
+	return c.scrape.counted(w.frontends, last, asked, c.counts)
 }
 
 // ask returns what each process says that can be asked, and whether these are

@@ -32,7 +32,7 @@ type worker struct {
 	frontends []frontend
 }
 
-// read asks for the statistics. complete tells whether all processes were
+// read asks for the statistics. complete reports whether all processes were
 // asked, which only the master can: it knows of old workers, too.
 func (s socket) read(ctx context.Context) (workers []worker, complete bool, err error) {
 	answer, err := s.ask(ctx, "show proc")

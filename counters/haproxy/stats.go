@@ -32,7 +32,7 @@ func (f frontend) inFlight() int64 {
 // arrived is the number of pieces of work that have come.
 func (f frontend) arrived() uint64 { return f.total - min(f.itself, f.total) }
 
-// answersItself tells whether HAProxy has answered every request so far by
+// answersItself reports whether HAProxy has answered every request so far by
 // itself: the frontend is one for statistics, metrics or health.
 func (f frontend) answersItself() bool { return f.http && f.total > 0 && f.itself >= f.total }
 

@@ -41,8 +41,8 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
-	"lastcall/internal/gone"
 	"lastcall/internal/procnet"
+	"lastcall/internal/proxygone"
 )
 
 // Config is the counter's part of the environment.
@@ -58,13 +58,13 @@ const pageLimit = 4 << 10
 // Counter is a drain.Counter.
 type Counter struct {
 	page  *fetch.Source
-	proxy *gone.Proxy
+	proxy *proxygone.Proxy
 
 	// turn holds a token while a reading is under way.
-	turn chan struct{}
-	own  uint64 // readings of this nginx; guarded by turn
-	last status // at the last reading; guarded by turn
-	old  gone.Previous
+	turn     chan struct{}
+	own      uint64 // readings of this nginx; guarded by turn
+	last     status // at the last reading; guarded by turn
+	previous proxygone.Previous
 }
 
 // New makes the counter, and asks nothing yet.
@@ -78,7 +78,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	}
 	return &Counter{
 		page: page,
-		proxy: &gone.Proxy{
+		proxy: &proxygone.Proxy{
 			Local:    page.Local(pod.IP),
 			PagePort: page.Port(),
 			AppPorts: pod.AppPorts,
@@ -124,14 +124,14 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	}
 	if s.requests < c.last.requests {
 		c.own = 0 // another nginx answers, which knows of this reading only
-		if c.last.inFlight() > 0 || c.old.Busy() {
-			c.old.Replaced()
+		if c.last.inFlight() > 0 || c.previous.Busy() {
+			c.previous.Replaced()
 		}
 	}
 	c.own++
 	c.last = s
 	c.proxy.Readable()
-	if err := c.old.Left("nginx was started anew with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
+	if err := c.previous.Left("nginx was started anew with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
 		return drain.Reading{}, err
 	}
 	return drain.Reading{

@@ -55,8 +55,8 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
-	"lastcall/internal/gone"
 	"lastcall/internal/procnet"
+	"lastcall/internal/proxygone"
 )
 
 // Config is the counter's part of the environment.
@@ -82,7 +82,7 @@ type Counter struct {
 	metric      query
 	total       *selector     // nil when unset
 	connections drain.Counter // of the app; nil when they are not known
-	app         *gone.Proxy
+	app         *proxygone.Proxy
 	absent      sync.Once // the warning that the metric is not there
 	scrapes     scrapes   // of the total
 }
@@ -112,7 +112,7 @@ func New(cfg Config, pod drain.Pod, connections drain.Counter) (*Counter, error)
 	}
 	return &Counter{
 		source: source.With("Accept", accept), metric: metric, total: total, connections: connections,
-		app: &gone.Proxy{
+		app: &proxygone.Proxy{
 			What:     "the app",
 			Local:    source.Local(pod.IP),
 			PagePort: source.Port(),

@@ -457,7 +457,7 @@ func (s *socket) parseInfo(b []byte) error {
 // aligned is size with what is left free behind it in netlink's messages.
 func aligned(size int) int { return (size + 3) &^ 3 }
 
-// refused tells whether err says that this kernel, or what guards it, will
+// refused reports whether err says that this kernel, or what guards it, will
 // never answer.
 func refused(err error) bool {
 	for _, never := range []error{

@@ -607,7 +607,7 @@ func (m *memory) completed(s *socket, v *view) activity {
 	switch took := int64(s.recvAge) - int64(s.sentAge); {
 	case asked && s.sent-m.idleSent <= v.port.sizes().interim:
 		return interim
-	case m.activity == interim && v.port.http1 && s.dataOut == m.dataOut+1 && s.sent-m.sent <= v.port.sizes().interim:
+	case m.activity == interim && v.port.http1 && !m.frames && s.dataOut == m.dataOut+1 && s.sent-m.sent <= v.port.sizes().interim:
 		return interim // one more of them
 	case v.port.http2 && !v.port.tls && s.sent <= settingsMaximum:
 		return interim // a server's settings

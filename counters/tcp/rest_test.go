@@ -266,6 +266,7 @@ func TestPauseBeforeTheEnd(t *testing.T) {
 		w.look()
 		w.pass(8 * time.Second)
 		w.went(test.last)
+		w.s.recv++ // the end of what the client sends
 		w.closes()
 		if got := w.v.learned.pause; got != test.want {
 			t.Errorf("%s, %+v: a pause of %v was learned, want %v", test.name, test.port, got, test.want)

@@ -22,7 +22,7 @@ func oneByOne(t testing.TB, c *Counter) {
 	c.walk.before = time.Now().Add(time.Hour)
 }
 
-// walksIn tells whether do has c go through the kernel's table.
+// walksIn reports whether do has c go through the kernel's table.
 func walksIn(c *Counter, do func()) bool {
 	before := c.walk.before
 	do()

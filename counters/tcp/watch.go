@@ -74,7 +74,7 @@ func (c *Counter) watch(ctx context.Context, look <-chan struct{}, changed chan<
 		news := first || failed != lastFailed || r != last
 		last, lastFailed, first = r, failed, false
 		if news {
-			wake(changed)
+			notify(changed)
 		}
 		timer.Reset(p.next(began, time.Now(), news, failed || r.InFlight > 0))
 	}
@@ -136,7 +136,7 @@ func (c *Counter) watchEnds(ctx context.Context, look chan<- struct{}) error {
 					c.ended(&s)
 				}
 			}
-			wake(look)
+			notify(look)
 		}
 	}()
 	return nil
@@ -170,8 +170,8 @@ func endsFilter(ports []int) []bpf.Instruction {
 	return append(filter, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: all})
 }
 
-// wake never blocks: what nobody has taken yet is told once.
-func wake(c chan<- struct{}) {
+// notify never blocks: what nobody has taken yet is told once.
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -371,7 +371,7 @@ func (p *pod) connect(t *testing.T) *connection {
 	return &connection{conn, bufio.NewReader(conn)}
 }
 
-// get sends a request, and tells whether the answer says that it was the
+// get sends a request, and reports whether the answer says that it was the
 // connection's last.
 func (c *connection) get(t *testing.T) (last bool) {
 	t.Helper()
@@ -427,7 +427,7 @@ func (p *pod) upload(t *testing.T) upload {
 	return upload{c, p.done}
 }
 
-// end sends the end, and tells whether the answer says that it was the
+// end sends the end, and reports whether the answer says that it was the
 // connection's last.
 func (u upload) end(t *testing.T) (last bool) {
 	t.Helper()

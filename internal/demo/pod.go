@@ -167,7 +167,7 @@ func (p *pod) preStop(ctx context.Context, grace time.Duration) (r report, err e
 // watchEvery is how often the sidecar is asked for its state.
 const watchEvery = 50 * time.Millisecond
 
-// shows tells whether people are shown a phase of the sidecar.
+// shows reports whether people are shown a phase of the sidecar.
 func (p *pod) shows(ph phase) bool {
 	return ph == withdrawing || ph == propagating || ph == draining
 }

@@ -59,28 +59,28 @@ type source struct {
 	Component string `json:"component"`
 }
 
-// newEvent makes the event that tells of h. It is named by the time named, which
+// newEvent makes the event that tells of an Event of the drain. It is named by the time named, which
 // no other event of the pod is.
-func newEvent(p pod, h drain.Happening, named time.Time) *event {
+func newEvent(p pod, of drain.Event, named time.Time) *event {
 	e := &event{
 		APIVersion:         "v1",
 		Kind:               "Event",
 		Metadata:           metadata{Name: eventName(p.Name, named), Namespace: p.Namespace},
 		InvolvedObject:     reference{"v1", "Pod", p.Namespace, p.Name, p.UID},
 		Type:               "Normal",
-		Reason:             string(h.Kind),
+		Reason:             string(of.Type),
 		Action:             "Drain",
-		Message:            clip(h.Text, noteLimit),
+		Message:            clip(of.Text, noteLimit),
 		Source:             source{component},
 		ReportingComponent: component,
 		ReportingInstance:  clip(p.Name, instanceLimit),
-		EventTime:          h.At.UTC().Format(microTime),
-		FirstTimestamp:     h.At.UTC().Format(time.RFC3339),
-		LastTimestamp:      h.At.UTC().Format(time.RFC3339),
+		EventTime:          of.At.UTC().Format(microTime),
+		FirstTimestamp:     of.At.UTC().Format(time.RFC3339),
+		LastTimestamp:      of.At.UTC().Format(time.RFC3339),
 		Count:              1,
-		at:                 h.At,
+		at:                 of.At,
 	}
-	if h.Kind.Warning() {
+	if of.Type.Warning() {
 		e.Type = "Warning"
 	}
 	return e

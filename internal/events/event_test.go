@@ -24,7 +24,7 @@ func TestLimitsOfAnEvent(t *testing.T) {
 		"not UTF-8":       {"web", "x\xff"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEvent(pod{"shop", test.pod, "7d3f"}, drain.Happening{Kind: drain.KindUnreachable, At: at, Text: test.text}, at)
+			e := newEvent(pod{"shop", test.pod, "7d3f"}, drain.Event{Type: drain.EventUnreachable, At: at, Text: test.text}, at)
 			if n := e.Metadata.Name; len(n) > 253 || !subdomain.MatchString(n) {
 				t.Errorf("the name %q (%d) is none", n, len(n))
 			}

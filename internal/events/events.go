@@ -78,8 +78,8 @@ func New(cfg Config) (*Writer, error) {
 	return w, nil
 }
 
-// Observe has h written as an event. It does not block.
-func (w *Writer) Observe(h drain.Happening) {
+// Observe has e written as an event. It does not block.
+func (w *Writer) Observe(e drain.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := time.Now(); now.Sub(w.minute) >= time.Minute {
@@ -93,12 +93,12 @@ func (w *Writer) Observe(h drain.Happening) {
 		w.queue = w.queue[1:]
 		w.lost++
 	}
-	if named := w.newest.Add(1); h.At.Before(named) { // no two of the same name
+	if named := w.newest.Add(1); e.At.Before(named) { // no two of the same name
 		w.newest = named
 	} else {
-		w.newest = h.At
+		w.newest = e.At
 	}
-	w.queue = append(w.queue, newEvent(w.cluster.pod, h, w.newest))
+	w.queue = append(w.queue, newEvent(w.cluster.pod, e, w.newest))
 	if w.idle == nil {
 		w.idle = make(chan struct{})
 		go w.work()

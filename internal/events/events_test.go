@@ -14,9 +14,9 @@ import (
 func TestADrainIsWritten(t *testing.T) {
 	log := logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
-		w.Observe(drain.Happening{Kind: drain.KindDraining, At: time.Now(), Text: "the pod leaves"})
+		w.Observe(drain.Event{Type: drain.EventDraining, At: time.Now(), Text: "the pod leaves"})
 		settled(1500 * time.Millisecond)
-		w.Observe(drain.Happening{Kind: drain.KindExpired, At: time.Now(), Text: "the budget ended"})
+		w.Observe(drain.Event{Type: drain.EventExpired, At: time.Now(), Text: "the budget ended"})
 		settled(0)
 		calls := api.had()
 		if len(calls) != 2 {
@@ -59,7 +59,7 @@ func TestTheTokenIsReadForEveryCall(t *testing.T) {
 			mount(t, strings.TrimSuffix(w.cluster.tokenFile, "token"), "token", "renewed\n")
 			refused(http.StatusUnauthorized, "Unauthorized")(rw, r)
 		})
-		w.Observe(happens(drain.KindDraining))
+		w.Observe(happens(drain.EventDraining))
 		settled(time.Second)
 		calls := api.had()
 		if len(calls) != 2 || calls[0].token != tokenOf(claims) || calls[1].token != "renewed" {
@@ -87,7 +87,7 @@ func TestFaultsThatPass(t *testing.T) {
 			log := logged(t)
 			inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 				api.answer(test.answers...)
-				w.Observe(happens(drain.KindDraining))
+				w.Observe(happens(drain.EventDraining))
 				settled(10 * time.Second)
 				calls := api.had()
 				if len(calls) != test.calls {
@@ -101,7 +101,7 @@ func TestFaultsThatPass(t *testing.T) {
 						t.Errorf("tried again as another: %+v", c.event)
 					}
 				}
-				w.Observe(happens(drain.KindDrained))
+				w.Observe(happens(drain.EventDrained))
 				settled(0)
 				if got := api.reasons(); got != "Drained" {
 					t.Errorf("then written: %s", got)
@@ -119,7 +119,7 @@ func TestHandshakeThatHangs(t *testing.T) {
 	logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 		api.mute = 1
-		w.Observe(happens(drain.KindDraining))
+		w.Observe(happens(drain.EventDraining))
 		settled(tryFor)
 		if got := api.reasons(); got != "Draining" {
 			t.Errorf("written: %q", got)
@@ -149,12 +149,12 @@ func TestFaultsThatStay(t *testing.T) {
 			inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 				api.refuse(test.answer == nil)
 				api.answer(slices.Repeat([]http.HandlerFunc{test.answer}, 100)...)
-				w.Observe(happens(drain.KindDraining))
+				w.Observe(happens(drain.EventDraining))
 				settled(tryFor + callLimit)
 				if calls := max(len(api.had()), len(api.addresses())); test.answer != nil && calls < test.least || calls > test.most {
 					t.Errorf("%d calls, want from %d to %d", calls, test.least, test.most)
 				}
-				w.Observe(happens(drain.KindDrained))
+				w.Observe(happens(drain.EventDrained))
 				if took := flushed(w, time.Second); took > time.Second {
 					t.Errorf("the end of the process was held up for %v", took)
 				}
@@ -196,7 +196,7 @@ func TestForbiddenAtFirst(t *testing.T) {
 					}
 					created(rw, r)
 				}}, 100)...)
-				w.Observe(happens(drain.KindDraining))
+				w.Observe(happens(drain.EventDraining))
 				settled(tryFor)
 				calls := api.had()
 				last := calls[len(calls)-1]
@@ -222,21 +222,21 @@ func TestForbiddenForGood(t *testing.T) {
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 		forbidden := slices.Repeat([]http.HandlerFunc{refused(403, "events is forbidden")}, 100)
 		api.answer(forbidden...)
-		w.Observe(happens(drain.KindDraining))
+		w.Observe(happens(drain.EventDraining))
 		settled(tryFor)
 		if calls := len(api.had()); calls < 8 {
 			t.Errorf("%d calls for the first event", calls)
 		}
-		w.Observe(happens(drain.KindDrained))
+		w.Observe(happens(drain.EventDrained))
 		settled(tryFor)
 		if got := api.reasons(); got != "Drained" {
 			t.Errorf("called for: %s, want one call", got)
 		}
 		api.answer()
-		w.Observe(happens(drain.KindTakenBack))
+		w.Observe(happens(drain.EventTakenBack))
 		settled(0)
 		api.answer(forbidden[:3]...)
-		w.Observe(happens(drain.KindExpired))
+		w.Observe(happens(drain.EventExpired))
 		settled(5 * time.Second)
 		if got := api.reasons(); got != "DrainTakenBack DrainExpired DrainExpired DrainExpired DrainExpired" {
 			t.Errorf("called for: %s", got)
@@ -252,7 +252,7 @@ func TestNoProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
 	t.Setenv("https_proxy", "http://proxy.example.com:3128")
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
-		w.Observe(happens(drain.KindDraining))
+		w.Observe(happens(drain.EventDraining))
 		settled(0)
 		if got := api.reasons(); got != "Draining" || api.addresses()[0] != "127.0.0.1:6443" {
 			t.Errorf("%s, by way of %v", got, api.addresses())
@@ -271,13 +271,13 @@ func TestTheServerIsVerified(t *testing.T) {
 			t.Fatal(err)
 		}
 		mount(t, dir, "ca.crt", otherRoot(t))
-		w.Observe(happens(drain.KindDraining))
+		w.Observe(happens(drain.EventDraining))
 		settled(tryFor)
 		if calls := api.had(); len(calls) > 0 || len(api.addresses()) < 2 {
 			t.Errorf("%d dials, %d calls: %v", len(api.addresses()), len(calls), calls)
 		}
 		mount(t, dir, "ca.crt", string(right))
-		w.Observe(happens(drain.KindDrained))
+		w.Observe(happens(drain.EventDrained))
 		settled(time.Second)
 		if got := api.reasons(); got != "Drained" {
 			t.Errorf("written: %q", got)
@@ -293,13 +293,13 @@ func TestTheNumberOfEventsIsBounded(t *testing.T) {
 	log := logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 		for range 10 * perMinute {
-			w.Observe(happens(drain.KindTakenBack))
+			w.Observe(happens(drain.EventTakenBack))
 		}
 		settled(time.Minute)
 		if calls := api.had(); len(calls) != perMinute {
 			t.Errorf("%d events in a minute, want %d", len(calls), perMinute)
 		}
-		w.Observe(happens(drain.KindDrained))
+		w.Observe(happens(drain.EventDrained))
 		settled(0)
 		if got := api.reasons(); got != "Drained" {
 			t.Errorf("in the next minute: %s", got)
@@ -317,10 +317,10 @@ func TestTheQueueIsBounded(t *testing.T) {
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 		api.refuse(true)
 		for range 2 * perMinute {
-			w.Observe(happens(drain.KindDraining))
+			w.Observe(happens(drain.EventDraining))
 			settled(2 * time.Second)
 		}
-		w.Observe(happens(drain.KindExpired))
+		w.Observe(happens(drain.EventExpired))
 		if len(w.queue) > queueLimit {
 			t.Errorf("%d events wait", len(w.queue))
 		}
@@ -337,7 +337,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 func TestNamesDiffer(t *testing.T) {
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 		for range 3 {
-			w.Observe(happens(drain.KindWithdrawn))
+			w.Observe(happens(drain.EventWithdrawn))
 		}
 		settled(0)
 		names := map[string]bool{}
@@ -360,8 +360,8 @@ func TestFlush(t *testing.T) {
 	})
 	t.Run("the last event is written", func(t *testing.T) {
 		inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
-			w.Observe(happens(drain.KindDraining))
-			w.Observe(happens(drain.KindExpired))
+			w.Observe(happens(drain.EventDraining))
+			w.Observe(happens(drain.EventExpired))
 			flushed(w, time.Second)
 			if got := api.reasons(); got != "Draining DrainExpired" {
 				t.Errorf("written: %s", got)
@@ -372,8 +372,8 @@ func TestFlush(t *testing.T) {
 		logged(t)
 		inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 			api.answer(refused(429, "slow down", "Retry-After", "5"))
-			w.Observe(happens(drain.KindDraining))
-			w.Observe(happens(drain.KindDrained))
+			w.Observe(happens(drain.EventDraining))
+			w.Observe(happens(drain.EventDrained))
 			settled(time.Second)
 			if took := flushed(w, time.Second); took != 0 {
 				t.Errorf("took %v", took)
@@ -388,8 +388,8 @@ func TestFlush(t *testing.T) {
 		inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 			api.answer(slices.Repeat([]http.HandlerFunc{refused(500, "")}, 4)...)
 			settled(0)
-			w.Observe(happens(drain.KindDraining))
-			w.Observe(happens(drain.KindDrained))
+			w.Observe(happens(drain.EventDraining))
+			w.Observe(happens(drain.EventDrained))
 			settled(0)
 			if took := flushed(w, time.Second); took != 0 {
 				t.Errorf("took %v", took)
@@ -406,7 +406,7 @@ func TestFlush(t *testing.T) {
 		log := logged(t)
 		inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 			api.answer(slices.Repeat([]http.HandlerFunc{refused(403, "events is forbidden")}, 10)...)
-			w.Observe(happens(drain.KindDrained))
+			w.Observe(happens(drain.EventDrained))
 			settled(time.Second)
 			before := len(api.had())
 			if log.Len() != 0 {
@@ -427,8 +427,8 @@ func TestFlush(t *testing.T) {
 		log := logged(t)
 		inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 			api.answer(slices.Repeat([]http.HandlerFunc{hangs}, 2)...)
-			w.Observe(happens(drain.KindDraining))
-			w.Observe(happens(drain.KindExpired))
+			w.Observe(happens(drain.EventDraining))
+			w.Observe(happens(drain.EventExpired))
 			settled(0)
 			if took := flushed(w, 500*time.Millisecond); took != 500*time.Millisecond {
 				t.Errorf("took %v", took)

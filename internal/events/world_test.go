@@ -212,8 +212,8 @@ func hangs(_ http.ResponseWriter, r *http.Request) {
 func breaks(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 // happens makes a happening of now.
-func happens(kind drain.Kind) drain.Happening {
-	return drain.Happening{Kind: kind, At: time.Now(), Text: "something of the kind " + string(kind)}
+func happens(eventType drain.EventType) drain.Event {
+	return drain.Event{Type: eventType, At: time.Now(), Text: "something of the kind " + string(eventType)}
 }
 
 // settled lets d pass, and waits until nobody does anything any more.

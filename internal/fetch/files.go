@@ -103,3 +103,11 @@ func dialSocket(socket string) func(context.Context, string, string) (net.Conn, 
 		return conn, err
 	}
 }
+
+// ReadToken reads a file with one bearer token. Its errors begin with name,
+// which is what the user has set, and never show the token.
+func ReadToken(name, path string) (string, error) { return tokenFile{name, path}.read() }
+
+// ReadCAs reads a PEM file of certificate authorities, which come besides the
+// system's. Its errors begin with name.
+func ReadCAs(name, path string) (*x509.CertPool, error) { return caFile{name, path}.read() }

@@ -147,6 +147,16 @@ func serviceLink(name string, set map[string]bool) bool {
 	return m != nil && set[m[1]+"_SERVICE_HOST"] && set[m[1]+"_SERVICE_PORT"]
 }
 
+// Nearest returns the known name that differs from name least, if by little, or
+// an empty one.
+func Nearest(name string, known []string) string {
+	set := map[string]bool{}
+	for _, k := range known {
+		set[k] = true
+	}
+	return nearest(name, set)
+}
+
 // nearest is the known name that differs from name least, if by little.
 func nearest(name string, known map[string]bool) string {
 	best, least := "", 3

@@ -56,7 +56,7 @@ func TestTheAppCannotBeTold(t *testing.T) {
 	app := startApp(t)
 	s := sidecartest.Start(t, &program, app.env("LASTCALL_DRAINING_FILE="+filepath.Join(t.TempDir(), "none", "draining"))...)
 	drains(t, s.PreStop(t.Context()))
-	if log := s.Log(); !strings.Contains(log, "the app's notice could not be told") || !strings.Contains(log, "fsGroup") {
+	if log := s.Log(); !strings.Contains(log, "the app's notice could not be notified") || !strings.Contains(log, "fsGroup") {
 		t.Error("the log does not say what to do")
 	}
 	app.stop()

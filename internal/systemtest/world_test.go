@@ -158,7 +158,7 @@ func announce(t *testing.T, a *app, consul *testservers.ConsulAgent) *announced 
 	return n
 }
 
-// listed tells whether Consul tells clients of the app.
+// listed reports whether Consul tells clients of the app.
 func (n *announced) listed(t *testing.T) bool {
 	t.Helper()
 	entries, _, err := n.consul.Client(t).Health().Service("web", "", true, nil)
@@ -168,7 +168,7 @@ func (n *announced) listed(t *testing.T) bool {
 	return slices.ContainsFunc(entries, func(e *api.ServiceEntry) bool { return e.Service.ID == n.id })
 }
 
-// known tells whether Consul holds the app at all.
+// known reports whether Consul holds the app at all.
 func (n *announced) known(t *testing.T) bool {
 	t.Helper()
 	services, err := n.consul.Client(t).Agent().Services()
@@ -251,7 +251,7 @@ func waiting(t *testing.T, hook <-chan sidecartest.Answer) {
 	}
 }
 
-// holds tells whether a drain waits for n pieces of work.
+// holds reports whether a drain waits for n pieces of work.
 func holds(n int64) func(drain.Status) bool {
 	return func(s drain.Status) bool { return s.Phase == drain.Draining && s.InFlight != nil && *s.InFlight == n }
 }

@@ -1,18 +1,9 @@
 package testservers
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,7 +55,7 @@ func StartConsul(t testing.TB, o ConsulOptions) *ConsulAgent {
 	c.Address = fmt.Sprintf("http://127.0.0.1:%d", c.web)
 	if o.TLS {
 		c.Address = fmt.Sprintf("https://127.0.0.1:%d", c.web)
-		c.writeCertificates(t)
+		c.CAFile, c.CertFile, c.KeyFile = writeCertificates(t, c.dir, c.Node)
 	}
 	c.Start(t)
 	return c
@@ -105,7 +96,7 @@ func (c *ConsulAgent) Client(t testing.TB) *api.Client {
 	return client
 }
 
-// ready returns a function that tells whether the agent answers for its
+// ready returns a function that reports whether the agent answers for its
 // cluster: there is a leader, and the agent's node is known and well.
 func (c *ConsulAgent) ready(t testing.TB) func() error {
 	t.Helper()
@@ -170,55 +161,4 @@ func (c *ConsulAgent) config() string {
 		say(`  verify_incoming = %t } }`, c.options.ClientCerts)
 	}
 	return b.String()
-}
-
-// writeCertificates makes a CA, and a certificate for 127.0.0.1 that it has
-// signed, good for servers and clients.
-func (c *ConsulAgent) writeCertificates(t testing.TB) {
-	t.Helper()
-	fail := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("making certificates: %v", err)
-		}
-	}
-	write := func(name, kind string, der []byte) string {
-		file := filepath.Join(c.dir, name)
-		var b bytes.Buffer
-		fail(pem.Encode(&b, &pem.Block{Type: kind, Bytes: der}))
-		fail(os.WriteFile(file, b.Bytes(), 0o600))
-		return file
-	}
-	ca := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "test CA of " + c.Node},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(24 * time.Hour),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign,
-	}
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	fail(err)
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
-	fail(err)
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2),
-		Subject:      pkix.Name{CommonName: "consul.test"},
-		DNSNames:     []string{"consul.test"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:    ca.NotBefore,
-		NotAfter:     ca.NotAfter,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	fail(err)
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
-	fail(err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	fail(err)
-	c.CAFile = write("ca.pem", "CERTIFICATE", caDER)
-	c.CertFile = write("cert.pem", "CERTIFICATE", leafDER)
-	c.KeyFile = write("key.pem", "PRIVATE KEY", keyDER)
 }

@@ -19,14 +19,14 @@ type Harness interface {
 	Register(t *testing.T)
 	// Heartbeat does, once and now, what the app does as long as it lives.
 	Heartbeat(t *testing.T)
-	// Listed tells whether a client that asks the server now, through the
+	// Listed reports whether a client that asks the server now, through the
 	// calls that real clients use, is told of the instance as available.
 	Listed(t *testing.T) bool
 	// Settle waits until servers that pass changes on to each other have done
 	// so with all so far. Between a withdrawal and what undoes it there is more
 	// time in a pod's life than in a test.
 	Settle(t *testing.T)
-	// Known tells whether the server holds the instance at all.
+	// Known reports whether the server holds the instance at all.
 	Known(t *testing.T) bool
 	// Registry makes the plug-in, set up for the instance, anew at each call.
 	Registry(t *testing.T) drain.Registry

@@ -25,7 +25,7 @@ const appVariable = "BENCH_APP"
 // maxWork is the longest work that the app takes.
 const maxWork = time.Minute
 
-// IsApp tells whether this process was started to be an app. If so, all that
+// IsApp reports whether this process was started to be an app. If so, all that
 // it is to do is to exit with what App returns.
 func IsApp() bool { return os.Getenv(appVariable) != "" }
 

@@ -153,7 +153,7 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// perfect tells whether no request failed in any run.
+// perfect reports whether no request failed in any run.
 func (r *Row) perfect() bool { return r.Failed.Most == 0 }
 
 // Verdict says how Lastcall compares with the nearest other approach that lost

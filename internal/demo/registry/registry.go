@@ -120,7 +120,7 @@ func (r *Registry) status(i, earlier *Instance) string {
 }
 
 // renew takes a heartbeat of an app whose registration is of the time dirty (0
-// when it does not say), and tells whether the instance is known and up to
+// when it does not say), and reports whether the instance is known and up to
 // date. If it is not, the client is to register again.
 func (r *Registry) renew(app, id string, dirty Millis) bool {
 	r.mu.Lock()
@@ -138,7 +138,7 @@ func (r *Registry) renew(app, id string, dirty Millis) bool {
 	return dirty <= i.Dirty
 }
 
-// override sets a status over the instance's own, and tells whether the
+// override sets a status over the instance's own, and reports whether the
 // instance is known. As in Netflix' server, nothing is recorded of what does
 // not differ.
 func (r *Registry) override(app, id, status string) bool {
@@ -159,7 +159,7 @@ func (r *Registry) override(app, id, status string) bool {
 }
 
 // removeOverride leaves the instance with status until its next heartbeat, and
-// tells whether the instance is known.
+// reports whether the instance is known.
 func (r *Registry) removeOverride(app, id, status string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,7 +177,7 @@ func (r *Registry) removeOverride(app, id, status string) bool {
 	return true
 }
 
-// cancel removes the instance and its override, and tells whether it was known.
+// cancel removes the instance and its override, and reports whether it was known.
 func (r *Registry) cancel(app, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

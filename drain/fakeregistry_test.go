@@ -1,0 +1,121 @@
+package drain
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// fakeRegistry is a registry whose answers to clients lag by lag.
+type fakeRegistry struct {
+	lag     time.Duration
+	onCall  func(op string)
+	onDone  func(op string, began time.Time, err error)
+	onAsked func(gone bool, began time.Time, err error)
+
+	mu           sync.Mutex
+	mode         mode
+	registered   bool
+	override     bool
+	changed      time.Time // when registered or override last changed
+	before       bool      // whether clients were told of the pod before that
+	withdrawals  int       // that had an effect
+	deregistered int
+}
+
+func (f *fakeRegistry) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	listed, was := f.listed(), f.registered && !f.override
+	change()
+	if is := f.registered && !f.override; is != was {
+		f.before, f.changed = listed, time.Now()
+	}
+}
+
+// seen tells what the registry has been told.
+func (f *fakeRegistry) seen() (withdrawals, deregistered int, override bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.withdrawals, f.deregistered, f.override
+}
+
+// listed reports whether clients are told of the pod now. Callers hold f.mu.
+func (f *fakeRegistry) listed() bool {
+	if time.Since(f.changed) < f.lag {
+		return f.before
+	}
+	return f.registered && !f.override
+}
+
+func (f *fakeRegistry) do(ctx context.Context, op string, change func()) (err error) {
+	if f.onCall != nil {
+		f.onCall(op)
+	}
+	f.mu.Lock()
+	m := f.mode
+	f.mu.Unlock()
+	if f.onDone != nil {
+		began := time.Now()
+		err = errBroken // unless it returns
+		defer func() { f.onDone(op, began, err) }()
+	}
+	if m.takes() > 0 {
+		time.AfterFunc(m.takes()-time.Millisecond, func() { f.set(change) }) // before it answers
+	}
+	if err := m.behave(ctx); err != nil || m == lying || m.takes() > 0 {
+		return err
+	}
+	f.set(change)
+	return m.answered(ctx)
+}
+
+func (f *fakeRegistry) Withdraw(ctx context.Context) error {
+	return f.do(ctx, "withdraw", func() { f.override = true; f.withdrawals++ })
+}
+
+func (f *fakeRegistry) Restore(ctx context.Context) error {
+	return f.do(ctx, "restore", func() { f.override = false })
+}
+
+func (f *fakeRegistry) Deregister(ctx context.Context) error {
+	return f.do(ctx, "deregister", func() { f.registered, f.override = false, false; f.deregistered++ })
+}
+
+func (f *fakeRegistry) Withdrawn(ctx context.Context) (gone bool, err error) {
+	f.mu.Lock()
+	m := f.mode
+	f.mu.Unlock()
+	began := time.Now()
+	if f.onDone != nil {
+		err = errBroken // unless it returns
+		defer func() { f.onDone("ask", began, err) }()
+	}
+	if err = m.behave(ctx); err == nil {
+		err = m.answered(ctx)
+	}
+	if err == nil {
+		f.mu.Lock()
+		gone = !f.listed()
+		f.mu.Unlock()
+	}
+	if f.onAsked != nil {
+		f.onAsked(gone, began, err)
+	}
+	return gone, err
+}
+
+func (f *fakeRegistry) Find(ctx context.Context) (_ string, err error) {
+	f.mu.Lock()
+	m := f.mode
+	f.mu.Unlock()
+	if f.onDone != nil {
+		began := time.Now()
+		err = errBroken // unless it returns
+		defer func() { f.onDone("find", began, err) }()
+	}
+	if err := m.behave(ctx); err != nil {
+		return "", err
+	}
+	return "the instance", m.answered(ctx)
+}

@@ -1,0 +1,233 @@
+package drain
+
+import (
+	"context"
+	"time"
+)
+
+// appGoneEvery is how often the app is looked at when an instance can only be
+// deregistered once it is gone.
+const appGoneEvery = 100 * time.Millisecond
+
+// target is where a registry should hold the pod's instance.
+type target int
+
+const (
+	inService target = iota
+	outOfService
+	deregistered
+)
+
+// The calls to a registry, by the names under which metrics count them.
+const (
+	opWithdraw   = "withdraw"
+	opAsk        = "ask"
+	opRestore    = "restore"
+	opFind       = "find"
+	opDeregister = "deregister"
+	opAppGone    = "" // no call to the registry, and not counted
+)
+
+// A registration is the pod's instance in one registry: it is brought to its
+// target, with retries, and kept there. It is a task; the Drainer's lock guards
+// it.
+type registration struct {
+	NamedRegistry
+	worker  *worker
+	journal *journal
+	// notifyDriverLocked wakes the driver of the drain: something has changed.
+	notifyDriverLocked func()
+	// appGone reports, by a look of its own, whether the instance may be
+	// deregistered now. It takes the lock.
+	appGone func(context.Context) bool
+
+	target target
+	until  time.Time // calls for the target end by then; zero: no limit
+	// settled is closed when the target is reached, or another has taken its
+	// place.
+	settled        chan struct{}
+	dueAt          time.Time // no call for the target before then
+	mayBeWithdrawn bool      // a Withdraw was called that no Restore has undone
+	withdrawals    doubt     // those that may take effect after a Restore
+
+	// For the target outOfService.
+	tried         bool      // the first Withdraw of this drain is over
+	withdrawnAt   time.Time // the first Withdraw of this drain that succeeded
+	withdrawAgain time.Time // when Withdraw is due again
+	goneAt        time.Time // since when the instance has been seen gone
+
+	// For the target deregistered.
+	appIsGone bool // by a look right before this
+
+	lookup   lookup   // for the target inService
+	recovery recovery // for the target inService
+
+	failures    int    // in this drain
+	inARow      int    // the last ones of them, since a success
+	unreachable bool   // that was emitted, in this drain
+	lastErr     string // of the last call; empty after a success
+
+	retry, ask backoff
+}
+
+// setTargetLocked sends the instance to a target. A call for the one before is
+// cancelled, but not a Withdraw when the instance goes back into service.
+func (r *registration) setTargetLocked(t target, until time.Time) {
+	if r.target == outOfService && t == inService {
+		r.lookup.found = "" // it is out of date
+		r.appStartedLocked()
+	}
+	if !isClosed(r.settled) {
+		close(r.settled) // nobody will bring it there
+	}
+	r.target, r.until, r.dueAt = t, until, time.Time{}
+	r.settled = make(chan struct{})
+	if t == inService && !r.mayBeWithdrawn {
+		close(r.settled) // there is nothing to undo
+	}
+	r.retry.reset()
+	r.ask.reset()
+	if t == outOfService {
+		r.tried, r.failures, r.inARow, r.lastErr = false, 0, 0, ""
+		r.unreachable = false
+		r.withdrawnAt, r.withdrawAgain, r.goneAt = time.Time{}, time.Time{}, time.Time{}
+		r.recovery = recovery{}
+	}
+	r.appIsGone = false
+	r.worker.retargetLocked()
+	if t == deregistered {
+		r.worker.cancelLocked() // for good: there is no time to wait for a Withdraw
+	}
+}
+
+// nextLocked is a task's.
+func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
+	switch {
+	case !r.until.IsZero() && !now.Before(r.until):
+		return nil, forever
+	case now.Before(r.dueAt):
+		return nil, r.dueAt.Sub(now)
+	}
+	switch r.target {
+	case outOfService:
+		if now.Before(r.withdrawAgain) {
+			return r.callLocked(opAsk, now), 0
+		}
+		r.mayBeWithdrawn = true
+		r.withdrawals.called(now)
+		return r.callLocked(opWithdraw, now), 0
+	case deregistered:
+		switch {
+		case isClosed(r.settled):
+			return nil, forever
+		case r.appIsGone:
+			return r.callLocked(opDeregister, now), 0
+		}
+		return r.callLocked(opAppGone, now), 0
+	case inService:
+	}
+	if r.mayBeWithdrawn {
+		return r.callLocked(opRestore, now), 0
+	}
+	return r.nextInServiceLocked(now)
+}
+
+// nextInServiceLocked is nextLocked for an instance that was put back, or was never
+// withdrawn: it is looked up, and seen to be listed again.
+func (r *registration) nextInServiceLocked(now time.Time) (*call, time.Duration) {
+	wait := forever
+	if _, canFind := r.Registry.(Finder); canFind && !r.lookup.over(now) {
+		if !now.Before(r.lookup.dueAt) {
+			return r.callLocked(opFind, now), 0
+		}
+		wait = r.lookup.dueAt.Sub(now)
+	}
+	if r.recovery.underWay() {
+		if !now.Before(r.recovery.askAt) {
+			return r.callLocked(opAsk, now), 0
+		}
+		if again := r.recovery.askAt.Sub(now); wait < 0 || again < wait {
+			wait = again
+		}
+	}
+	return nil, wait
+}
+
+// callLocked returns a call to the registry.
+func (r *registration) callLocked(op string, now time.Time) *call {
+	c := &call{op: op, whom: r.Name + " registry", limit: callLimit}
+	if !r.until.IsZero() {
+		c.limit = min(c.limit, r.until.Sub(now))
+	}
+	nothing := func(f func(context.Context) error) func(context.Context) (answer, error) {
+		return func(ctx context.Context) (answer, error) { return answer{}, f(ctx) }
+	}
+	switch op {
+	case opWithdraw:
+		c.do, c.mustFinish = nothing(r.Registry.Withdraw), true
+	case opRestore:
+		c.do = nothing(r.Registry.Restore)
+	case opDeregister:
+		c.do = nothing(r.Registry.Deregister)
+	case opAsk:
+		c.do = func(ctx context.Context) (a answer, err error) {
+			a.yes, err = r.Registry.Withdrawn(ctx)
+			return a, err
+		}
+	case opFind:
+		c.do = func(ctx context.Context) (a answer, err error) {
+			if finder, canFind := r.Registry.(Finder); canFind {
+				a.text, err = finder.Find(ctx)
+			}
+			return a, err
+		}
+	case opAppGone:
+		c.do = func(ctx context.Context) (answer, error) { return answer{yes: r.appGone(ctx)}, nil }
+	}
+	return c
+}
+
+// doneLocked is a task's.
+func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
+	if c.op != opAppGone {
+		r.bookLocked(c.op, err)
+	}
+	switch c.op {
+	case opWithdraw:
+		r.withdrawDoneLocked(err, now)
+	case opAsk:
+		if r.target == inService {
+			r.recoveryAskDoneLocked(a.yes, err, now)
+		} else {
+			r.askDoneLocked(a.yes, err, now)
+		}
+	case opRestore:
+		r.restoreDoneLocked(err, now)
+	case opFind:
+		r.findDoneLocked(a.text, err, now)
+	case opDeregister:
+		r.deregisterDoneLocked(err, now)
+	case opAppGone:
+		if r.appIsGone = a.yes; !a.yes {
+			r.dueAt = now.Add(appGoneEvery)
+		}
+	}
+}
+
+// forgottenAtLocked is when the registry's clients have forgotten the instance; zero
+// while that is not known.
+func (r *registration) forgottenAtLocked() time.Time {
+	if r.goneAt.IsZero() {
+		return time.Time{}
+	}
+	return r.goneAt.Add(r.ClientRefresh)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,83 @@
+package steps
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"lastcall/drain"
+	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
+)
+
+// Two Dubbo providers and a consumer that calls all the time, by way of
+// ZooKeeper: one is drained without a call that fails, and put back.
+func TestDubbo(t *testing.T) {
+	z := testservers.StartZooKeeper(t)
+	a := testservers.StartDubboProvider(t, z, "a")
+	testservers.StartDubboProvider(t, z, "b")
+	consumer := testservers.StartDubboConsumer(t, z)
+	call := func() string {
+		t.Helper()
+		who, err := ask(consumer)
+		if err != nil {
+			t.Fatalf("a consumer's call failed: %v", err)
+		}
+		return who
+	}
+	wait.Until(t, "calls to a", func() bool { return call() == "a" })
+	wait.Until(t, "calls to b", func() bool { return call() == "b" })
+
+	r := preset(t, "dubbo", drain.Pod{}, map[string]string{"LASTCALL_DUBBO_URL": a.QoS})
+	if _, err := r.Find(within(t)); err != nil {
+		t.Fatalf("Find: %v", err)
+	}
+	if isWithdrawn(t, r) {
+		t.Fatal("withdrawn before Withdraw")
+	}
+	do(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { call(); return isWithdrawn(t, r) })
+	for seen := time.Now(); time.Since(seen) < time.Second; { // the default of CLIENT_REFRESH
+		call()
+	}
+	for range 50 {
+		if who := call(); who != "b" {
+			t.Fatalf("a consumer still calls %s", who)
+		}
+	}
+	do(t, "Withdraw again", r.Withdraw)
+
+	// A sidecar that is started anew finds it so.
+	if !isWithdrawn(t, preset(t, "dubbo", drain.Pod{}, nil)) {
+		t.Error("a registry made anew does not see the withdrawal")
+	}
+
+	do(t, "Restore", r.Restore)
+	do(t, "Restore again", r.Restore)
+	wait.Until(t, "calls to a", func() bool { return call() == "a" })
+	if isWithdrawn(t, r) {
+		t.Error("withdrawn after Restore")
+	}
+
+	// The provider has ended: nobody is there to be sent to.
+	a.Kill()
+	do(t, "Withdraw of what has ended", r.Withdraw)
+	if !isWithdrawn(t, r) {
+		t.Error("a provider that has ended is not withdrawn")
+	}
+}
+
+func ask(url string) (string, error) {
+	resp, err := http.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return string(body), err
+}

@@ -1,0 +1,192 @@
+package steps
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The limits of a file, beyond which it is a mistake.
+const (
+	maxFile  = 256 << 10 // bytes
+	maxSteps = 50        // of one section
+	maxList  = 50        // entries of one list
+)
+
+// defaultTimeout bounds one call, unless the file says otherwise. The drainer
+// bounds all calls of one section together, by 5 s.
+const (
+	defaultTimeout = 3 * time.Second
+	minTimeout     = 100 * time.Millisecond
+	maxTimeout     = 5 * time.Second
+)
+
+// section is a list of steps with a purpose.
+type section string
+
+const (
+	find       section = "find"
+	withdraw   section = "withdraw"
+	withdrawn  section = "withdrawn"
+	restore    section = "restore"
+	leftover   section = "leftover"
+	deregister section = "deregister"
+)
+
+func sections() []section {
+	return []section{find, withdraw, withdrawn, restore, leftover, deregister}
+}
+
+// file is what a YAML file says.
+type file struct {
+	name     string // for people: its path, or the preset's name
+	servers  []text
+	headers  []header
+	token    token
+	tls      tlsFiles
+	timeout  time.Duration
+	unlisted bool // withdrawn may hold in service too
+	sections map[section][]step
+}
+
+// step is one call and what its answer must be.
+type step struct {
+	at       string // FILE:LINE
+	method   string
+	url      text
+	body     text
+	headers  []header
+	token    token
+	ok       []int // codes of an answer that can be judged; empty: 200 to 299
+	outcomes []outcome
+	expected []condition
+	set      []assignment
+	timeout  time.Duration // zero: the file's
+}
+
+type header struct {
+	name  string
+	value text
+}
+
+// token is a secret in a file, which is sent with each call.
+type token struct {
+	file   text
+	header string // empty: Authorization: Bearer
+}
+
+// tlsFiles are what verifies the servers, and what shows them who calls.
+type tlsFiles struct {
+	ca, cert, key, serverName text
+	insecure                  bool
+	set                       bool
+}
+
+// assignment sets a variable to what is at a path.
+type assignment struct {
+	name string
+	path text
+}
+
+// verdict is what an answer means for its section.
+type verdict string
+
+const (
+	passed verdict = "ok"      // the step has succeeded, or its conditions hold
+	unmet  verdict = "unmet"   // its conditions do not hold
+	done   verdict = "done"    // it is already so
+	end    verdict = "end"     // it is so, and the rest of the section is not needed
+	absent verdict = "absent"  // the instance is not known
+	notYet verdict = "not_yet" // the condition does not hold
+	never  verdict = "never"   // it can never be so
+)
+
+// verdicts are the keys of a step by which the file names codes, in the order
+// in which they are looked through.
+func verdicts() []verdict { return []verdict{never, absent, end, done, notYet} }
+
+// allowed are the verdicts that make sense in a section.
+func (s section) allowed() []verdict {
+	switch s {
+	case find:
+		return []verdict{absent}
+	case withdraw:
+		return []verdict{done, end, never}
+	case withdrawn:
+		return []verdict{done, notYet, never}
+	case leftover:
+		return []verdict{notYet}
+	default:
+		return []verdict{done, end}
+	}
+}
+
+// outcome is a kind of answer that the file gives a meaning of its own.
+type outcome struct {
+	verdict verdict
+	codes   []int // empty: those of ok
+	when    []condition
+	missing bool // what is to be set is not in the answer
+	refused bool // nobody listens there
+	timeout bool // no answer has come in time
+	because string
+}
+
+// okay reports whether an answer with the code can be judged.
+func (s *step) okay(code int) bool {
+	if len(s.ok) == 0 {
+		return code/100 == 2
+	}
+	return slices.Contains(s.ok, code)
+}
+
+// match returns the outcome that names this code, and whose conditions hold.
+func (s *step) match(code int, body []byte, values values) (outcome, bool) {
+	for _, v := range verdicts() {
+		for _, o := range s.outcomes {
+			if o.verdict == v && o.matches(s, code, body, values) {
+				return o, true
+			}
+		}
+	}
+	return outcome{}, false
+}
+
+func (o *outcome) matches(s *step, code int, body []byte, values values) bool {
+	if o.isWord() {
+		return false
+	}
+	if len(o.codes) == 0 && !s.okay(code) || len(o.codes) > 0 && !slices.Contains(o.codes, code) {
+		return false
+	}
+	for _, c := range o.when {
+		if holds, err := c.holds(body, values); err != nil || !holds {
+			return false
+		}
+	}
+	return true
+}
+
+// isWord reports whether the outcome is for what is no answer with a code alone.
+func (o *outcome) isWord() bool { return o.missing || o.refused || o.timeout }
+
+// special returns the outcome for what is no answer with a code.
+func (s *step) special(is func(outcome) bool) (outcome, bool) {
+	i := slices.IndexFunc(s.outcomes, is)
+	if i < 0 {
+		return outcome{}, false
+	}
+	return s.outcomes[i], true
+}
+
+// reason says why something can never be so.
+func (o *outcome) reason(s *step, code int) string {
+	if o.because != "" {
+		return fmt.Sprintf("%s (%s)", o.because, s.at)
+	}
+	if code == 0 {
+		return fmt.Sprintf("%s %s: %s says that without it this can never be so", strings.ToUpper(s.method), s.url.raw, s.at)
+	}
+	return fmt.Sprintf("%s %s answered %d, by which %s says that this can never be so", strings.ToUpper(s.method), s.url.raw, code, s.at)
+}

@@ -1,0 +1,260 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"lastcall/drain"
+)
+
+// Registry is whoever sends the pod work, by the calls of a file. Its methods
+// may be called at the same time; each ends with its context.
+type Registry struct {
+	file   *file
+	caller *caller
+	fixed  values
+	shown  string // the effective steps
+
+	mu sync.Mutex // guards what follows
+	// found is what find has set last; nil: nothing yet.
+	found map[string]string
+	// target grows with each change between Withdraw and Restore: what a call
+	// for an earlier one finds out does not count for the present one.
+	target int
+	// leaving is set from the first Withdraw to the next Restore.
+	leaving bool
+	// acted is set once Withdraw has succeeded, until the next Restore.
+	acted bool
+	// hopeless is why the withdrawal can never be seen; empty: it can.
+	hopeless string
+}
+
+var (
+	_ drain.Registry = (*Registry)(nil)
+	_ drain.Finder   = (*Registry)(nil)
+)
+
+// Withdraw makes the calls of the section withdraw, in their order, up to the
+// first that fails. What find looks up is looked up anew; an instance that is
+// not known there has nothing to be withdrawn.
+//
+// When an answer says that the withdrawal can never succeed, Withdraw returns
+// nil, Withdrawn reports true from then on, and GaveUp says why.
+func (r *Registry) Withdraw(ctx context.Context) error {
+	target := r.aim(true)
+	vars, known, err := r.lookUp(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		if vars, known = r.remembered(); !known {
+			return err
+		}
+	}
+	if !known {
+		r.note(target, true, "")
+		return nil
+	}
+	got, err := r.run(ctx, withdraw, vars)
+	switch {
+	case err != nil:
+		return err
+	case got.verdict == never:
+		r.note(target, false, got.reason)
+	default:
+		r.note(target, true, "")
+	}
+	return nil
+}
+
+// Withdrawn reports whether all conditions of the section withdrawn hold, or
+// the instance is not known, or the withdrawal is hopeless (see GaveUp). Without
+// conditions it reports whether Withdraw has succeeded.
+func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("nothing was asked: %w", err)
+	}
+	r.mu.Lock()
+	target, leaving, acted, hopeless := r.target, r.leaving, r.acted, r.hopeless != ""
+	r.mu.Unlock()
+	if hopeless {
+		return true, nil
+	}
+	vars, known, err := r.known(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case !known:
+		return true, nil
+	case len(r.file.sections[withdrawn]) == 0:
+		return acted, nil
+	}
+	got, err := r.run(ctx, withdrawn, vars)
+	switch {
+	case err != nil:
+		return false, err
+	case got.verdict == never && leaving:
+		r.note(target, false, got.reason)
+		return true, nil
+	case got.verdict == never:
+		return false, errors.New(got.reason)
+	}
+	return got.verdict == passed, nil
+}
+
+// Restore makes the calls of the section restore, in their order, up to the
+// first that fails.
+func (r *Registry) Restore(ctx context.Context) error {
+	r.aim(false)
+	return r.undo(ctx, restore)
+}
+
+// Deregister makes the calls of the section deregister, likewise.
+func (r *Registry) Deregister(ctx context.Context) error { return r.undo(ctx, deregister) }
+
+func (r *Registry) undo(ctx context.Context, s section) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("nothing was called: %w", err)
+	}
+	if len(r.file.sections[s]) == 0 {
+		return nil
+	}
+	vars, known, err := r.known(ctx)
+	if err != nil || !known {
+		return err
+	}
+	_, err = r.run(ctx, s, vars)
+	return err
+}
+
+// Find makes the calls of the section find, and says what they have set. Where
+// the conditions of the section leftover hold, and Withdraw has not been called
+// since the last Restore, it also makes the calls of restore: they undo a
+// withdrawal that outlived the drain of an earlier pod, or of an earlier start
+// of the sidecar.
+func (r *Registry) Find(ctx context.Context) (string, error) {
+	vars, known, err := r.lookUp(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case !known:
+		return "", fmt.Errorf("%s: the instance is not known there yet", r.file.name)
+	}
+	text := r.describe(vars)
+	if len(r.file.sections[leftover]) == 0 || r.isLeaving() {
+		return text, nil
+	}
+	got, err := r.run(ctx, leftover, vars)
+	if err != nil {
+		return "", err
+	}
+	if got.verdict != passed || r.isLeaving() {
+		return text, nil
+	}
+	if _, err := r.run(ctx, restore, vars); err != nil {
+		return "", fmt.Errorf("an earlier withdrawal is still there and could not be undone: %w", err)
+	}
+	return text + ", which an earlier withdrawal kept out; put back", nil
+}
+
+// GaveUp returns why the present withdrawal can never succeed; an empty text
+// means that nothing speaks against it. Withdrawn reports true of a withdrawal
+// that was given up.
+func (r *Registry) GaveUp() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hopeless
+}
+
+// Lists reports whether an instance that is in service is not withdrawn by
+// Withdrawn's word. It is not so of a role that an instance may lack while it is
+// in service, such as a cluster's leadership: there is nothing to wait for after
+// Restore, nor at start.
+func (r *Registry) Lists() bool { return !r.file.unlisted }
+
+// Steps returns the effective steps as YAML, with the values of all variables
+// that are fixed at start, and secrets masked.
+func (r *Registry) Steps() string { return r.shown }
+
+// describe says what find has set.
+func (r *Registry) describe(vars values) string {
+	var set []string
+	for _, name := range slices.Sorted(maps.Keys(vars.set)) {
+		set = append(set, fmt.Sprintf("%s=%s", name, hide(vars.set[name], r.caller.secrets)))
+	}
+	if len(set) == 0 {
+		return "answers"
+	}
+	return strings.Join(set, ", ")
+}
+
+// aim says whether the instance is to leave from now on.
+func (r *Registry) aim(leaving bool) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leaving != leaving || !leaving {
+		r.leaving, r.acted, r.hopeless = leaving, false, ""
+		r.target++
+	}
+	return r.target
+}
+
+// note books what a call for a target came to.
+func (r *Registry) note(target int, acted bool, hopeless string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.target != target {
+		return
+	}
+	r.acted = r.acted || acted
+	if hopeless != "" && r.hopeless == "" {
+		r.hopeless = hopeless
+		slog.Warn("registry: the withdrawal can never succeed, so it is not waited for", "registry", r.file.name, "reason", hopeless)
+	}
+}
+
+func (r *Registry) isLeaving() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.leaving
+}
+
+// known returns the variables that find sets, as they were found last, or else
+// looks them up. It reports false when the instance is not known.
+func (r *Registry) known(ctx context.Context) (values, bool, error) {
+	if vars, ok := r.remembered(); ok {
+		return vars, true, nil
+	}
+	return r.lookUp(ctx)
+}
+
+func (r *Registry) remembered() (values, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fixed.with(r.found), r.found != nil
+}
+
+// lookUp makes the calls of find.
+func (r *Registry) lookUp(ctx context.Context) (vars values, known bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return vars, false, fmt.Errorf("nothing was asked: %w", err)
+	}
+	got, err := r.run(ctx, find, r.fixed)
+	if err != nil {
+		return vars, false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if got.verdict == absent {
+		r.found = nil
+		return vars, false, nil
+	}
+	r.found = got.set
+	return r.fixed.with(got.set), true, nil
+}

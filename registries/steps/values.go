@@ -1,0 +1,100 @@
+package steps
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lastcall/drain"
+)
+
+// values are the variables of a file: those that are fixed at start, and those
+// that its steps set.
+type values struct {
+	fixed map[string]string
+	set   map[string]string
+}
+
+func (v values) get(name string) (string, bool) {
+	if value, ok := v.set[name]; ok {
+		return value, true
+	}
+	value, ok := v.fixed[name]
+	return value, ok
+}
+
+// with returns the values with more that are set.
+func (v values) with(more map[string]string) values {
+	set := maps.Clone(v.set)
+	if set == nil {
+		set = map[string]string{}
+	}
+	maps.Copy(set, more)
+	return values{fixed: v.fixed, set: set}
+}
+
+// source gives variables their values when a file is read.
+type source struct {
+	given  map[string]string // a preset's own; empty ones are allowed
+	secret map[string]bool   // of those
+	pod    drain.Pod
+}
+
+// lookup returns a variable's value. A variable that is set and empty has none,
+// but for a preset's own.
+func (s source) lookup(name string) (string, bool) {
+	if value, ok := s.given[name]; ok {
+		return value, true
+	}
+	value := os.Getenv(name)
+	switch name { // known even where the environment does not hold them
+	case "LASTCALL_POD_NAME":
+		value = s.pod.Name
+	case "LASTCALL_POD_IP":
+		value = s.pod.IP
+	case "LASTCALL_HOST_IP":
+		value = s.pod.HostIP
+	case "LASTCALL_APP_PORT":
+		if value = ""; s.pod.AppPort != 0 {
+			value = strconv.Itoa(s.pod.AppPort)
+		}
+	}
+	return value, value != ""
+}
+
+// secretName is what the variables are called whose values are not shown.
+var secretName = regexp.MustCompile(`(?i)(token|password|passwd|secret|credential|_auth|_key|apikey)$`)
+
+func (s source) isSecret(name string) bool { return s.secret[name] || secretName.MatchString(name) }
+
+// secrets are the values that must not be shown, longest first.
+func secrets(fixed map[string]string, isSecret func(string) bool) []string {
+	var all []string
+	for name, value := range fixed {
+		if isSecret(name) && value != "" {
+			all = append(all, value)
+		}
+		for _, found := range userinfo.FindAllStringSubmatch(value, -1) {
+			all = append(all, found[1])
+		}
+	}
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	return all
+}
+
+// userinfo is what stands between the scheme and the host of a URL.
+var userinfo = regexp.MustCompile(`://([^/@,\s]*)@`)
+
+// secretQuery is a secret in the query of a URL.
+var secretQuery = regexp.MustCompile(`(?i)([?&][^=&\s]*(?:token|key|secret|passw|auth)[^=&\s]*=)[^&\s"']+`)
+
+// hide returns s without the secrets.
+func hide(s string, secrets []string) string {
+	for _, secret := range secrets {
+		s = strings.ReplaceAll(s, secret, "***")
+	}
+	return secretQuery.ReplaceAllString(userinfo.ReplaceAllString(s, "://***@"), "$1***")
+}
