@@ -10,8 +10,9 @@ import (
 //
 // Its methods are called one at a time, and so is a Finder's: a call begins when
 // the one before has returned. A call that fails or is cancelled counts as one
-// that may have taken effect. Contexts end after 5 s, at the end of the budget,
-// or when the call is no longer wanted.
+// that may have taken effect. Contexts end after 5 s (see CallLimiter), at the
+// end of the budget, or when the call is no longer wanted. A Withdraw is always
+// wanted until the pod is deregistered: Restore waits for it.
 type Registry interface {
 	// Withdraw asks the registry to send this instance no new clients; the
 	// instance stays known. It is called again and again until it succeeds, and
@@ -43,29 +44,49 @@ type Finder interface {
 }
 
 // CallLimiter is a Registry that sends several requests in one call, each of
-// which it bounds itself. What it has learnt and done it keeps between calls, so
-// that a call which was cut off is gone on with by the next one.
+// which it bounds itself. It keeps what it has learned and done, so that the next
+// call continues one that was cancelled.
 type CallLimiter interface {
-	// CallLimit returns how long one call may take, in place of the drainer's
-	// own limit. A server that does not answer ends a call earlier. It returns
-	// the same value each time.
+	// CallLimit returns how long one call may take, in place of 5 s. A call also
+	// ends with the budget. The registry ends a call to a server that does not
+	// answer within about 5 s itself. CallLimit is called once, by New.
 	CallLimit() time.Duration
 }
 
-// Locator is a Registry that knows whether it has ever found the pod's instance:
-// one that was never found is not withdrawn, although nothing lists it.
+// Locator is a Registry that knows whether it has ever found the pod's instance.
+// An instance that was never found is not withdrawn, although nothing lists it.
+// Find returns an error then; Withdraw returns nil and Withdrawn true, if they
+// have searched for it.
 type Locator interface {
 	// Located reports whether the registry has been seen to hold the instance
-	// since the process began. It may be called at any time, and returns at once.
+	// since the process began. It is called after each call, and returns at once.
 	Located() bool
 }
 
-// ChangeNotifier is a Registry that is told by its server of changes.
+// ChangeNotifier is a Registry whose server reports changes.
 type ChangeNotifier interface {
 	// Changes returns a channel that receives when Withdrawn may give another
-	// answer than it did last, until the process ends. It is the same channel
-	// each time. Changes that come close together may be told once.
+	// answer than it did last, until the process ends. Changes that come close
+	// together may be reported once. It is called once, by New.
 	Changes() <-chan struct{}
+}
+
+// GiveUpReporter is a Registry that can find out that a withdrawal will never
+// succeed: a cluster whose only member leads it has nobody to hand that over to.
+type GiveUpReporter interface {
+	// GaveUp returns why the present withdrawal can never succeed; empty while it
+	// can. Withdraw returns nil then, and Withdrawn true, so that the drain does
+	// not wait for it. It is called after each of them, and returns at once.
+	GaveUp() string
+}
+
+// ListReporter is a Registry that says whether it lists every instance that is in
+// service. Others do.
+type ListReporter interface {
+	// Lists reports whether Withdrawn is false of every instance in service. It is
+	// not so for a role that an instance may lack, such as a cluster's
+	// leadership: nobody waits for it after Restore. It is called once, by New.
+	Lists() bool
 }
 
 // Counter counts the work in flight.
