@@ -24,6 +24,8 @@ type Registry struct {
 	mu sync.Mutex // guards what follows
 	// found is what find has set last; nil: nothing yet.
 	found map[string]string
+	// located is set once find has found the instance.
+	located bool
 	// target grows with each change between Withdraw and Restore: what a call
 	// for an earlier one finds out does not count for the present one.
 	target int
@@ -36,8 +38,11 @@ type Registry struct {
 }
 
 var (
-	_ drain.Registry = (*Registry)(nil)
-	_ drain.Finder   = (*Registry)(nil)
+	_ drain.Registry       = (*Registry)(nil)
+	_ drain.Finder         = (*Registry)(nil)
+	_ drain.Locator        = (*Registry)(nil)
+	_ drain.GiveUpReporter = (*Registry)(nil)
+	_ drain.ListReporter   = (*Registry)(nil)
 )
 
 // Withdraw makes the calls of the section withdraw, in their order, up to the
@@ -163,6 +168,14 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	return text + ", which an earlier withdrawal kept out; put back", nil
 }
 
+// Located reports whether find has ever found the instance. A file without that
+// section has nothing to look up, and knows its instance from the first call on.
+func (r *Registry) Located() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.located
+}
+
 // GaveUp returns why the present withdrawal can never succeed; an empty text
 // means that nothing speaks against it. Withdrawn reports true of a withdrawal
 // that was given up.
@@ -255,6 +268,6 @@ func (r *Registry) lookUp(ctx context.Context) (vars values, known bool, err err
 		r.found = nil
 		return vars, false, nil
 	}
-	r.found = got.set
+	r.found, r.located = got.set, true
 	return r.fixed.with(got.set), true, nil
 }
