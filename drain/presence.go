@@ -33,9 +33,9 @@ func (r *registration) absentLocked() bool {
 func (r *registration) presenceLocked(op string, a answer, err error) (appeared bool) {
 	p := &r.presence
 	switch {
-	case !p.unknown:
+	case !p.unknown || !a.says:
 		return false
-	case !a.unknown:
+	case a.located:
 		appeared = p.searched
 		*p = presence{}
 		if appeared && r.target == outOfService {

@@ -228,3 +228,19 @@ func TestAWithdrawalThatWasGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// A call that panics does not say that the instance was found.
+func TestAPanicSaysNothingOfTheInstance(t *testing.T) {
+	inPod(t, func(c *Config, p *pod) {
+		unregistered(&notebook{})(c, p)
+		p.registry.mode = panics
+	}, func(t *testing.T, p *pod) {
+		after(5 * time.Second)
+		p.registry.mu.Lock()
+		p.registry.mode = healthy
+		p.registry.mu.Unlock()
+		if report, _ := p.hook(); report.Outcome != OutcomeNotFound {
+			t.Errorf("outcome %s", report.Outcome)
+		}
+	})
+}

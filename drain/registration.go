@@ -128,9 +128,8 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 			return r.callLocked(opAsk, now), 0
 		}
 		r.mayBeWithdrawn = true
-		c := r.callLocked(opWithdraw, now)
-		r.withdrawals.called(now, c.limit)
-		return c, 0
+		r.withdrawals.called(now, r.limit)
+		return r.callLocked(opWithdraw, now), 0
 	case deregistered:
 		switch {
 		case isClosed(r.settled):
@@ -204,7 +203,7 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 	c.do = func(ctx context.Context) (answer, error) {
 		a, err := do(ctx)
 		if l, ok := r.Registry.(Locator); ok {
-			a.unknown = !l.Located()
+			a.located, a.says = l.Located(), true
 		}
 		if g, ok := r.Registry.(GiveUpReporter); ok && err == nil {
 			a.gaveUp = clip(g.GaveUp())

@@ -29,7 +29,8 @@ type call struct {
 type answer struct {
 	yes     bool   // to a question
 	text    string // what was found
-	unknown bool   // the registry has never been seen to hold the instance
+	located bool   // the registry has been seen to hold the instance
+	says    bool   // located is known: a call that panics does not say
 	gaveUp  string // why the withdrawal can never succeed; empty: it can
 }
 
@@ -66,7 +67,8 @@ type doubt struct {
 	before time.Time // the same without the last call
 }
 
-// called records that a call is made that may take as long as limit.
+// called records that a call is made, of a kind that may take as long as limit. A
+// call that was cut off sooner, by the budget, is in doubt as long.
 func (d *doubt) called(now time.Time, limit time.Duration) {
 	d.before, d.until = d.until, now.Add(limit+callLimit)
 }

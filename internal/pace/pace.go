@@ -69,6 +69,9 @@ func retryAfter(header http.Header) time.Duration {
 
 // Less is d less up to a fifth, so that pods that leave together do not ask in
 // step.
-func Less(d time.Duration) time.Duration {
-	return d - time.Duration(rand.Int64N(int64(max(d, 0))/5+1)) //nolint:gosec // spreads load, guards nothing
+func Less(d time.Duration) time.Duration { return LessUpTo(d, d/5) }
+
+// LessUpTo is d less up to most.
+func LessUpTo(d, most time.Duration) time.Duration {
+	return d - time.Duration(rand.Int64N(int64(max(most, 0))+1)) //nolint:gosec // spreads load, guards nothing
 }

@@ -151,3 +151,22 @@ func TestBackInServiceIsSeen(t *testing.T) {
 		})
 	}
 }
+
+// The pauses while clients refresh are as few as their longest allows, and end
+// when the last looks begin.
+func TestWatchPause(t *testing.T) {
+	for range 1000 {
+		const longest = 9900 * time.Millisecond
+		looks, left := 0, 28900*time.Millisecond
+		for left > 0 {
+			pause := watchPause(left, longest)
+			if pause <= 0 || pause > longest || pause > left {
+				t.Fatalf("a pause of %v with %v left", pause, left)
+			}
+			looks, left = looks+1, left-pause
+		}
+		if looks != 3 {
+			t.Fatalf("%d looks, want 3", looks)
+		}
+	}
+}

@@ -120,7 +120,8 @@ func (v *view) plan(gone bool) {
 		if !v.turnedAt.IsZero() {
 			since, waiting = v.turnedAt, 0 // the others follow soon
 		}
-		v.askAt = now.Add(pace.Less(part(waitPart, now.Sub(since)+waiting)))
+		pause := part(waitPart, now.Sub(since)+waiting)
+		v.askAt = now.Add(pace.LessUpTo(pause, pause/10)) // it adds up over many looks
 		return
 	}
 	if v.goneSince.IsZero() {
@@ -128,8 +129,18 @@ func (v *view) plan(gone bool) {
 	}
 	v.askAt = now
 	if left := v.refresh - lastLook - now.Sub(v.goneSince); left > 0 {
-		v.askAt = now.Add(pace.Less(min(part(watchPart, v.refresh), left)))
+		v.askAt = now.Add(watchPause(left, part(watchPart, v.refresh)))
 	}
+}
+
+// watchPause divides the time that is left into equal pauses, none of which is
+// longer than longest, and returns the first. It is less by chance, up to a
+// fifth, as long as that does not make one pause more.
+func watchPause(left, longest time.Duration) time.Duration {
+	pauses := (left + longest - 1) / longest
+	pause := left / pauses
+	least := max(left-(pauses-1)*longest, pause-pause/5)
+	return pace.LessUpTo(pause, pause-least)
 }
 
 // ownPause is how long what the server holds is not asked for again while its
