@@ -3,6 +3,7 @@ package fleet
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -62,21 +63,21 @@ func TestAnswersAreLikeARealServers(t *testing.T) {
 				continue // nobody asks for it
 			}
 			t.Run(kind+what, func(t *testing.T) {
-				var real string
+				var genuine string
 				wait.Until(t, "the real server's cache being renewed", func() bool {
-					_, real = call(t, http.MethodGet, own+what, "", kind)
-					return strings.Contains(real, "OUT_OF_SERVICE")
+					_, genuine = call(t, http.MethodGet, own+what, "", kind)
+					return strings.Contains(genuine, "OUT_OF_SERVICE")
 				})
 				_, fake := call(t, http.MethodGet, e.URL+what, "", kind)
-				got, want := names(t, fake, kind), names(t, real, kind)
+				got, want := names(t, fake, kind), names(t, genuine, kind)
 				if !slices.Equal(got, want) {
 					t.Errorf("fields\n%q\nwant\n%q", got, want)
 				}
 				if what == "/apps/delta" {
 					return // the real one has just had ten registrations, the other one has the pod alone
 				}
-				if ratio := float64(len(fake)) / float64(len(real)); ratio < 0.97 || ratio > 1.03 {
-					t.Errorf("%d bytes, and the real server sends %d:\n%s\n%s", len(fake), len(real), fake, real)
+				if ratio := float64(len(fake)) / float64(len(genuine)); ratio < 0.97 || ratio > 1.03 {
+					t.Errorf("%d bytes, and the real server sends %d:\n%s\n%s", len(fake), len(genuine), fake, genuine)
 				}
 			})
 		}
@@ -122,7 +123,7 @@ func names(t *testing.T, answer, kind string) []string {
 	decoder := xml.NewDecoder(strings.NewReader(answer))
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return slices.Sorted(maps.Keys(all))
 		}
 		if err != nil {
