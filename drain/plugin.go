@@ -55,13 +55,22 @@ type CallLimiter interface {
 
 // Locator is a Registry that knows whether it has ever found the pod's instance.
 // An instance that was never found is not withdrawn, although nothing lists it.
-// Find returns an error then; Withdraw returns nil and Withdrawn true, if they
-// have searched for it.
+// A call that has searched the registry for it says so: Find by a NotFoundError,
+// Withdraw by nil, and Withdrawn by true.
 type Locator interface {
 	// Located reports whether the registry has been seen to hold the instance
 	// since the process began. It is called after each call, and returns at once.
 	Located() bool
 }
+
+// NotFoundError is the error of a Find that has searched the registry, and has not
+// found the instance. A registry that could not be searched is another error.
+type NotFoundError struct {
+	Why string // what was looked for, what is there, and what to set
+}
+
+// Error returns Why.
+func (e *NotFoundError) Error() string { return e.Why }
 
 // ChangeNotifier is a Registry whose server reports changes.
 type ChangeNotifier interface {
@@ -76,7 +85,7 @@ type ChangeNotifier interface {
 type GiveUpReporter interface {
 	// GaveUp returns why the present withdrawal can never succeed; empty while it
 	// can. Withdraw returns nil then, and Withdrawn true, so that the drain does
-	// not wait for it. It is called after each of them, and returns at once.
+	// not wait for it. It is called after each call, and returns at once.
 	GaveUp() string
 }
 

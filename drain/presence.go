@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -43,12 +44,18 @@ func (r *registration) presenceLocked(op string, a answer, err error) (appeared 
 			r.notifyDriverLocked()
 		}
 		return appeared
-	case op == opFind && err != nil:
+	case op == opFind && isNotFound(err):
 		p.searched, p.why = true, clip(err.Error())
 	case op == opWithdraw && err == nil, op == opAsk && err == nil && a.yes:
 		p.searched = true
 	}
 	return false
+}
+
+// isNotFound reports whether a Find has searched the registry in vain.
+func isNotFound(err error) bool {
+	var notFound *NotFoundError
+	return errors.As(err, &notFound)
 }
 
 // absentDoneLocked records that a search in a drain has not found the instance.

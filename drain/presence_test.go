@@ -144,6 +144,11 @@ func TestARegistryThatCannotBeSearched(t *testing.T) {
 		unregistered(notes)(c, p)
 		p.registry.mode = failing
 	}, func(t *testing.T, p *pod) {
+		after(10 * time.Minute)
+		s := p.Status(t.Context())
+		if _, said := p.Totals(t.Context()).Found["registry"]; said || s.Registries[0].State != "in service" || len(s.Warnings) > 0 {
+			t.Errorf("while serving: %+v, %q, found said %v", s.Registries[0], s.Warnings, said)
+		}
 		report, _ := p.hook()
 		if report.Outcome != OutcomeExpired || report.Registries[0].State != "withdrawing" {
 			t.Errorf("outcome %s: %+v", report.Outcome, report.Registries[0])

@@ -98,7 +98,9 @@ func (r *registration) restoreDoneLocked(err error, now time.Time) {
 	}
 	if !isClosed(r.settled) {
 		close(r.settled)
-		slog.Info("registry: put back into service", "registry", r.Name)
+		if !r.unknownLocked() {
+			slog.Info("registry: put back into service", "registry", r.Name)
+		}
 	}
 }
 

@@ -154,7 +154,7 @@ func (r *registration) bookLocked(op string, err error) {
 		return
 	}
 	r.lastErr = text
-	if op == opFind && r.presence.unknown {
+	if isNotFound(err) {
 		slog.Warn("registry: the pod's instance was not found, and is searched for again", "registry", r.Name, "error", err)
 		return
 	}

@@ -21,7 +21,7 @@ func after(d time.Duration) { <-time.After(d) }
 
 var (
 	errBroken = errors.New("broken on purpose")
-	errAbsent = errors.New("nobody is registered at 10.0.0.1")
+	errAbsent = &NotFoundError{"nobody is registered at 10.0.0.1"}
 )
 
 // mode is how a fake behaves.

@@ -226,7 +226,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 		if r.id != "" {
 			advice = "check LASTCALL_CONSUL_SERVICE_ID and CONSUL_HTTP_ADDR"
 		}
-		return "", fmt.Errorf("consul at %s: no %s, neither at the agent nor in the catalog%s: if the app has registered, %s", r.at, r.wanted(), r.datacenter(ctx), advice)
+		return "", &drain.NotFoundError{Why: fmt.Sprintf("consul at %s: no %s, neither at the agent nor in the catalog%s: if the app has registered, %s", r.at, r.wanted(), r.datacenter(ctx), advice)}
 	}
 	said := make([]string, len(found))
 	for n, i := range found {

@@ -2,7 +2,6 @@ package eureka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lastcall/drain"
 )
 
 // sighting is an instance of the pod's at one peer.
@@ -230,7 +231,7 @@ func (r *Registry) notFound(ctx context.Context) error {
 		_, _ = p.each(ctx, r.list(), asJSON, hint) // what fails here has been told as the cause
 	}
 	if disabled != "" {
-		return errors.New(disabled)
+		return &drain.NotFoundError{Why: disabled}
 	}
 	at := make([]string, len(r.ips))
 	for n, ip := range r.ips {
@@ -246,5 +247,5 @@ func (r *Registry) notFound(ctx context.Context) error {
 	if len(others) > 0 {
 		more += "; registered: " + strings.Join(others, ", ")
 	}
-	return errors.New("not registered yet, or not " + what + more)
+	return &drain.NotFoundError{Why: "not registered yet, or not " + what + more}
 }

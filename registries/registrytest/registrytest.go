@@ -148,8 +148,14 @@ func findTells(t *testing.T, h Harness) {
 		defer cancel()
 		return f.Find(ctx)
 	}
-	if found, err := find(); err == nil {
+	found, err := find()
+	if err == nil {
 		t.Fatalf("Find found %q before anything was registered", found)
+	}
+	if _, says := f.(drain.Locator); says {
+		if notFound := (*drain.NotFoundError)(nil); !errors.As(err, &notFound) {
+			t.Fatalf("Find of what nobody registered: got %v, want a NotFoundError", err)
+		}
 	}
 	located(t, f, false)
 	registerListed(t, h)

@@ -149,7 +149,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case !known:
-		return "", fmt.Errorf("%s: the instance is not known there yet", r.file.name)
+		return "", &drain.NotFoundError{Why: r.file.name + ": the instance is not known there yet"}
 	}
 	text := r.describe(vars)
 	if len(r.file.sections[leftover]) == 0 || r.isLeaving() {
