@@ -46,7 +46,7 @@ func (r *registration) presenceLocked(op string, a answer, err error) (appeared 
 		return appeared
 	case op == opFind && isNotFound(err):
 		p.searched, p.why = true, clip(err.Error())
-	case op == opWithdraw && err == nil, op == opAsk && err == nil && a.yes:
+	case err == nil && (op == opWithdraw || op == opDeregister || op == opAsk && a.yes):
 		p.searched = true
 	}
 	return false
