@@ -21,7 +21,8 @@ type fakeRegistry struct {
 	before       bool      // whether clients were told of the pod before that
 	withdrawals  int       // that had an effect
 	deregistered int
-	located      bool   // a call has seen that it is registered
+	located      bool // a call has seen that it is registered
+	locatedAt    time.Time
 	hopeless     string // why it cannot be withdrawn; empty: it can
 }
 
@@ -44,7 +45,9 @@ func (f *fakeRegistry) seen() (withdrawals, deregistered int, override bool) {
 
 // search sees whether the pod is registered. Callers hold f.mu.
 func (f *fakeRegistry) search() bool {
-	f.located = f.located || f.registered
+	if f.registered && !f.located {
+		f.located, f.locatedAt = true, time.Now()
+	}
 	return f.registered
 }
 
