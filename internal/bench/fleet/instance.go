@@ -84,6 +84,9 @@ func (p pod) xml(e *Eureka, out *strings.Builder, root string, all apps) {
 	}
 	if root == "application" {
 		list(all[0].name, all[0].n)
+		indented := out.String()
+		out.Reset()
+		out.WriteString(strings.ReplaceAll(indented, "\n  ", "\n"))
 		return
 	}
 	out.WriteString("<applications>\n  <versions__delta>1</versions__delta>\n  <apps__hashcode>UP_1_</apps__hashcode>\n")
