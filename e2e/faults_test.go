@@ -96,8 +96,9 @@ func TestSidecarKilledWhileServing(t *testing.T) {
 // shutdown: the hook fails, and the app gets its SIGTERM at once.
 func TestSidecarKilledWhileDraining(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
-		// Nobody is left to see that kube-proxy is late: it is given more time.
-		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "8s", "LASTCALL_QUIET": "5s"}}
+		// Nobody is left to see that kube-proxy is late: it is given more time. The
+		// app's own shutdown waits for its requests.
+		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, flags: []string{"-patience", "40s"}, lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "8s", "LASTCALL_QUIET": "5s"}}
 		// Requests that last far longer than the wait for kube-proxy hold the
 		// drain in its last part.
 		clients := s.load(s.deploy(web), "-rate", "10", "-shortest", "20s", "-longest", "25s")
