@@ -212,6 +212,15 @@ func (s *scenario) ended(pod string, outcomes ...string) {
 	})
 }
 
+// endedAs waits for one drain, with one of these outcomes.
+func (s *scenario) endedAs(pod string, anyOf ...string) {
+	s.Helper()
+	s.eventually(fmt.Sprintf("the log of %s tells of one drain, as one of %q", pod, anyOf), func(context.Context) (bool, error) {
+		got := s.outcomes(pod)
+		return len(got) == 1 && slices.Contains(anyOf, got[0]), fmt.Errorf("the outcomes are %q", got)
+	})
+}
+
 // outcomes returns how the drains of a pod ended, from its sidecar's log.
 func (s *scenario) outcomes(pod string) []string {
 	var outcomes []string
