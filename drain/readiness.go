@@ -52,7 +52,11 @@ func (d *Drainer) listingWaitLocked(now time.Time) string {
 		return ""
 	}
 	left := max(0, d.listingEndLocked().Sub(now)).Round(time.Second)
-	return fmt.Sprintf("waiting for %s; for %v more at most", strings.Join(waits, ", and for "), left)
+	atMost := fmt.Sprintf("for %v more at most", left)
+	if d.cfg.App != nil && d.app.startedAt.IsZero() {
+		atMost += fmt.Sprintf(", or %v from the app's start", d.cfg.ListedWithin)
+	}
+	return fmt.Sprintf("waiting for %s; %s", strings.Join(waits, ", and for "), atMost)
 }
 
 // listingEndLocked is when readiness waits no longer: the time runs from the
