@@ -90,7 +90,7 @@ func (r *registration) askListed(ctx context.Context) (a answer, err error) {
 // listedDoneLocked records whether the registry lists the pod.
 func (r *registration) listedDoneLocked(a answer, err error, now time.Time) {
 	l := &r.listing
-	why := ""
+	var why string
 	switch {
 	case err != nil:
 		why = clip(err.Error())

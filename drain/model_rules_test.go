@@ -205,7 +205,7 @@ func (m *model) check() {
 	if s.Phase == Serving && byHand {
 		m.fail("serving, and somebody has asked for a drain and not taken it back")
 	}
-	if s.Ready && !(s.Phase == Serving && !signalled || m.cfg.StayReady) {
+	if s.Ready && !m.cfg.StayReady && (s.Phase != Serving || signalled) {
 		m.fail("ready in phase %s", s.Phase)
 	}
 	m.readyWhenListed(s, signalled)

@@ -166,7 +166,8 @@ func (r *Registry) answersByCost() []answer {
 // they need not list what is older.
 func (p *peer) lacks(ctx context.Context, a answer, held map[name]seen) (string, error) {
 	var wanted []name
-	for n, i := range held {
+	for n := range held {
+		i := held[n]
 		older := a.list == changes() && (i.age < 0 || i.age >= freshFor)
 		otherApp := a.list != changes() && a.list != allApps() && a.list != oneApp(n.app)
 		if !older && !otherApp {

@@ -40,7 +40,10 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	registerListed(t, h)
 	h.Settle(t)
 	wait.Until(t, "Listed", func() bool { return isListed(l) })
-	wait.Until(t, "Listed of a registry made anew", func() bool { return isListed(h.Registry(t).(drain.Lister)) })
+	wait.Until(t, "Listed of a registry made anew", func() bool {
+		anew, says := h.Registry(t).(drain.Lister)
+		return says && isListed(anew)
+	})
 	withdrawAndSee(t, r)
 	if isListed(l) {
 		t.Fatal("Listed says true of an instance that is withdrawn")
@@ -77,7 +80,9 @@ func readyWhenListed(t *testing.T, h Harness) {
 	go func() { ended <- d.Run(ctx) }()
 	defer func() {
 		end()
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("Run returns no error, and its context has ended while the pod serves")
+		}
 	}()
 	wait.Until(t, "the registry being asked", func() bool {
 		s := d.Status(ctx)
