@@ -255,8 +255,9 @@ func TestDrainWhileWaitingToBeListed(t *testing.T) {
 			c.Registries[0].ServerCache = 10 * time.Second
 			p.registry.lag = 10 * time.Second
 		}), func(t *testing.T, p *pod) {
+			after(time.Minute) // the pauses are 4 s by now
 			p.registers()
-			after(9 * time.Second)
+			after(10 * time.Second) // it lists the pod from this moment on
 			p.Begin(CauseCall)
 			after(10 * ms)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
