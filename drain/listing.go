@@ -81,9 +81,6 @@ func (r *registration) askListed(ctx context.Context) (a answer, err error) {
 	}
 	gone, err := r.Registry.Withdrawn(ctx)
 	a.yes, a.text = !gone && err == nil, "it does not list the pod"
-	if l, ok := r.Registry.(Locator); ok && a.yes && !l.Located() {
-		a.yes, a.text = false, "it does not hold the pod's instance"
-	}
 	return a, err
 }
 

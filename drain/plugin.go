@@ -102,8 +102,7 @@ type ListReporter interface {
 // Lister is a Registry that knows whether its answers to clients list the
 // instance. That is more than that Withdrawn is false, for which it is enough
 // that one of several servers holds the instance. A registry that is no Lister
-// counts as listing an instance that it holds, where it can say so (Locator), and
-// that Withdrawn is false of.
+// counts as listing what Withdrawn is false of.
 type Lister interface {
 	// Listed reports whether every client that asks the registry now is told of
 	// the instance as available; if not, why says in a few words what is missing.
