@@ -73,6 +73,7 @@ func wrong() (env, says []string) {
 		"LASTCALL_RESERVE=-1s":                      "LASTCALL_RESERVE=-1s: must be at least 0s",
 		"LASTCALL_THRESHOLD=-3":                     "LASTCALL_THRESHOLD=-3: must be 0 or more",
 		"LASTCALL_POLL=1ms":                         "LASTCALL_POLL=1ms: must be at least 10ms",
+		"LASTCALL_READY_WHEN_LISTED_WITHIN=1ms":     "LASTCALL_READY_WHEN_LISTED_WITHIN=1ms: must be at least 1s",
 		"LASTCALL_READYZ_ON_DRAIN=maybe":            `LASTCALL_READYZ_ON_DRAIN="maybe": must be fail or pass`,
 		"LASTCALL_POD_IP=localhost":                 `LASTCALL_POD_IP="localhost": must be an IP address`,
 		"LASTCALL_APP_PORT=80, 70000,80":            "LASTCALL_APP_PORT=70000: must be from 1 to 65535",
