@@ -1,0 +1,191 @@
+package nacos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"lastcall/internal/fetch"
+)
+
+const (
+	// requestLimit bounds one request, besides the call's own deadline: a call
+	// of the drainer's has time for a server that hangs, and for the next one.
+	requestLimit = 2 * time.Second
+	// silentLimit bounds a request to a server that has been silent for long.
+	silentLimit = 500 * time.Millisecond
+	// silence is how long a server must be silent until nobody is served by it:
+	// clients leave a silent server after 20 s.
+	silence = 30 * time.Second
+	// maxAnswer bounds the body of an answer, in bytes: some 40,000 instances.
+	maxAnswer = 16 << 20
+	// keepIdle is how long a connection is kept for the next request. It spans
+	// the polls of a drain, and no more.
+	keepIdle = 3 * time.Second
+)
+
+// server is one Nacos server. Its methods may be called from several goroutines.
+type server struct {
+	url            string // with its context path, without a final slash
+	client         *http.Client
+	user, password string
+	now            func() time.Time
+
+	mu sync.Mutex // guards what follows
+	// version is the API that the server was found to have; 0: not known.
+	version version
+	token   token
+	// noMarks is set when the server was found to lack metadata/batch.
+	noMarks bool
+	// silentSince is when the server first failed to answer; zero: its last
+	// request was answered.
+	silentSince time.Time
+}
+
+func newClient(caFile string) (*http.Client, error) {
+	t := &http.Transport{
+		Proxy:                  nil,
+		DialContext:            (&net.Dialer{Timeout: requestLimit}).DialContext,
+		MaxConnsPerHost:        2,
+		MaxIdleConnsPerHost:    1,
+		IdleConnTimeout:        keepIdle,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	if caFile != "" {
+		roots, err := fetch.ReadCAs("LASTCALL_NACOS_CA_FILE", caFile)
+		if err != nil {
+			return nil, err
+		}
+		t.TLSClientConfig = tlsConfig(roots)
+	}
+	return &http.Client{
+		Transport: t,
+		// A redirect would take the token to another host.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+// request is one request to a server. Its parameters are sent in the query:
+// servers read no form in the body of a PATCH.
+type request struct {
+	method, path string
+	query        url.Values
+}
+
+func (r request) String() string { return r.method + " " + r.path }
+
+// answer is what came of a request.
+type answer struct {
+	code int
+	body []byte
+}
+
+// call makes one request as the configured user. A token that the server does
+// not accept is renewed once: servers forget tokens when their key is changed.
+func (s *server) call(ctx context.Context, r request) (answer, error) {
+	for renewed := false; ; renewed = true {
+		value, err := s.currentToken(ctx, renewed)
+		if err != nil {
+			return answer{}, err
+		}
+		a, err := s.ask(ctx, r, value, nil)
+		if err == nil && (a.code == http.StatusUnauthorized || a.code == http.StatusForbidden) && value != "" && !renewed {
+			continue
+		}
+		return a, err
+	}
+}
+
+// ask makes one request, with a form as its body if there is one.
+func (s *server) ask(ctx context.Context, r request, token string, form url.Values) (answer, error) {
+	limit := requestLimit
+	if s.isSilent() {
+		limit = silentLimit
+	}
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	at := s.url + r.path
+	if len(r.query) > 0 {
+		at += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(bounded, r.method, at, strings.NewReader(form.Encode()))
+	if err != nil {
+		return answer{}, fmt.Errorf("%v: the request cannot be made", r)
+	}
+	req.Header.Set("User-Agent", "lastcall")
+	req.Header.Set("Accept", "application/json, text/plain")
+	if r.method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Accesstoken", token)
+	}
+	a, err := s.exchange(req)
+	if err == nil {
+		s.noteSilence(false)
+		return a, nil
+	}
+	if ended := ctx.Err(); ended != nil {
+		return answer{}, fmt.Errorf("%v: %w", r, errors.Join(ended, err))
+	}
+	s.noteSilence(!isDown(err))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %v: %w", limit, err)
+	}
+	return answer{}, fmt.Errorf("%v: %w", r, err)
+}
+
+func (s *server) exchange(req *http.Request) (answer, error) {
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return answer{}, explain(err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return answer{}, fmt.Errorf("reading the answer: %w", err)
+	case len(body) > maxAnswer:
+		return answer{}, fmt.Errorf("the answer is longer than %d MiB", maxAnswer>>20)
+	}
+	return answer{resp.StatusCode, body}, nil
+}
+
+// noteSilence books whether the server failed to answer. One that refuses
+// connections is not silent, it is down.
+func (s *server) noteSilence(silent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !silent:
+		s.silentSince = time.Time{}
+	case s.silentSince.IsZero():
+		s.silentSince = s.now()
+	}
+}
+
+// isSilent reports whether the server has been silent for so long that nobody is
+// served by it.
+func (s *server) isSilent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.silentSince.IsZero() && s.now().Sub(s.silentSince) >= silence
+}
+
+// isDown reports whether err says that a server is not there: nobody listens at
+// its address, or its name is not known.
+func isDown(err error) bool {
+	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
+		return dns.IsNotFound
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
