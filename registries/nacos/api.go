@@ -90,13 +90,13 @@ func (s *server) detect(ctx context.Context, of service) (version, error) {
 func (s *server) setVersion(v version) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.version, s.noMarks = v, false
+	s.version, s.marks = v, notKnown
 }
 
-func (s *server) known() (v version, noMarks bool) {
+func (s *server) known() (version, answered) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.version, s.noMarks
+	return s.version, s.marks
 }
 
 // run makes a request in the server's version of the API. When the server turns

@@ -80,7 +80,10 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		r.owner = pod.IP
 	}
 	for _, u := range urls {
-		r.servers = append(r.servers, &server{url: u, client: client, user: cfg.Username, password: cfg.Password, now: func() time.Time { return r.now() }})
+		r.servers = append(r.servers, &server{
+			url: u, client: client, user: cfg.Username, password: cfg.Password,
+			now: func() time.Time { return r.now() }, limit: requestLimit, silentLimit: silentLimit,
+		})
 	}
 	for _, s := range services {
 		for _, ip := range ips {

@@ -31,44 +31,81 @@ func (m mark) precedes(now mark) bool {
 	return m.pod != now.pod || m.connection != "" && now.connection != "" && m.connection != now.connection
 }
 
-// setMark adds the mark to the metadata that operators set, or removes it. It
-// does nothing where the server cannot do so for one key alone.
-func (s *server) setMark(ctx context.Context, t *target, as naming, h host, value string) error {
-	if _, noMarks := s.known(); noMarks {
-		return nil
-	}
-	ephemeral := h.Ephemeral == nil || *h.Ephemeral
+// batch is the request that adds a key of metadata to an instance, or removes it
+// where the value is empty, and leaves all others as they are.
+func (t *target) batch(v version, as naming, ephemeral bool, value string) (request, error) {
 	instances, err := json.Marshal([]map[string]any{{
 		"ip": as.ip, "port": t.port, "clusterName": as.cluster, "ephemeral": strconv.FormatBool(ephemeral),
 	}})
 	if err != nil {
-		return err
+		return request{}, err
 	}
 	metadata, err := json.Marshal(map[string]string{markKey: value})
 	if err != nil {
-		return err
+		return request{}, err
 	}
-	method, consistency := http.MethodPut, "ephemeral"
+	r := request{http.MethodPut, instancePath(v) + "/metadata/batch", t.service.query(v == v1)}
 	if value == "" {
-		method = http.MethodDelete
+		r.method = http.MethodDelete
 	}
-	if !ephemeral {
-		consistency = "persist"
-	}
-	of, _ := s.known()
-	r := request{method, instancePath(of) + "/metadata/batch", t.service.query(of == v1)}
 	r.query.Set("instances", string(instances))
 	r.query.Set("metadata", string(metadata))
-	r.query.Set("consistencyType", consistency)
-	a, err := s.call(ctx, r)
-	if err == nil && (a.absent() || of == v1 && a.code == http.StatusNotFound) {
-		s.mu.Lock()
-		s.noMarks = true
-		s.mu.Unlock()
+	r.query.Set("consistencyType", "ephemeral")
+	if !ephemeral {
+		r.query.Set("consistencyType", "persist")
+	}
+	return r, nil
+}
+
+// setMark adds the mark to the metadata that operators set, or removes it. It
+// does nothing where the server cannot do so for one key alone.
+func (s *server) setMark(ctx context.Context, t *target, as naming, h host, value string) error {
+	v, marks := s.known()
+	if marks == no {
 		return nil
 	}
-	_, err = s.done(a, of, r, err)
+	r, err := t.batch(v, as, h.Ephemeral == nil || *h.Ephemeral, value)
+	if err != nil {
+		return err
+	}
+	a, err := s.call(ctx, r)
+	if err == nil && s.noteMarks(v, a) == no {
+		return nil
+	}
+	_, err = s.done(a, v, r, err)
 	return err
+}
+
+// canMark reports whether the server can mark instances. Servers of v1 are asked
+// by marking an instance that no service has, which changes nothing.
+func (s *server) canMark(ctx context.Context, t *target) (bool, error) {
+	v, marks := s.known()
+	if marks != notKnown || v != v1 {
+		return marks != no, nil
+	}
+	nobody := *t
+	nobody.port = 1
+	r, err := nobody.batch(v, naming{"192.0.2.1", t.cluster}, true, "nobody")
+	if err != nil {
+		return false, err
+	}
+	a, err := s.call(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	return s.noteMarks(v, a) == yes, nil
+}
+
+// noteMarks books what an answer to a batch says of the server.
+func (s *server) noteMarks(v version, a answer) answered {
+	marks := yes
+	if a.absent() || v == v1 && a.code == http.StatusNotFound {
+		marks = no
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marks = marks
+	return marks
 }
 
 // connection returns the id of the gRPC connection that owns the instance. It is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,7 +88,7 @@ func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
 
 // currentMark is the mark of a withdrawal of the present registration.
 func (r *Registry) currentMark(ctx context.Context, s *server, t *target) (mark, error) {
-	if _, noMarks := s.known(); noMarks {
+	if _, marks := s.known(); marks == no {
 		return mark{pod: r.owner}, nil
 	}
 	connection, err := s.connection(ctx, t, r.naming(t))
@@ -95,8 +96,9 @@ func (r *Registry) currentMark(ctx context.Context, s *server, t *target) (mark,
 }
 
 // Restore enables the instances that Withdraw has disabled: in this process, or,
-// by their mark, in an earlier one. An instance that is not registered now is
-// enabled by Find when it comes back.
+// by their mark, in an earlier one. Where a server cannot mark instances, it
+// enables whatever is disabled. An instance that is not registered now is enabled
+// by Find when it comes back.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
 	r.leaving, r.emptied = false, ""
@@ -111,9 +113,16 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 	}
 	_, marked := markOf(h)
 	as := r.naming(t)
+	tried := r.wasTried(t)
+	if !enabled && !marked && !tried {
+		can, err := s.canMark(ctx, t)
+		if err != nil || can {
+			return err // not marked: somebody else has disabled it
+		}
+	}
 	// A call that was cut off may yet take effect, so an instance that looks
 	// enabled is enabled too.
-	if r.wasTried(t) || marked && !enabled {
+	if tried || !enabled {
 		if found, err := s.setEnabled(ctx, t, as, h, true); err != nil || !found {
 			return err
 		}
@@ -153,24 +162,42 @@ func (r *Registry) deregister(ctx context.Context, s *server, t *target) error {
 	return s.remove(ctx, t, as, false)
 }
 
-// Find looks the instances up. It enables those that a withdrawal of an earlier
-// registration has disabled, see precedes, or that Restore has not found. The
-// error names what is not registered, and what to check.
+// Find looks the instances up: each service must hold one at an address of the
+// pod. It enables those that a withdrawal of an earlier registration has
+// disabled, see precedes, or that Restore has not found. The error names what is
+// not registered, and what to check.
 func (r *Registry) Find(ctx context.Context) (string, error) {
-	var text string
-	err := r.forTargets(ctx, func(ctx context.Context, s *server, t *target) error {
-		one, err := r.find(ctx, s, t)
-		if text != "" && one != "" {
-			text += "; "
+	found := map[service]bool{}
+	missing := map[service]error{}
+	var texts []string
+	var errs []error
+	for _, t := range r.targets {
+		err := r.atOne(ctx, func(s *server) error {
+			text, err := r.find(ctx, s, t)
+			if err == nil {
+				found[t.service] = true
+				texts = append(texts, text)
+			}
+			return err
+		})
+		if errors.Is(err, errNotRegistered) {
+			missing[t.service] = err
+		} else {
+			errs = append(errs, err)
 		}
-		text += one
-		return err
-	})
-	if err != nil {
+	}
+	for of, err := range missing {
+		if !found[of] {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
 		return "", err
 	}
-	return text, nil
+	return strings.Join(texts, "; "), nil
 }
+
+var errNotRegistered = errors.New("not registered: check LASTCALL_NACOS_SERVICE, _GROUP, _CLUSTER and _NAMESPACE (the id), LASTCALL_POD_IP and LASTCALL_APP_PORT against what the app registers")
 
 func (r *Registry) find(ctx context.Context, s *server, t *target) (string, error) {
 	h, enabled, found, err := r.look(ctx, s, t)
@@ -178,7 +205,7 @@ func (r *Registry) find(ctx context.Context, s *server, t *target) (string, erro
 	case err != nil:
 		return "", err
 	case !found:
-		return "", fmt.Errorf("%v is not registered: check LASTCALL_NACOS_SERVICE, _GROUP, _CLUSTER and _NAMESPACE (the id), LASTCALL_POD_IP and LASTCALL_APP_PORT against what the app registers", t)
+		return "", fmt.Errorf("%v: %w", t, errNotRegistered)
 	}
 	text := t.String()
 	before, marked := markOf(h)

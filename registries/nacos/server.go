@@ -32,19 +32,31 @@ const (
 	keepIdle = 3 * time.Second
 )
 
+// answered is what is known of a question with yes or no.
+type answered int
+
+const (
+	notKnown answered = iota
+	yes
+	no
+)
+
 // server is one Nacos server. Its methods may be called from several goroutines.
 type server struct {
 	url            string // with its context path, without a final slash
 	client         *http.Client
 	user, password string
 	now            func() time.Time
+	// limit bounds a request, and silentLimit one to a server that has been
+	// silent for long.
+	limit, silentLimit time.Duration
 
 	mu sync.Mutex // guards what follows
 	// version is the API that the server was found to have; 0: not known.
 	version version
 	token   token
-	// noMarks is set when the server was found to lack metadata/batch.
-	noMarks bool
+	// marks is whether the server has metadata/batch.
+	marks answered
 	// silentSince is when the server first failed to answer; zero: its last
 	// request was answered.
 	silentSince time.Time
@@ -106,9 +118,9 @@ func (s *server) call(ctx context.Context, r request) (answer, error) {
 
 // ask makes one request, with a form as its body if there is one.
 func (s *server) ask(ctx context.Context, r request, token string, form url.Values) (answer, error) {
-	limit := requestLimit
+	limit := s.limit
 	if s.isSilent() {
-		limit = silentLimit
+		limit = s.silentLimit
 	}
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
