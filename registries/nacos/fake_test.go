@@ -127,7 +127,7 @@ func (f *fake) dropLocked(i *registration) {
 func (f *fake) shownLocked(i *registration) registration {
 	shown := *i
 	shown.metadata = maps.Clone(i.metadata)
-	if o := f.operator[i.key()]; o != nil {
+	if o := f.operator[i.key()]; o != nil && f.major > 1 {
 		shown.enabled, shown.weight = o.enabled, o.weight
 		if shown.metadata == nil {
 			shown.metadata = map[string]string{}
@@ -278,4 +278,11 @@ func (c *connection) close() {
 			c.f.dropLocked(i)
 		}
 	}
+}
+
+// wrote returns all that changed something so far.
+func (f *fake) wrote() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.writes)
 }
