@@ -39,7 +39,7 @@ type config struct {
 	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"URL of the app's own readiness; while it fails, so does /readyz" secret:"url"`
 	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
-	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul, steps, and the presets of steps: apisix, dubbo, elasticsearch, etcd, patroni, spring, tikv, vault"`
+	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul, nacos, steps, and the presets of steps: apisix, dubbo, elasticsearch, etcd, patroni, spring, tikv, vault"`
 	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum; tcp when unset and LASTCALL_APP_PORT is set"`
 	Events        bool          `envconfig:"LASTCALL_EVENTS" default:"false" desc:"write Kubernetes Events for the pod; needs a Role that may create events"`
 	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app that exists while a drain is under way: the app can then answer with Connection: close"`
