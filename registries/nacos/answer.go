@@ -35,13 +35,6 @@ func (h *host) isAt(ip netip.Addr, port int) bool {
 // available reports whether clients use the instance.
 func (h *host) available() bool { return h.Enabled == nil || *h.Enabled }
 
-// listing is what a server answers clients that ask for a service.
-type listing struct {
-	Hosts []host `json:"hosts"`
-	// Protected: too few instances are healthy, so all are given as such.
-	Protected bool `json:"reachProtectionThreshold"`
-}
-
 // result is the form of answers of the API from v2 on.
 type result struct {
 	Code    *int            `json:"code"`
@@ -105,11 +98,15 @@ func (a answer) notFound(v version) bool {
 	if !ok {
 		return false
 	}
-	switch *r.Code {
+	return isNotFound(*r.Code) || a.code == http.StatusNotFound
+}
+
+func isNotFound(code int) bool {
+	switch code {
 	case resourceNotFound, instanceNotFound, instanceError, serviceNotFound, clusterNotFound:
 		return true
 	}
-	return a.code == http.StatusNotFound
+	return false
 }
 
 // data returns the payload of a good answer.

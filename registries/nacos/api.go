@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 )
 
 // version is a version of Nacos' HTTP API.
@@ -67,11 +68,12 @@ func instancePath(v version) string {
 // of older ones too, or answers them with 410.
 func (s *server) detect(ctx context.Context, of service) (version, error) {
 	for _, v := range []version{v3, v2, v1} {
-		r := request{http.MethodGet, listPath(v), of.query(v == v1)}
+		r := request{method: http.MethodGet, path: listPath(v), query: of.query(v == v1)}
 		if v == v3 {
 			// It is the admin API that is used, and it can be without.
 			r.path = instancePath(v3) + "/list"
 		}
+		r.read = func(io.Reader) error { return nil } // it is enough that there is one
 		a, err := s.call(ctx, r)
 		switch {
 		case err != nil:
@@ -126,34 +128,36 @@ func (s *server) run(ctx context.Context, of service, build func(version) reques
 	}
 }
 
-// list returns what clients get. A service that is not there has no instances.
-func (s *server) list(ctx context.Context, of service) (listing, error) {
+// list visits what clients get. A service that is not there has no instances.
+func (s *server) list(ctx context.Context, of service, visit func(host)) (listing, error) {
+	var l listing
+	var strange error
 	a, v, r, err := s.run(ctx, of, func(v version) request {
 		q := of.query(v == v1)
 		q.Set("healthyOnly", "false")
-		return request{http.MethodGet, listPath(v), q}
+		return request{http.MethodGet, listPath(v), q, func(body io.Reader) error {
+			// What the body holds says nothing of whether the server answers.
+			l, strange = scan(body, visit)
+			if network := (net.Error)(nil); errors.As(strange, &network) || errors.Is(strange, context.Canceled) || errors.Is(strange, io.ErrUnexpectedEOF) {
+				return fmt.Errorf("reading the answer: %w", strange)
+			}
+			return nil
+		}}
 	})
-	var l listing
 	switch {
 	case err != nil:
 		return l, err
-	case a.code != http.StatusOK && a.notFound(v) && v != v1:
+	case a.code != http.StatusOK && v != v1 && a.notFound(v), isNotFound(l.code):
 		return l, nil
-	}
-	data, ok := a.data(v)
-	if !ok {
+	case a.code != http.StatusOK:
 		return l, s.refusal(r, a)
+	case strange == nil && l.code != 0:
+		strange = fmt.Errorf("code %d: %s", l.code, s.excerpt([]byte(l.message)))
+	case strange == nil && !l.found:
+		strange = errors.New("it holds no list of instances")
 	}
-	if v == v3 {
-		err = json.Unmarshal(data, &l.Hosts)
-	} else {
-		err = json.Unmarshal(data, &l)
-	}
-	if err == nil && v == v1 && !strings.Contains(string(data), `"hosts"`) {
-		err = errors.New("it holds no hosts")
-	}
-	if err != nil {
-		return l, fmt.Errorf("not an answer of Nacos' (%v): %w", r, err)
+	if strange != nil {
+		return l, fmt.Errorf("unexpected answer, which is not Nacos' (%v): %w", r, strange)
 	}
 	return l, nil
 }
@@ -161,7 +165,7 @@ func (s *server) list(ctx context.Context, of service) (listing, error) {
 // detail returns the target's instance as the server holds it, enabled or not.
 func (s *server) detail(ctx context.Context, t *target, as naming) (host, bool, error) {
 	a, v, r, err := s.run(ctx, t.service, func(v version) request {
-		return request{http.MethodGet, instancePath(v), t.query(v == v1, as)}
+		return request{method: http.MethodGet, path: instancePath(v), query: t.query(v == v1, as)}
 	})
 	var h host
 	switch {
@@ -178,7 +182,7 @@ func (s *server) detail(ctx context.Context, t *target, as naming) (host, bool, 
 		return h, false, s.refusal(r, a)
 	}
 	if err := json.Unmarshal(data, &h); err != nil || h.Port != t.port {
-		return h, false, fmt.Errorf("not an answer of Nacos' (%v)", r)
+		return h, false, fmt.Errorf("unexpected answer, which is not Nacos' (%v)", r)
 	}
 	return h, true, nil
 }
@@ -192,12 +196,12 @@ func (s *server) setEnabled(ctx context.Context, t *target, as naming, h host, e
 			q.Set("enabled", strconv.FormatBool(enabled))
 			q.Set("weight", strconv.FormatFloat(h.Weight, 'f', -1, 64))
 			if v == v3 {
-				return request{http.MethodPut, instancePath(v) + "/partial", q}
+				return request{method: http.MethodPut, path: instancePath(v) + "/partial", query: q}
 			}
 			if v == v2 {
 				q.Set("metadata", "") // it must be there, and changes nothing
 			}
-			return request{method, instancePath(v) + path, q}
+			return request{method: method, path: instancePath(v) + path, query: q}
 		}
 	}
 	a, v, r, err := s.run(ctx, t.service, change(http.MethodPatch, ""))
@@ -219,7 +223,7 @@ func (s *server) replace(ctx context.Context, t *target, as naming, h host, enab
 		q.Set("enable", strconv.FormatBool(enabled)) // as it was called in 1.0
 		q.Set("weight", strconv.FormatFloat(h.Weight, 'f', -1, 64))
 		q.Set("metadata", string(metadata))
-		return request{http.MethodPut, instancePath(v), q}
+		return request{method: http.MethodPut, path: instancePath(v), query: q}
 	})
 }
 
@@ -243,7 +247,7 @@ func (s *server) remove(ctx context.Context, t *target, as naming, ephemeral boo
 	a, v, r, err := s.run(ctx, t.service, func(v version) request {
 		q := t.query(v == v1, as)
 		q.Set("ephemeral", strconv.FormatBool(ephemeral))
-		return request{http.MethodDelete, instancePath(v), q}
+		return request{method: http.MethodDelete, path: instancePath(v), query: q}
 	})
 	_, err = s.done(a, v, r, err)
 	return err

@@ -157,7 +157,7 @@ func (h *harness) Listed(t *testing.T) bool {
 	t.Helper()
 	i := h.registration()
 	q := url.Values{"namespaceId": {i.namespace}, "groupName": {i.group}, "serviceName": {i.group + "@@" + i.service}, "healthyOnly": {"true"}}
-	var list listing
+	var list struct{ Hosts []host }
 	h.get(t, "/v1/ns/instance/list", q, &list)
 	if h.f != nil && h.f.major == 3 {
 		var v3 struct{ Data []host }

@@ -90,6 +90,9 @@ func TestOperatorsWillStays(t *testing.T) {
 		if !isWithdrawn(t, r) {
 			t.Error("not withdrawn")
 		}
+		if r.GaveUp() != "" {
+			t.Errorf("of what this process has not disabled is said: %q", r.GaveUp())
+		}
 		do(t, "Restore", r.Restore)
 		find(t, r)
 		if h.shown(t).enabled {

@@ -161,7 +161,7 @@ func TestStrangeAnswers(t *testing.T) {
 		{"a page", text(200, "<html>hello</html>"), "unexpected answer"},
 		{"empty", text(200, ""), "unexpected answer"},
 		{"other JSON", text(200, `{"status":"UP"}`), "unexpected answer"},
-		{"another kind", text(200, `{"code":0,"data":"ok"}`), "not an answer of Nacos'"},
+		{"another kind", text(200, `{"code":0,"data":"ok"}`), "unexpected answer"},
 		{"a redirect", text(302, ""), "redirects are not followed"},
 		{"starting", text(503, "server is STARTING now, please try again later!"), "the server failed: see its log"},
 		{"rate limit", text(429, "over limit"), "unexpected answer"},
@@ -172,7 +172,7 @@ func TestStrangeAnswers(t *testing.T) {
 					return
 				}
 			}
-		}, "longer than 16 MiB"},
+		}, "longer than"},
 		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "closed without an answer"},
 	} {
 		h := newHarness(nil, serve(t, test.answer), beats)

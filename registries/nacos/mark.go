@@ -44,7 +44,7 @@ func (t *target) batch(v version, as naming, ephemeral bool, value string) (requ
 	if err != nil {
 		return request{}, err
 	}
-	r := request{http.MethodPut, instancePath(v) + "/metadata/batch", t.service.query(v == v1)}
+	r := request{method: http.MethodPut, path: instancePath(v) + "/metadata/batch", query: t.service.query(v == v1)}
 	if value == "" {
 		r.method = http.MethodDelete
 	}
@@ -83,9 +83,7 @@ func (s *server) canMark(ctx context.Context, t *target) (bool, error) {
 	if marks != notKnown || v != v1 {
 		return marks != no, nil
 	}
-	nobody := *t
-	nobody.port = 1
-	r, err := nobody.batch(v, naming{"192.0.2.1", t.cluster}, true, "nobody")
+	r, err := t.batch(v, naming{"192.0.2.1", t.cluster}, true, "nobody")
 	if err != nil {
 		return false, err
 	}
@@ -116,7 +114,11 @@ func (s *server) connection(ctx context.Context, t *target, as naming) (string, 
 	if v == v1 {
 		return "", nil
 	}
-	r := request{http.MethodGet, strings.Replace(instancePath(v), "/instance", "/client/service/publisher/list", 1), t.query(false, as)}
+	r := request{
+		method: http.MethodGet,
+		path:   strings.Replace(instancePath(v), "/instance", "/client/service/publisher/list", 1),
+		query:  t.query(false, as),
+	}
 	a, err := s.call(ctx, r)
 	if err != nil {
 		return "", err

@@ -222,9 +222,6 @@ func (r *Registry) find(ctx context.Context, s *server, t *target) (string, erro
 	if marked && !enabled && !before.precedes(now) && !r.wasTried(t) {
 		return text + ", withdrawn by this pod", nil
 	}
-	if r.isLeaving() {
-		return text, nil
-	}
 	if !enabled {
 		text += ", which an earlier withdrawal kept out; enabled"
 		r.setTried(t, true)

@@ -53,7 +53,7 @@ func TestRnacosRegistrationDuringADrain(t *testing.T) {
 	do(t, "Withdraw", r.Withdraw)
 	do(t, "Restore", r.Restore)
 	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
-	var list listing
+	var list struct{ Hosts []host }
 	h.get(t, "/v1/ns/instance/list", h.form(), &list)
 	if len(list.Hosts) != 1 || list.Hosts[0].Weight != 5 || list.Hosts[0].Metadata["version"] != "3" {
 		t.Errorf("in service again as %+v", list.Hosts)

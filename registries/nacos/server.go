@@ -25,8 +25,8 @@ const (
 	// silence is how long a server must be silent until nobody is served by it:
 	// clients leave a silent server after 20 s.
 	silence = 30 * time.Second
-	// maxAnswer bounds the body of an answer, in bytes: some 40,000 instances.
-	maxAnswer = 16 << 20
+	// maxAnswer bounds the body of an answer that is no list, in bytes.
+	maxAnswer = 1 << 20
 	// keepIdle is how long a connection is kept for the next request. It spans
 	// the polls of a drain, and no more.
 	keepIdle = 3 * time.Second
@@ -90,6 +90,9 @@ func newClient(caFile string) (*http.Client, error) {
 type request struct {
 	method, path string
 	query        url.Values
+	// read reads the body of an answer with status 200, where it may be long; nil:
+	// the body is part of the answer.
+	read func(io.Reader) error
 }
 
 func (r request) String() string { return r.method + " " + r.path }
@@ -141,7 +144,7 @@ func (s *server) ask(ctx context.Context, r request, token string, form url.Valu
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Set("Accesstoken", token)
 	}
-	a, err := s.exchange(req)
+	a, err := s.exchange(req, r.read)
 	if err == nil {
 		s.noteSilence(false)
 		return a, nil
@@ -156,12 +159,15 @@ func (s *server) ask(ctx context.Context, r request, token string, form url.Valu
 	return answer{}, fmt.Errorf("%v: %w", r, err)
 }
 
-func (s *server) exchange(req *http.Request) (answer, error) {
+func (s *server) exchange(req *http.Request, read func(io.Reader) error) (answer, error) {
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return answer{}, explain(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
+	if resp.StatusCode == http.StatusOK && read != nil {
+		return answer{code: resp.StatusCode}, read(resp.Body)
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:

@@ -45,15 +45,9 @@ func (t *target) String() string {
 		netip.AddrPortFrom(t.ip, uint16(t.port)), t.service.grouped(), t.cluster, t.service.namespace) //nolint:gosec // a port
 }
 
-// in returns the target's instance in a list, in whatever cluster.
-func (t *target) in(l listing) (host, bool) {
-	for i := range l.Hosts {
-		if l.Hosts[i].isAt(t.ip, t.port) && l.Hosts[i].available() {
-			return l.Hosts[i], true
-		}
-	}
-	return host{}, false
-}
+// isListed reports whether an instance of a list is the target's, in whatever
+// cluster, and available.
+func (t *target) isListed(h host) bool { return h.isAt(t.ip, t.port) && h.available() }
 
 // naming is how servers know the instance.
 func (r *Registry) naming(t *target) naming {
@@ -88,11 +82,15 @@ func (r *Registry) look(ctx context.Context, s *server, t *target) (h host, enab
 		r.learn(t, h)
 		return r.withEphemeral(t, h), *h.Enabled, true, nil
 	}
-	l, err := s.list(ctx, t.service)
-	if err != nil {
+	var listed host
+	isListed := false
+	if _, err := s.list(ctx, t.service, func(one host) {
+		if t.isListed(one) {
+			listed, isListed = one, true
+		}
+	}); err != nil {
 		return h, false, false, err
 	}
-	listed, isListed := t.in(l)
 	switch {
 	case !isListed && !found:
 		return h, false, false, nil

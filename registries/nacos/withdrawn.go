@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 )
 
-// seen is what the servers' lists show of one service.
+// seen is what a server's list shows of one service.
 type seen struct {
-	others    bool // somebody else is listed
+	listed    *target // one of the pod's
+	host      host    // as it is listed
+	others    bool    // somebody else is listed
 	protected bool
 }
 
@@ -28,7 +31,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("no server was asked: %w", err)
 	}
-	lists := make([]map[service]listing, len(r.servers))
+	lists := make([]map[service]seen, len(r.servers))
 	errs := make([]error, len(r.servers))
 	var running sync.WaitGroup
 	for i, s := range r.servers {
@@ -42,9 +45,9 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	running.Wait()
 	answered := false
 	for i, all := range lists {
-		for _, t := range r.targets {
-			if h, listed := t.in(all[t.service]); listed {
-				r.learn(t, h)
+		for _, one := range all {
+			if one.listed != nil {
+				r.learn(one.listed, one.host)
 				r.setFirst(i)
 				return false, nil
 			}
@@ -63,34 +66,41 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (r *Registry) lists(ctx context.Context, s *server) (map[service]listing, error) {
-	all := map[service]listing{}
+// lists reads the list of each service at a server.
+func (r *Registry) lists(ctx context.Context, s *server) (map[service]seen, error) {
+	all := map[service]seen{}
 	for _, t := range r.targets {
 		if _, done := all[t.service]; done {
 			continue
 		}
-		l, err := s.list(ctx, t.service)
+		one := seen{}
+		l, err := s.list(ctx, t.service, func(h host) {
+			own := slices.IndexFunc(r.targets, func(o *target) bool { return o.service == t.service && o.isListed(h) })
+			switch {
+			case own >= 0:
+				one.listed, one.host = r.targets[own], h
+			case h.available():
+				one.others = true
+			}
+		})
 		if err != nil {
 			return all, err
 		}
-		all[t.service] = l
+		one.protected = l.protected
+		all[t.service] = one
 	}
 	return all, nil
 }
 
 // noteEmptied books, once for each withdrawal, what it means to clients that no
 // other instance is left.
-func (r *Registry) noteEmptied(lists []map[service]listing) {
-	services := map[service]*seen{}
+func (r *Registry) noteEmptied(lists []map[service]seen) {
+	services := map[service]seen{}
 	for _, all := range lists {
-		for of, l := range all {
-			if services[of] == nil {
-				services[of] = &seen{}
-			}
-			services[of].protected = services[of].protected || l.Protected && len(l.Hosts) > 0
-			for i := range l.Hosts {
-				services[of].others = services[of].others || l.Hosts[i].available()
-			}
+		for of, one := range all {
+			sum := services[of]
+			sum.others, sum.protected = sum.others || one.others, sum.protected || one.protected
+			services[of] = sum
 		}
 	}
 	r.mu.Lock()
@@ -101,7 +111,7 @@ func (r *Registry) noteEmptied(lists []map[service]listing) {
 	var reasons []string
 	for _, t := range r.targets {
 		switch of := services[t.service]; {
-		case of == nil || !t.tried:
+		case !t.tried:
 		case !of.others:
 			reasons = append(reasons, fmt.Sprintf("%v was the last instance: clients with an empty protection (namingPushEmptyProtection, Dubbo's) go on using it", t))
 		case of.protected:
