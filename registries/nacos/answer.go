@@ -43,13 +43,13 @@ type result struct {
 }
 
 // The codes of v2 and v3 that say that something is not there (ErrorCode in
-// Nacos' module api): a resource, an instance, a service, a cluster.
+// Nacos' module api): a resource, an instance, a service; instanceError is what a
+// change of an instance of an unknown service is answered.
 const (
 	resourceNotFound = 20004
 	instanceNotFound = 21003
 	instanceError    = 21004
 	serviceNotFound  = 21008
-	clusterNotFound  = 22001
 )
 
 // result reads the answer as one of the API from v2 on. What another server
@@ -103,7 +103,7 @@ func (a answer) notFound(v version) bool {
 
 func isNotFound(code int) bool {
 	switch code {
-	case resourceNotFound, instanceNotFound, instanceError, serviceNotFound, clusterNotFound:
+	case resourceNotFound, instanceNotFound, instanceError, serviceNotFound:
 		return true
 	}
 	return false

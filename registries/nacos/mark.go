@@ -133,7 +133,7 @@ func (s *server) connection(ctx context.Context, t *target, as naming) (string, 
 	for _, p := range publishers {
 		// The id of a client with heartbeats is ADDRESS#EPHEMERAL; that of a
 		// connection is TIME_ADDRESS_PORT (ConnectionBasedClient in Nacos).
-		if p.ClientID != "" && !strings.Contains(p.ClientID, "#") && strings.Contains(p.ClientID, "_") {
+		if !strings.Contains(p.ClientID, "#") && strings.Contains(p.ClientID, "_") {
 			return p.ClientID, nil
 		}
 	}

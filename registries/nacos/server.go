@@ -152,7 +152,7 @@ func (s *server) ask(ctx context.Context, r request, token string, form url.Valu
 	if ended := ctx.Err(); ended != nil {
 		return answer{}, fmt.Errorf("%v: %w", r, errors.Join(ended, err))
 	}
-	s.noteSilence(!isDown(err))
+	s.noteSilence(isSilence(err))
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v: %w", limit, err)
 	}
@@ -178,8 +178,7 @@ func (s *server) exchange(req *http.Request, read func(io.Reader) error) (answer
 	return answer{resp.StatusCode, body}, nil
 }
 
-// noteSilence books whether the server failed to answer. One that refuses
-// connections is not silent, it is down.
+// noteSilence books whether the server failed to answer.
 func (s *server) noteSilence(silent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,6 +196,15 @@ func (s *server) isSilent() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.silentSince.IsZero() && s.now().Sub(s.silentSince) >= silence
+}
+
+// isSilence reports whether err says that nothing came from a server. One that
+// refuses connections is down, and one that ends them, or whose certificate is
+// not trusted here, may serve others.
+func isSilence(err error) bool {
+	var network net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() ||
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 // isDown reports whether err says that a server is not there: nobody listens at

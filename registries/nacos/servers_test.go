@@ -3,7 +3,10 @@ package nacos
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,3 +207,78 @@ type discard struct{}
 func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
+
+// A change that arrives late, while it is being undone, is undone.
+func TestChangeThatIsLate(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{1, 2, 3} {
+		h := kind{"", major, nil, beats}.start(t)
+		h.Register(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var late atomic.Pointer[http.Request]
+		h.cfg.URLs = []string{serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ctx.Err() == nil && (r.Method == http.MethodPatch || strings.HasSuffix(r.URL.Path, "/partial")) {
+				late.Store(r.Clone(context.Background()))
+				cancel()
+				<-r.Context().Done()
+				return
+			}
+			h.f.ServeHTTP(w, r)
+			// The last that Restore reads is the instance, or the list of it.
+			if held := late.Load(); held != nil && (major == 3 || strings.HasSuffix(r.URL.Path, "/list")) && late.CompareAndSwap(held, nil) {
+				h.f.ServeHTTP(discard{}, held)
+			}
+		}))}
+		r := h.plugIn(t)
+		if err := r.Withdraw(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatalf("Withdraw: %v", err)
+		}
+		do(t, "Restore", r.Restore)
+		if late.Load() != nil || !h.Listed(t) {
+			t.Errorf("Nacos %d: it is not in service after Restore", major)
+		}
+		cancel()
+	}
+}
+
+// A server that answers nothing of use, but may serve others, is never left out.
+func TestServersThatMayServeOthers(t *testing.T) {
+	t.Parallel()
+	h := kind{"", 3, nil, grpc}.start(t)
+	h.Register(t)
+	tls := httptest.NewTLSServer(h.f)
+	defer tls.Close()
+	tls.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	for name, url := range map[string]string{
+		"not trusted": tls.URL + "/nacos",
+		"closes":      serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })),
+		"fails":       serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })),
+		"starting":    serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })),
+	} {
+		h.cfg.URLs = []string{url, h.url}
+		r := h.plugIn(t)
+		do(t, "Withdraw", r.Withdraw)
+		for range 2 {
+			if gone, err := r.Withdrawn(t.Context()); gone || err == nil || !strings.HasPrefix(err.Error(), url) {
+				t.Errorf("%s: %v, %v", name, gone, err)
+			}
+			h.f.advance(31 * time.Second)
+		}
+	}
+}
+
+// A list that shows what is disabled shows nothing to clients: they leave it out.
+func TestListWithDisabledInstances(t *testing.T) {
+	t.Parallel()
+	h := newHarness(nil, "", beats)
+	h.cfg.URLs = []string{serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/nacos/v1/") {
+			fmt.Fprintf(w, `{"hosts":[{"ip":%q,"port":8080,"enabled":false}]}`, h.pod.IP)
+			return
+		}
+		http.NotFound(w, r)
+	}))}
+	if !isWithdrawn(t, h.plugIn(t)) {
+		t.Error("not withdrawn")
+	}
+}

@@ -102,9 +102,6 @@ func (r *Registry) look(ctx context.Context, s *server, t *target) (h host, enab
 		return h, false, false, fmt.Errorf("%v: it is registered in cluster %s: set LASTCALL_NACOS_CLUSTER=%[2]s", t, listed.Cluster)
 	}
 	r.learn(t, listed)
-	if found {
-		listed.Metadata = h.Metadata
-	}
 	return r.withEphemeral(t, listed), true, true, nil
 }
 
