@@ -64,14 +64,14 @@ func TestConsulRollingRestart(t *testing.T) {
 }
 
 func TestConsulStatefulSet(t *testing.T) {
-	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		s.consul().statefulSetRestarts(s, "StatefulSet of 3 restarts, clients find them in Consul and use their copy for 5 s",
 			app{name: "web", replicas: 3, variant: v})
 	})
 }
 
 func TestConsulLivenessFails(t *testing.T) {
-	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		s.consul().livenessFails(s, "the app's liveness probe fails, clients find it in Consul and use their copy for 5 s",
 			app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}, s.sicken)
 	})

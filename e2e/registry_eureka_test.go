@@ -116,16 +116,12 @@ func TestEureka(t *testing.T) {
 	t.Run("without Lastcall", func(t *testing.T) {
 		rollingRestart(t, bare)
 		rollingRestart(t, sleep30)
-		t.Run("StatefulSet", func(t *testing.T) {
-			s := start(t)
-			eureka.statefulSetRestarts(s, statefulSet, app{name: "orders", replicas: 2, variant: bare})
-		})
 	})
 	t.Run("without Lastcall, too", func(t *testing.T) {
 		livenessFails(t, bare)
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)
-			eureka.statefulSetRestarts(s, statefulSet, app{name: "orders", replicas: 2, variant: sleep30})
+			eureka.statefulSetRestarts(s, statefulSet, app{name: "orders", replicas: 2, variant: bare})
 		})
 	})
 }

@@ -53,7 +53,7 @@ func (s *scenario) rollingRestart(name string, web app) load.Counts {
 // A StatefulSet restarts one pod after the other, and each comes back under the
 // same name.
 func TestStatefulSet(t *testing.T) {
-	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
 		s.createStatefulSet(web, web.podSpec())
 		address := s.service(web.name)
@@ -77,7 +77,7 @@ func TestStatefulSet(t *testing.T) {
 // All pods go at once, with work in flight that takes longer than all of
 // Lastcall's waits for new work.
 func TestScaleToZero(t *testing.T) {
-	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
 		clients := s.load(s.deploy(web), "-shortest", "8s", "-longest", "12s")
 		// What begins after the scaling finds nobody, and rightly so: the
