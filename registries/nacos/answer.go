@@ -3,7 +3,6 @@ package nacos
 import (
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -188,8 +187,4 @@ func explain(err error) error {
 		return fmt.Errorf("the connection was closed without an answer: %w", err)
 	}
 	return err
-}
-
-func tlsConfig(roots *x509.CertPool) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 }

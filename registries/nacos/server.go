@@ -2,6 +2,7 @@ package nacos
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -76,7 +77,7 @@ func newClient(caFile string) (*http.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.TLSClientConfig = tlsConfig(roots)
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	}
 	return &http.Client{
 		Transport: t,
@@ -150,7 +151,10 @@ func (s *server) ask(ctx context.Context, r request, token string, form url.Valu
 		return a, nil
 	}
 	if ended := ctx.Err(); ended != nil {
-		return answer{}, fmt.Errorf("%v: %w", r, errors.Join(ended, err))
+		if !errors.Is(err, ended) {
+			err = fmt.Errorf("%w: %w", ended, err)
+		}
+		return answer{}, fmt.Errorf("%v: %w", r, err)
 	}
 	s.noteSilence(isSilence(err))
 	if errors.Is(err, context.DeadlineExceeded) {

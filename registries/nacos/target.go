@@ -3,6 +3,7 @@ package nacos
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -42,7 +43,7 @@ func (t *target) query(grouped bool, as naming) url.Values {
 
 func (t *target) String() string {
 	return fmt.Sprintf("%s of %s in cluster %s, namespace %s",
-		netip.AddrPortFrom(t.ip, uint16(t.port)), t.service.grouped(), t.cluster, t.service.namespace) //nolint:gosec // a port
+		net.JoinHostPort(t.ip.String(), strconv.Itoa(t.port)), t.service.grouped(), t.cluster, t.service.namespace)
 }
 
 // isListed reports whether an instance of a list is the target's, in whatever

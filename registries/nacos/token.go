@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -68,7 +69,7 @@ func (s *server) login(ctx context.Context) (token, error) {
 			return token{}, fmt.Errorf("logging in: %w", err)
 		case a.absent():
 			continue
-		case a.code >= 500 && a.code != http.StatusInternalServerError:
+		case a.code >= 500 && !strings.Contains(string(a.body), "unknown user"):
 			return token{}, fmt.Errorf("logging in: %w", s.refusal(r, a))
 		case a.code != http.StatusOK:
 			err := fmt.Errorf("wrong LASTCALL_NACOS_USERNAME or LASTCALL_NACOS_PASSWORD: %w", s.refusal(r, a))
