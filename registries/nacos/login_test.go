@@ -203,6 +203,9 @@ func TestNoSecretsInErrors(t *testing.T) {
 				t.Errorf("%s at %s: no error", name, u)
 				continue
 			}
+			if u == echo && !strings.Contains(err.Error(), "logging in: the server failed") {
+				t.Errorf("%s: a login that fails is %v", name, err)
+			}
 			for _, secret := range []string{fakePassword, url.QueryEscape(fakePassword), "word&1", "Bearer"} {
 				if strings.Contains(err.Error(), secret) {
 					t.Errorf("%s at %s: %q in %v", name, u, secret, err)
