@@ -124,18 +124,27 @@ func (s *server) connection(ctx context.Context, t *target, as naming) (string, 
 		return "", err
 	}
 	data, ok := a.data(v)
+	if !ok {
+		return "", nil // it is not said
+	}
+	return connectionIn(data), nil
+}
+
+// connectionIn returns the first connection in a list of publishers; empty where
+// there is none.
+func connectionIn(data json.RawMessage) string {
 	var publishers []struct {
 		ClientID string `json:"clientId"`
 	}
-	if !ok || json.Unmarshal(data, &publishers) != nil {
-		return "", nil // it is not said
+	if json.Unmarshal(data, &publishers) != nil {
+		return ""
 	}
 	for _, p := range publishers {
 		// The id of a client with heartbeats is ADDRESS#EPHEMERAL; that of a
 		// connection is TIME_ADDRESS_PORT (ConnectionBasedClient in Nacos).
 		if !strings.Contains(p.ClientID, "#") && strings.Contains(p.ClientID, "_") {
-			return p.ClientID, nil
+			return p.ClientID
 		}
 	}
-	return "", nil
+	return ""
 }

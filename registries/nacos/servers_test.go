@@ -252,8 +252,8 @@ func TestServersThatMayServeOthers(t *testing.T) {
 	for name, url := range map[string]string{
 		"not trusted": tls.URL + "/nacos",
 		"closes":      serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })),
-		"fails":       serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })),
-		"starting":    serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })),
+		"fails":       serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })),
+		"starting":    serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })),
 	} {
 		h.cfg.URLs = []string{url, h.url}
 		r := h.plugIn(t)
