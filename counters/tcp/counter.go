@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"lastcall/drain"
@@ -73,6 +74,7 @@ type Counter struct {
 	asked    ownQuestions // the sidecar's own connections that ask what a port speaks
 	base     time.Time    // from which times are counted
 	know     knowledge    // has a lock of its own
+	watching atomic.Int32 // who takes in the ends of all connections
 
 	// turn holds a token while a reading is under way. It guards what follows.
 	turn    chan struct{}

@@ -126,9 +126,12 @@ func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 		}
 		for _, m := range messages {
 			var s socket
-			if err := s.parse(m.Data); err == nil {
+			if err := s.parse(m.Data); err != nil {
+				continue
+			}
+			n++
+			if c.watching.Load() == 0 { // otherwise each end would be taken in twice
 				c.ended(&s)
-				n++
 			}
 		}
 	}

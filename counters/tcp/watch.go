@@ -111,12 +111,15 @@ func (c *Counter) watchEnds(ctx context.Context, look chan<- struct{}) error {
 	if err != nil {
 		return err
 	}
+	c.watching.Add(1)
 	if err := subscribe(conn, c.ports); err != nil {
+		c.watching.Add(-1)
 		_ = conn.Close() // nothing is in it
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends Receive
 	go func() {
+		defer c.watching.Add(-1)
 		defer stop()
 		defer func() { _ = conn.Close() }() // it may be closed already
 		for ctx.Err() == nil {

@@ -60,6 +60,49 @@ func TestConnectionsBetweenTwoLooksAreArrivals(t *testing.T) {
 	})
 }
 
+// While the pod serves, ends are sampled to learn from them, and that goes on in
+// a drain, in which all ends are watched. Each counts once.
+func TestAnEndCountsOnce(t *testing.T) {
+	a := startGo(t)
+	c := a.settled(t)
+	wantCount(t, c, 0)
+	once := func() {
+		x := a.connect(t)
+		x.say(t, "GET / HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nConnection: close\r\n\r\n")
+		x.answer(t, http.StatusOK)
+		x.Close()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	sampled := make(chan error, 1)
+	go func() { sampled <- c.receiveEnds(ctx, 1000) }()
+	seen := func() uint64 {
+		c.turn <- struct{}{}
+		defer func() { <-c.turn }()
+		return c.arrived
+	}
+	wait.Until(t, "an end that was sampled", func() bool { once(); return seen() > 0 })
+	becomes(t, c, 0, readable)
+
+	look := make(chan struct{}, 1)
+	if err := c.watchEnds(t.Context(), look); err != nil {
+		t.Fatal(err)
+	}
+	before := becomes(t, c, 0, readable).Arrived
+	for range 5 {
+		once()
+		told(t, look)
+	}
+	wait.Until(t, "5 arrivals", func() bool { return becomes(t, c, 0, readable).Arrived >= before+5 })
+	cancel()
+	if err := <-sampled; err != nil {
+		t.Fatal(err)
+	}
+	if got := becomes(t, c, 0, readable).Arrived - before; got >= 10 { // an end or two from before may have been late
+		t.Errorf("5 connections that came and went are %d arrivals: each counts twice", got)
+	}
+}
+
 func TestChangedWhereNetlinkIsRefused(t *testing.T) {
 	a := startGo(t)
 	c := a.settled(t)
