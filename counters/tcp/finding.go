@@ -21,7 +21,7 @@ func (m *memory) finding(s *socket, v *view) finding {
 	case waiting:
 		return busy
 	case handshake:
-		if s.dataIn < tlsOpening || m.finished {
+		if s.dataIn < tlsOpening || m.finished && s.dataIn == tlsOpening {
 			return begun
 		}
 		return doubtful

@@ -401,3 +401,28 @@ func TestPauseOfAnAnswerThatNobodySaw(t *testing.T) {
 		}
 	}
 }
+
+// A look shows a handshake whose end held no request. A request follows, and the
+// session tickets are sent only then: they do not make it the handshake again.
+func TestTicketsBehindTheFirstRequest(t *testing.T) {
+	w := newWire(Requests, byTLS(http1Port), patience{auto: true})
+	w.came(300) // hello
+	w.look()
+	w.went(1200)
+	w.look()
+	w.came(80) // Finished
+	w.look()
+	if w.m.finding(&w.s, &w.v) != begun {
+		t.Fatalf("after the handshake it is found to be %v", w.m.finding(&w.s, &w.v))
+	}
+	w.pass(20 * time.Millisecond)
+	w.came(120) // the request
+	w.pass(4 * time.Millisecond)
+	w.went(250) // tickets
+	for range 20 {
+		if !w.look() {
+			t.Fatalf("a request does not count after %v: %v", time.Duration(w.v.now-w.recvAt)*time.Millisecond, w.m.activity)
+		}
+		w.pass(3 * time.Second)
+	}
+}
