@@ -27,6 +27,8 @@ func preStop(d *drain.Drainer) http.HandlerFunc {
 		switch report.Outcome {
 		case drain.OutcomeDrained:
 			answer(w, http.StatusOK, report)
+		case drain.OutcomeNotFound:
+			answer(w, http.StatusFailedDependency, report)
 		case drain.OutcomeTakenBack:
 			answer(w, http.StatusConflict, report)
 		case drain.OutcomeExpired, drain.OutcomeCutShort:
