@@ -22,6 +22,7 @@ type host struct {
 	Weight    float64           `json:"weight"`
 	Enabled   *bool             `json:"enabled"`   // nil: not told
 	Ephemeral *bool             `json:"ephemeral"` // nil: not told
+	Healthy   *bool             `json:"healthy"`   // nil: not told
 	Metadata  map[string]string `json:"metadata"`
 }
 
@@ -33,6 +34,12 @@ func (h *host) isAt(ip netip.Addr, port int) bool {
 
 // available reports whether clients use the instance.
 func (h *host) available() bool { return h.Enabled == nil || *h.Enabled }
+
+// valid reports whether the instance alone keeps clients from protecting
+// themselves from an empty list (ServiceInfo.validate in Nacos' client).
+func (h *host) valid() bool {
+	return h.available() && (h.Healthy == nil || *h.Healthy) && h.Weight > 0
+}
 
 // result is the form of answers of the API from v2 on.
 type result struct {
@@ -59,15 +66,21 @@ func (a answer) result() (result, bool) {
 	return r, err == nil && r.Code != nil
 }
 
+// ofAPI reports whether the answer has the form of those from v2 on.
+func (a answer) ofAPI() bool {
+	_, ok := a.result()
+	return ok
+}
+
 // absent reports whether the server does not have what was called: not the
-// instance, but the call.
+// instance, but the call. Gateways that have no route say so in many forms.
 func (a answer) absent() bool {
 	switch a.code {
 	case http.StatusGone, http.StatusNotImplemented, http.StatusMethodNotAllowed:
 		return true
 	case http.StatusNotFound:
-		_, ofAPI := a.result()
-		return !ofAPI
+		r, ofAPI := a.result()
+		return !ofAPI || !isNotFound(*r.Code)
 	}
 	return false
 }
@@ -94,10 +107,7 @@ func (a answer) notFound(v version) bool {
 		return false
 	}
 	r, ok := a.result()
-	if !ok {
-		return false
-	}
-	return isNotFound(*r.Code) || a.code == http.StatusNotFound
+	return ok && isNotFound(*r.Code)
 }
 
 func isNotFound(code int) bool {
@@ -136,10 +146,15 @@ func (s *server) refusal(r request, a answer) error {
 		do = "unexpected answer"
 	case a.code/100 == 3:
 		do = "redirects are not followed: set the address that it redirects to in LASTCALL_NACOS_URLS"
+		if to, err := url.Parse(a.header.Get("Location")); err == nil && to.Host != "" {
+			do = "redirects to " + to.Scheme + "://" + to.Host + ", which is not followed: set LASTCALL_NACOS_URLS to the server itself"
+		}
 	case (a.code == http.StatusUnauthorized || a.code == http.StatusForbidden) && s.user == "":
 		do = "set LASTCALL_NACOS_USERNAME and LASTCALL_NACOS_PASSWORD"
 	case a.code == http.StatusUnauthorized || a.code == http.StatusForbidden:
 		do = "the user in LASTCALL_NACOS_USERNAME needs the right to read and write the namespace"
+	case a.code == http.StatusTooManyRequests:
+		do = "the server has too much to do, and is asked less"
 	case a.code >= 500:
 		do = "the server failed: see its log"
 	default:

@@ -64,27 +64,66 @@ func instancePath(v version) string {
 	}
 }
 
+// ready returns the version of the API that the server has. Where it is not known,
+// that of another server is tried; run puts it right.
+func (s *server) ready(ctx context.Context, of service) (version, error) {
+	if v, _ := s.known(); v != 0 {
+		return v, nil
+	}
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return 0, err
+	}
+	v, _ := s.known()
+	if v == 0 {
+		if v = version(s.others.Swap(0)); v != 0 {
+			s.setVersion(v)
+		}
+	}
+	leave() // logging in is done alone too
+	if v != 0 {
+		return v, nil
+	}
+	return s.detect(ctx, of)
+}
+
 // detect finds out which version of the API the server has. A server has those
-// of older ones too, or answers them with 410.
+// of older ones too, or answers them with 410. What answers with something else
+// than Nacos, such as a gateway's page, does not have the version.
 func (s *server) detect(ctx context.Context, of service) (version, error) {
+	var strange error
 	for _, v := range []version{v3, v2, v1} {
 		r := request{method: http.MethodGet, path: listPath(v), query: of.query(v == v1)}
 		if v == v3 {
 			// It is the admin API that is used, and it can be without.
 			r.path = instancePath(v3) + "/list"
 		}
-		r.read = func(io.Reader) error { return nil } // it is enough that there is one
+		isNacos := true
+		r.read = func(body io.Reader) error {
+			l, err := scan(body, func(host) {})
+			isNacos = err == nil && (l.found || l.code != 0)
+			return broken(err)
+		}
 		a, err := s.call(ctx, r)
 		switch {
 		case err != nil:
 			return 0, err
 		case a.absent():
 			continue
+		case !isNacos:
+			strange = fmt.Errorf("unexpected answer, which is not Nacos' (%v): a gateway or another server answers here", r)
+			continue
+		case a.code/100 == 3, v != v1 && !a.ofAPI() && (a.code == http.StatusUnauthorized || a.code == http.StatusForbidden):
+			strange = s.refusal(r, a) // a gateway's
+			continue
 		case a.code >= 500 && !a.notFound(v):
 			return 0, s.refusal(r, a)
 		}
 		s.setVersion(v)
 		return v, nil
+	}
+	if strange != nil {
+		return 0, strange
 	}
 	return 0, errNotNacos
 }
@@ -93,6 +132,16 @@ func (s *server) setVersion(v version) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version, s.marks = v, notKnown
+	s.others.Store(int32(v)) //nolint:gosec // 0 to 3
+}
+
+// broken returns err where an answer was not read to its end. What the answer
+// holds says nothing of whether the server answers.
+func broken(err error) error {
+	if network := (net.Error)(nil); errors.As(err, &network) || errors.Is(err, context.Canceled) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	return nil
 }
 
 func (s *server) known() (version, answered) {
@@ -106,12 +155,9 @@ func (s *server) known() (version, answered) {
 // anew, once.
 func (s *server) run(ctx context.Context, of service, build func(version) request) (answer, version, request, error) {
 	for again := false; ; again = true {
-		v, _ := s.known()
-		if v == 0 {
-			var err error
-			if v, err = s.detect(ctx, of); err != nil {
-				return answer{}, 0, request{}, err
-			}
+		v, err := s.ready(ctx, of)
+		if err != nil {
+			return answer{}, 0, request{}, err
 		}
 		r := build(v)
 		a, err := s.call(ctx, r)
@@ -128,20 +174,21 @@ func (s *server) run(ctx context.Context, of service, build func(version) reques
 	}
 }
 
-// list visits what clients get. A service that is not there has no instances.
-func (s *server) list(ctx context.Context, of service, visit func(host)) (listing, error) {
+// list visits what clients get, or, with everything, what v3 has beyond that. A
+// service that is not there has no instances.
+func (s *server) list(ctx context.Context, of service, everything bool, visit func(host)) (listing, error) {
 	var l listing
 	var strange error
 	a, v, r, err := s.run(ctx, of, func(v version) request {
 		q := of.query(v == v1)
 		q.Set("healthyOnly", "false")
-		return request{http.MethodGet, listPath(v), q, func(body io.Reader) error {
-			// What the body holds says nothing of whether the server answers.
+		path := listPath(v)
+		if everything && v == v3 {
+			path = instancePath(v3) + "/list"
+		}
+		return request{http.MethodGet, path, q, func(body io.Reader) error {
 			l, strange = scan(body, visit)
-			if network := (net.Error)(nil); errors.As(strange, &network) || errors.Is(strange, context.Canceled) || errors.Is(strange, io.ErrUnexpectedEOF) {
-				return fmt.Errorf("reading the answer: %w", strange)
-			}
-			return nil
+			return broken(strange)
 		}}
 	})
 	switch {

@@ -49,7 +49,7 @@ func (h *harness) request(t *testing.T, method, path string, form url.Values) (i
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := (&http.Client{}).Do(req)
+	resp, err := (&http.Client{Transport: h.transport}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

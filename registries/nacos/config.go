@@ -3,9 +3,9 @@ package nacos
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"lastcall/drain"
@@ -50,7 +50,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	case slices.ContainsFunc(services, func(s string) bool { return strings.Contains(s, "@@") }):
 		wrong("LASTCALL_NACOS_SERVICE=%q: must be the name alone; what is before @@ belongs into LASTCALL_NACOS_GROUP", strings.Join(services, ","))
 	}
-	ips := addresses(pod)
+	ips := pod.Addresses()
 	if len(ips) == 0 || pod.AppPort == 0 {
 		wrong("LASTCALL_APP_PORT and LASTCALL_POD_IP: Nacos knows instances by address and port; set both")
 	}
@@ -79,30 +79,34 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	if r.owner == "" {
 		r.owner = pod.IP
 	}
+	others := &atomic.Int32{}
 	for _, u := range urls {
 		r.servers = append(r.servers, &server{
 			url: u, client: client, user: cfg.Username, password: cfg.Password,
 			now: func() time.Time { return r.now() }, limit: requestLimit, silentLimit: silentLimit,
+			others: others, gate: make(chan struct{}, 1),
 		})
 	}
 	for _, s := range services {
-		for _, ip := range ips {
-			r.targets = append(r.targets, &target{
-				service: service{namespace: cfg.Namespace, group: cfg.Group, name: s},
-				cluster: cfg.Cluster, ip: ip, port: pod.AppPort, text: ip.String(),
-			})
-		}
+		r.targets = append(r.targets, targets(service{cfg.Namespace, cfg.Group, s}, cfg.Cluster, pod)...)
 	}
 	return r, nil
 }
 
-// addresses are those under which the pod may be registered.
-func addresses(pod drain.Pod) []netip.Addr {
-	ip, err := netip.ParseAddr(pod.IP)
-	if err != nil {
-		return nil // it is the pod's own variable, which is checked where it is read
+// targets are the instances that the pod may have in one service: one for each
+// of its addresses and of its app's ports.
+func targets(of service, cluster string, pod drain.Pod) []*target {
+	ports := pod.AppPorts
+	if len(ports) == 0 {
+		ports = []int{pod.AppPort}
 	}
-	return []netip.Addr{ip.Unmap().WithZone("")}
+	var all []*target
+	for _, port := range ports {
+		for _, ip := range pod.Addresses() {
+			all = append(all, &target{service: of, cluster: cluster, ip: ip, port: port})
+		}
+	}
+	return all
 }
 
 // parseURLs reads LASTCALL_NACOS_URLS. Its errors name an entry by its place in

@@ -39,6 +39,7 @@ type harness struct {
 	connection   *connection
 	deregistered bool
 	token        string
+	transport    http.RoundTripper // in place of a network; nil: there is one
 }
 
 // pods counts the pods of all tests.
@@ -215,6 +216,9 @@ func (h *harness) plugIn(t *testing.T) *Registry {
 	r, err := New(h.cfg, h.pod)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if h.transport != nil {
+		r.servers[0].client.Transport = h.transport // which all servers share
 	}
 	if h.f != nil {
 		r.now = func() time.Time {

@@ -1,9 +1,12 @@
 package nacos
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"lastcall/drain"
 )
 
 // The last instance of a service is reported, and not waited for.
@@ -32,6 +35,28 @@ func TestLastInstance(t *testing.T) {
 	})
 }
 
+// Another instance counts only if clients can use it, and as soon as they can.
+func TestLastThatClientsCanUse(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{1, 2, 3} {
+		h := kind{"", major, nil, beats}.start(t)
+		sick := *h
+		sick.pod.IP = "10.9.9.9"
+		sick.Register(t)
+		h.f.advance(16 * time.Second)
+		h.Register(t)
+		r := h.plugIn(t)
+		do(t, "Withdraw", r.Withdraw)
+		if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "last instance") {
+			t.Errorf("Nacos %d, beside a sick one: %q", major, r.GaveUp())
+		}
+		sick.Heartbeat(t)
+		if !isWithdrawn(t, r) || r.GaveUp() != "" {
+			t.Errorf("Nacos %d, when the other is well: %q", major, r.GaveUp())
+		}
+	}
+}
+
 // Below the protect threshold clients are given unhealthy instances as healthy
 // ones, but never a disabled one.
 func TestProtectThreshold(t *testing.T) {
@@ -51,9 +76,8 @@ func TestProtectThreshold(t *testing.T) {
 		if !sick.Listed(t) {
 			t.Fatalf("Nacos %d: the fake does not protect", major)
 		}
-		// The answers to clients of v3 do not say so.
-		if want := major < 3; strings.Contains(r.GaveUp(), "protect threshold") != want {
-			t.Errorf("Nacos %d: %q", major, r.GaveUp())
+		if r.GaveUp() != "" {
+			t.Errorf("Nacos %d: %q, although clients leave the pod", major, r.GaveUp())
 		}
 	}
 }
@@ -77,13 +101,29 @@ func TestNames(t *testing.T) {
 		if !h.Listed(t) {
 			t.Error("it is not listed after Restore")
 		}
-		// The wrong cluster is told, not taken for an instance that is not there.
+		// With the wrong cluster it is withdrawn all the same, and Find says what to set.
 		h.cfg.Cluster = "DEFAULT"
 		r = h.plugIn(t)
-		for name, err := range map[string]error{"Withdraw": r.Withdraw(t.Context()), "Restore": r.Restore(t.Context())} {
-			if err == nil || !strings.Contains(err.Error(), "LASTCALL_NACOS_CLUSTER=HZ") {
-				t.Errorf("%s in the wrong cluster: %v", name, err)
-			}
+		if _, err := r.Find(t.Context()); err == nil || !strings.Contains(err.Error(), "LASTCALL_NACOS_CLUSTER=HZ") {
+			t.Errorf("Find in the wrong cluster: %v", err)
+		}
+		do(t, "Withdraw", r.Withdraw)
+		if !isWithdrawn(t, r) || h.Listed(t) || !theirs.Listed(t) {
+			t.Errorf("in the wrong cluster: listed: %v, its namesake: %v", h.Listed(t), theirs.Listed(t))
+		}
+		do(t, "Restore", r.Restore)
+		if !h.Listed(t) {
+			t.Error("in the wrong cluster: it is not listed after Restore")
+		}
+		// In the wrong group there is nothing.
+		h.cfg.Group = "ordering"
+		r = h.plugIn(t)
+		var notFound *drain.NotFoundError
+		if _, err := r.Find(t.Context()); !errors.As(err, &notFound) || !strings.Contains(err.Error(), "_GROUP") {
+			t.Errorf("Find in the wrong group: %v", err)
+		}
+		if do(t, "Withdraw", r.Withdraw); r.Located() {
+			t.Error("located in the wrong group")
 		}
 	})
 }

@@ -39,10 +39,11 @@ func TestTokenRenewal(t *testing.T) {
 		}
 		look(1, "first")
 		look(0, "then")
-		h.f.advance(14300 * time.Second)
-		look(0, "before four fifths of its life")
-		h.f.advance(200 * time.Second)
-		look(1, "after them")
+		h.f.advance(12500 * time.Second)
+		look(0, "before seven tenths of its life")
+		h.f.advance(2000 * time.Second)
+		look(1, "after four fifths of it")
+		h.f.advance(6 * time.Second)
 		h.f.mu.Lock()
 		clear(h.f.tokens) // the server was started anew, with another key
 		h.f.mu.Unlock()
@@ -162,9 +163,10 @@ func TestStrangeAnswers(t *testing.T) {
 		{"empty", text(200, ""), "unexpected answer"},
 		{"other JSON", text(200, `{"status":"UP"}`), "unexpected answer"},
 		{"another kind", text(200, `{"code":0,"data":"ok"}`), "unexpected answer"},
-		{"a redirect", text(302, ""), "redirects are not followed"},
+		{"a redirect", text(302, ""), "redirects to http://elsewhere, which is not followed"},
+		{"no route", text(404, `{"code":404,"message":"no route"}`), "usually end in /nacos"},
 		{"starting", text(503, "server is STARTING now, please try again later!"), "the server failed: see its log"},
-		{"rate limit", text(429, "over limit"), "unexpected answer"},
+		{"rate limit", text(429, "over limit"), "too much to do"},
 		{"too long", func(w http.ResponseWriter, _ *http.Request) {
 			block := []byte(strings.Repeat(" ", 1<<20))
 			for {

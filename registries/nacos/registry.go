@@ -28,20 +28,37 @@ type Registry struct {
 	leaving bool
 	// located is set once a server has shown an instance of the pod.
 	located bool
-	// emptied is what this withdrawal means to clients that keep the last
-	// instances that they knew; empty: nothing.
+	// emptied is why clients that keep the last instances that they knew do not
+	// leave the pod; empty: nothing says so.
 	emptied string
+	// stands is what each server has shown last, and until when that stands.
+	stands []standing
+	// protected is set once it was logged that unhealthy instances are given out.
+	protected bool
 }
 
 var (
-	_ drain.Registry = (*Registry)(nil)
-	_ drain.Finder   = (*Registry)(nil)
+	_ drain.Registry       = (*Registry)(nil)
+	_ drain.Finder         = (*Registry)(nil)
+	_ drain.CallLimiter    = (*Registry)(nil)
+	_ drain.Locator        = (*Registry)(nil)
+	_ drain.GiveUpReporter = (*Registry)(nil)
+)
+
+const (
+	// atATime is how many instances are dealt with side by side.
+	atATime = 8
+	// longestChain is how many requests one instance needs at most that wait for
+	// each other: two for a login and three for the version, once; then two for
+	// the instance, and three for the change, who owns it and the mark.
+	longestChain = 10
 )
 
 // CallLimit returns how long one call may take: a request to each server, all of
-// which may hang, and those that a good one needs.
+// which may hang, and those that a slow one needs.
 func (r *Registry) CallLimit() time.Duration {
-	return requestLimit * time.Duration(len(r.servers)+2)
+	rounds := (len(r.targets) + atATime - 1) / atATime
+	return r.servers[0].limit * time.Duration(len(r.servers)+longestChain*rounds)
 }
 
 // Located reports whether a server has been seen to hold an instance of the pod
@@ -54,6 +71,10 @@ func (r *Registry) Located() bool {
 
 // Withdraw disables the pod's instances, each with the weight that it has. It
 // returns nil when they are disabled, by whomever, or not registered.
+//
+// An instance that was seen in service within the last minute is disabled by the
+// first request; any other is looked at before. What somebody has disabled
+// within that minute therefore counts as withdrawn by this pod.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	r.mu.Lock()
 	r.leaving = true
@@ -62,6 +83,20 @@ func (r *Registry) Withdraw(ctx context.Context) error {
 }
 
 func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
+	if _, err := s.ready(ctx, t.service); err != nil {
+		return err
+	}
+	if h, ok := r.begun(t); ok {
+		return r.mark(ctx, s, t, h, mark{})
+	}
+	if h, ok := r.recent(t); ok {
+		if found, err := r.setEnabled(ctx, s, t, h, false); err != nil {
+			return err
+		} else if found {
+			return r.mark(ctx, s, t, h, mark{})
+		}
+		// It is not as it was: the long way shows how.
+	}
 	h, enabled, found, err := r.look(ctx, s, t)
 	if err != nil || !found {
 		return err
@@ -70,19 +105,42 @@ func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
 	if !enabled && !marked && !r.wasTried(t) {
 		return nil // somebody else's will, which Restore must not undo
 	}
-	// From here on it may be disabled by this process, whatever is answered.
 	r.setTried(t, true)
-	as := r.naming(t)
+	r.mu.Lock()
+	t.owner = nil // it may have registered anew since
+	r.mu.Unlock()
 	if enabled {
-		if found, err := s.setEnabled(ctx, t, as, h, false); err != nil || !found {
+		if found, err := r.setEnabled(ctx, s, t, h, false); err != nil || !found {
 			return err
 		}
 	}
-	now, err := r.currentMark(ctx, s, t)
-	if err != nil || marked && before == now {
-		return err
+	return r.mark(ctx, s, t, h, before)
+}
+
+// mark marks the instance as withdrawn by this pod, if before is not that.
+func (r *Registry) mark(ctx context.Context, s *server, t *target, h host, before mark) error {
+	r.mu.Lock()
+	now := t.owner
+	r.mu.Unlock()
+	if now == nil {
+		m, err := r.currentMark(ctx, s, t)
+		if err != nil {
+			return err
+		}
+		now = &m
+		r.mu.Lock()
+		t.owner = now
+		r.mu.Unlock()
 	}
-	return s.setMark(ctx, t, as, h, now.String())
+	if before != *now {
+		if err := s.setMark(ctx, t, r.naming(t), h, now.String()); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.unmarked, t.owner = false, nil
+	return nil
 }
 
 // currentMark is the mark of a withdrawal of the present registration.
@@ -100,7 +158,7 @@ func (r *Registry) currentMark(ctx context.Context, s *server, t *target) (mark,
 // by Find when it comes back.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
-	r.leaving, r.emptied = false, ""
+	r.leaving, r.emptied, r.protected = false, "", false
 	r.mu.Unlock()
 	return r.forTargets(ctx, r.restore)
 }
@@ -111,7 +169,6 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 		return err
 	}
 	_, marked := markOf(h)
-	as := r.naming(t)
 	tried := r.wasTried(t)
 	if !enabled && !marked && !tried {
 		can, err := s.canMark(ctx, t)
@@ -122,12 +179,12 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 	// A call that was cut off may yet take effect, so an instance that looks
 	// enabled is enabled too.
 	if tried || !enabled {
-		if found, err := s.setEnabled(ctx, t, as, h, true); err != nil || !found {
+		if found, err := r.setEnabled(ctx, s, t, h, true); err != nil || !found {
 			return err
 		}
 	}
 	if marked {
-		if err := s.setMark(ctx, t, as, h, ""); err != nil {
+		if err := s.setMark(ctx, t, r.naming(t), h, ""); err != nil {
 			return err
 		}
 	}
@@ -142,14 +199,26 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 func (r *Registry) Deregister(ctx context.Context) error { return r.forTargets(ctx, r.deregister) }
 
 func (r *Registry) deregister(ctx context.Context, s *server, t *target) error {
+	if _, err := s.ready(ctx, t.service); err != nil {
+		return err
+	}
+	// Who owns it is asked at the same time: there may be little left.
+	asked := r.naming(t)
+	var connection string
+	var unsaid error
+	var running sync.WaitGroup
+	running.Go(func() { connection, unsaid = s.connection(ctx, t, asked) })
 	h, _, found, err := r.look(ctx, s, t)
+	running.Wait()
 	if err != nil || !found {
 		return err
 	}
 	as := r.naming(t)
-	connection, err := s.connection(ctx, t, as)
-	if err != nil || connection != "" {
-		return err
+	if as != asked {
+		connection, unsaid = s.connection(ctx, t, as)
+	}
+	if unsaid != nil || connection != "" {
+		return unsaid
 	}
 	if err := s.remove(ctx, t, as, h.Ephemeral == nil || *h.Ephemeral); err != nil || h.Ephemeral != nil {
 		return err
@@ -161,28 +230,50 @@ func (r *Registry) deregister(ctx context.Context, s *server, t *target) error {
 	return s.remove(ctx, t, as, false)
 }
 
-// forTargets runs f for each target, at one server after the other until f
-// succeeds. Each error begins with the server's URL. What f has done at a server
-// that failed later is gone on with at the next, or by the next call, which
-// begins with another server.
+// forTargets runs f for the targets, some at a time, each at one server after the
+// other until f succeeds. Each error begins with the server's URL. What f has
+// done at a server that failed later is gone on with at the next, or by the next
+// call, which begins with another server.
 func (r *Registry) forTargets(ctx context.Context, f func(context.Context, *server, *target) error) error {
-	var errs []error
-	for _, t := range r.targets {
-		errs = append(errs, r.atOne(ctx, func(s *server) error { return f(ctx, s, t) }))
+	defer r.lookAnew()
+	errs := make([]error, len(r.targets))
+	var running sync.WaitGroup
+	free := make(chan struct{}, atATime)
+	for n, t := range r.targets {
+		free <- struct{}{}
+		running.Go(func() {
+			defer func() { <-free }()
+			errs[n] = r.atOne(ctx, func(s *server) error { return f(ctx, s, t) })
+		})
 	}
+	running.Wait()
 	return errors.Join(errs...)
+}
+
+// order is the order in which servers are asked: from the first on, and those
+// that did not answer last time at the end.
+func (r *Registry) order() []int {
+	r.mu.Lock()
+	first := r.first
+	r.mu.Unlock()
+	var answer, silent []int
+	for n := range r.servers {
+		i := (first + n) % len(r.servers)
+		if r.servers[i].isSilent(0) {
+			silent = append(silent, i)
+		} else {
+			answer = append(answer, i)
+		}
+	}
+	return append(answer, silent...)
 }
 
 func (r *Registry) atOne(ctx context.Context, f func(*server) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("no server was asked: %w", err)
 	}
-	r.mu.Lock()
-	first := r.first
-	r.mu.Unlock()
 	var errs []error
-	for n := range r.servers {
-		i := (first + n) % len(r.servers)
+	for _, i := range r.order() {
 		err := f(r.servers[i])
 		if err == nil {
 			r.setFirst(i)
@@ -211,18 +302,6 @@ func (r *Registry) setFirst(i int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.first = i
-}
-
-func (r *Registry) wasTried(t *target) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return t.tried
-}
-
-func (r *Registry) setTried(t *target, tried bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t.tried = tried
 }
 
 func (r *Registry) isLeaving() bool {

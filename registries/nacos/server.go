@@ -11,26 +11,31 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"lastcall/internal/fetch"
+	"lastcall/internal/pace"
 )
 
 const (
-	// requestLimit bounds one request, besides the call's own deadline: a call
-	// of the drainer's has time for a server that hangs, and for the next one.
-	requestLimit = 2 * time.Second
-	// silentLimit bounds a request to a server that has been silent for long.
+	// requestLimit bounds one request, so that a server that hangs leaves room in
+	// the budget for another try. Servers that are overloaded have been seen to
+	// take 4 s.
+	requestLimit = 5 * time.Second
+	// silentLimit bounds most requests to a server that has been silent for long:
+	// one every probeEvery may take as long as any other.
 	silentLimit = 500 * time.Millisecond
+	probeEvery  = 10 * time.Second
 	// silence is how long a server must be silent until nobody is served by it:
 	// clients leave a silent server after 20 s.
 	silence = 30 * time.Second
 	// maxAnswer bounds the body of an answer that is no list, in bytes.
 	maxAnswer = 1 << 20
 	// keepIdle is how long a connection is kept for the next request. It spans
-	// the polls of a drain, and no more.
-	keepIdle = 3 * time.Second
+	// the pauses of a drain, and little more.
+	keepIdle = 15 * time.Second
 )
 
 // answered is what is known of a question with yes or no.
@@ -51,6 +56,12 @@ type server struct {
 	// limit bounds a request, and silentLimit one to a server that has been
 	// silent for long.
 	limit, silentLimit time.Duration
+	busy               pace.Busy
+	// others is the version that was found last, at any server.
+	others *atomic.Int32
+	// gate admits one goroutine at a time to what is done once for all: logging
+	// in, and finding the version out.
+	gate chan struct{}
 
 	mu sync.Mutex // guards what follows
 	// version is the API that the server was found to have; 0: not known.
@@ -61,14 +72,25 @@ type server struct {
 	// silentSince is when the server first failed to answer; zero: its last
 	// request was answered.
 	silentSince time.Time
+	// askedAt is when a request last had as long as any has.
+	askedAt time.Time
+}
+
+// enter admits the caller to what is done once for all, until it calls leave.
+func (s *server) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case s.gate <- struct{}{}:
+		return func() { <-s.gate }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func newClient(caFile string) (*http.Client, error) {
 	t := &http.Transport{
 		Proxy:                  nil,
 		DialContext:            (&net.Dialer{Timeout: requestLimit}).DialContext,
-		MaxConnsPerHost:        2,
-		MaxIdleConnsPerHost:    1,
+		MaxIdleConnsPerHost:    2,
 		IdleConnTimeout:        keepIdle,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
@@ -100,32 +122,36 @@ func (r request) String() string { return r.method + " " + r.path }
 
 // answer is what came of a request.
 type answer struct {
-	code int
-	body []byte
+	code   int
+	header http.Header
+	body   []byte
 }
 
 // call makes one request as the configured user. A token that the server does
 // not accept is renewed once: servers forget tokens when their key is changed.
 func (s *server) call(ctx context.Context, r request) (answer, error) {
-	for renewed := false; ; renewed = true {
-		value, err := s.currentToken(ctx, renewed)
-		if err != nil {
-			return answer{}, err
-		}
-		a, err := s.ask(ctx, r, value, nil)
-		if err == nil && (a.code == http.StatusUnauthorized || a.code == http.StatusForbidden) && value != "" && !renewed {
-			continue
-		}
+	value, err := s.currentToken(ctx, "")
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := s.ask(ctx, r, value, nil)
+	if err != nil || a.code != http.StatusUnauthorized && a.code != http.StatusForbidden {
 		return a, err
 	}
+	renewed, err := s.currentToken(ctx, value)
+	if err != nil || renewed == value {
+		return a, err // a new token is refused too: it is the user's rights
+	}
+	return s.ask(ctx, r, renewed, nil)
 }
 
 // ask makes one request, with a form as its body if there is one.
 func (s *server) ask(ctx context.Context, r request, token string, form url.Values) (answer, error) {
-	limit := s.limit
-	if s.isSilent() {
-		limit = s.silentLimit
+	// A deletion is sent in any case: there may be no time for another.
+	if err := s.busy.Err(); err != nil && r.method != http.MethodDelete {
+		return answer{}, err
 	}
+	limit := s.nextLimit()
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	at := s.url + r.path
@@ -136,6 +162,9 @@ func (s *server) ask(ctx context.Context, r request, token string, form url.Valu
 	if err != nil {
 		return answer{}, fmt.Errorf("%v: the request cannot be made", r)
 	}
+	// All calls are idempotent: one that meets a connection which the server has
+	// closed meanwhile is repeated. Without a value the header is not sent.
+	req.Header["Idempotency-Key"] = []string{}
 	req.Header.Set("User-Agent", "lastcall")
 	req.Header.Set("Accept", "application/json, text/plain")
 	if r.method != http.MethodGet {
@@ -148,6 +177,11 @@ func (s *server) ask(ctx context.Context, r request, token string, form url.Valu
 	a, err := s.exchange(req, r.read)
 	if err == nil {
 		s.noteSilence(false)
+		var busy error
+		if a.code == http.StatusTooManyRequests || a.code == http.StatusServiceUnavailable {
+			busy = s.refusal(r, a)
+		}
+		s.busy.Answered(a.code, a.header, busy)
 		return a, nil
 	}
 	if ended := ctx.Err(); ended != nil {
@@ -170,7 +204,7 @@ func (s *server) exchange(req *http.Request, read func(io.Reader) error) (answer
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	if resp.StatusCode == http.StatusOK && read != nil {
-		return answer{code: resp.StatusCode}, read(resp.Body)
+		return answer{code: resp.StatusCode, header: resp.Header}, read(resp.Body)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
@@ -179,7 +213,19 @@ func (s *server) exchange(req *http.Request, read func(io.Reader) error) (answer
 	case len(body) > maxAnswer:
 		return answer{}, fmt.Errorf("the answer is longer than %d MiB", maxAnswer>>20)
 	}
-	return answer{resp.StatusCode, body}, nil
+	return answer{resp.StatusCode, resp.Header, body}, nil
+}
+
+// nextLimit is how long the next request may take.
+func (s *server) nextLimit() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if !s.silentSince.IsZero() && now.Sub(s.silentSince) >= silence && now.Sub(s.askedAt) < probeEvery {
+		return s.silentLimit
+	}
+	s.askedAt = now
+	return s.limit
 }
 
 // noteSilence books whether the server failed to answer.
@@ -194,12 +240,11 @@ func (s *server) noteSilence(silent bool) {
 	}
 }
 
-// isSilent reports whether the server has been silent for so long that nobody is
-// served by it.
-func (s *server) isSilent() bool {
+// isSilent reports whether the server has been silent for some time.
+func (s *server) isSilent(since time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.silentSince.IsZero() && s.now().Sub(s.silentSince) >= silence
+	return !s.silentSince.IsZero() && s.now().Sub(s.silentSince) >= since
 }
 
 // isSilence reports whether err says that nothing came from a server. One that

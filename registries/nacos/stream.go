@@ -39,6 +39,7 @@ type listing struct {
 	found     bool // there is a list of instances in it
 	code      int  // of v2 and v3; other than 0: a failure
 	message   string
+	size      int  // in bytes, as far as it was read
 	protected bool // too few instances are healthy, so all are given as such
 }
 
@@ -57,6 +58,7 @@ func scan(body io.Reader, visit func(host)) (listing, error) {
 		return s.got, errors.New("it is no object")
 	}
 	err = s.object(true)
+	s.got.size = s.body.total
 	return s.got, err
 }
 

@@ -9,18 +9,24 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"lastcall/internal/pace"
 )
 
 const (
 	// defaultTTL is a token's life where the server does not say.
 	defaultTTL = 5 * time.Hour
-	// loginPause is how long a login that was refused is not tried again.
+	// openFor is how long a server that has no login is not asked again.
+	openFor = time.Minute
+	// loginPause is how long a login that was refused is not tried again, and how
+	// long a token is not doubted: what is refused then, the user has no right to.
 	loginPause = 5 * time.Second
 )
 
 // token is what a login has brought.
 type token struct {
 	value   string
+	at      time.Time // when it was given
 	renewAt time.Time // when it is renewed, before its end
 	refused error     // why the last login was refused
 	until   time.Time // when the next login may be tried
@@ -28,11 +34,16 @@ type token struct {
 }
 
 // currentToken returns the token to send; an empty one without a user, and where
-// the server knows no login. With renew, the one at hand was not accepted.
-func (s *server) currentToken(ctx context.Context, renew bool) (string, error) {
+// the server knows no login. One that was not accepted, refused, is replaced.
+func (s *server) currentToken(ctx context.Context, refused string) (string, error) {
 	if s.user == "" {
 		return "", nil
 	}
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return "", fmt.Errorf("logging in: %w", err)
+	}
+	defer leave()
 	s.mu.Lock()
 	t := s.token
 	s.mu.Unlock()
@@ -40,12 +51,12 @@ func (s *server) currentToken(ctx context.Context, renew bool) (string, error) {
 	switch {
 	case t.refused != nil && now.Before(t.until):
 		return "", t.refused
-	case t.open && !renew:
+	case t.open && now.Before(t.renewAt):
 		return "", nil
-	case t.value != "" && now.Before(t.renewAt) && !renew:
+	case t.value != "" && now.Before(t.renewAt) && (t.value != refused || now.Sub(t.at) < loginPause):
 		return t.value, nil
 	}
-	t, err := s.login(ctx)
+	t, err = s.login(ctx)
 	if err != nil {
 		if ctx.Err() != nil || t.until.IsZero() {
 			return "", err // the server has not said no
@@ -71,13 +82,15 @@ func (s *server) login(ctx context.Context) (token, error) {
 			continue
 		case a.code >= 500 && !strings.Contains(string(a.body), "unknown user"):
 			return token{}, fmt.Errorf("logging in: %w", s.refusal(r, a))
+		case a.code/100 == 3 || a.code == http.StatusTooManyRequests:
+			return token{}, fmt.Errorf("logging in: %w", s.refusal(r, a))
 		case a.code != http.StatusOK:
 			err := fmt.Errorf("wrong LASTCALL_NACOS_USERNAME or LASTCALL_NACOS_PASSWORD: %w", s.refusal(r, a))
-			return token{refused: err, until: s.now().Add(loginPause)}, err
+			return token{refused: err, until: s.now().Add(pace.Less(loginPause))}, err
 		}
 		return s.parseToken(a)
 	}
-	return token{open: true}, nil
+	return token{open: true, renewAt: s.now().Add(openFor)}, nil
 }
 
 func (s *server) parseToken(a answer) (token, error) {
@@ -98,11 +111,12 @@ func (s *server) parseToken(a answer) (token, error) {
 	}
 	if got.AccessToken == "" {
 		err := errors.New("wrong LASTCALL_NACOS_USERNAME or LASTCALL_NACOS_PASSWORD: the answer to the login holds no token")
-		return token{refused: err, until: s.now().Add(loginPause)}, err
+		return token{refused: err, until: s.now().Add(pace.Less(loginPause))}, err
 	}
 	ttl := defaultTTL
 	if got.TokenTTL > 0 {
 		ttl = time.Duration(min(got.TokenTTL, int64(defaultTTL/time.Second))) * time.Second
 	}
-	return token{value: got.AccessToken, renewAt: s.now().Add(ttl * 4 / 5)}, nil
+	// Pods that have started together do not all log in again at once.
+	return token{value: got.AccessToken, at: s.now(), renewAt: s.now().Add(pace.LessUpTo(ttl*4/5, ttl/10))}, nil
 }
