@@ -35,7 +35,7 @@ type config struct {
 	PodName       string        `envconfig:"LASTCALL_POD_NAME" desc:"the pod's name, by the downward API"`
 	PodIPs        []string      `envconfig:"LASTCALL_POD_IP" desc:"the pod's address, or a list of all (status.podIPs), by the downward API; found from the interfaces when unset"`
 	HostIP        string        `envconfig:"LASTCALL_HOST_IP" desc:"the node's address, by the downward API"`
-	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list of ports; registries know the first"`
+	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list of ports; registries know the first, Nacos all"`
 	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"URL of the app's own readiness; while it fails, so does /readyz" secret:"url"`
 	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`

@@ -18,18 +18,21 @@
 // # What is written
 //
 // Withdraw reads the instance and sets enabled=false together with the weight
-// that it read: a change without a weight would set the weight to 1. Metadata is
-// not sent, because the operator's layer would then hide what the app registers
-// later. Where the server can add single keys of metadata (metadata/batch), the
-// key lastcall.withdrawn says which pod and which connection was withdrawn, so
-// that a later pod with the same address can tell a leftover from somebody's
-// will. An instance that somebody else has disabled is neither marked nor enabled.
+// that it read: a change without a weight would set the weight to 1. An instance
+// that was seen in service within the last minute is not read again before: the
+// withdrawal is the first request of a drain. Metadata is not sent, because the
+// operator's layer would then hide what the app registers later. Where the server
+// can add single keys of metadata (metadata/batch), the key lastcall.withdrawn
+// says which pod and which connection was withdrawn, so that a later pod with the
+// same address can tell a leftover from somebody's will. An instance that
+// somebody else has disabled is neither marked nor enabled.
 //
 // # What is read
 //
 // Withdrawn asks every server for the list that clients get. A server that
 // refuses connections serves nobody. One that has been silent for half a minute
-// has lost its clients to others: they leave a server that is silent for 20 s.
+// has lost its clients to others: they leave a server that is silent for 20 s. An
+// answer that is not in Nacos' own form, as gateways give it, is an error.
 //
 // The rules of the servers are from the sources of Nacos 2 and 3
 // (ServiceStorage, InstanceOperatorClientImpl and the controllers of the module

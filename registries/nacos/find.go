@@ -126,8 +126,9 @@ func (r *Registry) whyNotFound(ctx context.Context, of []service, missing []erro
 	var others []string
 	for _, one := range of {
 		_, _ = r.listAtOne(ctx, one, func(h host) { // it is only for people
-			if len(others) < like {
-				others = append(others, fmt.Sprintf("%s in cluster %s", net.JoinHostPort(h.IP, strconv.Itoa(h.Port)), h.Cluster))
+			text := fmt.Sprintf("%s in cluster %s", net.JoinHostPort(strings.Trim(h.IP, "[]"), strconv.Itoa(h.Port)), h.Cluster)
+			if len(others) < like && !slices.Contains(others, text) {
+				others = append(others, text)
 			}
 		})
 	}
@@ -159,8 +160,9 @@ func (r *Registry) alsoRegistered(ctx context.Context) string {
 		}
 		done[t.service] = true
 		_, _ = r.listAtOne(ctx, t.service, func(h host) { // it is only for people
-			if len(ports) < maxServices && r.isOtherPort(t.service, h) {
-				ports = append(ports, fmt.Sprintf("%s of %s", net.JoinHostPort(h.IP, strconv.Itoa(h.Port)), t.service.grouped()))
+			text := fmt.Sprintf("%s of %s", net.JoinHostPort(strings.Trim(h.IP, "[]"), strconv.Itoa(h.Port)), t.service.grouped())
+			if len(ports) < maxServices && r.isOtherPort(t.service, h) && !slices.Contains(ports, text) {
+				ports = append(ports, text)
 			}
 		})
 	}

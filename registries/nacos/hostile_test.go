@@ -140,12 +140,12 @@ func TestTokenEndsInADrain(t *testing.T) {
 	for _, major := range []int{1, 2, 3} {
 		client := grpc
 		if major == 1 {
-			client = beats
+			client = persistent
 		}
 		h := kind{"", major, withUsers, client}.start(t)
-		requests := 0
+		var requests atomic.Int32
 		h.before(t, func(_ http.ResponseWriter, r *http.Request) bool {
-			if requests++; !strings.Contains(r.URL.Path, "/auth/") && requests%3 == 0 {
+			if !strings.Contains(r.URL.Path, "/auth/") && requests.Add(1)%4 == 0 {
 				h.f.mu.Lock()
 				clear(h.f.tokens)
 				h.f.ahead += 6 * time.Second
@@ -155,9 +155,6 @@ func TestTokenEndsInADrain(t *testing.T) {
 		})
 		h.Register(t)
 		r := h.plugIn(t)
-		for _, s := range r.servers {
-			s.gate = make(chan struct{}, 1)
-		}
 		find(t, r)
 		do(t, "Withdraw", r.Withdraw)
 		if !isWithdrawn(t, r) {
@@ -342,28 +339,28 @@ func TestLargeLists(t *testing.T) {
 		other.ip, other.metadata = fmt.Sprintf("10.200.%d.%d", n/250, n%250), nil
 		h.connection.register(other)
 	}
-	lists := 0
+	var lists atomic.Int32
 	h.before(t, func(_ http.ResponseWriter, r *http.Request) bool {
-		if strings.HasSuffix(r.URL.Path, "/list") {
-			lists++
+		if strings.HasSuffix(r.URL.Path, "/instance/list") {
+			lists.Add(1)
 		}
 		return false
 	})
 	r := h.plugIn(t)
 	find(t, r)
 	do(t, "Withdraw", r.Withdraw)
-	lists = 0
+	lists.Store(0)
 	for range 20 {
 		if !isWithdrawn(t, r) {
 			t.Fatal("not withdrawn")
 		}
 	}
-	if lists != 1 {
-		t.Errorf("%d lists were read in a moment", lists)
+	if n := lists.Load(); n != 1 {
+		t.Errorf("%d lists were read in a moment", n)
 	}
 	h.f.advance(6 * time.Second)
-	if !isWithdrawn(t, r) || lists != 2 {
-		t.Errorf("%d lists were read in 6 s", lists)
+	if !isWithdrawn(t, r) || lists.Load() != 2 {
+		t.Errorf("%d lists were read in 6 s", lists.Load())
 	}
 	do(t, "Restore", r.Restore)
 	if isWithdrawn(t, r) {
