@@ -40,6 +40,8 @@ func (s service) query(grouped bool) url.Values {
 
 var errNotNacos = errors.New("no Nacos server at this path: LASTCALL_NACOS_URLS usually end in /nacos (status 404)")
 
+var errNoList = errors.New("it holds no list of instances")
+
 // listPath is the path of the list that clients get.
 func listPath(v version) string {
 	switch v {
@@ -98,11 +100,13 @@ func (s *server) detect(ctx context.Context, of service) (version, error) {
 			// It is the admin API that is used, and it can be without.
 			r.path = instancePath(v3) + "/list"
 		}
-		isNacos := true
+		var isNot error // Nacos' answer
 		r.read = func(body io.Reader) error {
-			l, err := scan(body, func(host) {})
-			isNacos = err == nil && (l.found || l.code != 0)
-			return broken(err)
+			var l listing
+			if l, isNot = scan(body, func(host) {}); isNot == nil && !l.found && l.code == 0 {
+				isNot = errNoList
+			}
+			return broken(isNot)
 		}
 		a, err := s.call(ctx, r)
 		switch {
@@ -110,13 +114,13 @@ func (s *server) detect(ctx context.Context, of service) (version, error) {
 			return 0, err
 		case a.absent():
 			continue
-		case !isNacos:
-			strange = fmt.Errorf("unexpected answer, which is not Nacos' (%v): a gateway or another server answers here", r)
+		case isNot != nil:
+			strange = fmt.Errorf("unexpected answer, which is not Nacos' but a gateway's or another server's (%v): %w", r, isNot)
 			continue
 		case a.code/100 == 3, v != v1 && !a.ofAPI() && (a.code == http.StatusUnauthorized || a.code == http.StatusForbidden):
 			strange = s.refusal(r, a) // a gateway's
 			continue
-		case a.code >= 500 && !a.notFound(v):
+		case a.code == http.StatusTooManyRequests, a.code >= 500 && !a.notFound(v):
 			return 0, s.refusal(r, a)
 		}
 		s.setVersion(v)
@@ -201,7 +205,7 @@ func (s *server) list(ctx context.Context, of service, everything bool, visit fu
 	case strange == nil && l.code != 0:
 		strange = fmt.Errorf("code %d: %s", l.code, s.excerpt([]byte(l.message)))
 	case strange == nil && !l.found:
-		strange = errors.New("it holds no list of instances")
+		strange = errNoList
 	}
 	if strange != nil {
 		return l, fmt.Errorf("unexpected answer, which is not Nacos' (%v): %w", r, strange)
