@@ -119,7 +119,12 @@ func (s *server) connection(ctx context.Context, t *target, as naming) (string, 
 		path:   strings.Replace(instancePath(v), "/instance", "/client/service/publisher/list", 1),
 		query:  t.query(false, as),
 	}
-	a, err := s.call(ctx, r)
+	// A refusal is the answer of 2.x, and no reason to log in again.
+	token, err := s.currentToken(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	a, err := s.ask(ctx, r, token, nil)
 	if err != nil {
 		return "", err
 	}

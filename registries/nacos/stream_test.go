@@ -35,6 +35,10 @@ func TestScan(t *testing.T) {
 			}
 			hosts++
 		})
+		if got.size > len(test.body) {
+			t.Errorf("%s: %d bytes of %d", test.name, got.size, len(test.body))
+		}
+		got.size = 0
 		if got != test.want || hosts != test.hosts || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 			t.Errorf("%s: %+v with %d instances, %v", test.name, got, hosts, err)
 		}
