@@ -94,7 +94,7 @@ func TestErrors(t *testing.T) {
 		"LASTCALL_HOST_IP=node":                `LASTCALL_HOST_IP="node": must be an IP address`,
 		"LASTCALL_GRACEPERIOD=60s":             "LASTCALL_GRACEPERIOD is not a variable of lastcall: is LASTCALL_GRACE_PERIOD meant?",
 		"LASTCALL_EVENTS=maybe":                `LASTCALL_EVENTS="maybe": must be true or false`,
-		"LASTCALL_REGISTRIES=zk":               `LASTCALL_REGISTRIES names "zk": must be any of apisix, consul, dubbo, elasticsearch, etcd, eureka, patroni, spring, steps, tikv, vault`,
+		"LASTCALL_REGISTRIES=zk":               `LASTCALL_REGISTRIES names "zk": must be any of apisix, consul, dubbo, elasticsearch, etcd, eureka, nacos, patroni, spring, steps, tikv, vault`,
 		"LASTCALL_COUNTERS=guess":              `LASTCALL_COUNTERS names "guess": must be any of envoy, file`,
 		"LASTCALL_COUNTERS=file,file":          "LASTCALL_COUNTERS names file twice",
 		"LASTCALL_COUNTERS=tcp":                "LASTCALL_APP_PORT",

@@ -81,7 +81,7 @@ func wrong() (env, says []string) {
 		"LASTCALL_APP_READY_URL=u:hunter2@app":      "LASTCALL_APP_READY_URL must be an http:// or https:// URL",
 		"LASTCALL_LOG_LEVEL=loud":                   `LASTCALL_LOG_LEVEL="loud": must be debug, info, warn or error`,
 		"LASTCALL_LOG_FORMAT=xml":                   `LASTCALL_LOG_FORMAT="xml": must be json or text`,
-		"LASTCALL_REGISTRIES=eureka,zookeeper":      `LASTCALL_REGISTRIES names "zookeeper": must be any of apisix, consul, dubbo, elasticsearch, etcd, eureka, patroni, spring, steps, tikv, vault`,
+		"LASTCALL_REGISTRIES=eureka,zookeeper":      `LASTCALL_REGISTRIES names "zookeeper": must be any of apisix, consul, dubbo, elasticsearch, etcd, eureka, nacos, patroni, spring, steps, tikv, vault`,
 		"LASTCALL_EUREKA_URLS=ftp://u:hunter3@e/":   "LASTCALL_EUREKA_URLS",
 		"LASTCALL_COUNTERS=file,file,guess":         "LASTCALL_COUNTERS names file twice",
 		"LASTCALL_FILE_PATH=inflight":               `LASTCALL_FILE_PATH="inflight": must be an absolute path`,
