@@ -40,6 +40,7 @@ var (
 	_ drain.CallLimiter    = (*Registry)(nil)
 	_ drain.Locator        = (*Registry)(nil)
 	_ drain.GiveUpReporter = (*Registry)(nil)
+	_ drain.Lister         = (*Registry)(nil)
 )
 
 const (

@@ -48,18 +48,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("no server was asked: %w", err)
 	}
-	lists := make([]map[service]seen, len(r.servers))
-	errs := make([]error, len(r.servers))
-	var running sync.WaitGroup
-	for i, s := range r.servers {
-		running.Go(func() {
-			if lists[i], errs[i] = r.listsAt(ctx, i); errs[i] != nil {
-				errs[i] = fmt.Errorf("%s: %w", s.url, errs[i])
-			}
-		})
-	}
-	running.Wait()
-	answered := false
+	lists, errs := r.everywhere(ctx)
 	for i, all := range lists {
 		for _, one := range all {
 			if one.listed != nil {
@@ -69,18 +58,55 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 				return false, nil
 			}
 		}
-		answered = answered || errs[i] == nil
-	}
-	for i, err := range errs {
-		if answered && err != nil && (isDown(err) || r.servers[i].isSilent(silence)) {
-			errs[i] = nil // it serves nobody
-		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return false, err
 	}
 	r.noteEmptied(lists)
 	return true, nil
+}
+
+// Listed reports whether every server that serves clients lists each of the pod's
+// instances as one that they can use.
+func (r *Registry) Listed(ctx context.Context) (listed bool, why string, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, "", fmt.Errorf("no server was asked: %w", err)
+	}
+	lists, errs := r.everywhere(ctx)
+	if err := errors.Join(errs...); err != nil {
+		return false, "", err
+	}
+	for i, all := range lists {
+		for of, one := range all {
+			if one.listed == nil {
+				return false, fmt.Sprintf("%s lists no instance of the pod that clients can use in %s", r.servers[i].url, of.grouped()), nil
+			}
+		}
+	}
+	return true, "", nil
+}
+
+// everywhere returns what each server shows. Servers that are down serve nobody,
+// nor do those that have been silent for half a minute, as long as another
+// answers: these show nothing, and have no error.
+func (r *Registry) everywhere(ctx context.Context) (lists []map[service]seen, errs []error) {
+	lists, errs = make([]map[service]seen, len(r.servers)), make([]error, len(r.servers))
+	var running sync.WaitGroup
+	for i, s := range r.servers {
+		running.Go(func() {
+			if lists[i], errs[i] = r.listsAt(ctx, i); errs[i] != nil {
+				errs[i] = fmt.Errorf("%s: %w", s.url, errs[i])
+			}
+		})
+	}
+	running.Wait()
+	answered := slices.Contains(errs, nil)
+	for i, err := range errs {
+		if answered && err != nil && (isDown(err) || r.servers[i].isSilent(silence)) {
+			lists[i], errs[i] = nil, nil
+		}
+	}
+	return lists, errs
 }
 
 // listsAt returns what a server shows: what it has shown last, as long as that
