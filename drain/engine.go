@@ -73,26 +73,19 @@ func (d *Drainer) start() {
 func (d *Drainer) spawn(f func()) { d.running.Go(f) }
 
 // begin returns the drain under way, or a new one.
-func (d *Drainer) begin(cause Cause) *drainRun {
+func (d *Drainer) begin(w wish) *drainRun {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.beginLocked(cause)
+	return d.beginLocked(w)
 }
 
-// beginLocked returns the drain under way, or a new one. A drain that ended, and
-// whose grace period is over, belongs to an earlier stop of the app: what
-// begins after it is another. But not a signal that comes right then, or where
-// the app has not come back since: the app took all of its grace period. After
-// a signal's drain there is none: the process ends with it.
-func (d *Drainer) beginLocked(cause Cause) *drainRun {
+// beginLocked returns the drain that a wish joins, or a new one.
+func (d *Drainer) beginLocked(w wish) *drainRun {
 	now := time.Now()
-	run := newDrainRun(cause, &d.cfg, now)
+	run := newDrainRun(w, &d.cfg, now)
 	if last := d.run; last != nil {
-		graceEnd := later(last.graceEnd, last.hookAt.Add(d.cfg.GracePeriod)) // of a hook that was called again
-		late := cause == CauseSignal && last.hooked && (d.app.gone() || now.Before(graceEnd.Add(signalAfterGrace)))
-		if last.outcome == "" || now.Before(last.graceEnd) || late || last.final || d.closing {
-			last.final = last.final || run.final
-			last.onRequest = last.onRequest || run.onRequest
+		if d.joinsLocked(w, last) {
+			d.joinLocked(w, last)
 			return last
 		}
 		run.onRequest = run.onRequest || last.onRequest // whoever asked for it has not taken it back
@@ -100,11 +93,11 @@ func (d *Drainer) beginLocked(cause Cause) *drainRun {
 	d.leavePhaseLocked(now)
 	d.run = run // from here on the pod is not ready
 	d.journal.timeline = run.timeline
-	d.journal.noteLocked("begun (%s); not ready", cause)
-	d.journal.emitLocked(EventDraining, "the pod leaves (%s): no longer ready; it may take %v to drain", cause, d.cfg.Budget())
-	d.retargetLocked(outOfService, run.budgetEnd)
+	d.journal.noteLocked("begun (%s); not ready", w.cause)
+	d.journal.emitLocked(EventDraining, "the pod leaves (%s): no longer ready; it may take %s to drain", w.cause, budgetText(run.budget()))
+	d.retargetLocked(outOfService, run.keepUntil())
 	for _, c := range d.controls {
-		c.setLocked(true, run.budgetEnd)
+		c.setLocked(true, run.keepUntil())
 	}
 	if d.closing {
 		d.abortReason = "the process was ending"
@@ -118,7 +111,7 @@ func (d *Drainer) beginLocked(cause Cause) *drainRun {
 
 // driveLocked starts the driver of a drain.
 func (d *Drainer) driveLocked(run *drainRun) {
-	ctx, cancel := context.WithDeadline(d.ctx, run.budgetEnd)
+	ctx, cancel := context.WithCancel(d.ctx)
 	run.cancel = cancel
 	v := &driver{
 		mu: &d.mu, cfg: &d.cfg, run: run, journal: d.journal, spawn: d.spawn,
@@ -215,10 +208,10 @@ func (d *Drainer) finishLocked(run *drainRun, outcome Outcome) {
 }
 
 // hookCalled records a call of the preStop hook, and returns its drain.
-func (d *Drainer) hookCalled() *drainRun {
+func (d *Drainer) hookCalled(w wish) *drainRun {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	run, now := d.beginLocked(CauseHook), time.Now()
+	run, now := d.beginLocked(w), time.Now()
 	run.hooked = true
 	run.hooks++
 	run.hookAt = now

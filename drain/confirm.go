@@ -1,0 +1,117 @@
+package drain
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// confirmLimit is how long it may take, beyond the quiet time, to find out
+// whether a drain that ended still holds. After that another begins: it makes
+// the same calls, and has the rest of the budget for them.
+const confirmLimit = 2 * time.Second
+
+// A confirmation finds out whether a drain that ended as drained still holds:
+// whether the pod is still gone from its registries, and still quiet.
+type confirmation struct {
+	wish wish
+	over chan struct{} // closed when that is known
+}
+
+// confirm returns when it is known whether the drain that ended before a wish of
+// the kubelet's still holds, or when ctx ends. A drain that holds is joined by
+// that wish, as are those that come after it. Where there is nothing to find
+// out, it returns at once.
+func (d *Drainer) confirm(ctx context.Context, w wish) {
+	d.mu.Lock()
+	run := d.run
+	if run == nil || run.outcome != OutcomeDrained || d.joinsLocked(w, run) {
+		d.mu.Unlock()
+		return
+	}
+	c := run.confirming
+	if c == nil {
+		c = &confirmation{wish: w, over: make(chan struct{})}
+		run.confirming = c
+		d.confirmRegistriesLocked(run, w)
+		d.spawn(func() { d.findOut(run, c) })
+	}
+	d.mu.Unlock()
+	select {
+	case <-c.over:
+	case <-ctx.Done():
+	case <-d.aborted:
+	}
+}
+
+// confirmRegistriesLocked asks every registry whether the instance is still gone.
+func (d *Drainer) confirmRegistriesLocked(run *drainRun, w wish) {
+	if !run.onRequest {
+		d.keepOutLocked(w.end()) // what it was told until then is over
+	}
+	for _, r := range d.registrations {
+		r.askToConfirmLocked(w.at)
+	}
+}
+
+// findOut finds out whether a drain that has ended still holds.
+func (d *Drainer) findOut(run *drainRun, c *confirmation) {
+	ctx, cancel := context.WithTimeout(d.ctx, min(d.cfg.Quiet+confirmLimit, d.cfg.Budget()/2))
+	defer cancel()
+	d.mu.Lock()
+	q := d.quietSinceLocked(run)
+	d.mu.Unlock()
+	holds := false
+	for over := false; !over; {
+		s := d.pollers.read(ctx)
+		now := time.Now()
+		quiet := q.look(s, now)
+		busy := q.since.IsZero() // or unreadable
+		d.mu.Lock()
+		gone, listed := d.stillGoneLocked(c.wish.at, now)
+		stands := d.run == run && !d.closing && len(d.app.inDoubtLocked()) == 0
+		holds = stands && quiet && gone
+		over = holds || !stands || busy || listed || ctx.Err() != nil
+		d.mu.Unlock()
+		if !over {
+			again := max(time.Until(q.due()), minPollInterval)
+			if quiet {
+				again = maxPollInterval // it waits for a registry
+			}
+			pause(ctx, again, run.changed)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	run.confirming = nil
+	if holds && d.run == run && !d.closing {
+		run.graceRuns = false // this is another stop of the app than the one before, if there was one
+		d.joinLocked(c.wish, run)
+		d.journal.noteLocked("asked to drain again (%s): still drained", c.wish.cause)
+	}
+	close(c.over)
+}
+
+// quietSinceLocked returns what is known of the quiet since a drain ended: where a
+// counter sees requests arrive, the next look shows whether any has.
+func (d *Drainer) quietSinceLocked(run *drainRun) quiet {
+	q := quiet{span: d.cfg.Quiet, threshold: d.cfg.Threshold}
+	seen := slices.ContainsFunc(run.last.readings, func(r reading) bool { return r.err == nil && r.HasArrived })
+	if seen || len(d.pollers.all) == 0 {
+		q.look(run.last, run.since) // since when it is drained
+	}
+	return q
+}
+
+// stillGoneLocked reports whether every registry has said since then that the
+// instance is gone, and clients have forgotten it; and whether one lists it.
+func (d *Drainer) stillGoneLocked(since, now time.Time) (gone, listed bool) {
+	gone = true
+	for _, r := range d.registrations {
+		if r.target != outOfService || r.goneAt.IsZero() {
+			return false, true
+		}
+		gone = gone && !r.confirmedAt.Before(since) && !now.Before(r.forgottenAtLocked())
+	}
+	return gone, false
+}
