@@ -17,7 +17,7 @@ func TestBudgetOfItsOwn(t *testing.T) {
 		if s := p.status(); s.Phase != Draining || *s.BudgetLeft != 60 {
 			t.Fatalf("%s, %v s left", s.Phase, *s.BudgetLeft)
 		}
-		after(time.Minute)
+		after(time.Minute + time.Millisecond)
 		if s := p.status(); s.Phase != Expired || !strings.Contains(s.WaitingFor, "1 request") {
 			t.Fatalf("%s, %s", s.Phase, s.WaitingFor)
 		}
@@ -61,7 +61,7 @@ func TestACallLengthensTheBudgetAndNeverShortensIt(t *testing.T) {
 				if got := p.phase(); got == Expired {
 					t.Fatalf("it has expired too early")
 				}
-				after(time.Millisecond)
+				after(2 * time.Millisecond)
 				if got := p.phase(); got != Expired {
 					t.Fatalf("%s after %v", got, c.ends)
 				}

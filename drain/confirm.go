@@ -14,26 +14,26 @@ const confirmLimit = 2 * time.Second
 // A confirmation finds out whether a drain that ended as drained still holds:
 // whether the pod is still gone from its registries, and still quiet.
 type confirmation struct {
-	wish wish
-	over chan struct{} // closed when that is known
+	trigger trigger
+	over    chan struct{} // closed when that is known
 }
 
-// confirm returns when it is known whether the drain that ended before a wish of
+// confirm returns when it is known whether the drain that ended before a trigger of
 // the kubelet's still holds, or when ctx ends. A drain that holds is joined by
-// that wish, as are those that come after it. Where there is nothing to find
+// that trigger, as are those that come after it. Where there is nothing to find
 // out, it returns at once.
-func (d *Drainer) confirm(ctx context.Context, w wish) {
+func (d *Drainer) confirm(ctx context.Context, t trigger) {
 	d.mu.Lock()
 	run := d.run
-	if run == nil || run.outcome != OutcomeDrained || d.joinsLocked(w, run) {
+	if run == nil || run.outcome != OutcomeDrained || d.joinsLocked(t, run) {
 		d.mu.Unlock()
 		return
 	}
 	c := run.confirming
 	if c == nil {
-		c = &confirmation{wish: w, over: make(chan struct{})}
+		c = &confirmation{trigger: t, over: make(chan struct{})}
 		run.confirming = c
-		d.confirmRegistriesLocked(run, w)
+		d.confirmRegistriesLocked(run, t)
 		d.spawn(func() { d.findOut(run, c) })
 	}
 	d.mu.Unlock()
@@ -45,12 +45,12 @@ func (d *Drainer) confirm(ctx context.Context, w wish) {
 }
 
 // confirmRegistriesLocked asks every registry whether the instance is still gone.
-func (d *Drainer) confirmRegistriesLocked(run *drainRun, w wish) {
+func (d *Drainer) confirmRegistriesLocked(run *drainRun, t trigger) {
 	if !run.onRequest {
-		d.keepOutLocked(w.end()) // what it was told until then is over
+		d.keepOutLocked(t.end()) // what it was told until then is over
 	}
 	for _, r := range d.registrations {
-		r.askToConfirmLocked(w.at)
+		r.askToConfirmLocked(t.at)
 	}
 }
 
@@ -68,7 +68,7 @@ func (d *Drainer) findOut(run *drainRun, c *confirmation) {
 		quiet := q.look(s, now)
 		busy := q.since.IsZero() // or unreadable
 		d.mu.Lock()
-		gone, listed := d.stillGoneLocked(c.wish.at, now)
+		gone, listed := d.stillGoneLocked(c.trigger.at, now)
 		stands := d.run == run && !d.closing && len(d.app.inDoubtLocked()) == 0
 		holds = stands && quiet && gone
 		over = holds || !stands || busy || listed || ctx.Err() != nil
@@ -86,8 +86,11 @@ func (d *Drainer) findOut(run *drainRun, c *confirmation) {
 	run.confirming = nil
 	if holds && d.run == run && !d.closing {
 		run.graceRuns = false // this is another stop of the app than the one before, if there was one
-		d.joinLocked(c.wish, run)
-		d.journal.noteLocked("asked to drain again (%s): still drained", c.wish.cause)
+		d.joinLocked(c.trigger, run)
+		if !run.onRequest {
+			d.keepOutLocked(c.trigger.end())
+		}
+		d.journal.noteLocked("asked to drain again (%s): still drained", c.trigger.cause)
 	}
 	close(c.over)
 }

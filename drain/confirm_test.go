@@ -201,3 +201,16 @@ func TestTakenBackWhileItIsFoundOut(t *testing.T) {
 		}
 	})
 }
+
+// SIGINT ends a process whose pod is drained, and makes no failure of that.
+func TestInterruptOfADrainedPod(t *testing.T) {
+	inPod(t, nil, func(t *testing.T, p *pod) {
+		p.drainedByACall(time.Hour)
+		p.app.set(false)
+		began := time.Now()
+		p.Interrupt()
+		if took, err := p.ended(began); err != nil || took > time.Second || p.deregistered() != 1 {
+			t.Errorf("ended after %v: %v, deregistered %d times", took, err, p.deregistered())
+		}
+	})
+}

@@ -107,9 +107,9 @@ func (d *Drainer) Run(ctx context.Context) error {
 	defer unhook()
 
 	signalledAt := time.Now()
-	w := d.wish(CauseSignal)
-	d.confirm(d.ctx, w)
-	run := d.begin(w)
+	t := d.trigger(CauseSignal)
+	d.confirm(d.ctx, t)
+	run := d.begin(t)
 	select {
 	case <-run.over:
 	case <-d.aborted:
@@ -139,7 +139,7 @@ func (d *Drainer) Interrupt() { d.abort("ended by SIGINT") }
 
 // Begin begins a drain if none is under way, with the configured budget. It
 // returns at once.
-func (d *Drainer) Begin(cause Cause) { d.begin(d.wish(cause)) }
+func (d *Drainer) Begin(cause Cause) { d.begin(d.trigger(cause)) }
 
 // BeginWithin begins a drain by a call, with a budget of its own; Unbounded: it
 // may take as long as it takes. It lengthens the budget of a drain under way,
@@ -147,9 +147,9 @@ func (d *Drainer) Begin(cause Cause) { d.begin(d.wish(cause)) }
 // signal has begun or joined, or that one joins later: from its call on, that
 // has the configured budget. It returns at once.
 func (d *Drainer) BeginWithin(budget time.Duration) {
-	w := d.wish(CauseCall)
-	w.budget = budget
-	d.begin(w)
+	t := d.trigger(CauseCall)
+	t.budget = budget
+	d.begin(t)
 }
 
 // PreStop is the kubelet's hook: it begins a drain, or joins the one under
@@ -159,9 +159,9 @@ func (d *Drainer) BeginWithin(budget time.Duration) {
 // drained, if a look shows that the pod is still gone from its registries and
 // still quiet. A caller whose ctx ends gets its error; the drain goes on.
 func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
-	w := d.wish(CauseHook)
-	d.confirm(ctx, w)
-	run := d.hookCalled(w)
+	t := d.trigger(CauseHook)
+	d.confirm(ctx, t)
+	run := d.hookCalled(t)
 	defer d.hookReturned(run)
 	d.app.look(ctx) // before the hook returns: the app may exit at once
 	select {

@@ -50,15 +50,15 @@ type drainRun struct {
 }
 
 // newDrainRun returns a drain that begins now.
-func newDrainRun(w wish, cfg *Config, now time.Time) *drainRun {
+func newDrainRun(t trigger, cfg *Config, now time.Time) *drainRun {
 	return &drainRun{
-		cause:      w.cause,
-		onRequest:  w.cause == CauseCall,
-		graceRuns:  w.byKubelet(),
-		final:      w.cause == CauseSignal,
+		cause:      t.cause,
+		onRequest:  t.cause == CauseCall,
+		graceRuns:  t.byKubelet(),
+		final:      t.cause == CauseSignal,
 		began:      now,
-		budgetEnd:  w.end(),
-		graceEnd:   w.at.Add(cfg.GracePeriod),
+		budgetEnd:  t.end(),
+		graceEnd:   t.at.Add(cfg.GracePeriod),
 		changed:    make(chan struct{}, 1),
 		over:       make(chan struct{}),
 		phase:      Withdrawing,

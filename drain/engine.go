@@ -73,19 +73,19 @@ func (d *Drainer) start() {
 func (d *Drainer) spawn(f func()) { d.running.Go(f) }
 
 // begin returns the drain under way, or a new one.
-func (d *Drainer) begin(w wish) *drainRun {
+func (d *Drainer) begin(t trigger) *drainRun {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.beginLocked(w)
+	return d.beginLocked(t)
 }
 
-// beginLocked returns the drain that a wish joins, or a new one.
-func (d *Drainer) beginLocked(w wish) *drainRun {
+// beginLocked returns the drain that a trigger joins, or a new one.
+func (d *Drainer) beginLocked(t trigger) *drainRun {
 	now := time.Now()
-	run := newDrainRun(w, &d.cfg, now)
+	run := newDrainRun(t, &d.cfg, now)
 	if last := d.run; last != nil {
-		if d.joinsLocked(w, last) {
-			d.joinLocked(w, last)
+		if d.joinsLocked(t, last) {
+			d.joinLocked(t, last)
 			return last
 		}
 		run.onRequest = run.onRequest || last.onRequest // whoever asked for it has not taken it back
@@ -93,8 +93,8 @@ func (d *Drainer) beginLocked(w wish) *drainRun {
 	d.leavePhaseLocked(now)
 	d.run = run // from here on the pod is not ready
 	d.journal.timeline = run.timeline
-	d.journal.noteLocked("begun (%s); not ready", w.cause)
-	d.journal.emitLocked(EventDraining, "the pod leaves (%s): no longer ready; it may take %s to drain", w.cause, budgetText(run.budget()))
+	d.journal.noteLocked("begun (%s); not ready", t.cause)
+	d.journal.emitLocked(EventDraining, "the pod leaves (%s): no longer ready; it may take %s to drain", t.cause, budgetText(run.budget()))
 	d.retargetLocked(outOfService, run.keepUntil())
 	for _, c := range d.controls {
 		c.setLocked(true, run.keepUntil())
@@ -208,10 +208,10 @@ func (d *Drainer) finishLocked(run *drainRun, outcome Outcome) {
 }
 
 // hookCalled records a call of the preStop hook, and returns its drain.
-func (d *Drainer) hookCalled(w wish) *drainRun {
+func (d *Drainer) hookCalled(t trigger) *drainRun {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	run, now := d.beginLocked(w), time.Now()
+	run, now := d.beginLocked(t), time.Now()
 	run.hooked = true
 	run.hooks++
 	run.hookAt = now

@@ -2,13 +2,14 @@ package drain
 
 import "time"
 
-// wish returns a wish that comes now, with the configured budget.
-func (d *Drainer) wish(cause Cause) wish {
-	return wish{cause: cause, at: time.Now(), budget: d.cfg.Budget()}
+// trigger returns a trigger that comes now, with the configured budget.
+func (d *Drainer) trigger(cause Cause) trigger {
+	return trigger{cause: cause, at: time.Now(), budget: d.cfg.Budget()}
 }
 
-// joinsLocked reports whether a wish joins the drain last, instead of beginning
-// another. A drain under way is joined by all.
+// joinsLocked reports whether a trigger joins the drain last, instead of beginning
+// another. A drain under way is joined by all, and a process that is told to end
+// at once begins none.
 //
 // One that ended, and whose grace period is over, belongs to an earlier stop of
 // the app: what begins after it is another. But not a signal that comes right
@@ -18,34 +19,34 @@ func (d *Drainer) wish(cause Cause) wish {
 // One that ended before the kubelet was heard of stands for those who ask by a
 // call, as long as it was drained. A hook or signal has a whole grace period of
 // its own: it joins only what was confirmed, which makes the grace period run.
-func (d *Drainer) joinsLocked(w wish, last *drainRun) bool {
-	if last.outcome == "" || last.final || d.closing {
+func (d *Drainer) joinsLocked(t trigger, last *drainRun) bool {
+	if last.outcome == "" || last.final || d.closing || isClosed(d.aborted) {
 		return true
 	}
 	switch {
-	case !last.graceRuns && w.byKubelet():
+	case !last.graceRuns && t.byKubelet():
 		return false
-	case !w.byKubelet() && last.onRequest && last.outcome == OutcomeDrained:
+	case !t.byKubelet() && last.onRequest && last.outcome == OutcomeDrained:
 		return true
 	case !last.graceRuns && last.outcome == OutcomeExpired:
 		return false // whoever asks again gives it more time
 	}
 	now := time.Now()
 	graceEnd := later(last.graceEnd, last.hookAt.Add(d.cfg.GracePeriod)) // of a hook that was called again
-	late := w.cause == CauseSignal && last.hooked && (d.app.gone() || now.Before(graceEnd.Add(signalAfterGrace)))
+	late := t.cause == CauseSignal && last.hooked && (d.app.gone() || now.Before(graceEnd.Add(signalAfterGrace)))
 	return now.Before(last.graceEnd) || late
 }
 
-// joinLocked makes a wish part of a drain. The first one of the kubelet's sets
+// joinLocked makes a trigger part of a drain. The first one of the kubelet's sets
 // the drain's end, before or after what it was; a call's never shortens it, and
 // counts for nothing once the grace period runs.
-func (d *Drainer) joinLocked(w wish, run *drainRun) {
-	run.final = run.final || w.cause == CauseSignal
-	run.onRequest = run.onRequest || w.cause == CauseCall
-	switch end := w.end(); {
+func (d *Drainer) joinLocked(t trigger, run *drainRun) {
+	run.final = run.final || t.cause == CauseSignal
+	run.onRequest = run.onRequest || t.cause == CauseCall
+	switch end := t.end(); {
 	case run.graceRuns:
-	case w.byKubelet():
-		run.graceRuns, run.graceEnd = true, w.at.Add(d.cfg.GracePeriod)
+	case t.byKubelet():
+		run.graceRuns, run.graceEnd = true, t.at.Add(d.cfg.GracePeriod)
 		if run.outcome == "" {
 			run.budgetEnd = end
 		}

@@ -193,9 +193,9 @@ func (a app) podSpec() corev1.PodSpec {
 		if a.hook != nil {
 			// By another name, so that /kill?program=lastcall spares it.
 			const program = "/lastcall/waits"
-			sidecar.Lifecycle = &corev1.Lifecycle{PostStart: runs("/bin/lastcall", "install", program)}
+			sidecar.Lifecycle = &corev1.Lifecycle{PostStart: executes("/bin/lastcall", "install", program)}
 			command := []string{program, "hook", "-grace-period", a.gracePeriod().String(), "--"}
-			main.Lifecycle.PreStop = runs(append(command, a.hook...)...)
+			main.Lifecycle.PreStop = executes(append(command, a.hook...)...)
 		}
 		if a.variant == classic {
 			spec.Containers = []corev1.Container{sidecar}
@@ -253,7 +253,7 @@ func restricted() *corev1.SecurityContext {
 	}
 }
 
-func runs(command ...string) *corev1.LifecycleHandler {
+func executes(command ...string) *corev1.LifecycleHandler {
 	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: command}}
 }
 

@@ -8,22 +8,22 @@ import (
 // Unbounded is the budget of a drain that may take as long as it takes.
 const Unbounded time.Duration = math.MaxInt64
 
-// A wish is what somebody wants who asks for a drain.
-type wish struct {
+// A trigger begins a drain or joins one: a hook, a signal or a call.
+type trigger struct {
 	cause  Cause
 	at     time.Time // when it came
 	budget time.Duration
 }
 
-// byKubelet reports whether the grace period counts from the wish on.
-func (w wish) byKubelet() bool { return w.cause != CauseCall }
+// byKubelet reports whether the grace period counts from the trigger on.
+func (t trigger) byKubelet() bool { return t.cause != CauseCall }
 
 // end is when the drain must have ended; zero when it may take as long as it takes.
-func (w wish) end() time.Time {
-	if w.budget == Unbounded {
+func (t trigger) end() time.Time {
+	if t.budget == Unbounded {
 		return time.Time{}
 	}
-	return w.at.Add(w.budget)
+	return t.at.Add(t.budget)
 }
 
 // budgetText is a budget as people read it.
