@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,8 +57,9 @@ func TestSidecarKilledUnderAnExecHook(t *testing.T) {
 	})
 }
 
-// propagating waits until one of the pods that are not in killed is about to wait
-// for clients, adds it there and returns it.
+// propagating waits until one of the pods that are not in killed waits for
+// clients, and its app was told of the drain; it adds it there and returns it.
+// An app that was not told would keep its clients' connections.
 func (s *scenario) propagating(pods []*corev1.Pod, killed map[types.UID]bool) (found *corev1.Pod) {
 	s.Helper()
 	s.eventually("a pod is propagating", func(ctx context.Context) (bool, error) {
@@ -67,7 +69,7 @@ func (s *scenario) propagating(pods []*corev1.Pod, killed map[types.UID]bool) (f
 				continue
 			}
 			is, err := s.phaseIs(p.Name, "propagating")(ctx)
-			if is {
+			if is && s.knowsOfDrain(p.Name) {
 				killed[p.UID], found = true, p
 				return true, nil
 			}
@@ -76,6 +78,12 @@ func (s *scenario) propagating(pods []*corev1.Pod, killed map[types.UID]bool) (f
 		return false, last
 	})
 	return found
+}
+
+// knowsOfDrain reports whether a pod's app has been told of a drain under way.
+func (s *scenario) knowsOfDrain(pod string) bool {
+	body, err := s.get(pod, sidecarPort, "/status")
+	return err == nil && strings.Contains(string(body), "the app's notice: posted")
 }
 
 // killSidecar sends SIGKILL to the sidecar of a pod that shares its processes.
