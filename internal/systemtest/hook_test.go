@@ -1,18 +1,10 @@
 package systemtest
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -26,121 +18,6 @@ const (
 	drained = `{"outcome": "drained"}`
 	expired = `{"outcome": "expired", "waiting_for": "waiting for 3 requests: tcp 3"}`
 )
-
-// fakeSidecar answers calls of /prestop one after the other, as steps say; the
-// last one answers all that follow.
-type fakeSidecar struct {
-	port  int
-	calls atomic.Int32
-	// Of the last call.
-	path, agent, token atomic.Value
-}
-
-// step answers one call, or lets it wait until its end.
-type step func(w http.ResponseWriter, ended <-chan struct{})
-
-func answering(code int, body string) step {
-	return func(w http.ResponseWriter, _ <-chan struct{}) {
-		w.WriteHeader(code)
-		_, _ = w.Write([]byte(body))
-	}
-}
-
-// breaksOff ends the connection without an answer, as a killed sidecar's kernel does.
-func breaksOff(w http.ResponseWriter, _ <-chan struct{}) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err == nil {
-		_ = conn.Close()
-	}
-}
-
-// breaksOffInTheAnswer does so in the middle of the body.
-func breaksOffInTheAnswer(w http.ResponseWriter, _ <-chan struct{}) {
-	conn, out, err := http.NewResponseController(w).Hijack()
-	if err == nil {
-		fmt.Fprintf(out, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%s", drained)
-		_ = out.Flush()
-		_ = conn.Close()
-	}
-}
-
-func hangs(_ http.ResponseWriter, ended <-chan struct{}) { <-ended }
-
-func startFake(t *testing.T, port int, steps ...step) *fakeSidecar {
-	t.Helper()
-	f := &fakeSidecar{}
-	ended := make(chan struct{})
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.port = l.Addr().(*net.TCPAddr).Port
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.path.Store(r.Method + " " + r.URL.String())
-		f.agent.Store(r.UserAgent())
-		f.token.Store(r.Header.Get("Authorization"))
-		n := int(f.calls.Add(1))
-		steps[min(n, len(steps))-1](w, ended)
-	})}
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { close(ended); _ = server.Close() })
-	return f
-}
-
-// hook is a call of `lastcall hook` with a COMMAND that records that it ran.
-type hook struct {
-	cmd  *exec.Cmd
-	out  bytes.Buffer
-	errs lines
-	file string // there once the command has run
-}
-
-// lines is standard error, which is read while the hook writes.
-type lines struct {
-	mu      sync.Mutex
-	written bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.written.Write(p)
-}
-
-func newHook(t *testing.T, port int, flags, command []string, env ...string) *hook {
-	t.Helper()
-	args := append([]string{"hook", "-port", fmt.Sprint(port)}, flags...)
-	h := &hook{file: filepath.Join(t.TempDir(), "ran")}
-	if command != nil {
-		args = append(append(args, "--"), command...)
-	}
-	h.cmd = program.Command(t, append([]string{"RAN=" + h.file, "PATH=" + os.Getenv("PATH")}, env...), args...)
-	h.cmd.Stdout, h.cmd.Stderr = &h.out, &h.errs
-	return h
-}
-
-// run runs it to its end, and returns its exit code.
-func (h *hook) run(t *testing.T) int {
-	t.Helper()
-	var exit *exec.ExitError
-	if err := h.cmd.Run(); err != nil && !errors.As(err, &exit) {
-		t.Error(err) // also called beside the test
-		return -1
-	}
-	return h.cmd.ProcessState.ExitCode()
-}
-
-// says is what has been written to standard error so far.
-func (h *hook) says() string {
-	h.errs.mu.Lock()
-	defer h.errs.mu.Unlock()
-	return h.errs.written.String()
-}
-
-func (h *hook) ran() bool {
-	_, err := os.Stat(h.file)
-	return err == nil
-}
 
 // record is a COMMAND that ends with code 7.
 func record() []string {
@@ -311,70 +188,4 @@ func TestHookSignals(t *testing.T) {
 			t.Errorf("%v: exit code %d, %s", signal, code, h.says())
 		}
 	}
-}
-
-func TestInstall(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "there already")
-	if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for to, at := range map[string]string{
-		dir:                       dir + "/lastcall",
-		dir + "/":                 dir + "/lastcall",
-		filepath.Join(dir, "new"): dir + "/new",
-		file:                      file,
-	} {
-		for range 2 { // over what is there, too
-			code, out, problems := run(t, nil, "install", to)
-			if code != 0 || !strings.Contains(out, "installed "+at) {
-				t.Fatalf("%s: exit code %d, %q, %q", to, code, out, problems)
-			}
-		}
-		info, err := os.Stat(at)
-		if err != nil || info.Mode().Perm() != 0o755 {
-			t.Fatalf("%s: %v, %v", at, info, err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
-		defer cancel()
-		if out, err := exec.CommandContext(ctx, at, "version").CombinedOutput(); err != nil {
-			t.Errorf("the copy does not run: %v, %s", err, out)
-		}
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 3 {
-		t.Errorf("left behind: %v, %v", entries, err)
-	}
-	for _, c := range []struct {
-		args []string
-		code int
-		says string
-	}{
-		{[]string{"install"}, 2, "usage: lastcall install PATH"},
-		{[]string{"install", "a", "b"}, 2, "usage: lastcall install PATH"},
-		{[]string{"install", "-help"}, 2, "usage: lastcall install PATH"},
-		{[]string{"install", dir + "/nowhere/lastcall"}, 1, "mount a volume there"},
-		{[]string{"install", dir + "/nowhere/"}, 1, "mount a volume there"},
-		{[]string{"install", file + "/lastcall"}, 1, "not a directory"},
-		{[]string{"install", "/proc/lastcall"}, 1, "/proc"},
-	} {
-		code, _, problems := run(t, nil, c.args...)
-		if code != c.code || !strings.Contains(problems, c.says) {
-			t.Errorf("%v: exit code %d, %q", c.args, code, problems)
-		}
-	}
-	// A copy that runs is replaced.
-	f := startFake(t, 0, hangs)
-	h := newHook(t, f.port, nil, nil)
-	h.cmd.Path = dir + "/lastcall"
-	if err := h.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	wait.Until(t, "the call", func() bool { return f.calls.Load() == 1 })
-	if code, _, problems := run(t, nil, "install", dir); code != 0 {
-		t.Errorf("exit code %d while it runs: %s", code, problems)
-	}
-	_ = h.cmd.Process.Signal(syscall.SIGTERM)
-	_ = h.cmd.Wait() // its code is of no interest
 }
