@@ -45,7 +45,8 @@ func TestSidecarKilledUnderAnExecHook(t *testing.T) {
 		s.must("restarting "+web.name, err)
 		killed := map[types.UID]bool{}
 		for range old {
-			s.killSidecar(s.propagating(old, killed))
+			_, err := s.post(s.propagating(old, killed).Name, appPort, "/kill?program=lastcall")
+			s.must("killing the sidecar", err)
 		}
 		s.replaced(web, uids(old))
 		clients.more(20)
@@ -84,13 +85,6 @@ func (s *scenario) propagating(pods []*corev1.Pod, killed map[types.UID]bool) (f
 func (s *scenario) knowsOfDrain(pod string) bool {
 	body, err := s.get(pod, sidecarPort, "/status")
 	return err == nil && strings.Contains(string(body), "the app's notice: posted")
-}
-
-// killSidecar sends SIGKILL to the sidecar of a pod that shares its processes.
-func (s *scenario) killSidecar(pod *corev1.Pod) {
-	s.Helper()
-	_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
-	s.must("killing the sidecar", err)
 }
 
 // commandsRan holds that the hook's command ran in each pod of the app that is gone.

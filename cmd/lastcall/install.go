@@ -35,7 +35,7 @@ func install(args []string, stdout, stderr io.Writer) int {
 // that is running.
 func copyProgram(from, to string) (path string, size int64, err error) {
 	path = filepath.Clean(to)
-	if info, err := os.Stat(to); err == nil && info.IsDir() {
+	if info, err := os.Stat(to); err == nil && info.IsDir() { //nolint:gosec // whoever deploys the pod names it
 		path = filepath.Join(path, "lastcall")
 	} else if strings.HasSuffix(to, "/") {
 		return "", 0, fmt.Errorf("copying to the folder %s: %w", to, fs.ErrNotExist)
@@ -55,10 +55,10 @@ func copyProgram(from, to string) (path string, size int64, err error) {
 	}
 	err = errors.Join(err, target.Close())
 	if err == nil {
-		err = os.Rename(target.Name(), path)
+		err = os.Rename(target.Name(), path) //nolint:gosec // the same
 	}
 	if err != nil {
-		_ = os.Remove(target.Name())
+		_ = os.Remove(target.Name()) //nolint:gosec // it was made above
 		return "", 0, fmt.Errorf("copying to %s: %w", path, err)
 	}
 	return path, size, nil

@@ -36,10 +36,10 @@ func TestInstall(t *testing.T) {
 			t.Fatalf("%s: %v, %v", at, info, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
-		defer cancel()
 		if out, err := exec.CommandContext(ctx, at, "version").CombinedOutput(); err != nil {
 			t.Errorf("the copy does not run: %v, %s", err, out)
 		}
+		cancel()
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 3 {
