@@ -13,14 +13,14 @@ import (
 // take the instance back. They go on being told.
 const takeBackLimit = 5 * time.Second
 
-func beginDrain(d *drain.Drainer) http.HandlerFunc {
+func beginDrain(d *drain.Drainer, state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		d.Begin(drain.CauseCall)
-		answer(w, http.StatusAccepted, d.Status(r.Context()))
+		answerShared(w, r, http.StatusAccepted, state)
 	}
 }
 
-func takeBack(d *drain.Drainer) http.HandlerFunc {
+func takeBack(d *drain.Drainer, state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), takeBackLimit)
 		defer cancel()
@@ -29,12 +29,12 @@ func takeBack(d *drain.Drainer) http.HandlerFunc {
 			fail(w, http.StatusConflict, err.Error())
 			return
 		}
-		answer(w, http.StatusOK, d.Status(r.Context()))
+		answerShared(w, r, http.StatusOK, state)
 	}
 }
 
-func status(d *drain.Drainer) http.HandlerFunc {
+func status(state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, d.Status(r.Context()))
+		answerShared(w, r, http.StatusOK, state)
 	}
 }

@@ -9,27 +9,27 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"golang.org/x/net/netutil"
 
 	"lastcall/drain"
 )
 
 const (
-	// headerLimit is how long a caller may take to send its request.
+	// headerLimit is how long a caller may take to send its request's header.
 	headerLimit = 5 * time.Second
+	// bodyLimit is how long it may take to send a body.
+	bodyLimit = 5 * time.Second
 	// idleLimit is how long a connection may stay without a request.
 	idleLimit = 30 * time.Second
-	// headerBytes bounds a request's header.
-	headerBytes = 16 << 10
+	// headerBytes bounds a request's header. The server reads 4 KiB more,
+	// which it cannot be told not to.
+	headerBytes = 4 << 10
 	// bodyBytes bounds what is read of a body. No call has one.
 	bodyBytes = 4 << 10
-	// connections bounds the connections, and with them the memory. Further
-	// callers wait until one of them ends.
-	connections = 1000
 )
 
 // Options are the edge's own settings.
@@ -41,31 +41,54 @@ type Options struct {
 	appReadyLimit time.Duration // how long AppReady may take to answer; 900 ms if 0
 }
 
+// Server serves a drainer's HTTP calls.
+type Server struct {
+	http    *http.Server
+	kubelet func(netip.Addr) bool
+}
+
 // New returns the server of d's HTTP calls. It has no time-out for writing,
 // since a hook blocks for as long as the drain takes, and none for reading
-// beyond the header, since the one for a body would end a blocked hook too.
-func New(d *drain.Drainer, o Options) *http.Server {
-	return &http.Server{
-		Handler:           Handler(d, o),
-		ReadHeaderTimeout: headerLimit,
-		IdleTimeout:       idleLimit,
-		MaxHeaderBytes:    headerBytes,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+// beyond the header, since the one for a body would end a blocked hook too:
+// its connections bound both.
+func New(d *drain.Drainer, o Options) *Server {
+	return &Server{
+		http: &http.Server{
+			Handler:           Handler(d, o),
+			ReadHeaderTimeout: headerLimit,
+			IdleTimeout:       idleLimit,
+			MaxHeaderBytes:    headerBytes,
+			ConnContext:       withConn,
+			ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		},
+		kubelet: d.IsKubelet,
 	}
 }
 
-// Listen listens on address, for as many connections as the server bears.
+// Serve accepts connections from l, as many as it bears, until Shutdown or
+// Close; then it returns [http.ErrServerClosed]. It is called once.
+func (s *Server) Serve(l net.Listener) error {
+	g := newGuard(l, s.kubelet)
+	s.http.ConnState = g.changed
+	return s.http.Serve(g)
+}
+
+// Shutdown accepts no further connections, and waits until the calls under way
+// are answered or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// Close closes all connections.
+func (s *Server) Close() error { return s.http.Close() }
+
+// Listen listens on address. Its connections have small buffers.
 func Listen(address string) (net.Listener, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	return netutil.LimitListener(l, connections), nil
+	config := net.ListenConfig{Control: bounded}
+	return config.Listen(context.Background(), "tcp", address)
 }
 
 // Handler returns the handler of all of d's HTTP calls.
 func Handler(d *drain.Drainer, o Options) http.Handler {
+	state := &shared[[]byte]{produce: func(ctx context.Context) []byte { return encode(d.Status(ctx)) }}
 	r := chi.NewRouter()
 	r.Use(recovered, limited)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
@@ -82,14 +105,14 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 
 	r.With(knowKubelet(d)).Get("/livez", livez)
 	r.With(knowKubelet(d)).Get("/readyz", readyz(d, newAppProbe(o.AppReady, cmp.Or(o.appReadyLimit, appReadyLimit))))
-	r.Get("/status", status(d))
+	r.Get("/status", status(state))
 	r.Get("/metrics", metrics(d, o.Version))
 	r.Group(func(r chi.Router) {
 		r.Use(authorized(o.Token), knowKubelet(d))
 		r.Get("/prestop", preStop(d))
 		r.Get("/poststart", postStart(d))
-		r.Post("/drain", beginDrain(d))
-		r.Delete("/drain", takeBack(d))
+		r.Post("/drain", beginDrain(d, state))
+		r.Delete("/drain", takeBack(d, state))
 	})
 	return r
 }
@@ -103,19 +126,6 @@ func recovered(next http.Handler) http.Handler {
 				fail(w, http.StatusInternalServerError, "internal error, see the log")
 			}
 		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// limited bounds the body that a caller may send.
-func limited(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, bodyBytes)
-		if r.ContentLength > bodyBytes {
-			w.Header().Set("Connection", "close")
-			fail(w, http.StatusRequestEntityTooLarge, "no call takes a body")
-			return
-		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -42,6 +42,7 @@ func serve() int {
 	}
 	p.setLog()
 	debug.SetGCPercent(heapGrowth)
+	limitMemory()
 	eureka.RouteLogs()
 	p.warn()
 
@@ -113,6 +114,10 @@ func (p *process) warn() {
 		slog.Warn("the grace period is too short for clients to forget the pod: drains may expire",
 			"budget", p.drain.Budget().String(), "needed", needed.String(), "sum", sum,
 			"set", "terminationGracePeriodSeconds and LASTCALL_GRACE_PERIOD to "+(needed+p.Reserve).String()+" or more, and more by the longest request")
+	}
+	if p.Token == "" && !p.listensOnLoopback() {
+		slog.Warn("anyone who reaches the port can drain the pod: /prestop, /poststart and /drain need no token; set one, or keep others away by a NetworkPolicy",
+			"address", p.Listen, "set", tokenExample)
 	}
 	if len(p.drain.Counters) == 0 {
 		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_APP_PORT, or LASTCALL_COUNTERS")

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// writeLimit is how long a caller may take to receive a part of its answer.
+const writeLimit = 5 * time.Second
+
+// connState is what a connection is at, for the guard.
+type connState int
+
+const (
+	waiting       connState = iota // nothing of a request has come
+	partial                        // a part of a request's header has
+	answering                      // a request is being answered
+	hooked                         // a preStop hook blocks on it
+	closedByGuard                  // and the server has not noticed yet
+)
+
+// conn is a connection that the guard knows.
+type conn struct {
+	net.Conn
+	guard     *guard
+	from      netip.Addr // invalid if it cannot be read
+	ofKubelet bool
+
+	state connState // guarded by guard.mu, as is the next
+	since time.Time // when it came to be in that state
+}
+
+// rank is the order in which connections are closed.
+func (c *conn) rank() int {
+	if c.state == answering {
+		return 1
+	}
+	return 0
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.guard.received(c)
+	}
+	return n, err
+}
+
+// Write bounds the time in which the caller takes what it is sent. The server
+// has no bound of its own, since it would end a blocked hook as well.
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// CloseWrite closes half of the connection, by which the server makes sure that
+// a caller whose request it did not read to the end receives the error.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+type connKey struct{}
+
+// withConn makes the connection known to the handlers of its calls; it is an
+// [http.Server]'s ConnContext.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// holdHook marks the connection of a call as one on which a hook blocks.
+func holdHook(ctx context.Context) {
+	c, ok := ctx.Value(connKey{}).(*conn)
+	if !ok {
+		return
+	}
+	c.guard.mu.Lock()
+	defer c.guard.mu.Unlock()
+	if c.state == answering {
+		c.state = hooked
+	}
+}
+
+// addressOf returns the address of a connection's caller.
+func addressOf(c net.Conn) netip.Addr {
+	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// abort closes a connection without a wait for what was not sent: the kernel
+// would hold that for the caller.
+func abort(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // it is closed in any case
+	}
+	_ = c.Close()
+}
