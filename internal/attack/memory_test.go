@@ -1,0 +1,47 @@
+package attack
+
+import (
+	"net/http"
+	"testing"
+
+	"lastcall/internal/memcgroup"
+	"lastcall/internal/sidecartest"
+	"lastcall/internal/wait"
+)
+
+// callers are as many as come at once, for each kind of attack.
+const callers = 1000
+
+// Whatever callers do, the process stays within the memory that deploy/ gives
+// it, and the drain goes on.
+func TestMemory(t *testing.T) {
+	for _, kind := range Kinds() {
+		t.Run(kind.Name, func(t *testing.T) { attackInCgroup(t, kind) })
+	}
+	t.Run("all at once", func(t *testing.T) { attackInCgroup(t, Kinds()...) })
+}
+
+func attackInCgroup(t *testing.T, kinds ...Kind) {
+	group := memcgroup.New(t, deployed(t))
+	v := start(t, &sidecartest.Program{Path: group.Program(t, program.Path)})
+	v.asks("/livez", http.StatusOK)
+	crowd := Start(t, v.address(), callers, kinds...)
+	// They come again and again.
+	wait.Until(t, "the crowd to have come", func() bool {
+		select {
+		case <-v.Exited():
+			return true
+		default:
+			return crowd.Came() >= 2*callers || !kinds[0].Reads
+		}
+	})
+	if n := group.Kills(t); n > 0 {
+		t.Fatalf("the kernel has killed it, at %d MiB", group.Peak(t)>>20)
+	}
+	v.asks("/livez", http.StatusOK)
+	v.drains()
+	if n := group.Kills(t); n > 0 {
+		t.Fatalf("the kernel has killed it, at %d MiB", group.Peak(t)>>20)
+	}
+	t.Logf("at most %.1f MiB", float64(group.Peak(t))/(1<<20))
+}
