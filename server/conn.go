@@ -31,6 +31,17 @@ type conn struct {
 
 	state connState // guarded by guard.mu, as is the next
 	since time.Time // when it came to be in that state
+	// parsed is true while the server reads a header, also after the guard has
+	// closed the connection; guarded as well.
+	parsed bool
+}
+
+// class is 1 for the kubelet's, and 0 for all others.
+func (c *conn) class() int {
+	if c.ofKubelet {
+		return 1
+	}
+	return 0
 }
 
 // rank is the order in which connections are closed.
@@ -43,8 +54,8 @@ func (c *conn) rank() int {
 
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n > 0 {
-		c.guard.received(c)
+	if n > 0 && !c.guard.begin(c) {
+		return 0, net.ErrClosed
 	}
 	return n, err
 }

@@ -22,13 +22,21 @@ const (
 	// maxKubelet bounds the connections of one of the kubelet's addresses. It
 	// makes one for each probe, and one for each hook that blocks.
 	maxKubelet = 32
-	// maxPartial bounds the connections that have sent a part of a request. A
-	// part of a header costs more than a request that was read.
-	maxPartial = 32
+	// maxPartial bounds the connections whose header is being read, and
+	// maxKubeletPartial those of them that are the kubelet's. Headers of many
+	// short lines take twenty times their length until they are read.
+	maxPartial        = 32
+	maxKubeletPartial = 8
+	// partialLimit is how long a connection may take to send its header while
+	// others wait to.
+	partialLimit = 50 * time.Millisecond
 	// maxDropped bounds the connections that were dropped and whose
 	// goroutines have not ended yet.
 	maxDropped = 64
 )
+
+// maxPartials are the bounds by class.
+var maxPartials = [2]int{maxPartial, maxKubeletPartial}
 
 // guard is a listener that bounds the connections of an HTTP server. It
 // accepts at once, so that the kubelet does not wait behind others, and closes
@@ -43,11 +51,16 @@ type guard struct {
 	mu      sync.Mutex // guards everything that follows, and each conn's state
 	open    []*conn    // in the order of their arrival
 	dropped int        // those closed by the guard that the server still has
-	refused rateLimitedLog
+	partial [2]int     // whose header is being read, by class
+	// partialEnded tells that there may be fewer.
+	partialEnded *sync.Cond
+	refused      rateLimitedLog
 }
 
 func newGuard(l net.Listener, kubelet func(netip.Addr) bool) *guard {
-	return &guard{Listener: l, kubelet: kubelet}
+	g := &guard{Listener: l, kubelet: kubelet}
+	g.partialEnded = sync.NewCond(&g.mu)
+	return g
 }
 
 // Accept returns the next connection that there is room for.
@@ -117,31 +130,45 @@ func (g *guard) dropLocked(which func(*conn) bool) bool {
 	}
 	g.removeLocked(victim)
 	victim.state = closedByGuard
+	g.partialEnded.Broadcast() // it may wait itself
 	g.dropped++
 	abort(victim.Conn)
 	return true
 }
 
-// received records that a part of a request has come.
-func (g *guard) received(c *conn) {
+// begin waits until the header of a request, of which a part has come, may be
+// read. It reports whether it may: the connection may be closed meanwhile.
+func (g *guard) begin(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if c.state != waiting {
-		return
+	for c.state == waiting && g.partial[c.class()] >= maxPartials[c.class()] {
+		g.dropSlowLocked(c.class())
+		again := time.AfterFunc(partialLimit, g.partialEnded.Broadcast)
+		g.partialEnded.Wait()
+		again.Stop()
 	}
-	c.state, c.since = partial, time.Now()
-	n := 0
-	for _, o := range g.open {
-		if o.state == partial {
-			n++
-		}
+	if c.state == waiting {
+		c.state, c.since, c.parsed = partial, time.Now(), true
+		g.partial[c.class()]++
 	}
-	if n <= maxPartial {
-		return
-	}
-	half := func(o *conn) bool { return o.state == partial }
-	if !g.dropLocked(func(o *conn) bool { return half(o) && !o.ofKubelet }) {
-		g.dropLocked(half)
+	return c.state != closedByGuard
+}
+
+// dropSlowLocked closes the connection that has sent its header for the longest,
+// if that is too long.
+func (g *guard) dropSlowLocked(class int) {
+	now := time.Now()
+	g.dropLocked(func(c *conn) bool {
+		return c.state == partial && c.class() == class && now.Sub(c.since) >= partialLimit
+	})
+}
+
+// parsedLocked records that no header is read on c any more.
+func (g *guard) parsedLocked(c *conn) {
+	if c.parsed {
+		c.parsed = false
+		g.partial[c.class()]--
+		g.partialEnded.Broadcast()
 	}
 }
 
@@ -153,6 +180,9 @@ func (g *guard) changed(nc net.Conn, state http.ConnState) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if state != http.StateNew {
+		g.parsedLocked(c)
+	}
 	switch {
 	case state == http.StateClosed && c.state == closedByGuard:
 		g.dropped--

@@ -43,6 +43,7 @@ func Kinds() []Kind {
 		{Name: "pipelined /metrics, not read", Send: strings.Repeat(get("/metrics", ""), 50)},
 		{Name: "pipelined /metrics, read", Send: strings.Repeat(get("/metrics", ""), 50), Reads: true},
 		{Name: "pipelined /status, not read", Send: strings.Repeat(get("/status", fits), 50)},
+		{Name: "a pipeline that ends in many small headers", Send: get("/livez", "") + "GET /readyz" + host + tiny(8_000), Reads: true},
 		{Name: "long paths", Send: get("/"+strings.Repeat("p", 7_000), ""), Reads: true},
 		{Name: "slow bodies", Send: "POST /drain" + host + "Content-Length: 4000\r\n\r\nx", Reads: true},
 		{Name: "endless chunks", Send: "POST /drain" + host + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", Reads: true, Endless: true},

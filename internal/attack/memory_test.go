@@ -1,12 +1,12 @@
 package attack
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
 	"lastcall/internal/memcgroup"
 	"lastcall/internal/sidecartest"
-	"lastcall/internal/wait"
 )
 
 // callers are as many as come at once, for each kind of attack.
@@ -26,14 +26,12 @@ func attackInCgroup(t *testing.T, kinds ...Kind) {
 	v := start(t, &sidecartest.Program{Path: group.Program(t, program.Path)})
 	v.asks("/livez", http.StatusOK)
 	crowd := Start(t, v.address(), callers, kinds...)
-	// They come again and again.
-	wait.Until(t, "the crowd to have come", func() bool {
-		select {
-		case <-v.Exited():
-			return true
-		default:
-			return crowd.Came() >= 2*callers || !kinds[0].Reads
+	// There is no room for all, so they come again and again.
+	v.Eventually(t, "the crowd to have come thrice", func() error {
+		if came := crowd.Came(); came < 3*callers {
+			return fmt.Errorf("it has come %d times", came)
 		}
+		return nil
 	})
 	if n := group.Kills(t); n > 0 {
 		t.Fatalf("the kernel has killed it, at %d MiB", group.Peak(t)>>20)
