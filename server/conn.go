@@ -34,6 +34,14 @@ type conn struct {
 	// parsed is true while the server reads a header, also after the guard has
 	// closed the connection; guarded as well.
 	parsed bool
+	turn   chan struct{} // closed when the header may be read, or never will be
+}
+
+// mayRead reports whether the guard has left it open.
+func (c *conn) mayRead() bool {
+	c.guard.mu.Lock()
+	defer c.guard.mu.Unlock()
+	return c.state != closedByGuard
 }
 
 // class is 1 for the kubelet's, and 0 for all others.

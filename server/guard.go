@@ -52,15 +52,12 @@ type guard struct {
 	open    []*conn    // in the order of their arrival
 	dropped int        // those closed by the guard that the server still has
 	partial [2]int     // whose header is being read, by class
-	// partialEnded tells that there may be fewer.
-	partialEnded *sync.Cond
+	queue   [2][]*conn // that wait for that
 	refused      rateLimitedLog
 }
 
 func newGuard(l net.Listener, kubelet func(netip.Addr) bool) *guard {
-	g := &guard{Listener: l, kubelet: kubelet}
-	g.partialEnded = sync.NewCond(&g.mu)
-	return g
+	return &guard{Listener: l, kubelet: kubelet}
 }
 
 // Accept returns the next connection that there is room for.
@@ -130,33 +127,63 @@ func (g *guard) dropLocked(which func(*conn) bool) bool {
 	}
 	g.removeLocked(victim)
 	victim.state = closedByGuard
-	g.partialEnded.Broadcast() // it may wait itself
+	if queue := &g.queue[victim.class()]; slices.Contains(*queue, victim) {
+		*queue = slices.DeleteFunc(*queue, func(c *conn) bool { return c == victim })
+		close(victim.turn)
+	}
 	g.dropped++
 	abort(victim.Conn)
 	return true
 }
 
 // begin waits until the header of a request, of which a part has come, may be
-// read. It reports whether it may: the connection may be closed meanwhile.
+// read: in the order of arrival. It reports whether it may: the connection may
+// be closed meanwhile.
 func (g *guard) begin(c *conn) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for c.state == waiting && g.partial[c.class()] >= maxPartials[c.class()] {
-		g.dropSlowLocked(c.class())
-		again := time.AfterFunc(partialLimit, g.partialEnded.Broadcast)
-		g.partialEnded.Wait()
-		again.Stop()
+	if !g.queued(c) {
+		return c.mayRead()
 	}
-	if c.state == waiting {
-		c.state, c.since, c.parsed = partial, time.Now(), true
-		g.partial[c.class()]++
+	slow := time.NewTicker(partialLimit)
+	defer slow.Stop()
+	for {
+		g.dropSlow(c.class())
+		select {
+		case <-c.turn:
+			return c.mayRead()
+		case <-slow.C:
+		}
 	}
-	return c.state != closedByGuard
 }
 
-// dropSlowLocked closes the connection that has sent its header for the longest,
-// if that is too long.
-func (g *guard) dropSlowLocked(class int) {
+// queued reports whether c has to wait for its turn.
+func (g *guard) queued(c *conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.state != waiting {
+		return false
+	}
+	c.turn = make(chan struct{})
+	g.queue[c.class()] = append(g.queue[c.class()], c)
+	g.nextLocked(c.class())
+	return c.state == waiting
+}
+
+// nextLocked lets those read a header for whom there is room.
+func (g *guard) nextLocked(class int) {
+	for len(g.queue[class]) > 0 && g.partial[class] < maxPartials[class] {
+		c := g.queue[class][0]
+		g.queue[class] = slices.Delete(g.queue[class], 0, 1)
+		c.state, c.since, c.parsed = partial, time.Now(), true
+		g.partial[class]++
+		close(c.turn)
+	}
+}
+
+// dropSlow closes the connection that has sent its header for the longest, if
+// that is too long.
+func (g *guard) dropSlow(class int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	now := time.Now()
 	g.dropLocked(func(c *conn) bool {
 		return c.state == partial && c.class() == class && now.Sub(c.since) >= partialLimit
@@ -168,7 +195,7 @@ func (g *guard) parsedLocked(c *conn) {
 	if c.parsed {
 		c.parsed = false
 		g.partial[c.class()]--
-		g.partialEnded.Broadcast()
+		g.nextLocked(c.class())
 	}
 }
 
