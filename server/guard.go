@@ -53,7 +53,7 @@ type guard struct {
 	dropped int        // those closed by the guard that the server still has
 	partial [2]int     // whose header is being read, by class
 	queue   [2][]*conn // that wait for that
-	refused      rateLimitedLog
+	refused rateLimitedLog
 }
 
 func newGuard(l net.Listener, kubelet func(netip.Addr) bool) *guard {

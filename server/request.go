@@ -14,10 +14,14 @@ import (
 // in memory.
 func limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if code, message := readBody(w, r); code != 0 {
+		if r.ContentLength != 0 {
+			// Whatever follows the body, by whichever way its end is found, is
+			// not taken for a request.
 			w.Header().Set("Connection", "close")
-			fail(w, code, message)
-			return
+			if code, message := readBody(w, r); code != 0 {
+				fail(w, code, message)
+				return
+			}
 		}
 		kept := http.Header{}
 		for _, name := range []string{"Authorization", "User-Agent"} {
@@ -35,9 +39,6 @@ func limited(next http.Handler) http.Handler {
 // readBody reads a body to its end, within bodyBytes and bodyLimit. It returns
 // the code and the error to answer if that fails, else 0.
 func readBody(w http.ResponseWriter, r *http.Request) (code int, message string) {
-	if r.ContentLength == 0 {
-		return 0, ""
-	}
 	if r.ContentLength > bodyBytes {
 		return http.StatusRequestEntityTooLarge, "no call takes a body"
 	}
