@@ -14,6 +14,9 @@ import (
 // in memory.
 func limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !r.ProtoAtLeast(1, 1) {
+			w.Header().Set("Connection", "close") // its chunks are not understood
+		}
 		if r.ContentLength != 0 {
 			// Whatever follows the body, by whichever way its end is found, is
 			// not taken for a request.
