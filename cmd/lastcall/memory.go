@@ -31,4 +31,5 @@ func limitMemory() {
 		return
 	}
 	debug.SetMemoryLimit(int64(float64(limit) * goShare))
+	slog.Debug("the garbage collector keeps to a share of the container's memory", "limit", limit, "share", goShare)
 }

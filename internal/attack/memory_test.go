@@ -22,10 +22,11 @@ func TestMemory(t *testing.T) {
 }
 
 func attackInCgroup(t *testing.T, kinds ...Kind) {
-	group := memcgroup.New(t, deployed(t))
-	v := start(t, &sidecartest.Program{Path: group.Program(t, program.Path)})
-	v.asks("/livez", http.StatusOK)
-	crowd := Start(t, v.address(), callers, kinds...)
+	group := memcgroup.New(t, Deployed(t))
+	v := StartVictim(t, &sidecartest.Program{Path: group.Program(t, program.Path)}, "LASTCALL_LOG_LEVEL=debug")
+	v.AwaitLog(t, fmt.Sprintf(`"limit":%d`, Deployed(t)))
+	v.Asks("/livez", http.StatusOK, 1)
+	crowd := Start(t, v.Address(), callers, kinds...)
 	// There is no room for all, so they come again and again.
 	v.Eventually(t, "the crowd to have come thrice", func() error {
 		if came := crowd.Came(); came < 3*callers {
@@ -36,8 +37,8 @@ func attackInCgroup(t *testing.T, kinds ...Kind) {
 	if n := group.Kills(t); n > 0 {
 		t.Fatalf("the kernel has killed it, at %d MiB", group.Peak(t)>>20)
 	}
-	v.asks("/livez", http.StatusOK)
-	v.drains()
+	v.Asks("/livez", http.StatusOK, 1)
+	v.Drains()
 	if n := group.Kills(t); n > 0 {
 		t.Fatalf("the kernel has killed it, at %d MiB", group.Peak(t)>>20)
 	}
