@@ -73,6 +73,17 @@ func (g *guard) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		abort(accepted)
+		g.logRefusal(c)
+	}
+}
+
+// logRefusal says that a connection was refused, not each time.
+func (g *guard) logRefusal(c *conn) {
+	g.mu.Lock()
+	may, open := g.refused.may(time.Now()), len(g.open)
+	g.mu.Unlock()
+	if may { // without the lock: whoever reads the log may be slow
+		slog.Warn("http: refused a connection, there are too many; a NetworkPolicy can keep callers away", "caller", c.from.String(), "open", open)
 	}
 }
 
@@ -90,7 +101,7 @@ func (g *guard) admit(c *conn) bool {
 		}
 	}
 	sameAddress := func(o *conn) bool { return o.from == c.from && o.ofKubelet == c.ofKubelet }
-	ok := true
+	ok := true // if it is below the bounds
 	switch {
 	case c.ofKubelet && same >= maxKubelet:
 		ok = g.dropLocked(sameAddress)
@@ -103,9 +114,6 @@ func (g *guard) admit(c *conn) bool {
 	if ok {
 		g.open = append(g.open, c)
 		return true
-	}
-	if g.refused.may(time.Now()) {
-		slog.Warn("http: refused a connection, there are too many; a NetworkPolicy can keep callers away", "caller", c.from.String(), "open", len(g.open))
 	}
 	return false
 }

@@ -23,7 +23,7 @@ func limitMemory() {
 	}
 	limit, err := memlimit.FromCgroup()
 	if err != nil {
-		level := slog.LevelWarn
+		level := slog.LevelInfo
 		if errors.Is(err, memlimit.ErrNoLimit) || errors.Is(err, memlimit.ErrNoCgroup) || errors.Is(err, memlimit.ErrCgroupsNotSupported) {
 			level = slog.LevelDebug
 		}
