@@ -31,6 +31,8 @@ type conn struct {
 
 	state connState // guarded by guard.mu, as is the next
 	since time.Time // when it came to be in that state
+	// lacks is true when what has come of a header is not all of it.
+	lacks bool
 	// parsed is true while the server reads a header, also after the guard has
 	// closed the connection; guarded as well.
 	parsed bool
@@ -61,6 +63,7 @@ func (c *conn) rank() int {
 }
 
 func (c *conn) Read(b []byte) (int, error) {
+	c.guard.reads(c)
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.guard.begin(c) {
 		return 0, net.ErrClosed

@@ -181,20 +181,30 @@ func (g *guard) nextLocked(class int) {
 	for len(g.queue[class]) > 0 && g.partial[class] < maxPartials[class] {
 		c := g.queue[class][0]
 		g.queue[class] = slices.Delete(g.queue[class], 0, 1)
-		c.state, c.since, c.parsed = partial, time.Now(), true
+		c.state, c.since, c.parsed, c.lacks = partial, time.Now(), true, false
 		g.partial[class]++
 		close(c.turn)
 	}
 }
 
-// dropSlow closes the connection that has sent its header for the longest, if
-// that is too long.
+// reads records that the server reads on: the header is not complete.
+func (g *guard) reads(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.state == partial && !c.lacks {
+		c.lacks, c.since = true, time.Now()
+	}
+}
+
+// dropSlow closes the connection whose header has been incomplete for the
+// longest, if that is too long. One that was sent whole waits for nobody but the
+// processor.
 func (g *guard) dropSlow(class int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
 	g.dropLocked(func(c *conn) bool {
-		return c.state == partial && c.class() == class && now.Sub(c.since) >= partialLimit
+		return c.state == partial && c.lacks && c.class() == class && now.Sub(c.since) >= partialLimit
 	})
 }
 
