@@ -65,7 +65,11 @@ func (c *conn) rank() int {
 func (c *conn) Read(b []byte) (int, error) {
 	c.guard.reads(c)
 	n, err := c.Conn.Read(b)
-	if n > 0 && !c.guard.begin(c) {
+	if n == 0 {
+		return 0, err
+	}
+	c.guard.pace(c, n)
+	if !c.guard.begin(c) {
 		return 0, net.ErrClosed
 	}
 	return n, err

@@ -30,6 +30,11 @@ const (
 	// partialLimit is how long a connection may take to send its header while
 	// others wait to.
 	partialLimit = 50 * time.Millisecond
+	// headerRate bounds how many bytes of headers are read in a second, and
+	// headerBurst how many at once: the garbage that they leave must not come
+	// faster than it is collected.
+	headerRate  = 2 << 20
+	headerBurst = 64 << 10
 	// maxDropped bounds the connections that were dropped and whose
 	// goroutines have not ended yet.
 	maxDropped = 64
@@ -48,11 +53,12 @@ type guard struct {
 	net.Listener
 	kubelet func(netip.Addr) bool // reports whether the kubelet calls from it
 
-	mu      sync.Mutex // guards everything that follows, and each conn's state
-	open    []*conn    // in the order of their arrival
-	dropped int        // those closed by the guard that the server still has
-	partial [2]int     // whose header is being read, by class
-	queue   [2][]*conn // that wait for that
+	mu      sync.Mutex   // guards everything that follows, and each conn's state
+	open    []*conn      // in the order of their arrival
+	dropped int          // those closed by the guard that the server still has
+	partial [2]int       // whose header is being read, by class
+	queue   [2][]*conn   // that wait for that
+	paid    [2]time.Time // until when headerRate is used up, by class
 	refused rateLimitedLog
 }
 
@@ -160,6 +166,28 @@ func (g *guard) begin(c *conn) bool {
 			return c.mayRead()
 		case <-slow.C:
 		}
+	}
+}
+
+// pace waits until n more bytes may be read of headers. That is bounded: all
+// connections wait for no more than they have read at once.
+func (g *guard) pace(c *conn, n int) {
+	const perByte = time.Second / headerRate
+	g.mu.Lock()
+	if c.state != waiting && c.state != partial {
+		g.mu.Unlock()
+		return
+	}
+	now := time.Now()
+	paid := &g.paid[c.class()]
+	if full := now.Add(-headerBurst * perByte); paid.Before(full) {
+		*paid = full
+	}
+	*paid = paid.Add(time.Duration(n) * perByte)
+	wait := paid.Sub(now)
+	g.mu.Unlock()
+	if wait > 0 {
+		<-time.After(wait)
 	}
 }
 

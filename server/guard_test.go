@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,6 +194,38 @@ func TestFewHeadersAreReadAtATime(t *testing.T) {
 		wantAnswer(t, late, http.StatusOK)
 		if n := closedOf(slow); n < maxOthers-2*maxPartial {
 			t.Errorf("%d of those that do not end their headers are closed", n)
+		}
+	})
+}
+
+// The garbage that headers leave does not come faster than it is collected, and
+// the kubelet does not wait for others'.
+func TestHeadersAreReadAtABoundedRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(nil, nil)
+		began := time.Now()
+		const length, each, callers = 4 << 10, 16, 128
+		var all sync.WaitGroup
+		for range callers {
+			c := &conn{guard: g}
+			all.Go(func() {
+				for range each {
+					g.pace(c, length)
+				}
+			})
+		}
+		synctest.Wait()
+		if g.pace(&conn{guard: g, ofKubelet: true}, length); time.Since(began) > 0 {
+			t.Errorf("the kubelet waits for %v", time.Since(began))
+		}
+		all.Wait()
+		const want = time.Second * (callers*each*length - headerBurst) / headerRate
+		if took := time.Since(began); took < want || took > want+time.Second/10 {
+			t.Errorf("%d bytes were read in %v, want %v", callers*each*length, took, want)
+		}
+		began = time.Now()
+		if g.pace(&conn{guard: g, state: answering}, 1<<20); time.Since(began) > 0 {
+			t.Error("what is no header waits")
 		}
 	})
 }
