@@ -90,7 +90,6 @@ func Listen(address string) (net.Listener, error) {
 func Handler(d *drain.Drainer, o Options) http.Handler {
 	state := &shared[[]byte]{produce: func(ctx context.Context) []byte { return encode(d.Status(ctx)) }}
 	r := chi.NewRouter()
-	r.Use(recovered, limited)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, "there is no such call: /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics are")
 	})
@@ -114,7 +113,9 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 		r.Post("/drain", beginDrain(d, state))
 		r.Delete("/drain", takeBack(d, state))
 	})
-	return r
+	// Around the router, which copies requests: what it copied from would hold
+	// what limited drops.
+	return recovered(limited(r))
 }
 
 // recovered keeps a fault in one call from the others, and from the process.
