@@ -33,7 +33,7 @@ const (
 	// headerRate bounds how many bytes of headers are read in a second, and
 	// headerBurst how many at once: the garbage that they leave must not come
 	// faster than it is collected.
-	headerRate  = 2 << 20
+	headerRate  = 8 << 20
 	headerBurst = 64 << 10
 	// maxDropped bounds the connections that were dropped and whose
 	// goroutines have not ended yet.
