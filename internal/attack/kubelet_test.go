@@ -8,10 +8,10 @@ import (
 
 const (
 	// hostile is how many callers there are besides the kubelet.
-	hostile = 5000
+	hostile = 1000
 	// asked is how often the kubelet makes each of its calls. How long they
 	// take is measured by `make bench`; here none may fail.
-	asked = 100
+	asked = 50
 )
 
 // The kubelet is served, whoever else calls.
