@@ -74,7 +74,7 @@ func (a *acceptControl) nextLocked(now time.Time) (*call, time.Duration) {
 	}
 	a.state = uncertain
 	made, _ := a.doubtsLocked()
-	made.called(now)
+	made.called(now, callLimit)
 	return &call{
 		whom: a.name, limit: callLimit, mustFinish: true,
 		do: func(ctx context.Context) (answer, error) {

@@ -26,7 +26,7 @@
 //
 // Once the Drainer is made, every call to a plug-in or an [Observer] is guarded:
 // one that panics has failed, and the process goes on. A context that a call is
-// given ends after 5 s at most, and the plug-in returns when it does; only Learn
+// given ends after 5 s at most (unless a [CallLimiter] says otherwise), and the plug-in returns when it does; only Learn
 // and Changed last as long as their contexts. Each method's comment says what
 // may run at the same time.
 //

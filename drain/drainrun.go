@@ -78,7 +78,7 @@ func (r *drainRun) end(outcome Outcome, now time.Time) (text string) {
 	r.outcome = outcome
 	phase := Expired
 	switch outcome {
-	case OutcomeDrained:
+	case OutcomeDrained, OutcomeNotFound:
 		phase, r.present = Drained, nil
 	case OutcomeTakenBack:
 		phase, r.present = Serving, nil

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -204,7 +205,12 @@ func (v *driver) take(s snapshot) (ended bool) {
 		v.nextAt = now.Add(lookWhileLeaving)
 		return false
 	case done:
-		v.finishLocked(run, OutcomeDrained)
+		outcome := OutcomeDrained
+		if unfound := neverFoundLocked(v.registrations); len(unfound) > 0 {
+			outcome = OutcomeNotFound
+			run.why = "the pod's instance was never found in " + strings.Join(unfound, ", ") + ": clients may still be sent to the pod"
+		}
+		v.finishLocked(run, outcome)
 		return true
 	}
 	v.readWhenQuiet(s, quiet, now)

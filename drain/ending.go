@@ -25,7 +25,7 @@ func (d *Drainer) workLeft(run *drainRun) bool {
 	d.mu.Lock()
 	outcome, readings, final := run.outcome, run.last.readings, run.appEndedFirst
 	d.mu.Unlock()
-	if outcome == OutcomeDrained {
+	if outcome == OutcomeDrained || outcome == OutcomeNotFound {
 		return false
 	}
 	if !final {

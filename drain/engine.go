@@ -10,14 +10,26 @@ import (
 // addRegistration makes the registration of a registry.
 func (d *Drainer) addRegistration(n NamedRegistry) {
 	r := &registration{
-		NamedRegistry:      n,
-		journal:            d.journal,
-		notifyDriverLocked: d.notifyDriverLocked,
-		appGone:            d.mayDeregister,
-		settled:            make(chan struct{}),
-		retry:              backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
-		ask:                backoff{first: 50 * time.Millisecond, most: askAtLeastEvery},
+		NamedRegistry:        n,
+		journal:              d.journal,
+		notifyDriverLocked:   d.notifyDriverLocked,
+		appGone:              d.mayDeregister,
+		appMayRegisterLocked: d.appMayRegisterLocked,
+		limit:                callLimit,
+		settled:              make(chan struct{}),
+		retry:                backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
+		ask:                  backoff{first: 50 * time.Millisecond, most: askAtLeastEvery},
 	}
+	if l, ok := n.Registry.(CallLimiter); ok {
+		r.limit = l.CallLimit()
+	}
+	if l, ok := n.Registry.(ListReporter); ok {
+		r.unlisted = !l.Lists()
+	}
+	if c, ok := n.Registry.(ChangeNotifier); ok {
+		r.changes = c.Changes()
+	}
+	_, r.presence.unknown = n.Registry.(Locator) // until it is found
 	r.worker = newWorker(&d.mu, r)
 	d.registrations, d.workers = append(d.registrations, r), append(d.workers, r.worker)
 }
@@ -40,6 +52,11 @@ func (d *Drainer) addControl(name, done string, control AcceptStopper) {
 func (d *Drainer) start() {
 	for _, w := range d.workers {
 		d.spawn(func() { w.run(d.ctx) })
+	}
+	for _, r := range d.registrations {
+		if r.changes != nil {
+			d.spawn(func() { r.watchChanges(d.ctx) })
+		}
 	}
 	for _, p := range d.pollers.all {
 		d.spawn(func() { p.learn(d.ctx) })
@@ -188,8 +205,11 @@ func (d *Drainer) finishLocked(run *drainRun, outcome Outcome) {
 	}
 	close(run.over)
 	level := slog.LevelInfo
-	if run.phase == Expired {
+	switch {
+	case run.phase == Expired:
 		level = slog.LevelError
+	case outcome == OutcomeNotFound:
+		level = slog.LevelWarn
 	}
 	slog.Log(context.Background(), level, "drain: "+text, "outcome", outcome, "seconds", seconds(took))
 }

@@ -13,6 +13,8 @@ const (
 	EventDrained     EventType = "Drained"             // the drain ended well
 	EventExpired     EventType = "DrainExpired"        // the budget or the app ended first, or the drain was cut short
 	EventTakenBack   EventType = "DrainTakenBack"      // the pod serves again
+	EventNotFound    EventType = "InstanceNotFound"    // a registry does not hold the pod's instance; at most once while serving, once in a drain and once at its end
+	EventGivenUp     EventType = "WithdrawalGivenUp"   // the pod cannot be withdrawn from a registry; at most once for each in a drain
 	EventUnreachable EventType = "RegistryUnreachable" // calls to a registry fail; at most once for each in a drain
 	EventUnreadable  EventType = "CounterUnreadable"   // a counter cannot be read; at most once for each in a drain
 	EventPortSilent  EventType = "AppPortSilent"       // nobody has ever listened on a port of the app; at most once before the first drain, and once in each
@@ -20,7 +22,12 @@ const (
 
 // Warning reports whether somebody should look into it.
 func (t EventType) Warning() bool {
-	return t == EventExpired || t == EventUnreachable || t == EventUnreadable || t == EventPortSilent
+	switch t {
+	case EventExpired, EventNotFound, EventGivenUp, EventUnreachable, EventUnreadable, EventPortSilent:
+		return true
+	case EventDraining, EventWithdrawn, EventDrained, EventTakenBack:
+	}
+	return false
 }
 
 // Event is something in a drain that is reported to people.

@@ -21,6 +21,9 @@ type fakeRegistry struct {
 	before       bool      // whether clients were told of the pod before that
 	withdrawals  int       // that had an effect
 	deregistered int
+	located      bool // a call has seen that it is registered
+	locatedAt    time.Time
+	hopeless     string // why it cannot be withdrawn; empty: it can
 }
 
 func (f *fakeRegistry) set(change func()) {
@@ -38,6 +41,40 @@ func (f *fakeRegistry) seen() (withdrawals, deregistered int, override bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.withdrawals, f.deregistered, f.override
+}
+
+// search sees whether the pod is registered. Callers hold f.mu.
+func (f *fakeRegistry) search() bool {
+	if f.registered && !f.located {
+		f.located, f.locatedAt = true, time.Now()
+	}
+	return f.registered
+}
+
+// fakeLocator is a registry that says whether it has ever found the instance,
+// and whether it can be withdrawn.
+type fakeLocator struct{ *fakeRegistry }
+
+func (f fakeLocator) Located() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.located
+}
+
+func (f fakeLocator) GaveUp() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hopeless
+}
+
+func (f fakeLocator) Find(ctx context.Context) (string, error) {
+	what, err := f.fakeRegistry.Find(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && !f.registered {
+		return "", errAbsent
+	}
+	return what, err
 }
 
 // listed reports whether clients are told of the pod now. Callers hold f.mu.
@@ -71,11 +108,16 @@ func (f *fakeRegistry) do(ctx context.Context, op string, change func()) (err er
 }
 
 func (f *fakeRegistry) Withdraw(ctx context.Context) error {
-	return f.do(ctx, "withdraw", func() { f.override = true; f.withdrawals++ })
+	return f.do(ctx, "withdraw", func() {
+		if f.search() && f.hopeless == "" {
+			f.override = true
+			f.withdrawals++
+		}
+	})
 }
 
 func (f *fakeRegistry) Restore(ctx context.Context) error {
-	return f.do(ctx, "restore", func() { f.override = false })
+	return f.do(ctx, "restore", func() { f.override, f.hopeless = false, "" })
 }
 
 func (f *fakeRegistry) Deregister(ctx context.Context) error {
@@ -96,7 +138,8 @@ func (f *fakeRegistry) Withdrawn(ctx context.Context) (gone bool, err error) {
 	}
 	if err == nil {
 		f.mu.Lock()
-		gone = !f.listed()
+		f.search()
+		gone = !f.listed() || f.hopeless != ""
 		f.mu.Unlock()
 	}
 	if f.onAsked != nil {
@@ -117,5 +160,8 @@ func (f *fakeRegistry) Find(ctx context.Context) (_ string, err error) {
 	if err := m.behave(ctx); err != nil {
 		return "", err
 	}
+	f.mu.Lock()
+	f.search()
+	f.mu.Unlock()
 	return "the instance", m.answered(ctx)
 }

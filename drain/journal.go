@@ -38,6 +38,14 @@ func (j *journal) emitLocked(eventType EventType, format string, args ...any) {
 	}
 }
 
+// beganLocked is when the drain began; zero while the pod serves.
+func (j *journal) beganLocked() time.Time {
+	if j.timeline == nil {
+		return time.Time{}
+	}
+	return j.timeline.began
+}
+
 // sinceBeganLocked is how long after the drain's beginning a time is; 0 while
 // the pod serves.
 func (j *journal) sinceBeganLocked(at time.Time) time.Duration {

@@ -57,7 +57,17 @@ func (m *model) event() {
 		f.mu.Lock()
 		f.mode = md
 		f.mu.Unlock()
-	case n < 79 && len(m.registries) > 0:
+	case n < 77 && len(m.registries) > 0:
+		i := m.rng.IntN(len(m.registries))
+		if !m.locators[i] {
+			return
+		}
+		m.log("registry%d can no longer take the instance out", i)
+		f := m.registries[i]
+		f.mu.Lock()
+		f.hopeless = "there is nobody else"
+		f.mu.Unlock()
+	case n < 81 && len(m.registries) > 0:
 		m.log("a registry forgets the withdrawal: the app registered again")
 		f := m.registries[m.rng.IntN(len(m.registries))]
 		f.set(func() { f.registered, f.override = true, false })

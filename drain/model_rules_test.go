@@ -95,10 +95,11 @@ func (m *model) returned(r Report) {
 	if len(r.Phases) == 0 || len(r.Timeline) == 0 {
 		m.fail("a report without phases or timeline: %+v", r)
 	}
-	if r.Outcome != OutcomeDrained || !fresh {
+	if r.Outcome != OutcomeDrained && r.Outcome != OutcomeNotFound || !fresh {
 		return // the same report once more: what it says was true then
 	}
 	now := time.Now()
+	m.foundOrNot(r)
 	for i, l := range readings {
 		if l.err != nil || !l.any {
 			m.fail("drained while counter%d is unreadable: %v", i, l.err)
@@ -127,11 +128,64 @@ func (m *model) returned(r Report) {
 		m.app.mu.Unlock()
 	}
 	for i, a := range asked {
+		if m.cfg.Registries[i].ClientRefresh > now.Sub(r.Began) {
+			m.fail("drained before registry%d's clients have had the time to forget the pod", i)
+		}
+		if r.Registries[i].State == "not found" {
+			continue
+		}
 		if a.until.Equal(now) {
 			a.goneSince = a.before // this answer and the drain's end are one moment
 		}
 		if refresh := m.cfg.Registries[i].ClientRefresh; a.goneSince.IsZero() || now.Sub(a.goneSince) < refresh {
 			m.fail("drained while registry%d's clients may remember the pod (gone since %v)", i, now.Sub(a.goneSince))
+		}
+	}
+}
+
+// foundOrNot holds that a drain has ended as drained only if every registry has
+// held the instance, where it can say so.
+func (m *model) foundOrNot(r Report) {
+	said := 0
+	for i, f := range m.registries {
+		notFound := r.Registries[i].State == "not found"
+		if notFound {
+			said++
+		}
+		f.mu.Lock()
+		found := f.located && time.Since(f.locatedAt) > 2*callLimit // a call that has just found it may not have returned
+		f.mu.Unlock()
+		switch {
+		case notFound && (found || !m.locators[i]):
+			m.fail("registry%d has held the instance, and the report says that it was not found", i)
+		case !notFound && !m.everFound(i):
+			m.fail("registry%d has never held the instance, and the report says that it is %q", i, r.Registries[i].State)
+		}
+	}
+	if (r.Outcome == OutcomeNotFound) != (said > 0) {
+		m.fail("%s, and %d registries have not found the instance", r.Outcome, said)
+	}
+}
+
+// everFound reports whether a registry has held the instance, or cannot say.
+func (m *model) everFound(i int) bool {
+	return !m.locators[i] || fakeLocator{m.registries[i]}.Located()
+}
+
+// unfoundIsNotGone holds that an instance that was never found is not said to be
+// withdrawn, gone or deregistered.
+func (m *model) unfoundIsNotGone(s Status) {
+	for i, r := range s.Registries {
+		if m.everFound(i) {
+			continue
+		}
+		switch r.State {
+		case "in service", "restoring", "withdrawing", "deregistering", "not found", "given up":
+		default:
+			m.fail("registry%d has never held the instance, and is %q", i, r.State)
+		}
+		if r.Withdrawn != nil || r.Gone != nil {
+			m.fail("registry%d has never held the instance, and the drain says when it left", i)
 		}
 	}
 }
@@ -158,6 +212,7 @@ func (m *model) check() {
 		m.fail("serving again, and nobody has taken the drain back")
 	}
 	m.ownCalls(s)
+	m.unfoundIsNotGone(s)
 	m.toldToLeave(s)
 }
 

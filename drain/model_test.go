@@ -60,6 +60,7 @@ type model struct {
 	d   *Drainer
 
 	registries []*fakeRegistry
+	locators   []bool // which of them say whether they have ever found the instance
 	counters   []*fakeCounter
 	switches   []modelSwitch // proxies and the notice
 	app        *fakeApp
@@ -99,13 +100,20 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	m.cfg.Reserve = pick(0, m.cfg.GracePeriod/5, m.cfg.GracePeriod/2)
 	for i := range rng.IntN(3) {
+		says := rng.IntN(2) == 0 // whether it has ever found the instance
 		f := &fakeRegistry{lag: pick(0, time.Second, 5*time.Second), registered: true, changed: m.start.Add(-time.Hour)}
 		f.onCall = func(op string) { m.registryCalled(i, op) }
 		f.onAsked = func(gone bool, began time.Time, err error) { m.registryAsked(i, gone, began, err) }
 		f.onDone = func(op string, began time.Time, err error) { m.registryCallDone(i, op, began, err) }
 		m.registries = append(m.registries, f)
+		m.locators = append(m.locators, says)
+		var registry Registry = f
+		if says {
+			f.registered = rng.IntN(2) == 0
+			registry = fakeLocator{f}
+		}
 		m.cfg.Registries = append(m.cfg.Registries, NamedRegistry{
-			Name: fmt.Sprintf("registry%d", i), Registry: f, ServerCache: f.lag, ClientRefresh: pick(0, time.Second, 4*time.Second),
+			Name: fmt.Sprintf("registry%d", i), Registry: registry, ServerCache: f.lag, ClientRefresh: pick(0, time.Second, 4*time.Second),
 		})
 	}
 	m.asked, m.calls = make([]asked, len(m.registries)), make([]calls, len(m.registries))

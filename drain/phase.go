@@ -10,7 +10,7 @@ const (
 	Withdrawing Phase = "withdrawing" // registries are being called for the first time
 	Propagating Phase = "propagating" // clients may still discover the pod or hold it in a cache
 	Draining    Phase = "draining"    // waiting for the work in flight
-	Drained     Phase = "drained"     // the drain ended well
+	Drained     Phase = "drained"     // all was waited for; the outcome says whether the pod was withdrawn
 	Expired     Phase = "expired"     // the budget or the app ended first, or the drain was cut short
 )
 
@@ -28,11 +28,14 @@ const (
 	OutcomeExpired   Outcome = "expired"    // the budget or the app's end came first
 	OutcomeTakenBack Outcome = "taken_back" // the pod serves again
 	OutcomeCutShort  Outcome = "cut_short"  // SIGINT or the process's end ended it
+	// OutcomeNotFound means that nothing is left, and clients may still come: a
+	// registry was searched, and the pod's instance was never found there.
+	OutcomeNotFound Outcome = "instance_not_found"
 )
 
 // Outcomes lists every outcome.
 func Outcomes() []Outcome {
-	return []Outcome{OutcomeDrained, OutcomeExpired, OutcomeTakenBack, OutcomeCutShort}
+	return []Outcome{OutcomeDrained, OutcomeExpired, OutcomeTakenBack, OutcomeCutShort, OutcomeNotFound}
 }
 
 // Cause says what began a drain.

@@ -10,8 +10,9 @@ import (
 //
 // Its methods are called one at a time, and so is a Finder's: a call begins when
 // the one before has returned. A call that fails or is cancelled counts as one
-// that may have taken effect. Contexts end after 5 s, at the end of the budget,
-// or when the call is no longer wanted.
+// that may have taken effect. Contexts end after 5 s (see CallLimiter), at the
+// end of the budget, or when the call is no longer wanted. A Withdraw is always
+// wanted until the pod is deregistered: Restore waits for it.
 type Registry interface {
 	// Withdraw asks the registry to send this instance no new clients; the
 	// instance stays known. It is called again and again until it succeeds, and
@@ -40,6 +41,61 @@ type Finder interface {
 	// taken back, until it succeeds; and some more times in the minutes after
 	// that, in which the app may still be registering.
 	Find(ctx context.Context) (string, error)
+}
+
+// CallLimiter is a Registry that sends several requests in one call, each of
+// which it bounds itself. It keeps what it has learned and done, so that the next
+// call continues one that was cancelled.
+type CallLimiter interface {
+	// CallLimit returns how long one call may take, in place of 5 s. A call also
+	// ends with the budget. The registry ends a call to a server that does not
+	// answer within about 5 s itself. CallLimit is called once, by New.
+	CallLimit() time.Duration
+}
+
+// Locator is a Registry that knows whether it has ever found the pod's instance.
+// An instance that was never found is not withdrawn, although nothing lists it.
+// A call that has searched the registry for it says so: Find by a NotFoundError,
+// Withdraw by nil, and Withdrawn by true.
+type Locator interface {
+	// Located reports whether the registry has been seen to hold the instance
+	// since the process began. It is called after each call, and returns at once.
+	Located() bool
+}
+
+// NotFoundError is the error of a Find that has searched the registry, and has not
+// found the instance. A registry that could not be searched is another error.
+type NotFoundError struct {
+	Why string // what was looked for, what is there, and what to set
+}
+
+// Error returns Why.
+func (e *NotFoundError) Error() string { return e.Why }
+
+// ChangeNotifier is a Registry whose server reports changes.
+type ChangeNotifier interface {
+	// Changes returns a channel that receives when Withdrawn may give another
+	// answer than it did last, until the process ends. Changes that come close
+	// together may be reported once. It is called once, by New.
+	Changes() <-chan struct{}
+}
+
+// GiveUpReporter is a Registry that can find out that a withdrawal will never
+// succeed: a cluster whose only member leads it has nobody to hand that over to.
+type GiveUpReporter interface {
+	// GaveUp returns why the present withdrawal can never succeed; empty while it
+	// can. Withdraw returns nil then, and Withdrawn true, so that the drain does
+	// not wait for it. It is called after each call, and returns at once.
+	GaveUp() string
+}
+
+// ListReporter is a Registry that says whether it lists every instance that is in
+// service. Others do.
+type ListReporter interface {
+	// Lists reports whether Withdrawn is false of every instance in service. It is
+	// not so for a role that an instance may lack, such as a cluster's
+	// leadership: nobody waits for it after Restore. It is called once, by New.
+	Lists() bool
 }
 
 // Counter counts the work in flight.
@@ -177,10 +233,29 @@ type App interface {
 
 // Pod is what plug-ins know of their pod.
 type Pod struct {
-	Name    string // its name; empty if not configured
-	IP      string // its address, as registries hold it
+	Name string // its name; empty if not configured
+	IP   string // its first address
+	// IPs are all of its addresses, IP first: a pod may have one of each family.
+	// If they are not set, IP is the only one.
+	IPs     []string
 	HostIP  string // its node's address; empty if not configured
 	AppPort int    // the app's port, by which registries know it; 0 if not configured
 	// AppPorts are all ports at which the app takes its work, AppPort first.
 	AppPorts []int
+}
+
+// Addresses returns the pod's addresses, parsed: IPs, or IP where these are not
+// set. What is no address is left out.
+func (p Pod) Addresses() []netip.Addr {
+	texts := p.IPs
+	if len(texts) == 0 {
+		texts = []string{p.IP}
+	}
+	var all []netip.Addr
+	for _, text := range texts {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			all = append(all, ip.Unmap().WithZone(""))
+		}
+	}
+	return all
 }

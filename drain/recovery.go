@@ -52,6 +52,7 @@ func (r *registration) findDoneLocked(what string, err error, now time.Time) {
 	// From a second up to half a minute: an app may take its time to register.
 	l.dueAt = now.Add(min(time.Duration(l.tries)*time.Second, 30*time.Second))
 	if err != nil {
+		r.absentWhileServingLocked(now)
 		return
 	}
 	if l.foundAt.IsZero() {
@@ -85,13 +86,21 @@ func (r *registration) restoreDoneLocked(err error, now time.Time) {
 	}
 	r.retry.reset()
 	r.mayBeWithdrawn = false
-	if !r.recovery.underWay() {
-		r.recovery.began = now
+	switch {
+	case !r.unlisted:
+		if !r.recovery.underWay() {
+			r.recovery.began = now
+		}
+		r.recovery.restoredAt, r.recovery.askAt = now, now
+	case now.Before(r.withdrawals.until):
+		// Nobody can be asked whether a Withdraw takes effect yet.
+		r.mayBeWithdrawn, r.dueAt = true, r.withdrawals.until
 	}
-	r.recovery.restoredAt, r.recovery.askAt = now, now
 	if !isClosed(r.settled) {
 		close(r.settled)
-		slog.Info("registry: put back into service", "registry", r.Name)
+		if !r.unknownLocked() {
+			slog.Info("registry: put back into service", "registry", r.Name)
+		}
 	}
 }
 

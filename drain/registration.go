@@ -40,6 +40,13 @@ type registration struct {
 	// appGone reports, by a look of its own, whether the instance may be
 	// deregistered now. It takes the lock.
 	appGone func(context.Context) bool
+	// appMayRegisterLocked reports whether the app has so far had too little time
+	// to register.
+	appMayRegisterLocked func(now time.Time) bool
+
+	limit    time.Duration   // of one call
+	unlisted bool            // see ListReporter
+	changes  <-chan struct{} // see ChangeNotifier; nil: none are reported
 
 	target target
 	until  time.Time // calls for the target end by then; zero: no limit
@@ -54,11 +61,15 @@ type registration struct {
 	tried         bool      // the first Withdraw of this drain is over
 	withdrawnAt   time.Time // the first Withdraw of this drain that succeeded
 	withdrawAgain time.Time // when Withdraw is due again
-	goneAt        time.Time // since when the instance has been seen gone
+	goneAt        time.Time // since when the instance has been seen gone, or was given up
+	gaveUp        string    // why it was given up; empty: it was not
+	askedAt       time.Time // when the last question began
+	changed       bool      // the registry has reported a change since
 
 	// For the target deregistered.
 	appIsGone bool // by a look right before this
 
+	presence presence // whether the registry holds the instance at all
 	lookup   lookup   // for the target inService
 	recovery recovery // for the target inService
 
@@ -91,6 +102,8 @@ func (r *registration) setTargetLocked(t target, until time.Time) {
 		r.tried, r.failures, r.inARow, r.lastErr = false, 0, 0, ""
 		r.unreachable = false
 		r.withdrawnAt, r.withdrawAgain, r.goneAt = time.Time{}, time.Time{}, time.Time{}
+		r.gaveUp = ""
+		r.presence.absentAt = time.Time{}
 		r.recovery = recovery{}
 	}
 	r.appIsGone = false
@@ -111,10 +124,11 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 	switch r.target {
 	case outOfService:
 		if now.Before(r.withdrawAgain) {
+			r.askedAt, r.changed = now, false
 			return r.callLocked(opAsk, now), 0
 		}
 		r.mayBeWithdrawn = true
-		r.withdrawals.called(now)
+		r.withdrawals.called(now, r.limit)
 		return r.callLocked(opWithdraw, now), 0
 	case deregistered:
 		switch {
@@ -155,7 +169,7 @@ func (r *registration) nextInServiceLocked(now time.Time) (*call, time.Duration)
 
 // callLocked returns a call to the registry.
 func (r *registration) callLocked(op string, now time.Time) *call {
-	c := &call{op: op, whom: r.Name + " registry", limit: callLimit}
+	c := &call{op: op, whom: r.Name + " registry", limit: r.limit}
 	if !r.until.IsZero() {
 		c.limit = min(c.limit, r.until.Sub(now))
 	}
@@ -183,6 +197,18 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 		}
 	case opAppGone:
 		c.do = func(ctx context.Context) (answer, error) { return answer{yes: r.appGone(ctx)}, nil }
+		return c
+	}
+	do := c.do
+	c.do = func(ctx context.Context) (answer, error) {
+		a, err := do(ctx)
+		if l, ok := r.Registry.(Locator); ok {
+			a.located, a.says = l.Located(), true
+		}
+		if g, ok := r.Registry.(GiveUpReporter); ok && err == nil {
+			a.gaveUp = clip(g.GaveUp())
+		}
+		return a, err
 	}
 	return c
 }
@@ -190,16 +216,21 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 // doneLocked is a task's.
 func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 	if c.op != opAppGone {
+		appeared := r.presenceLocked(c.op, a, err)
 		r.bookLocked(c.op, err)
+		if appeared && c.op == opAsk && r.target == outOfService {
+			r.withdrawAgain, r.dueAt = time.Time{}, time.Time{}
+			return
+		}
 	}
 	switch c.op {
 	case opWithdraw:
-		r.withdrawDoneLocked(err, now)
+		r.withdrawDoneLocked(a, err, now)
 	case opAsk:
 		if r.target == inService {
 			r.recoveryAskDoneLocked(a.yes, err, now)
 		} else {
-			r.askDoneLocked(a.yes, err, now)
+			r.askDoneLocked(a, err, now)
 		}
 	case opRestore:
 		r.restoreDoneLocked(err, now)
@@ -215,9 +246,13 @@ func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 }
 
 // forgottenAtLocked is when the registry's clients have forgotten the instance; zero
-// while that is not known.
+// while that is not known. They are given the time from the drain's beginning
+// for an instance that was never found: its app may be registering.
 func (r *registration) forgottenAtLocked() time.Time {
-	if r.goneAt.IsZero() {
+	switch {
+	case r.absentLocked():
+		return r.journal.beganLocked().Add(r.ClientRefresh)
+	case r.goneAt.IsZero():
 		return time.Time{}
 	}
 	return r.goneAt.Add(r.ClientRefresh)

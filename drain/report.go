@@ -66,6 +66,8 @@ func (d *Drainer) emitEndLocked(run *drainRun, took time.Duration) {
 	switch run.outcome {
 	case OutcomeDrained:
 		d.journal.emitLocked(EventDrained, "drained after %s: %s", short(took), run.phaseTimes())
+	case OutcomeNotFound:
+		d.journal.emitLocked(EventNotFound, "nothing is in flight after %s, but %s: %s", short(took), run.why, run.phaseTimes())
 	case OutcomeTakenBack: // emitted by takeBackLocked
 	case OutcomeExpired, OutcomeCutShort:
 		var text string

@@ -27,10 +27,12 @@ func (v *driver) standingLocked(now time.Time) (phase Phase, present []waiting, 
 		case !r.tried:
 			phase = Withdrawing
 			wait(r.Name + " to be told")
-		case r.withdrawnAt.IsZero():
+		case forgotten.IsZero() && r.withdrawnAt.IsZero():
 			wait(r.Name + " to accept the withdrawal")
 		case forgotten.IsZero():
 			wait(r.Name + " to drop the pod from its answers")
+		case now.Before(forgotten) && r.absentLocked():
+			waitUntil(forgotten, "the pod's instance to appear in "+r.Name)
 		case now.Before(forgotten):
 			waitUntil(forgotten, r.Name+"'s clients to refresh")
 		}

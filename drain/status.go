@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -50,13 +51,16 @@ type RegistryState struct {
 	Name string `json:"name"`
 	// State is "in service", "restoring", "withdrawing", "withdrawn" (accepted,
 	// and the registry still lists the pod), "gone" (no longer lists it), "forgotten"
-	// (its clients have refreshed), "deregistering" or "deregistered".
+	// (its clients have refreshed), "deregistering" or "deregistered"; "not found"
+	// if the registry was searched and has never held the pod's instance; "given
+	// up" if the pod cannot be withdrawn.
 	State string `json:"state"`
 	// How long after the drain's beginning it got there; absent if it did not.
 	Withdrawn *float64 `json:"withdrawn_after_seconds,omitempty"`
 	Gone      *float64 `json:"gone_after_seconds,omitempty"`
+	GaveUp    string   `json:"gave_up,omitempty"`  // why the pod cannot be withdrawn
 	Failures  int      `json:"failures,omitempty"` // failed calls in this drain
-	Error     string   `json:"error,omitempty"`    // of the last call, if it failed
+	Error     string   `json:"error,omitempty"`    // of the last call, if it failed; or why the instance was not found
 }
 
 // readings returns those of the drain under way, or else new ones.
@@ -82,7 +86,7 @@ func (d *Drainer) statusLocked(readings []reading, now time.Time) Status {
 		InFlight:   known(readings),
 		Counters:   d.counterStates(readings),
 		Registries: d.registryStatesLocked(now),
-		Warnings:   d.app.warningsLocked(),
+		Warnings:   append(d.app.warningsLocked(), d.notFoundWarningsLocked()...),
 	}
 	run := d.run
 	if run == nil {
@@ -146,11 +150,27 @@ func (d *Drainer) registryStatesLocked(now time.Time) []RegistryState {
 		if run := d.run; run != nil {
 			s.Failures = r.failures
 			s.Withdrawn = since(run.began, r.withdrawnAt)
-			s.Gone = since(run.began, r.goneAt)
+			if s.GaveUp = r.gaveUp; r.gaveUp == "" {
+				s.Gone = since(run.began, r.goneAt)
+			}
+		}
+		if s.Error == "" && r.unknownLocked() {
+			s.Error = r.presence.why
 		}
 		states = append(states, s)
 	}
 	return states
+}
+
+// notFoundWarningsLocked is one sentence for each registry that has never held the
+// pod's instance.
+func (d *Drainer) notFoundWarningsLocked() (warnings []string) {
+	for _, r := range d.registrations {
+		if r.unknownLocked() {
+			warnings = append(warnings, fmt.Sprintf("%s: the pod's instance was never found, so a drain cannot withdraw it: %s", r.Name, r.presence.why))
+		}
+	}
+	return warnings
 }
 
 func since(began, at time.Time) *float64 {
@@ -164,6 +184,8 @@ func since(began, at time.Time) *float64 {
 // stateLocked is RegistryState's State.
 func (r *registration) stateLocked(now time.Time) string {
 	switch forgotten := r.forgottenAtLocked(); {
+	case r.target == inService && r.unknownLocked(), r.target == outOfService && r.absentLocked(), r.target == deregistered && isClosed(r.settled) && r.unknownLocked():
+		return "not found"
 	case r.target == inService && (r.mayBeWithdrawn || r.recovery.underWay()):
 		return "restoring"
 	case r.target == inService:
@@ -172,6 +194,8 @@ func (r *registration) stateLocked(now time.Time) string {
 		return "deregistered"
 	case r.target == deregistered:
 		return "deregistering"
+	case r.gaveUp != "":
+		return "given up"
 	case r.withdrawnAt.IsZero():
 		return "withdrawing"
 	case forgotten.IsZero():

@@ -114,6 +114,12 @@ func (d *Drainer) warnSilentLocked(now time.Time) {
 	d.journal.emitLocked(EventPortSilent, "%s", text)
 }
 
+// appMayRegisterLocked reports whether the app has had too little time to
+// register since it was first seen to listen, or since the process began.
+func (d *Drainer) appMayRegisterLocked(now time.Time) bool {
+	return now.Sub(later(d.began, d.app.startedAt)) < registerWithin
+}
+
 // tryCounters reads each counter once when the app has started, so that a
 // mistake shows before the first drain.
 func (d *Drainer) tryCounters() {

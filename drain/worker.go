@@ -27,8 +27,11 @@ type call struct {
 
 // An answer is what a call returned besides an error.
 type answer struct {
-	yes  bool   // to a question
-	text string // what was found
+	yes     bool   // to a question
+	text    string // what was found
+	located bool   // the registry has been seen to hold the instance
+	says    bool   // located is known: a call that panics does not say
+	gaveUp  string // why the withdrawal can never succeed; empty: it can
 }
 
 // A task is something outside the process that is to be brought to a target,
@@ -64,8 +67,11 @@ type doubt struct {
 	before time.Time // the same without the last call
 }
 
-// called records that a call is made.
-func (d *doubt) called(now time.Time) { d.before, d.until = d.until, now.Add(2*callLimit) }
+// called records that a call is made, of a kind that may take as long as limit. A
+// call that was cut off sooner, by the budget, is in doubt as long.
+func (d *doubt) called(now time.Time, limit time.Duration) {
+	d.before, d.until = d.until, now.Add(limit+callLimit)
+}
 
 // answered records that the last call has succeeded.
 func (d *doubt) answered() { d.until = d.before }

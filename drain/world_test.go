@@ -19,7 +19,10 @@ func TestMain(m *testing.M) {
 // after lets d of the bubble's time go by.
 func after(d time.Duration) { <-time.After(d) }
 
-var errBroken = errors.New("broken on purpose")
+var (
+	errBroken = errors.New("broken on purpose")
+	errAbsent = &NotFoundError{"nobody is registered at 10.0.0.1"}
+)
 
 // mode is how a fake behaves.
 type mode int

@@ -213,7 +213,7 @@ func (a app) sidecar() corev1.Container {
 		Image: lastcallImage(),
 		Env: []corev1.EnvVar{
 			fromPod("LASTCALL_POD_NAME", "metadata.name"),
-			fromPod("LASTCALL_POD_IP", "status.podIP"),
+			fromPod("LASTCALL_POD_IP", "status.podIPs"),
 			fromPod("LASTCALL_HOST_IP", "status.hostIP"),
 		},
 		Ports:           []corev1.ContainerPort{{Name: "lastcall", ContainerPort: sidecarPort}},

@@ -32,6 +32,8 @@ func preStop(d *drain.Drainer) http.HandlerFunc {
 		switch report.Outcome {
 		case drain.OutcomeDrained:
 			code = http.StatusOK
+		case drain.OutcomeNotFound:
+			code = http.StatusFailedDependency
 		case drain.OutcomeTakenBack:
 			code = http.StatusConflict
 		case drain.OutcomeExpired, drain.OutcomeCutShort:

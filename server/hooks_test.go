@@ -98,6 +98,10 @@ func TestPreStopOutcomes(t *testing.T) {
 			func(e *edge) { e.registry.setBroken(errBroken) }, nil,
 			http.StatusGatewayTimeout, drain.OutcomeExpired, "reg to accept the withdrawal",
 		},
+		"the instance is never found": {
+			func(e *edge) { e.registry.setUnknown() }, nil,
+			http.StatusFailedDependency, drain.OutcomeNotFound, "",
+		},
 		"SIGINT": {
 			func(e *edge) { e.counter.set(3, nil) }, func(e *edge) { e.d.Stop(); e.d.Interrupt() },
 			http.StatusGatewayTimeout, drain.OutcomeCutShort, "",

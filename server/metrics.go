@@ -91,6 +91,11 @@ func metricsPage(t drain.Totals, version string) []byte {
 		e.sample("", float64(n.Failures), "call", call, "registry", registry)
 	})
 
+	e.family("lastcall_registry_instance_found", "gauge", "1 once the registry has been seen to hold the pod's instance, 0 while it has not. Absent until it was searched.")
+	for _, registry := range slices.Sorted(maps.Keys(t.Found)) {
+		e.sample("", oneIf(t.Found[registry]), "registry", registry)
+	}
+
 	e.family("lastcall_drain_budget_seconds", "gauge", "The longest that a drain may take.")
 	e.sample("", t.Budget.Seconds())
 	e.family("lastcall_drain_budget_needed_seconds", "gauge", "What a drain takes with registries as slow as they may be and nothing in flight.")

@@ -40,6 +40,21 @@ type registry struct {
 	mu        sync.Mutex
 	broken    error
 	withdrawn bool
+	unknown   bool // it has never held the instance
+}
+
+// Located reports whether it has held the instance.
+func (r *registry) Located() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.unknown
+}
+
+// setUnknown makes it one that has never held the instance.
+func (r *registry) setUnknown() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unknown = true
 }
 
 func (r *registry) do(change func()) error {
@@ -58,7 +73,7 @@ func (r *registry) Deregister(context.Context) error {
 }
 
 func (r *registry) Withdrawn(context.Context) (gone bool, err error) {
-	err = r.do(func() { gone = r.withdrawn })
+	err = r.do(func() { gone = r.withdrawn || r.unknown })
 	return gone, err
 }
 

@@ -33,7 +33,7 @@ type config struct {
 	ReadyzOnDrain string        `envconfig:"LASTCALL_READYZ_ON_DRAIN" default:"fail" desc:"fail, or pass: keep /readyz at 200 during a drain, so that kube-proxy can still fall back to the terminating pod"`
 	Token         string        `envconfig:"LASTCALL_TOKEN" desc:"bearer token for /prestop, /poststart and /drain" secret:"true"`
 	PodName       string        `envconfig:"LASTCALL_POD_NAME" desc:"the pod's name, by the downward API"`
-	PodIP         string        `envconfig:"LASTCALL_POD_IP" desc:"the pod's address, by the downward API; found from the interfaces when unset"`
+	PodIPs        []string      `envconfig:"LASTCALL_POD_IP" desc:"the pod's address, or a list of all (status.podIPs), by the downward API; found from the interfaces when unset"`
 	HostIP        string        `envconfig:"LASTCALL_HOST_IP" desc:"the node's address, by the downward API"`
 	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list of ports; registries know the first"`
 	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"URL of the app's own readiness; while it fails, so does /readyz" secret:"url"`
@@ -68,6 +68,8 @@ func configure() (process, error) {
 		// The checks below would report values that were not read.
 		return p, err
 	}
+	p.PodIPs = slices.DeleteFunc(p.PodIPs, func(ip string) bool { return strings.TrimSpace(ip) == "" })
+	trim(p.PodIPs)
 	trim(p.Registries)
 	trim(p.Counters)
 	mistakes = append(mistakes, p.check()...)
@@ -159,12 +161,14 @@ func (p *process) check() (mistakes []error) {
 	if p.LogFormat != "json" && p.LogFormat != "text" {
 		wrong("LASTCALL_LOG_FORMAT=%q: must be json or text", p.LogFormat)
 	}
-	for _, ip := range []struct{ name, value string }{
-		{"LASTCALL_POD_IP", p.PodIP}, {"LASTCALL_HOST_IP", p.HostIP},
-	} {
-		if _, err := netip.ParseAddr(ip.value); ip.value != "" && err != nil {
-			wrong("%s=%q: must be an IP address", ip.name, ip.value)
+	for _, ip := range p.PodIPs {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			wrong("LASTCALL_POD_IP=%q: must be an IP address, or a list of them (status.podIPs)", strings.Join(p.PodIPs, ","))
+			break
 		}
+	}
+	if _, err := netip.ParseAddr(p.HostIP); p.HostIP != "" && err != nil {
+		wrong("LASTCALL_HOST_IP=%q: must be an IP address", p.HostIP)
 	}
 	return mistakes
 }
@@ -172,13 +176,16 @@ func (p *process) check() (mistakes []error) {
 // pod returns what plug-ins know of the pod. Its address is looked up only if a
 // registry needs it.
 func (p *process) pod() (drain.Pod, error) {
-	pod := drain.Pod{Name: p.PodName, IP: p.PodIP, HostIP: p.HostIP, AppPort: p.AppPorts.first(), AppPorts: p.AppPorts}
-	if pod.IP != "" || len(p.Registries) == 0 {
-		return pod, nil
+	pod := drain.Pod{Name: p.PodName, IPs: p.PodIPs, HostIP: p.HostIP, AppPort: p.AppPorts.first(), AppPorts: p.AppPorts}
+	if len(pod.IPs) == 0 && len(p.Registries) > 0 {
+		found, err := podip.Find()
+		if err != nil {
+			return pod, fmt.Errorf("LASTCALL_POD_IP is not set, and cannot be found: %w", err)
+		}
+		pod.IPs = []string{found}
 	}
-	var err error
-	if pod.IP, err = podip.Find(); err != nil {
-		return pod, fmt.Errorf("LASTCALL_POD_IP is not set, and cannot be found: %w", err)
+	if len(pod.IPs) > 0 {
+		pod.IP = pod.IPs[0]
 	}
 	return pod, nil
 }

@@ -5,6 +5,21 @@ import (
 	"time"
 )
 
+// recordOf returns what TLS 1.3 adds to a record on a port.
+func recordOf(p protocol) int {
+	if p.tls {
+		return recordLeast
+	}
+	return 0
+}
+
+// knows makes the connection's handshake over, and enough seen of the app, whose
+// longest answer took so long.
+func (w *wire) knows(answer time.Duration) {
+	w.m.settled = true
+	w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: answer}
+}
+
 // merged has n exchanges fall into one look, so that their order is not known.
 func (w *wire) merged(n int) {
 	for range n {
@@ -64,10 +79,7 @@ func TestAwaitedAnswerIsLearned(t *testing.T) {
 func TestReactionIsNoRequest(t *testing.T) {
 	const request, reaction, answer = 54, 30, 59
 	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
-		record := 0
-		if port.tls {
-			record = recordLeast
-		}
+		record := recordOf(port)
 		for name, end := range map[string]func(w *wire){
 			"after it": func(w *wire) {
 				w.went(answer + record)
@@ -138,13 +150,9 @@ func TestAnswerAsLongAsTwoRecords(t *testing.T) {
 // behind it. That was no request: the connection does not count for ever.
 func TestPongBehindAnOpening(t *testing.T) {
 	for _, port := range []protocol{http1Port, byTLS(http1Port)} {
-		record := 0
-		if port.tls {
-			record = recordLeast
-		}
+		record := recordOf(port)
 		w := newWire(Requests, port, patience{auto: true})
-		w.m.settled = true
-		w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+		w.knows(time.Second)
 		w.came(180 + record)
 		w.went(135 + record)
 		w.pass(time.Second)
@@ -177,8 +185,7 @@ func TestPongBehindAnOpening(t *testing.T) {
 // ends a connection. Its pong shows which of them it was, and is no message.
 func TestPingAsLongAsAFarewell(t *testing.T) {
 	w := newWire(Requests, byTLS(http1Port), patience{auto: true})
-	w.m.settled = true
-	w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+	w.knows(time.Second)
 	w.came(180)
 	w.look()
 	w.went(135)
@@ -210,7 +217,7 @@ func TestPingAsLongAsAFarewell(t *testing.T) {
 // ping until no pong has come for so long.
 func TestShortAnswerOfAWebSocket(t *testing.T) {
 	w := newWire(Requests, http1Port, patience{auto: true})
-	w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+	w.knows(time.Second)
 	w.came(180)
 	w.went(135)
 	w.came(40) // the first message, behind the opening
@@ -277,13 +284,10 @@ func TestPauseBeforeTheEnd(t *testing.T) {
 // Interim answers that follow one another are not the answer.
 func TestSeveralInterimAnswers(t *testing.T) {
 	for _, port := range []protocol{http1Port, byTLS(http1Port)} {
-		record := 0
-		if port.tls {
-			record = recordLeast
-		}
+		record := recordOf(port)
 		w := newWire(Requests, port, patience{auto: true})
-		w.m.settled, w.m.proven = true, provenAnswers
-		w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: 20 * time.Second}
+		w.m.proven = provenAnswers
+		w.knows(20 * time.Second)
 		w.exchange(time.Second)
 		w.came(200)
 		w.look()
@@ -305,13 +309,9 @@ func TestSeveralInterimAnswers(t *testing.T) {
 // of HTTP/2. A message is work until it is answered.
 func TestWebSocketOnAPortOfHTTP2(t *testing.T) {
 	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
-		record := 0
-		if port.tls {
-			record = recordLeast
-		}
+		record := recordOf(port)
 		w := newWire(Active, port, patience{auto: true})
-		w.m.settled = true
-		w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: time.Second}
+		w.knows(time.Second)
 		w.came(180 + record)
 		w.look()
 		w.went(135 + record)
@@ -345,10 +345,7 @@ func TestWebSocketOnAPortOfHTTP2(t *testing.T) {
 // it in the same moment: the pause is learned.
 func TestPauseOfAStream(t *testing.T) {
 	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
-		record := 0
-		if port.tls {
-			record = recordLeast
-		}
+		record := recordOf(port)
 		w := newWire(Active, port, patience{auto: true})
 		w.m.settled = true
 		w.exchange(time.Second)

@@ -87,6 +87,9 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		client:    consul,
 		id:        cfg.ServiceID,
 		pod:       pod,
+		watchFor:  watchFor,
+		limit:     requestLimit,
+		changes:   make(chan struct{}, 1),
 		at:        server.String(),
 		anonymous: token == "",
 	}, nil

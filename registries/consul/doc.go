@@ -47,6 +47,9 @@
 //   - DNS answers are kept for dns_config.service_ttl, which is 0 by default;
 //   - clients that poll are told at their next poll.
 //
+// What was seen stands until the open calls on the same endpoints (blocking
+// queries with the index of the answer) are answered.
+//
 // LASTCALL_CONSUL_CLIENT_REFRESH is the longest of these. Clients that read
 // the catalog endpoint instead of the health endpoint see no health at all:
 // they are told of the instance until it is deregistered.

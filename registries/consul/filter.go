@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,14 +37,14 @@ func (r *Registry) filter(s selectors) string {
 	if r.id != "" {
 		return is(s.id, r.id)
 	}
-	alike := []string{is(s.address, r.pod.IP)}
+	alike := []string{r.isOneOf(s.address)}
 	for _, tag := range lan() {
-		alike = append(alike, is(s.tagged+"."+tag+".Address", r.pod.IP))
+		alike = append(alike, r.isOneOf(s.tagged+"."+tag+".Address"))
 	}
 	// A service without an address is at its node's.
 	bare := is(s.address, "")
 	if s.node != "" {
-		bare = "(" + bare + " and " + is(s.node, r.pod.IP) + ")"
+		bare = "(" + bare + " and " + r.isOneOf(s.node) + ")"
 	}
 	alike = append(alike, bare)
 	if r.pod.Name != "" {
@@ -54,7 +55,7 @@ func (r *Registry) filter(s selectors) string {
 	return fmt.Sprintf("%s == %d and (%s)", s.port, r.pod.AppPort, strings.Join(alike, " or "))
 }
 
-// isPods tells whether service is the pod's own instance. node is the address
+// isPods reports whether service is the pod's own instance. node is the address
 // of its node, empty where that is not known.
 func (r *Registry) isPods(service *api.AgentService, node string) bool {
 	if r.id != "" {
@@ -63,17 +64,17 @@ func (r *Registry) isPods(service *api.AgentService, node string) bool {
 	return service.Port == r.pod.AppPort && r.isAt(service, node)
 }
 
-// isAt tells whether service is registered under the pod's address.
+// isAt reports whether service is registered under the pod's address.
 func (r *Registry) isAt(service *api.AgentService, node string) bool {
 	host := service.Address
 	if host == "" {
 		host = node
 	}
-	if sameAddress(host, r.pod.IP) {
+	if r.isOwnAddress(host) {
 		return true
 	}
 	for _, tag := range lan() {
-		if at, ok := service.TaggedAddresses[tag]; ok && sameAddress(at.Address, r.pod.IP) {
+		if at, ok := service.TaggedAddresses[tag]; ok && r.isOwnAddress(at.Address) {
 			return true
 		}
 	}
@@ -97,12 +98,54 @@ func quoted(s string) string {
 	return `"` + strings.ReplaceAll(q[1:len(q)-1], `\"`, `\x22`) + `"`
 }
 
-// sameAddress tells whether two texts are the same IP address.
-func sameAddress(a, b string) bool {
-	x, err := netip.ParseAddr(a)
-	if err != nil {
-		return false
+// isOneOf is the expression that a selector equals one of the pod's addresses. The
+// language compares text, so the notations are listed in which addresses are
+// written; isOwnAddress looks closer.
+func (r *Registry) isOneOf(selector string) string {
+	var texts []string
+	for _, ip := range r.pod.Addresses() {
+		texts = append(texts, is(selector, ip.String()))
+		if ip.Is6() {
+			texts = append(texts, is(selector, ip.StringExpanded()), is(selector, long(ip)), is(selector, strings.ToUpper(ip.String())))
+		} else {
+			texts = append(texts, is(selector, "::ffff:"+ip.String()))
+		}
 	}
-	y, err := netip.ParseAddr(b)
-	return err == nil && x.Unmap() == y.Unmap()
+	switch len(texts) {
+	case 0:
+		return is(selector, r.pod.IP)
+	case 1:
+		return texts[0]
+	}
+	return "(" + strings.Join(texts, " or ") + ")"
+}
+
+// long is an IPv6 address as Java writes it: all parts, without leading zeros.
+func long(ip netip.Addr) string {
+	b := ip.As16()
+	parts := make([]string, 8)
+	for n := range parts {
+		parts[n] = strconv.FormatUint(uint64(b[2*n])<<8|uint64(b[2*n+1]), 16)
+	}
+	return strings.Join(parts, ":")
+}
+
+// isOwnAddress reports whether a text is one of the pod's addresses.
+func (r *Registry) isOwnAddress(text string) bool {
+	ip, ok := parseIP(text)
+	return ok && slices.Contains(r.pod.Addresses(), ip)
+}
+
+func parseIP(text string) (netip.Addr, bool) {
+	ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	return ip.Unmap().WithZone(""), err == nil
+}
+
+// addresses lists the pod's addresses for people.
+func (r *Registry) addresses() string {
+	texts := make([]string, len(r.pod.Addresses()))
+	for n, ip := range r.pod.Addresses() {
+		texts[n] = ip.String()
+	}
+	return strings.Join(texts, ",")
 }

@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,4 +79,14 @@ func FuzzIsAt(f *testing.F) {
 			t.Fatalf("nothing is taken for pod %q at %q", name, ip)
 		}
 	})
+}
+
+// sameAddress reports whether two texts are the same IP address.
+func sameAddress(a, b string) bool {
+	x, err := netip.ParseAddr(a)
+	if err != nil {
+		return false
+	}
+	y, err := netip.ParseAddr(b)
+	return err == nil && x.Unmap() == y.Unmap()
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -37,6 +38,9 @@ func (r *Registry) locate(ctx context.Context) ([]instance, error) {
 		found, err = r.inCatalog(ctx)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := r.refuse(found); err != nil {
 		return nil, err
 	}
 	r.remember(found)
@@ -99,17 +103,17 @@ func (r *Registry) agentServices(ctx context.Context, filter string) ([]*api.Age
 	return found, nil
 }
 
-// isAtNode tells whether a service that the agent holds without an address is
+// isAtNode reports whether a service that the agent holds without an address is
 // at the pod's: whether its node is. Only the catalog tells that to everybody.
 func (r *Registry) isAtNode(ctx context.Context, service *api.AgentService) (bool, error) {
 	s := ofHealth()
 	entries, _, err := r.client.Health().Service(service.Service, "", false,
-		query(ctx, is(s.id, service.ID)+" and "+is(s.address, "")+" and "+is(s.node, r.pod.IP)))
+		query(ctx, is(s.id, service.ID)+" and "+is(s.address, "")+" and "+r.isOneOf(s.node)))
 	if err != nil {
 		return false, r.explain(fmt.Sprintf("asking for the node of service %q", service.ID), "service:read and node:read", err)
 	}
 	return slices.ContainsFunc(entries, func(e *api.ServiceEntry) bool {
-		return whole(e) && e.Service.ID == service.ID && e.Service.Address == "" && sameAddress(e.Node.Address, r.pod.IP)
+		return whole(e) && e.Service.ID == service.ID && e.Service.Address == "" && r.isOwnAddress(e.Node.Address)
 	}), nil
 }
 
@@ -181,7 +185,7 @@ func (r *Registry) choose(found []instance) ([]instance, error) {
 	here := slices.DeleteFunc(slices.Clone(found), func(i instance) bool { return !r.isAt(i.service, i.node.Address) })
 	if len(here) == 0 {
 		return nil, fmt.Errorf("consul at %s: %d nodes have a service instance %q, none of them at LASTCALL_POD_IP=%s: set CONSUL_HTTP_ADDR to the agent that holds the pod's",
-			r.at, len(found), r.id, r.pod.IP)
+			r.at, len(found), r.id, r.addresses())
 	}
 	return here, nil
 }
@@ -209,15 +213,21 @@ type healthQuery = func(service, tag string, passingOnly bool, q *api.QueryOptio
 
 // healthy asks a health endpoint for all instances, healthy or not, that pass filter.
 func (r *Registry) healthy(ctx context.Context, name string, ask healthQuery, filter string) ([]*api.ServiceEntry, error) {
-	entries, meta, err := ask(name, "", false, query(ctx, filter))
+	entries, _, err := r.entries(name, ask, query(ctx, filter))
+	return entries, err
+}
+
+// entries asks a health endpoint, and returns the index of its answer too.
+func (r *Registry) entries(name string, ask healthQuery, options *api.QueryOptions) ([]*api.ServiceEntry, uint64, error) {
+	entries, meta, err := ask(name, "", false, options)
 	if err != nil {
-		return nil, r.explain(fmt.Sprintf("asking for the health of service %q", name), "service:read and node:read", err)
+		return nil, 0, r.explain(fmt.Sprintf("asking for the health of service %q", name), "service:read and node:read", err)
 	}
 	entries = slices.DeleteFunc(entries, func(e *api.ServiceEntry) bool { return !whole(e) })
 	if len(entries) == 0 && meta.ResultsFilteredByACLs {
-		return nil, r.blind(fmt.Sprintf("all of service %q", name))
+		return nil, 0, r.blind(fmt.Sprintf("all of service %q", name))
 	}
-	return entries, nil
+	return entries, meta.LastIndex, nil
 }
 
 // blind is the error for an empty answer that need not mean that there is nothing.
@@ -230,7 +240,11 @@ func (r *Registry) wanted() string {
 	if r.id != "" {
 		return fmt.Sprintf("service instance %q", r.id)
 	}
-	return "service instance at " + net.JoinHostPort(r.pod.IP, strconv.Itoa(r.pod.AppPort))
+	at := make([]string, len(r.pod.Addresses()))
+	for n, ip := range r.pod.Addresses() {
+		at[n] = net.JoinHostPort(ip.String(), strconv.Itoa(r.pod.AppPort))
+	}
+	return "service instance at " + strings.Join(at, " or ")
 }
 
 // heldByAgent returns an error if an instance in the catalog is on a node that
@@ -247,7 +261,7 @@ func inEntry(e *api.ServiceEntry) instance {
 	return instance{service: e.Service, node: e.Node, checks: e.Checks}
 }
 
-// whole tells whether an answer has all that the plug-in looks at.
+// whole reports whether an answer has all that the plug-in looks at.
 func whole(e *api.ServiceEntry) bool {
 	return e != nil && e.Node != nil && e.Service != nil && !slices.Contains(e.Checks, nil)
 }

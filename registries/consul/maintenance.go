@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/consul/api"
@@ -29,7 +30,7 @@ func (r *Registry) enterMaintenance(ctx context.Context, i instance) error {
 		Check: &api.AgentCheck{
 			Node:        i.node.Node,
 			CheckID:     api.ServiceMaintPrefix + i.service.ID,
-			Name:        "Service Maintenance Mode",
+			Name:        maintenanceName,
 			Status:      api.HealthCritical,
 			Notes:       r.reason(),
 			ServiceID:   i.service.ID,
@@ -41,6 +42,46 @@ func (r *Registry) enterMaintenance(ctx context.Context, i instance) error {
 	}, write(ctx))
 	return r.unlessGone(doing, i, err)
 }
+
+// canEnterAtOnce reports whether found can be withdrawn as it was seen.
+func (r *Registry) canEnterAtOnce(found []instance) bool {
+	for _, i := range found {
+		if !i.onAgent && (maintenance(i) != nil || i.heldByAgent(r.at) != nil) {
+			return false
+		}
+	}
+	return len(found) > 0
+}
+
+// enterAtOnce is enterMaintenance for an instance that was seen a moment ago. It
+// fails where the instance is no longer there, or somebody has begun maintenance
+// since: in the catalog the check is made only if there is none (cas, index 0).
+func (r *Registry) enterAtOnce(ctx context.Context, i instance) error {
+	if i.onAgent {
+		return r.client.Agent().EnableServiceMaintenanceOpts(i.service.ID, r.reason(), query(ctx, ""))
+	}
+	ok, _, _, err := r.client.Txn().Txn(api.TxnOps{{Check: &api.CheckTxnOp{Verb: api.CheckCAS, Check: api.HealthCheck{
+		Node:        i.node.Node,
+		CheckID:     api.ServiceMaintPrefix + i.service.ID,
+		Name:        maintenanceName,
+		Status:      api.HealthCritical,
+		Notes:       r.reason(),
+		ServiceID:   i.service.ID,
+		ServiceName: i.service.Service,
+		Type:        "maintenance",
+		Namespace:   i.service.Namespace,
+		Partition:   i.service.Partition,
+	}}}}, query(ctx, ""))
+	if err == nil && !ok {
+		err = errChanged
+	}
+	return err
+}
+
+var errChanged = errors.New("the instance has changed since it was found")
+
+// maintenanceName is what an agent calls the check of maintenance mode.
+const maintenanceName = "Service Maintenance Mode"
 
 // leaveMaintenance ends the maintenance of an instance if its reason is one
 // that mine says yes to.
@@ -155,7 +196,7 @@ func maintenance(i instance) *api.HealthCheck {
 	return nil
 }
 
-// critical tells whether one of the checks of an instance or its node fails:
+// critical reports whether one of the checks of an instance or its node fails:
 // then no client is told of it. An instance whose worst check is a warning is
 // not in the passing list, but DNS tells of it.
 func critical(checks api.HealthChecks) bool {

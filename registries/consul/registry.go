@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -17,63 +18,182 @@ import (
 const ours = "lastcall: "
 
 // Registry is the pod's instance in Consul. Its methods may be called at the
-// same time; each ends with its context.
+// same time; each ends with its context. What was found is kept from one call
+// to the next.
 type Registry struct {
 	client    *api.Client
 	id        string // of the service instance; empty: found by the pod's address
 	pod       drain.Pod
 	at        string // Consul's address, for people
 	anonymous bool   // there is no token
+	watchFor  time.Duration
+	limit     time.Duration // of one request
+	changes   chan struct{}
 
-	mu    sync.Mutex
-	names []string // of the pod's services, once seen
+	mu        sync.Mutex // guards what follows
+	names     []string   // of the pod's services, once seen
+	known     known
+	located   bool // an instance of the pod's was seen
+	withdrawn bool // from the first Withdraw to Restore
+	entered   bool // a Withdraw has succeeded since
+	watch     *watch
+	watchedAt time.Time // when the last watch began
+	searchAt  time.Time // when a pod that nobody holds is searched for again
 }
 
 var (
-	_ drain.Registry = (*Registry)(nil)
-	_ drain.Finder   = (*Registry)(nil)
+	_ drain.Registry       = (*Registry)(nil)
+	_ drain.Finder         = (*Registry)(nil)
+	_ drain.CallLimiter    = (*Registry)(nil)
+	_ drain.Locator        = (*Registry)(nil)
+	_ drain.ChangeNotifier = (*Registry)(nil)
 )
 
-// Withdraw puts the pod's instances into maintenance mode.
+// CallLimit returns the time that the longest chain of requests takes at a
+// server that answers each within its limit.
+func (r *Registry) CallLimit() time.Duration { return 9 * r.limit }
+
+// Located reports whether an instance of the pod's has been seen.
+func (r *Registry) Located() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.located
+}
+
+// Withdraw puts the pod's instances into maintenance mode. Where they were seen
+// a moment ago, that is the first request. Called again once they are seen to
+// be gone from what clients are told, it does nothing.
 func (r *Registry) Withdraw(ctx context.Context) error {
-	return r.each(ctx, r.enterMaintenance)
+	r.mu.Lock()
+	again := r.withdrawn
+	r.withdrawn = true
+	r.mu.Unlock()
+	if gone, ok := r.stands(); ok && gone && again && ctx.Err() == nil {
+		return nil
+	}
+	defer r.unwatch()
+	if found := r.recent(); !again && r.canEnterAtOnce(found) {
+		if err := r.all(found, func(i instance) error { return r.enterAtOnce(ctx, i) }); err == nil {
+			r.setEntered()
+			return nil
+		} else if ctx.Err() != nil {
+			return r.explain("withdrawing the pod's service", "service:write", err)
+		}
+		// It is not as it was, or may not be changed: the long way tells.
+	}
+	err := r.each(ctx, r.enterMaintenance)
+	if err == nil {
+		r.setEntered()
+	}
+	return err
+}
+
+func (r *Registry) setEntered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entered = true
 }
 
 // Restore ends the maintenance mode that lastcall has begun.
 func (r *Registry) Restore(ctx context.Context) error {
+	r.mu.Lock()
+	r.withdrawn, r.entered = false, false
+	r.mu.Unlock()
+	defer r.unwatch()
 	return r.each(ctx, func(ctx context.Context, i instance) error {
 		return r.leaveMaintenance(ctx, i, func(reason string) bool { return strings.HasPrefix(reason, ours) })
 	})
 }
 
 // Deregister removes the pod's instances from the agent that holds them, or
-// else from the catalog.
+// else from the catalog. Those that were withdrawn, and have not changed since
+// they were looked at, are not looked at again.
 func (r *Registry) Deregister(ctx context.Context) error {
-	return r.each(ctx, r.remove)
+	found := r.recent()
+	r.mu.Lock()
+	entered := r.entered
+	r.mu.Unlock()
+	gone, stands := r.stands()
+	defer r.unwatch()
+	if len(found) == 0 || !entered || !gone || !stands {
+		return r.each(ctx, r.remove)
+	}
+	if err := r.all(found, func(i instance) error { return r.remove(ctx, i) }); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known = known{}
+	return nil
 }
 
-// each does one thing with each of the pod's instances: with proxies first,
-// because an agent takes a sidecar that it has registered itself away with its
-// service.
+// each does one thing with each of the pod's instances, after a look.
 func (r *Registry) each(ctx context.Context, do func(context.Context, instance) error) error {
 	found, err := r.locate(ctx)
+	if taken := (*takenError)(nil); errors.As(err, &taken) && r.Located() {
+		// The pod's own is gone, and a successor has its id.
+		return r.handBack(ctx, taken.by)
+	}
 	if err != nil {
 		return err
 	}
+	return r.all(found, func(i instance) error { return do(ctx, i) })
+}
+
+// all does one thing with each of found: with proxies first, because an agent
+// takes a sidecar that it has registered itself away with its service. Those of
+// a kind are done side by side.
+func (r *Registry) all(found []instance, do func(instance) error) error {
 	var failed []error
-	for _, i := range slices.Backward(found) {
-		failed = append(failed, do(ctx, i))
+	for _, proxies := range []bool{true, false} {
+		errs := make([]error, len(found))
+		var running sync.WaitGroup
+		for n, i := range found {
+			if i.isProxy() == proxies {
+				running.Go(func() { errs[n] = do(i) })
+			}
+		}
+		running.Wait()
+		failed = append(failed, errs...)
 	}
 	return errors.Join(failed...)
 }
 
-// Withdrawn tells whether Consul tells clients of none of the pod's instances
+// Withdrawn reports whether Consul tells clients of none of the pod's instances
 // any more, be it because they have a critical check or because they are not
-// there.
+// there. What was seen stands until an open call tells of a change.
 func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("consul at %s was not asked: %w", r.at, err)
+	}
+	if gone, ok := r.standsStill(ctx); ok {
+		return gone, nil
+	}
+	if last := r.last(); len(last) > 0 {
+		gone, sure, w, err := r.look(ctx, last)
+		if err != nil {
+			return false, err
+		}
+		if sure {
+			r.begin(ctx, w, gone)
+			return gone, nil
+		}
+	}
+	return r.lookFurther(ctx)
+}
+
+// lookFurther is the long way: it asks who holds the instances, and then what
+// clients are told of them.
+func (r *Registry) lookFurther(ctx context.Context) (bool, error) {
 	found, err := r.locate(ctx)
+	if taken := (*takenError)(nil); errors.As(err, &taken) && r.Located() {
+		return true, r.handBack(ctx, taken.by)
+	}
 	if err != nil {
 		return false, err
+	}
+	if len(found) == 0 {
+		r.searchLater()
 	}
 	for _, i := range found {
 		if i.onAgent {
@@ -106,7 +226,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 		if r.id != "" {
 			advice = "check LASTCALL_CONSUL_SERVICE_ID and CONSUL_HTTP_ADDR"
 		}
-		return "", fmt.Errorf("consul at %s: no %s, neither at the agent nor in the catalog: if the app has registered, %s", r.at, r.wanted(), advice)
+		return "", &drain.NotFoundError{Why: fmt.Sprintf("consul at %s: no %s, neither at the agent nor in the catalog%s: if the app has registered, %s", r.at, r.wanted(), r.datacenter(ctx), advice)}
 	}
 	said := make([]string, len(found))
 	for n, i := range found {
@@ -158,12 +278,12 @@ func (r *Registry) remember(found []instance) {
 			names = append(names, i.service.Service)
 		}
 	}
-	if len(names) == 0 {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.names = names
+	r.known = known{found: slices.Clone(found), at: time.Now()}
+	if len(names) > 0 {
+		r.names, r.located = names, true
+	}
 }
 
 func (r *Registry) forget() {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"lastcall/internal/pace"
 )
 
 const (
@@ -122,7 +124,14 @@ func plain(s string) bool {
 type transport struct {
 	next      http.RoundTripper
 	tokenFile string
+	busy      pace.Busy
 }
+
+// requestLimit bounds one request. Servers that are overloaded have been seen to
+// take 4 s.
+const requestLimit = 5 * time.Second
+
+var errBusy = errors.New("it has answered that it has too much to do (HTTP status 429 or 503), and is asked again in some seconds")
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.tokenFile != "" {
@@ -132,14 +141,25 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			req.Header.Set(tokenHeader, token)
 		}
 	}
-	resp, err := t.next.RoundTrip(req)
+	if err := t.busy.Err(); err != nil && !strings.Contains(req.URL.Path, "/deregister") {
+		return nil, err // a deregistration is sent in any case: there may be no time for another
+	}
+	limit := requestLimit
+	if wait, err := time.ParseDuration(req.URL.Query().Get("wait")); err == nil {
+		limit += wait + wait/16 // the server adds up to a sixteenth
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), limit)
+	resp, err := t.next.RoundTrip(req.WithContext(ctx))
 	if err != nil {
+		cancel()
 		return nil, err
 	}
+	t.busy.Answered(resp.StatusCode, resp.Header, errBusy)
 	if resp.StatusCode == http.StatusOK {
-		resp.Body = &boundedBody{ReadCloser: resp.Body, left: longestAnswer + 1}
+		resp.Body = &boundedBody{ReadCloser: resp.Body, left: longestAnswer + 1, end: cancel}
 		return resp, nil
 	}
+	defer cancel()
 	// The body goes into an error. Whoever has written it may have echoed
 	// what was sent.
 	text, err := io.ReadAll(io.LimitReader(resp.Body, longestComplaint))
@@ -169,6 +189,12 @@ func withoutSecrets(text string, req *http.Request) string {
 type boundedBody struct {
 	io.ReadCloser
 	left int64
+	end  context.CancelFunc // of the request's limit
+}
+
+func (b *boundedBody) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {

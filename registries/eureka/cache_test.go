@@ -133,7 +133,7 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 		if !outdated() {
 			continue
 		}
-		wait.Until(t, "its growing old", func() bool { return age() > nudgeAfter })
+		wait.Until(t, "its growing old", func() bool { return age() > rewriteAfter })
 		if !a.Listed(t) {
 			continue // it was but late
 		}

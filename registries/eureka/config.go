@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -49,8 +48,8 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 
 	peers, err := parsePeers(cfg.URLs)
 	mistakes = append(mistakes, err)
-	ip, _ := netip.ParseAddr(pod.IP) // what is not an address finds nothing, and is the pod's own variable
-	if cfg.InstanceID == "" && (!ip.IsValid() || pod.AppPort == 0) {
+	ips := pod.Addresses() // what is not an address finds nothing, and is the pod's own variable
+	if cfg.InstanceID == "" && (len(ips) == 0 || pod.AppPort == 0) {
 		wrong("LASTCALL_EUREKA_INSTANCE_ID is not set: set it to the id that the app registers with, or set LASTCALL_APP_PORT and LASTCALL_POD_IP, by which the instance can be found")
 	}
 	if cfg.Status != outOfService && cfg.Status != down {
@@ -70,13 +69,14 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		p.transport = transport
 	}
 	return &Registry{
-		peers:  peers,
-		app:    strings.ToUpper(cfg.App), // as the server does with whatever it is given
-		id:     cfg.InstanceID,
-		ip:     ip.Unmap(),
-		port:   pod.AppPort,
-		status: cfg.Status,
-		marked: map[*peer]bool{},
+		peers:           peers,
+		app:             strings.ToUpper(cfg.App), // as the server does with whatever it is given
+		id:              cfg.InstanceID,
+		ips:             ips,
+		port:            pod.AppPort,
+		status:          cfg.Status,
+		refresh:         cfg.ClientRefresh,
+		overrideInDoubt: map[*peer]bool{},
 	}, nil
 }
 
@@ -115,7 +115,7 @@ func parsePeer(s string) (*peer, error) {
 	if u.RawQuery != "" || u.ForceQuery {
 		return nil, errors.New(right + "; nothing may follow the path, and / ? # @ and , in a user or password must be percent-encoded")
 	}
-	p := &peer{user: u.User}
+	p := &peer{user: u.User, limit: requestLimit}
 	u.User = nil
 	p.url = strings.TrimRight(u.String(), "/")
 	return p, nil

@@ -21,7 +21,8 @@
 // be under way while the override arrives, and renew some entries before it
 // and some after. So no entry speaks for another, and Withdrawn asks for all
 // that clients read: apps, apps/delta and apps/APP, each as JSON and as XML,
-// the cheap ones first. Only three rare kinds are not asked for: compact
+// the cheap ones first. What each has shown stands as long as the server holds
+// the pod as it did then, because answers do not go back in time. Only three rare kinds are not asked for: compact
 // answers (X-Eureka-Accept), single VIPs, and answers with ?regions=. They are
 // renewed in the same passes.
 //
@@ -32,6 +33,21 @@
 // in a large one during a rollout. Withdrawn says so, and the next Withdraw sets
 // the override to the other status and back, which makes the server throw its
 // answers away.
+//
+// # When a peer is asked
+//
+// Withdrawn may be called at any rate; a peer is asked when that is due. Until its
+// answers are renewed, one of the smallest is looked at, with gaps that grow with
+// the time that clients take to forget the pod (waitPart). Once all have shown
+// that the pod is gone, only what the server itself holds is read, a few times
+// while clients use their copies and with each call in the last moments; the
+// answers are read again when that changes. For an app that may come back under
+// an id that is not known, apps/APP is read again once in a period of the server's
+// cache.
+//
+// # Two applications, one instance id
+//
+// Servers keep overrides by instance id alone. See namesakes.go.
 //
 // # A peer that is down
 //

@@ -2,7 +2,6 @@ package eureka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lastcall/drain"
 )
 
 // sighting is an instance of the pod's at one peer.
@@ -41,7 +42,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	var mu sync.Mutex
 	var sightings []sighting
 	err := r.atPeers(ctx, func(ctx context.Context, p *peer) error {
-		return r.forOwn(ctx, p, func(n name) error {
+		return r.forOwn(ctx, p, true, func(n name) error {
 			i, err := p.instance(ctx, n)
 			if err != nil {
 				return err
@@ -49,6 +50,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			sightings = append(sightings, sighting{p, n, &i})
+			r.sawBefore(sighting{p, n, &i})
 			return nil
 		})
 	})
@@ -68,6 +70,8 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 		}
 	}
 
+	r.searchNamesakes(ctx, names)
+
 	var told []string
 	for _, n := range names {
 		of := slices.DeleteFunc(slices.Clone(sightings), func(s sighting) bool { return s.name != n })
@@ -75,7 +79,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		told = append(told, r.describe(of)+text)
+		told = append(told, r.describe(of)+text+r.warnOfNamesakes(n))
 	}
 	if err != nil {
 		told = append(told, err.Error())
@@ -87,14 +91,14 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 // tells so.
 func (r *Registry) clear(ctx context.Context, of []sighting) (string, error) {
 	switch {
-	case r.areRemains(of):
-		return ", which is left of a withdrawal that is over; set anew", r.clearRemains(ctx, of)
+	case r.hasResidue(of):
+		return ", which is left of a withdrawal that is over; set anew", r.clearResidue(ctx, of)
 	case !slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() }):
 		return "", nil
 	case r.isLeftover(of):
 		return ", left behind by an earlier instance of this id; removed", r.clearLeftover(ctx, of)
-	case r.ip.IsValid() && !slices.ContainsFunc(of, func(s sighting) bool { return s.hasIP(r.ip) }):
-		return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", r.describe(of), of[0].IP, r.ip)
+	case len(r.ips) > 0 && !slices.ContainsFunc(of, func(s sighting) bool { return s.hasIP(r.ips) }):
+		return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", r.describe(of), of[0].IP, addresses(r.ips))
 	}
 	return ", which was set after it registered and stays so", nil
 }
@@ -108,7 +112,7 @@ func (r *Registry) clearLeftover(ctx context.Context, of []sighting) error {
 	})
 }
 
-// areRemains tells whether the removal of an override has left something
+// hasResidue reports whether the removal of an override has left something
 // behind at one peer:
 //
 //   - Where the peer carried out a registration of the app at the same time, the
@@ -118,10 +122,10 @@ func (r *Registry) clearLeftover(ctx context.Context, of []sighting) error {
 //   - A peer that hung has been told of each change several times, and carries
 //     them out in any order. An override that it has alone, and not only since a
 //     moment ago, is nobody's will: its peers would have been told.
-func (r *Registry) areRemains(of []sighting) bool {
+func (r *Registry) hasResidue(of []sighting) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.withdrawn || r.putBack.IsZero() || time.Since(r.putBack) >= remainsFor {
+	if r.withdrawn || r.restoredAt.IsZero() || time.Since(r.restoredAt) >= residueFor {
 		return false
 	}
 	return slices.ContainsFunc(of, func(s sighting) bool {
@@ -129,23 +133,23 @@ func (r *Registry) areRemains(of []sighting) bool {
 	})
 }
 
-// overriddenAlone tells whether only s has an override, for longer than peers
+// overriddenAlone reports whether only s has an override, for longer than peers
 // need to tell each other.
 func (s sighting) overriddenAlone(of []sighting) bool {
 	return s.overridden() && s.age > toldWithin && s.upElsewhere(of)
 }
 
-// upElsewhere tells whether another peer says UP of the same registration.
+// upElsewhere reports whether another peer says UP of the same registration.
 func (s sighting) upElsewhere(of []sighting) bool {
 	return slices.ContainsFunc(of, func(o sighting) bool {
 		return o.available() && !o.overridden() && o.Dirty.number() == s.Dirty.number()
 	})
 }
 
-// clearRemains makes an instance UP where another peer says so. Where none does,
+// clearResidue makes an instance UP where another peer says so. Where none does,
 // the app may have said OUT_OF_SERVICE itself: it is asked, by its next
 // heartbeat.
-func (r *Registry) clearRemains(ctx context.Context, of []sighting) error {
+func (r *Registry) clearResidue(ctx context.Context, of []sighting) error {
 	return r.atPeersOf(ctx, of, func(ctx context.Context, s sighting) error {
 		switch {
 		case s.overriddenAlone(of):
@@ -177,7 +181,7 @@ func (r *Registry) isLeftover(of []sighting) bool {
 	if r.withdrawn {
 		return false
 	}
-	if len(r.marked) > 0 {
+	if len(r.overrideInDoubt) > 0 {
 		return true
 	}
 	present := slices.MaxFunc(of, func(a, b sighting) int {
@@ -208,9 +212,14 @@ func (r *Registry) describe(of []sighting) string {
 func (r *Registry) notFound(ctx context.Context) error {
 	const like = 3 // examples are enough
 	var others []string
+	disabled := ""
 	hint := func(i instance) bool {
-		text := fmt.Sprintf("%s at %s:%s", i.name(), i.IP, strings.TrimSpace(string(i.Port.Number)))
-		if (r.app != "" || i.hasIP(r.ip)) && !slices.Contains(others, text) {
+		if i.hasIP(r.ips) && (i.Port.number() == r.port && !i.Port.isOn() || i.SecurePort.number() == r.port && !i.SecurePort.isOn()) && r.id == "" {
+			disabled = fmt.Sprintf("%s is registered with port %d, but has it disabled, so that clients do not use it: set LASTCALL_APP_PORT to the port that it has enabled (%s), or name it by LASTCALL_EUREKA_INSTANCE_ID", i.name(), r.port, i.ports())
+			return false
+		}
+		text := fmt.Sprintf("%s at %s, port %s", i.name(), i.IP, i.ports())
+		if (r.app != "" || i.hasIP(r.ips)) && !slices.Contains(others, text) {
 			others = append(others, text)
 		}
 		return len(others) < like
@@ -219,9 +228,16 @@ func (r *Registry) notFound(ctx context.Context) error {
 		if r.app == "" && r.id != "" {
 			break // there is nothing like it to be shown
 		}
-		_ = p.each(ctx, r.list(), asJSON, hint) // what fails here has been told as the cause
+		_, _ = p.each(ctx, r.list(), asJSON, hint) // what fails here has been told as the cause
 	}
-	what, more := fmt.Sprintf("at %s (LASTCALL_POD_IP, LASTCALL_APP_PORT)", net.JoinHostPort(r.ip.String(), strconv.Itoa(r.port))), "; LASTCALL_EUREKA_INSTANCE_ID would name it"
+	if disabled != "" {
+		return &drain.NotFoundError{Why: disabled}
+	}
+	at := make([]string, len(r.ips))
+	for n, ip := range r.ips {
+		at[n] = net.JoinHostPort(ip.String(), strconv.Itoa(r.port))
+	}
+	what, more := fmt.Sprintf("at %s (LASTCALL_POD_IP, LASTCALL_APP_PORT)", strings.Join(at, " or ")), "; LASTCALL_EUREKA_INSTANCE_ID would name it"
 	if r.id != "" {
 		what, more = fmt.Sprintf("as %q (LASTCALL_EUREKA_INSTANCE_ID)", r.id), ""
 	}
@@ -231,5 +247,5 @@ func (r *Registry) notFound(ctx context.Context) error {
 	if len(others) > 0 {
 		more += "; registered: " + strings.Join(others, ", ")
 	}
-	return errors.New("not registered yet, or not " + what + more)
+	return &drain.NotFoundError{Why: "not registered yet, or not " + what + more}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,8 +35,31 @@ type port struct {
 	Enabled loose `json:"@enabled" xml:"enabled,attr"`
 }
 
-func (p port) is(number int) bool {
-	return string(p.Number) == strconv.Itoa(number) && p.Enabled != "false"
+// isOn reports whether clients use the port. Servers that do not say so mean that.
+func (p port) isOn() bool { return p.Enabled != "false" }
+
+func (p port) number() int {
+	n, err := strconv.Atoi(strings.TrimSpace(string(p.Number)))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (p port) is(number int) bool { return p.number() == number && number != 0 && p.isOn() }
+
+// ports lists the ports that clients use.
+func (i instance) ports() string {
+	var on []string
+	for _, p := range []port{i.Port, i.SecurePort} {
+		if p.number() != 0 && p.isOn() {
+			on = append(on, strconv.Itoa(p.number()))
+		}
+	}
+	if len(on) == 0 {
+		return "none enabled"
+	}
+	return strings.Join(on, " and ")
 }
 
 // name is what the instance is called. Clients of old register without an id,
@@ -47,21 +71,33 @@ func (i instance) name() name {
 	return name{string(i.App), string(i.ID)}
 }
 
-// available tells whether a client that reads this sends requests to it. In
+// available reports whether a client that reads this sends requests to it. In
 // apps/delta, an instance that was cancelled while UP still says UP.
 func (i instance) available() bool { return i.Status == up && i.Action != "DELETED" }
 
-// overridden tells whether an override keeps the instance out of service, or
+// overridden reports whether an override keeps the instance out of service, or
 // would once the app says UP.
 func (i instance) overridden() bool { return i.Overridden == outOfService || i.Overridden == down }
 
-func (i instance) isAt(ip netip.Addr, port int) bool {
-	return i.hasIP(ip) && (i.Port.is(port) || i.SecurePort.is(port))
+func (i instance) isAt(ips []netip.Addr, port int) bool {
+	return i.hasIP(ips) && (i.Port.is(port) || i.SecurePort.is(port))
 }
 
-func (i instance) hasIP(ip netip.Addr) bool {
-	own, err := netip.ParseAddr(string(i.IP))
-	return err == nil && own.Unmap() == ip
+// hasIP reports whether the instance is registered under one of ips, in whatever
+// notation.
+func (i instance) hasIP(ips []netip.Addr) bool {
+	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(string(i.IP)), "["), "]")
+	own, err := netip.ParseAddr(text)
+	return err == nil && slices.Contains(ips, own.Unmap().WithZone(""))
+}
+
+// addresses lists ips for people.
+func addresses(ips []netip.Addr) string {
+	texts := make([]string, len(ips))
+	for n, ip := range ips {
+		texts[n] = ip.String()
+	}
+	return strings.Join(texts, " and ")
 }
 
 // loose is a string that JSON may also hold as a number or a boolean: servers

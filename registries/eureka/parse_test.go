@@ -48,7 +48,7 @@ func TestScanJSON(t *testing.T) {
 			t.Errorf("%s: got %d instances and %v, want %d", test.name, len(found), err, test.want)
 		}
 		for _, i := range found {
-			if i.name() != (name{"ORDERS", "a"}) || !i.isAt(netip.MustParseAddr("10.0.0.1"), 8080) || !i.available() {
+			if i.name() != (name{"ORDERS", "a"}) || !i.isAt([]netip.Addr{netip.MustParseAddr("10.0.0.1")}, 8080) || !i.available() {
 				t.Errorf("%s: got %+v", test.name, i)
 			}
 		}
@@ -77,7 +77,7 @@ func TestScanXML(t *testing.T) {
 			t.Errorf("%s: got %d instances and %v, want %d", test.name, len(found), err, test.want)
 		}
 		for _, i := range found {
-			if i.name() != (name{"ORDERS", "a"}) || !i.isAt(netip.MustParseAddr("10.0.0.1"), 8080) || !i.available() {
+			if i.name() != (name{"ORDERS", "a"}) || !i.isAt([]netip.Addr{netip.MustParseAddr("10.0.0.1")}, 8080) || !i.available() {
 				t.Errorf("%s: got %+v", test.name, i)
 			}
 		}
@@ -101,8 +101,8 @@ func TestShapesOfAnInstance(t *testing.T) {
 		`{"ipAddr":"10.0.0.1","port":null,"securePort":null}`:                                                false,
 	} {
 		var i instance
-		if err := json.Unmarshal([]byte(body), &i); err != nil || i.isAt(ip, 8080) != want {
-			t.Errorf("%s: at the pod's address: %v, want %v (%v)", body, i.isAt(ip, 8080), want, err)
+		if err := json.Unmarshal([]byte(body), &i); err != nil || i.isAt([]netip.Addr{ip}, 8080) != want {
+			t.Errorf("%s: at the pod's address: %v, want %v (%v)", body, i.isAt([]netip.Addr{ip}, 8080), want, err)
 		}
 	}
 	var old instance

@@ -1,22 +1,33 @@
 package eureka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	client "github.com/ArthurHlt/go-eureka-client/eureka"
+
+	"lastcall/internal/pace"
 )
+
+// requestLimit bounds one request, so that a server that hangs leaves room in
+// the budget for another try. Servers that are overloaded have been seen to
+// take 4 s.
+const requestLimit = 5 * time.Second
 
 // peer is one Eureka server.
 type peer struct {
 	url       string        // its service URL, without credentials and final slash
 	user      *url.Userinfo // nil: none
 	transport *http.Transport
+	limit     time.Duration // of one request
+	busy      pace.Busy
 }
 
 // name is what an instance is called: instance ids need only be unique within
@@ -25,16 +36,24 @@ type name struct{ app, id string }
 
 func (n name) String() string { return n.app + "/" + n.id }
 
+func (n name) compare(o name) int { return cmp.Or(cmp.Compare(n.app, o.app), cmp.Compare(n.id, o.id)) }
+
 func (n name) path() string { return "apps/" + url.PathEscape(n.app) + "/" + url.PathEscape(n.id) }
 
 // call makes one call through the client library, and hands a good answer to
 // read. Everything else is an error: see statusError for answers other than
 // 2xx, which are neither retried nor followed.
 func (p *peer) call(ctx context.Context, method, path, accept string, read func(http.Header, *bounded) error) error {
+	// A cancellation is sent in any case: there may be no time for another.
+	if err := p.busy.Err(); err != nil && (method != http.MethodDelete || strings.Contains(path, "/status")) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.limit)
+	defer cancel()
 	// The library takes no context, retries by itself, and is given only an
 	// *http.Transport. So each call gets a client of its own, with a transport
-	// that hands the library's request to the carrier.
-	c := &carrier{ctx: ctx, peer: p, accept: accept, read: read}
+	// that hands the library's request to the round tripper.
+	c := &roundTripper{ctx: ctx, peer: p, accept: accept, read: read}
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	transport.Protocols.SetHTTP1(true)
 	transport.RegisterProtocol("http", c)
@@ -117,9 +136,11 @@ func changes() list { return list{"apps/delta", "applications"} }
 
 func oneApp(app string) list { return list{"apps/" + url.PathEscape(app), "application"} }
 
-// each visits the instances of a list, as long as visit returns true.
-func (p *peer) each(ctx context.Context, l list, accept string, visit func(instance) bool) error {
-	return p.call(ctx, http.MethodGet, l.path, accept, func(_ http.Header, body *bounded) error {
+// each visits the instances of a list, as long as visit returns true, and
+// returns how many bytes of it were looked through, unpacked.
+func (p *peer) each(ctx context.Context, l list, accept string, visit func(instance) bool) (size int, err error) {
+	err = p.call(ctx, http.MethodGet, l.path, accept, func(_ http.Header, body *bounded) error {
+		defer func() { size = body.total }()
 		scan := scanJSON
 		if accept == asXML {
 			scan = scanXML
@@ -129,6 +150,7 @@ func (p *peer) each(ctx context.Context, l list, accept string, visit func(insta
 			return visit(i)
 		})
 	})
+	return size, err
 }
 
 // override sets a status override, which also shows as the status unless the
@@ -165,10 +187,10 @@ func nothing(_ http.Header, body *bounded) error {
 	return nil
 }
 
-// check tells whether there is a Eureka server at the URL at all. It is asked
+// check reports whether there is a Eureka server at the URL at all. It is asked
 // for when an instance is not found: a wrong path answers 404 too.
 func (p *peer) check(ctx context.Context) error {
-	err := p.each(ctx, changes(), asJSON, func(instance) bool { return false })
+	_, err := p.each(ctx, changes(), asJSON, func(instance) bool { return false })
 	switch {
 	case hasStatus(err, http.StatusForbidden):
 		return nil // a Eureka server with apps/delta switched off

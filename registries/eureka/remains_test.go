@@ -154,16 +154,16 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 
 // What somebody wants is told from what is left behind.
 func TestWhatIsLeftBehind(t *testing.T) {
-	const never, justNow, long = -1, time.Second, 2 * remainsFor
+	const never, justNow, long = -1, time.Second, 2 * residueFor
 	at := func(status, overridden string, dirty millis, age time.Duration) sighting {
 		return sighting{seen: &seen{instance: instance{Status: loose(status), Overridden: loose(overridden), Dirty: dirty}, age: age}}
 	}
 	isUp := at(up, "UNKNOWN", "7", time.Minute)
 	for name, test := range map[string]struct {
-		putBack   time.Duration // this long ago
-		withdrawn bool
-		of        []sighting
-		want      bool
+		restoredAt time.Duration // this long ago
+		withdrawn  bool
+		of         []sighting
+		want       bool
 	}{
 		"nothing":                        {justNow, false, []sighting{isUp, isUp}, false},
 		"out of service at one":          {justNow, false, []sighting{isUp, at(outOfService, "UNKNOWN", "7", 0)}, true},
@@ -182,10 +182,10 @@ func TestWhatIsLeftBehind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &Registry{withdrawn: test.withdrawn}
-			if test.putBack != never {
-				r.putBack = time.Now().Add(-test.putBack)
+			if test.restoredAt != never {
+				r.restoredAt = time.Now().Add(-test.restoredAt)
 			}
-			if got := r.areRemains(test.of); got != test.want {
+			if got := r.hasResidue(test.of); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})

@@ -148,14 +148,31 @@ func findTells(t *testing.T, h Harness) {
 		defer cancel()
 		return f.Find(ctx)
 	}
-	if found, err := find(); err == nil {
+	found, err := find()
+	if err == nil {
 		t.Fatalf("Find found %q before anything was registered", found)
 	}
+	if _, says := f.(drain.Locator); says {
+		if notFound := (*drain.NotFoundError)(nil); !errors.As(err, &notFound) {
+			t.Fatalf("Find of what nobody registered: got %v, want a NotFoundError", err)
+		}
+	}
+	located(t, f, false)
 	registerListed(t, h)
 	wait.Until(t, "Find", func() bool {
 		found, err := find()
 		return err == nil && found != ""
 	})
+	located(t, f, true)
+}
+
+// located holds what a registry that can say so says of whether it has ever found
+// the instance.
+func located(t *testing.T, r any, want bool) {
+	t.Helper()
+	if l, says := r.(drain.Locator); says && l.Located() != want {
+		t.Fatalf("Located says %v, want %v", !want, want)
+	}
 }
 
 func findLeavesOwn(t *testing.T, h Harness) {
@@ -196,6 +213,14 @@ func unknownIsWithdrawn(t *testing.T, h Harness) {
 	call(t, "Withdraw of what is not known", r.Withdraw)
 	call(t, "Restore of what is not known", r.Restore)
 	call(t, "Deregister of what is not known", r.Deregister)
+	located(t, r, false)
+	// Found by whatever call comes next, it stays so.
+	registerListed(t, h)
+	call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	located(t, r, true)
+	call(t, "Deregister", r.Deregister)
+	located(t, r, true)
 }
 
 func endedContext(t *testing.T, h Harness) {

@@ -24,6 +24,8 @@ type Registry struct {
 	mu sync.Mutex // guards what follows
 	// found is what find has set last; nil: nothing yet.
 	found map[string]string
+	// located is set once find has found the instance.
+	located bool
 	// target grows with each change between Withdraw and Restore: what a call
 	// for an earlier one finds out does not count for the present one.
 	target int
@@ -36,8 +38,11 @@ type Registry struct {
 }
 
 var (
-	_ drain.Registry = (*Registry)(nil)
-	_ drain.Finder   = (*Registry)(nil)
+	_ drain.Registry       = (*Registry)(nil)
+	_ drain.Finder         = (*Registry)(nil)
+	_ drain.Locator        = (*Registry)(nil)
+	_ drain.GiveUpReporter = (*Registry)(nil)
+	_ drain.ListReporter   = (*Registry)(nil)
 )
 
 // Withdraw makes the calls of the section withdraw, in their order, up to the
@@ -144,7 +149,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case !known:
-		return "", fmt.Errorf("%s: the instance is not known there yet", r.file.name)
+		return "", &drain.NotFoundError{Why: r.file.name + ": the instance is not known there yet"}
 	}
 	text := r.describe(vars)
 	if len(r.file.sections[leftover]) == 0 || r.isLeaving() {
@@ -161,6 +166,14 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("an earlier withdrawal is still there and could not be undone: %w", err)
 	}
 	return text + ", which an earlier withdrawal kept out; put back", nil
+}
+
+// Located reports whether find has ever found the instance. A file without that
+// section has nothing to look up, and knows its instance from the first call on.
+func (r *Registry) Located() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.located
 }
 
 // GaveUp returns why the present withdrawal can never succeed; an empty text
@@ -255,6 +268,6 @@ func (r *Registry) lookUp(ctx context.Context) (vars values, known bool, err err
 		r.found = nil
 		return vars, false, nil
 	}
-	r.found = got.set
+	r.found, r.located = got.set, true
 	return r.fixed.with(got.set), true, nil
 }

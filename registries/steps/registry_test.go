@@ -235,3 +235,36 @@ withdrawn:
 		t.Errorf("a secret is shown: %v\n%s", err, shown)
 	}
 }
+
+// What find has never found is not known, and one that was found once stays so.
+func TestLocated(t *testing.T) {
+	s := startScript(t, map[string]string{"get /pods": "{}", "post /out": ""})
+	r := s.registry(t, `
+find:
+- get: URL/pods
+  set: {id: pod.id}
+  absent: [missing]
+withdraw:
+- post: URL/out
+`)
+	do(t, "Withdraw", r.Withdraw)
+	if _, err := r.Find(within(t)); err == nil || !isWithdrawn(t, r) || r.Located() {
+		t.Errorf("Find says %v, Located %v of an instance that is not known", err, r.Located())
+	}
+	s.answers.Store(&map[string]string{"get /pods": `{"pod":{"id":7}}`, "post /out": ""})
+	do(t, "Withdraw", r.Withdraw)
+	if !r.Located() {
+		t.Error("Located says false of an instance that was found")
+	}
+	s.answers.Store(&map[string]string{"get /pods": "{}", "post /out": ""})
+	do(t, "Withdraw", r.Withdraw)
+	if !r.Located() {
+		t.Error("Located says false of an instance that was found before")
+	}
+
+	r = s.registry(t, "withdraw:\n- post: URL/out")
+	do(t, "Withdraw", r.Withdraw)
+	if !r.Located() {
+		t.Error("Located says false where there is nothing to look up")
+	}
+}

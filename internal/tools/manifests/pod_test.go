@@ -222,7 +222,7 @@ func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.C
 	}
 	for name, want := range map[string]string{
 		"LASTCALL_POD_NAME": "metadata.name",
-		"LASTCALL_POD_IP":   "status.podIP",
+		"LASTCALL_POD_IP":   "status.podIPs",
 		"LASTCALL_HOST_IP":  "status.hostIP",
 	} {
 		if fields[name] != want {

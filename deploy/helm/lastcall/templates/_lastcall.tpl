@@ -133,7 +133,7 @@ env:
   - name: LASTCALL_POD_NAME
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
   - name: LASTCALL_POD_IP
-    valueFrom: {fieldRef: {fieldPath: status.podIP}}
+    valueFrom: {fieldRef: {fieldPath: status.podIPs}}
   - name: LASTCALL_HOST_IP
     valueFrom: {fieldRef: {fieldPath: status.hostIP}}
 {{- with .Values.lastcall.envFrom }}

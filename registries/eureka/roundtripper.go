@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+	"time"
 )
 
 const (
@@ -40,13 +41,20 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newTransport is what calls go through in the end. Connections are not kept:
-// each call finds out anew whether the peer is there, and nothing idles
-// between drains. There is no proxy.
+// keepFor is how long a connection is kept that nothing is sent on: longer than
+// the longest wait between two looks in a drain, so that one connection, and one
+// TLS handshake, serves a server's whole drain.
+const keepFor = 15 * time.Second
+
+// newTransport is what calls go through in the end. There is no proxy. One
+// connection is kept for each server, for the length of a drain; where it has
+// gone meanwhile, the request is sent once more on a new one, so that a server
+// that is down is still told from one that does not answer.
 func newTransport(roots *x509.CertPool, insecure bool) *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{}).DialContext,
-		DisableKeepAlives:      true,
+		MaxIdleConnsPerHost:    1,
+		IdleConnTimeout:        keepFor,
 		MaxResponseHeaderBytes: 64 << 10,
 		TLSClientConfig: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
@@ -56,10 +64,11 @@ func newTransport(roots *x509.CertPool, insecure bool) *http.Transport {
 	}
 }
 
-// carrier carries the one request of a call: it binds it to the call's
+// roundTripper makes the one request of a call: it binds it to the call's
 // context, and adds what the library has no means for. The credentials are
-// added only here, so that nothing that the library logs can hold them.
-type carrier struct {
+// added only here, so that nothing that the library logs can hold them. Answers
+// come compressed where the server can, and are unpacked by the transport.
+type roundTripper struct {
 	ctx    context.Context // here, because the library takes none
 	peer   *peer
 	accept string
@@ -68,10 +77,13 @@ type carrier struct {
 	refused *statusError // an answer other than 2xx
 }
 
-func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
+func (c *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(c.ctx)
 	req.Header.Set("Accept", c.accept)
 	req.Header.Set("User-Agent", "lastcall")
+	// All calls are idempotent: one that meets a connection which the server has
+	// closed meanwhile is repeated. Without a value the header is not sent.
+	req.Header["Idempotency-Key"] = []string{}
 	if user := c.peer.user; user != nil {
 		password, _ := user.Password()
 		req.SetBasicAuth(user.Username(), password)
@@ -81,20 +93,35 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, explain(err)
 	}
 	defer func() { _ = answer.Body.Close() }() // only read
+	body := &bounded{Reader: answer.Body}
+	defer func() {
+		var busy error
+		if c.refused != nil {
+			busy = c.refused
+		}
+		c.peer.busy.Answered(answer.StatusCode, answer.Header, busy)
+	}()
 	if answer.StatusCode/100 != 2 {
 		c.refused = &statusError{code: answer.StatusCode, to: answer.Header.Get("Location"), user: c.peer.user != nil}
+		_, _ = io.CopyN(io.Discard, answer.Body, maxComplaint) // so that the connection can be kept
 		if answer.StatusCode/100 == 3 {
 			return nil, c.refused // the library would go there, with a 307 for ever
 		}
-	} else if err := c.read(answer.Header, &bounded{Reader: answer.Body}); err != nil {
+	} else if err := c.read(answer.Header, body); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
+	// What was not looked at is on its way already, and is less than a new
+	// connection costs. What fails here has been read as far as it matters.
+	_, _ = io.CopyN(io.Discard, answer.Body, int64(max(maxAnswer-body.total, 0)))
 	// The body has been dealt with, so none is left to the library.
 	return &http.Response{
 		Status: answer.Status, StatusCode: answer.StatusCode, Header: answer.Header,
 		Proto: answer.Proto, ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, Request: req,
 	}, nil
 }
+
+// maxComplaint bounds what is read of an answer that says what is wrong.
+const maxComplaint = 64 << 10
 
 // explain adds what to do about a failure to get an answer.
 func explain(err error) error {
@@ -107,7 +134,7 @@ func explain(err error) error {
 	return err
 }
 
-// isDown tells that a server is not there: nobody listens at its address, or
+// isDown reports that a server is not there: nobody listens at its address, or
 // its name is not known. A name server that refuses tells nothing of it.
 func isDown(err error) bool {
 	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {

@@ -1,0 +1,250 @@
+package consul
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"lastcall/internal/pace"
+)
+
+const (
+	// trustFor is how long what was found may be acted on without a look: within
+	// it, nobody else takes over an instance's id.
+	trustFor = time.Minute
+	// watchFor is how long one open call waits for a change. Nobody waits for its
+	// end but the server.
+	watchFor = 30 * time.Second
+	// watchAgainAfter is how long after a change the next open call begins: where
+	// many pods of a service leave together, each of them changes what all ask for.
+	watchAgainAfter = 500 * time.Millisecond
+	// searchAgainAfter is how long a pod that nobody holds is not searched for in a
+	// drain: its app may yet register.
+	searchAgainAfter = 2 * time.Second
+	// answerWithin is how long the answer to an open call takes to arrive once
+	// something has changed, or the server has died.
+	answerWithin = 25 * time.Millisecond
+)
+
+// An endpoint is one of the calls that tell clients of a service: it is asked for
+// the pod's instances alone.
+type endpoint struct {
+	name   string
+	mesh   bool // Health.Connect, which tells of sidecar proxies
+	filter string
+}
+
+// ask asks an endpoint. With an index it is an open call, which is answered when
+// there may be something newer than that.
+func (r *Registry) ask(ctx context.Context, e endpoint, index uint64) ([]*api.ServiceEntry, uint64, error) {
+	ask := r.client.Health().Service
+	if e.mesh {
+		ask = r.client.Health().Connect
+	}
+	options := query(ctx, e.filter)
+	if index > 0 {
+		options.WaitIndex, options.WaitTime = index, r.watchFor
+	}
+	return r.entries(e.name, ask, options)
+}
+
+// known is what was found of the pod, and when that was seen last.
+type known struct {
+	found []instance
+	at    time.Time
+}
+
+// recent returns the pod's instances if they were seen a moment ago.
+func (r *Registry) recent() []instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.known.at) > trustFor && (r.watch == nil || !r.watch.open()) {
+		return nil
+	}
+	return slices.Clone(r.known.found)
+}
+
+// last returns the pod's instances as they were seen last.
+func (r *Registry) last() []instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.known.found)
+}
+
+// endpoints are those that tell clients of the pod's instances.
+func (r *Registry) endpoints(found []instance) []endpoint {
+	var all []endpoint
+	for _, i := range found {
+		e := endpoint{i.service.Service, false, r.filter(ofHealth())}
+		if i.isProxy() {
+			e = endpoint{i.service.Proxy.DestinationServiceName, true, proxiesOf(ofHealth(), i.service.Proxy.DestinationServiceID)}
+		}
+		if !slices.Contains(all, e) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// look asks the endpoints alone whether clients are told of found. It is not sure
+// where one of them does not show an instance, or shows several of its id.
+func (r *Registry) look(ctx context.Context, found []instance) (gone, sure bool, w *watch, err error) {
+	w = &watch{}
+	shown := map[string]int{}
+	gone = true
+	for _, e := range r.endpoints(found) {
+		entries, index, err := r.ask(ctx, e, 0)
+		if err != nil {
+			return false, false, nil, err
+		}
+		w.on = append(w.on, endpointAt{e, index})
+		for _, entry := range entries {
+			own := slices.ContainsFunc(found, func(i instance) bool { return i.service.ID == entry.Service.ID })
+			switch {
+			case own && r.isElsewhere(entry.Service, entry.Node.Address):
+				return false, false, nil, nil // taken over, or on another node
+			case own:
+				shown[entry.Service.ID]++
+			case e.mesh || !r.isPods(entry.Service, entry.Node.Address):
+				continue
+			}
+			gone = gone && critical(entry.Checks)
+		}
+	}
+	for _, i := range found {
+		if shown[i.service.ID] != 1 {
+			return false, false, nil, nil
+		}
+	}
+	r.mu.Lock()
+	r.known.at = time.Now()
+	r.mu.Unlock()
+	return gone, true, w, nil
+}
+
+// A watch is the open calls that tell of changes to what was seen. What was seen
+// stands until one of them is answered.
+type watch struct {
+	gone  bool
+	on    []endpointAt
+	moved chan struct{} // closed when it no longer stands
+	stop  context.CancelFunc
+}
+
+// endpointAt is an endpoint as of an index.
+type endpointAt struct {
+	endpoint
+	index uint64
+}
+
+// open reports whether none of the calls has been answered yet.
+func (w *watch) open() bool {
+	select {
+	case <-w.moved:
+		return false
+	default:
+		return true
+	}
+}
+
+// stands returns what was seen last, as long as nothing can have changed.
+func (r *Registry) stands() (gone, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.watch == nil {
+		return true, time.Now().Before(r.searchAt)
+	}
+	return r.watch.gone, r.watch.open()
+}
+
+// standsStill is stands, and leaves what has just changed the time to arrive.
+func (r *Registry) standsStill(ctx context.Context) (gone, ok bool) {
+	r.mu.Lock()
+	w := r.watch
+	r.mu.Unlock()
+	if w != nil {
+		pause := time.NewTimer(answerWithin)
+		defer pause.Stop()
+		select {
+		case <-w.moved:
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+	}
+	return r.stands()
+}
+
+// begin opens the calls of w. They end when one of them shows a change, or by
+// themselves after watchFor; what changed is asked for by the next Withdrawn.
+func (r *Registry) begin(ctx context.Context, w *watch, gone bool) {
+	if len(w.on) == 0 || slices.ContainsFunc(w.on, func(e endpointAt) bool { return e.index == 0 }) {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // they outlive the call
+	w.gone, w.moved, w.stop = gone, make(chan struct{}), cancel
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.watch != nil {
+		r.watch.stop()
+		r.watch = nil
+	}
+	if !r.withdrawn {
+		cancel()
+		return // nobody waits for it
+	}
+	wait := time.Duration(0)
+	if now := time.Now(); now.Sub(r.watchedAt) < watchAgainAfter && gone {
+		wait = pace.Less(watchAgainAfter)
+	}
+	r.watchedAt = time.Now().Add(wait)
+	r.watch = w
+	answered := make(chan struct{}, len(w.on))
+	for _, e := range w.on {
+		go func() {
+			defer func() { answered <- struct{}{} }()
+			pause := time.NewTimer(wait)
+			defer pause.Stop()
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+				return
+			}
+			_, _, _ = r.ask(ctx, e.endpoint, e.index) // what it shows, and any failure, the next look sees
+		}()
+	}
+	go func() {
+		<-answered
+		close(w.moved)
+		cancel()
+		select {
+		case r.changes <- struct{}{}:
+		default:
+		}
+	}()
+}
+
+// unwatch ends what was seen: something was written, or will be.
+func (r *Registry) unwatch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.searchAt = time.Time{}
+	if r.watch != nil {
+		r.watch.stop()
+		r.watch = nil
+	}
+}
+
+// searchLater puts the next search off, in a drain.
+func (r *Registry) searchLater() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.withdrawn {
+		r.searchAt = time.Now().Add(pace.Less(searchAgainAfter))
+	}
+}
+
+// Changes returns the channel that receives when the open calls have shown a
+// change. See drain.ChangeNotifier.
+func (r *Registry) Changes() <-chan struct{} { return r.changes }

@@ -1,0 +1,112 @@
+package consul
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"lastcall/drain"
+	"lastcall/internal/testservers"
+	"lastcall/internal/wait"
+)
+
+// The id that was configured is another pod's.
+func TestIDOfAnotherAddress(t *testing.T) {
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	for name, start := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, server)
+			h.byID = true
+			h.Register(t)
+			wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
+			other := h.pod.IP
+			h.pod.IP = podIP()
+			r := h.plugIn(t)
+			for what, call := range map[string]func(context.Context) error{
+				"Withdraw": r.Withdraw, "Deregister": r.Deregister, "Restore": r.Restore,
+				"Withdrawn": func(ctx context.Context) error { _, err := r.Withdrawn(ctx); return err },
+				"Find":      func(ctx context.Context) error { _, err := r.Find(ctx); return err },
+			} {
+				err := call(t.Context())
+				if err == nil || !strings.Contains(err.Error(), other) || !strings.Contains(err.Error(), h.pod.IP) || !strings.Contains(err.Error(), "LASTCALL_CONSUL_SERVICE_ID") {
+					t.Errorf("%s: %v; want an error that names %s and %s", what, err, other, h.pod.IP)
+				}
+			}
+			if r.Located() || !h.Known(t) || !h.Listed(t) || len(h.maintenanceReasons(t)) > 0 {
+				t.Error("somebody else's instance was touched")
+			}
+
+			// The node's address, and any of the pod's, will do.
+			for _, pod := range []drain.Pod{
+				{IP: h.pod.IP, HostIP: other, AppPort: 8080},
+				{IP: h.pod.IP, IPs: []string{h.pod.IP, "::ffff:" + other}, AppPort: 8080},
+			} {
+				h.pod = pod
+				if _, err := h.plugIn(t).Find(t.Context()); err != nil {
+					t.Errorf("Find of %+v: %v", pod, err)
+				}
+			}
+		})
+	}
+}
+
+// A successor takes the id over while the pod drains.
+func TestSuccessorTakesTheID(t *testing.T) {
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	for name, start := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, server)
+			h.byID = true
+			h.Register(t)
+			wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
+			r := h.plugIn(t)
+			_, err := r.Find(t.Context())
+			check(t, err)
+			must(t, r.Withdraw)
+			wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+			h.Register(t) // under another address
+			wait.Until(t, "the successor being in service", func() bool {
+				if !withdrawn(t, r) {
+					t.Fatal("Withdrawn says false of a pod that nobody is told of")
+				}
+				return h.Listed(t)
+			})
+			must(t, r.Withdraw)
+			must(t, r.Deregister)
+			if !h.Known(t) || !h.Listed(t) || len(h.maintenanceReasons(t)) > 0 {
+				t.Error("the successor was withdrawn or deregistered")
+			}
+		})
+	}
+}
+
+// An IPv6 address is found however it is written.
+func TestNotationsOfAnAddress(t *testing.T) {
+	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	for _, address := range []string{"10.9.8.7", "::ffff:10.9.8.7", "fd00::ab7", "FD00::AB7", "fd00:0:0:0:0:0:0:ab7", "fd00:0000:0000:0000:0000:0000:0000:0ab7"} {
+		h := newHarness(t, server)
+		h.pod = drain.Pod{IP: "10.9.8.7", IPs: []string{"10.9.8.7", "fd00::ab7"}, AppPort: 8080}
+		for _, way := range []func(){
+			func() {
+				check(t, h.client.Agent().ServiceRegister(&api.AgentServiceRegistration{ID: h.id, Name: h.name, Address: address, Port: 8080}))
+			},
+			func() {
+				check(t, h.client.Agent().ServiceDeregister(h.id))
+				_, err := h.client.Catalog().Register(&api.CatalogRegistration{Node: "ext", Address: "10.0.0.7", SkipNodeUpdate: true,
+					Service: &api.AgentService{ID: h.id, Service: h.name, Address: address, Port: 8080}}, nil)
+				check(t, err)
+			},
+		} {
+			way()
+			wait.Until(t, "Find of "+address, func() bool { _, err := h.plugIn(t).Find(t.Context()); return err == nil })
+		}
+		must(t, h.plugIn(t).Deregister)
+	}
+	// And what is not found says where was looked.
+	_, err := newHarness(t, server).plugIn(t).Find(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `datacenter "dc1"`) {
+		t.Errorf("Find says %v, want it to name the datacenter", err)
+	}
+}
