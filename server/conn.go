@@ -3,13 +3,22 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"time"
 )
 
-// writeLimit is how long a caller may take to receive a part of its answer.
-const writeLimit = 5 * time.Second
+const (
+	// writeLimit is how long a caller may take to receive a part of its answer.
+	writeLimit = 5 * time.Second
+	// closeLimit is how long it may take to receive the rest and to close the
+	// connection.
+	closeLimit = 5 * time.Second
+	// closeLook is how often the kernel is asked for what was not received of a
+	// caller that has closed its half before.
+	closeLook = 10 * time.Millisecond
+)
 
 // connState is what a connection is at, for the guard.
 type connState int
@@ -17,9 +26,11 @@ type connState int
 const (
 	waiting       connState = iota // nothing of a request has come
 	partial                        // a part of a request's header has
-	answering                      // a request is being answered
+	answering                      // the request is being answered
 	hooked                         // a preStop hook blocks on it
+	leaving                        // it was answered, and the caller has not closed it
 	closedByGuard                  // and the server has not noticed yet
+	closed
 )
 
 // conn is a connection that the guard knows.
@@ -33,17 +44,17 @@ type conn struct {
 	since time.Time // when it came to be in that state
 	// lacks is true when what has come of a header is not all of it.
 	lacks bool
-	// parsed is true while the server reads a header, also after the guard has
-	// closed the connection; guarded as well.
-	parsed bool
-	turn   chan struct{} // closed when the header may be read, or never will be
+	// holdsHeader is true while the server holds a header, also after the guard
+	// has closed the connection.
+	holdsHeader bool
+	turn        chan struct{} // closed when the header may be read, or never will be
 }
 
 // mayRead reports whether the guard has left it open.
 func (c *conn) mayRead() bool {
 	c.guard.mu.Lock()
 	defer c.guard.mu.Unlock()
-	return c.state != closedByGuard
+	return c.state < closedByGuard
 }
 
 // class is 1 for the kubelet's, and 0 for all others.
@@ -68,7 +79,6 @@ func (c *conn) Read(b []byte) (int, error) {
 	if n == 0 {
 		return 0, err
 	}
-	c.guard.pace(c, n)
 	if !c.guard.begin(c) {
 		return 0, net.ErrClosed
 	}
@@ -93,12 +103,59 @@ func (c *conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
+// Close waits until the caller has taken what it was sent: what is left to the
+// kernel would be memory that nobody bounds.
+func (c *conn) Close() error {
+	if c.guard.leaves(c) {
+		c.linger()
+	}
+	c.guard.left(c)
+	return c.Conn.Close()
+}
+
+// linger waits until the caller has closed the connection and has received all
+// of its answer, for up to closeLimit. What is left then is thrown away.
+func (c *conn) linger() {
+	tcp, ok := c.Conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	deadline := time.Now().Add(closeLimit)
+	_ = tcp.CloseWrite() // else it is closed already
+	_ = tcp.SetReadDeadline(deadline)
+	var ignored [512]byte
+	for {
+		if _, err := tcp.Read(ignored[:]); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			_ = tcp.SetLinger(0)
+			return
+		}
+	}
+	look := time.NewTicker(closeLook)
+	defer look.Stop()
+	for unreceived(tcp) {
+		if time.Now().After(deadline) {
+			_ = tcp.SetLinger(0)
+			return
+		}
+		<-look.C
+	}
+}
+
 type connKey struct{}
 
 // withConn makes the connection known to the handlers of its calls; it is an
 // [http.Server]'s ConnContext.
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
+}
+
+// dropHeader tells the guard that nothing is held of a call's header any more.
+func dropHeader(ctx context.Context) {
+	if c, ok := ctx.Value(connKey{}).(*conn); ok {
+		c.guard.headerDropped(c)
+	}
 }
 
 // holdHook marks the connection of a call as one on which a hook blocks.

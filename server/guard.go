@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -22,19 +21,14 @@ const (
 	// maxKubelet bounds the connections of one of the kubelet's addresses. It
 	// makes one for each probe, and one for each hook that blocks.
 	maxKubelet = 32
-	// maxPartial bounds the connections whose header is being read, and
-	// maxKubeletPartial those of them that are the kubelet's. Headers of many
-	// short lines take twenty times their length until they are read.
+	// maxPartial bounds the connections whose header is being read or is held,
+	// and maxKubeletPartial those of them that are the kubelet's. Headers of many
+	// short lines take twenty times their length in memory.
 	maxPartial        = 32
 	maxKubeletPartial = 8
 	// partialLimit is how long a connection may take to send its header while
 	// others wait to.
 	partialLimit = 50 * time.Millisecond
-	// headerRate bounds how many bytes of headers are read in a second, and
-	// headerBurst how many at once: the garbage that they leave must not come
-	// faster than it is collected.
-	headerRate  = 8 << 20
-	headerBurst = 64 << 10
 	// maxDropped bounds the connections that were dropped and whose
 	// goroutines have not ended yet.
 	maxDropped = 64
@@ -43,22 +37,21 @@ const (
 // maxPartials are the bounds by class.
 var maxPartials = [2]int{maxPartial, maxKubeletPartial}
 
-// guard is a listener that bounds the connections of an HTTP server. It
-// accepts at once, so that the kubelet does not wait behind others, and closes
-// what is too much: of the callers that are not the kubelet, first the
-// connection that has waited the longest for a request or the rest of it, then
-// the one that has been answered for the longest. Blocked hooks are kept; where
-// there is nothing else to close, the new connection is.
+// guard is a listener that bounds the connections of an HTTP server, each of
+// which carries one request. It accepts at once, so that the kubelet does not
+// wait behind others, and closes what is too much: of the callers that are not
+// the kubelet, first the connection whose caller has been waited for the
+// longest, then the one that has been answered for the longest. Blocked hooks
+// are kept; where there is nothing else to close, the new connection is.
 type guard struct {
 	net.Listener
 	kubelet func(netip.Addr) bool // reports whether the kubelet calls from it
 
-	mu      sync.Mutex   // guards everything that follows, and each conn's state
-	open    []*conn      // in the order of their arrival
-	dropped int          // those closed by the guard that the server still has
-	partial [2]int       // whose header is being read, by class
-	queue   [2][]*conn   // that wait for that
-	paid    [2]time.Time // until when headerRate is used up, by class
+	mu      sync.Mutex // guards everything that follows, and each conn's state
+	open    []*conn    // in the order of their arrival
+	dropped int        // those closed by the guard that the server still has
+	partial [2]int     // whose header is being read, by class
+	queue   [2][]*conn // that wait for that
 	refused rateLimitedLog
 }
 
@@ -169,28 +162,6 @@ func (g *guard) begin(c *conn) bool {
 	}
 }
 
-// pace waits until n more bytes may be read of headers. That is bounded: all
-// connections wait for no more than they have read at once.
-func (g *guard) pace(c *conn, n int) {
-	const perByte = time.Second / headerRate
-	g.mu.Lock()
-	if c.state != waiting && c.state != partial {
-		g.mu.Unlock()
-		return
-	}
-	now := time.Now()
-	paid := &g.paid[c.class()]
-	if full := now.Add(-headerBurst * perByte); paid.Before(full) {
-		*paid = full
-	}
-	*paid = paid.Add(time.Duration(n) * perByte)
-	wait := paid.Sub(now)
-	g.mu.Unlock()
-	if wait > 0 {
-		<-time.After(wait)
-	}
-}
-
 // queued reports whether c has to wait for its turn.
 func (g *guard) queued(c *conn) bool {
 	g.mu.Lock()
@@ -209,7 +180,7 @@ func (g *guard) nextLocked(class int) {
 	for len(g.queue[class]) > 0 && g.partial[class] < maxPartials[class] {
 		c := g.queue[class][0]
 		g.queue[class] = slices.Delete(g.queue[class], 0, 1)
-		c.state, c.since, c.parsed, c.lacks = partial, time.Now(), true, false
+		c.state, c.since, c.holdsHeader, c.lacks = partial, time.Now(), true, false
 		g.partial[class]++
 		close(c.turn)
 	}
@@ -236,37 +207,47 @@ func (g *guard) dropSlow(class int) {
 	})
 }
 
-// parsedLocked records that no header is read on c any more.
-func (g *guard) parsedLocked(c *conn) {
-	if c.parsed {
-		c.parsed = false
+// headerDropped records that nothing is held of c's header any more.
+func (g *guard) headerDropped(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.releaseLocked(c)
+	if c.state == partial {
+		c.state, c.since = answering, time.Now()
+	}
+}
+
+func (g *guard) releaseLocked(c *conn) {
+	if c.holdsHeader {
+		c.holdsHeader = false
 		g.partial[c.class()]--
 		g.nextLocked(c.class())
 	}
 }
 
-// changed follows the server's states; it is an [http.Server]'s ConnState.
-func (g *guard) changed(nc net.Conn, state http.ConnState) {
-	c, ok := nc.(*conn)
-	if !ok {
-		return
-	}
+// leaves records that the server has no more to say on c, and reports whether
+// the caller may have to be waited for.
+func (g *guard) leaves(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if state != http.StateNew {
-		g.parsedLocked(c)
+	g.releaseLocked(c)
+	if c.state == waiting || c.state >= leaving {
+		return false
 	}
-	switch {
-	case state == http.StateClosed && c.state == closedByGuard:
+	c.state, c.since = leaving, time.Now()
+	return true
+}
+
+// left records that c is closed.
+func (g *guard) left(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.releaseLocked(c)
+	if c.state == closedByGuard {
 		g.dropped--
-	case state == http.StateClosed:
-		g.removeLocked(c)
-	case c.state == closedByGuard:
-	case state == http.StateActive: // the request's header was read, or refused
-		c.state, c.since = answering, time.Now()
-	case state == http.StateIdle:
-		c.state, c.since = waiting, time.Now()
 	}
+	g.removeLocked(c)
+	c.state = closed
 }
 
 func (g *guard) removeLocked(c *conn) {
@@ -287,8 +268,8 @@ func (l *rateLimitedLog) may(now time.Time) bool {
 	return true
 }
 
-// before reports whether c is closed before o: those that wait before those
-// that are answered, and of these the one that is so for longer.
+// before reports whether c is closed before o: those that are waited for before
+// those that are answered, and of these the one that is so for longer.
 func (c *conn) before(o *conn) bool {
 	return cmp.Or(cmp.Compare(c.rank(), o.rank()), c.since.Compare(o.since)) < 0
 }

@@ -12,12 +12,9 @@ import (
 
 // preStop blocks until the drain has ended. Nothing is sent before: headers
 // that are flushed early gain nothing, since the kubelet waits for the body.
-// The connection is closed with the answer: a kubelet that sent the hook on a
-// kept connection which then drops would silently send it again.
 func preStop(d *drain.Drainer) http.HandlerFunc {
 	var last reportText
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "close")
 		holdHook(r.Context())
 		clear(r.Header) // it is held for as long as this blocks
 		report, err := d.PreStop(r.Context())

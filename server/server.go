@@ -19,12 +19,11 @@ import (
 )
 
 const (
-	// headerLimit is how long a caller may take to send its request's header.
+	// headerLimit is how long a caller may take to send its request's header,
+	// from when it has connected.
 	headerLimit = 5 * time.Second
 	// bodyLimit is how long it may take to send a body.
 	bodyLimit = 5 * time.Second
-	// idleLimit is how long a connection may stay without a request.
-	idleLimit = 30 * time.Second
 	// headerBytes bounds a request's header. The server reads 4 KiB more,
 	// which it cannot be told not to.
 	headerBytes = 4 << 10
@@ -51,26 +50,27 @@ type Server struct {
 // since a hook blocks for as long as the drain takes, and none for reading
 // beyond the header, since the one for a body would end a blocked hook too:
 // its connections bound both.
+//
+// A connection carries one request: neither the kubelet nor its hooks keep
+// theirs, and what a caller sends behind a request cannot be taken for another.
 func New(d *drain.Drainer, o Options) *Server {
-	return &Server{
-		http: &http.Server{
-			Handler:           Handler(d, o),
-			ReadHeaderTimeout: headerLimit,
-			IdleTimeout:       idleLimit,
-			MaxHeaderBytes:    headerBytes,
-			ConnContext:       withConn,
-			ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-		},
-		kubelet: d.IsKubelet,
+	s := &http.Server{
+		Handler:           Handler(d, o),
+		ReadHeaderTimeout: headerLimit,
+		MaxHeaderBytes:    headerBytes,
+		ConnContext:       withConn,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		// The server's own answer to OPTIONS * waits for a body without an end.
+		DisableGeneralOptionsHandler: true,
 	}
+	s.SetKeepAlivesEnabled(false)
+	return &Server{http: s, kubelet: d.IsKubelet}
 }
 
 // Serve accepts connections from l, as many as it bears, until Shutdown or
 // Close; then it returns [http.ErrServerClosed]. It is called once.
 func (s *Server) Serve(l net.Listener) error {
-	g := newGuard(l, s.kubelet)
-	s.http.ConnState = g.changed
-	return s.http.Serve(g)
+	return s.http.Serve(newGuard(l, s.kubelet))
 }
 
 // Shutdown accepts no further connections, and waits until the calls under way

@@ -1,21 +1,16 @@
 package server
 
 import (
+	"net"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// socketBytes bounds what the kernel holds of what a caller has sent and of
-	// what it is sent, for each connection; the kernel doubles it. In a cgroup
-	// of version 2 that counts as the container's memory.
-	socketBytes = 8 << 10
-	// unacknowledged is how long a caller may leave what it was sent in the
-	// kernel, also after the connection was closed here.
-	unacknowledged = 30 * time.Second
-)
+// socketBytes bounds what the kernel holds of what a caller has sent and of
+// what it is sent, for each connection; the kernel doubles it. In a cgroup of
+// version 2 that counts as the container's memory.
+const socketBytes = 8 << 10
 
 // bounded sets what accepted connections take over from the listening socket.
 func bounded(_, _ string, socket syscall.RawConn) error {
@@ -24,7 +19,6 @@ func bounded(_, _ string, socket syscall.RawConn) error {
 		for _, o := range []struct{ level, name, value int }{
 			{unix.SOL_SOCKET, unix.SO_RCVBUF, socketBytes},
 			{unix.SOL_SOCKET, unix.SO_SNDBUF, socketBytes},
-			{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds())},
 		} {
 			if failed = unix.SetsockoptInt(int(fd), o.level, o.name, o.value); failed != nil {
 				return
@@ -35,4 +29,15 @@ func bounded(_, _ string, socket syscall.RawConn) error {
 		return err
 	}
 	return failed
+}
+
+// unreceived reports whether the kernel holds something for the caller.
+func unreceived(c *net.TCPConn) bool {
+	socket, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	err = socket.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return err == nil && n > 0
 }

@@ -21,11 +21,11 @@ const (
 	again = time.Second / 4000
 	// stays is how long a connection that does not read stays open: it does not
 	// see that it was closed.
-	stays = 2 * time.Second
+	stays = 8 * time.Second
 	// drips is how often one that goes on sending does so.
 	drips = time.Second
 	// addresses is how many the crowd comes from, beginning with firstAddress.
-	addresses = 200
+	addresses = 199
 )
 
 var firstAddress = netip.AddrFrom4([4]byte{127, 0, 1, 1})
@@ -92,6 +92,9 @@ func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
 			continue
 		}
 		c.came.Add(1)
+		if kind.Narrow {
+			_ = conn.(*net.TCPConn).SetReadBuffer(1)
+		}
 		left := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		attackBy(ctx, conn.(*net.TCPConn), kind, func() {
 			if !been {

@@ -11,6 +11,7 @@ type Kind struct {
 	Reads   bool // else it leaves its answers in the kernel
 	Drains  bool // it begins a drain where no token is asked for
 	Endless bool // Send's last line is sent again and again
+	Narrow  bool // it takes as little of its answers as TCP allows
 }
 
 const host = " HTTP/1.1\r\nHost: pod\r\n"
@@ -44,8 +45,12 @@ func Kinds() []Kind {
 		{Name: "pipelined /metrics, read", Send: strings.Repeat(get("/metrics", ""), 50), Reads: true},
 		{Name: "pipelined /status, not read", Send: strings.Repeat(get("/status", fits), 50)},
 		{Name: "a pipeline that ends in many small headers", Send: get("/livez", "") + "GET /readyz" + host + tiny(8_000), Reads: true},
+		{Name: "answers that are not taken", Send: get("/metrics", ""), Narrow: true},
 		{Name: "long paths", Send: get("/"+strings.Repeat("p", 7_000), ""), Reads: true},
 		{Name: "slow bodies", Send: "POST /drain" + host + "Content-Length: 4000\r\n\r\nx", Reads: true},
+		{Name: "slow bodies behind many small headers", Send: "POST /drain" + host + tiny(7_400) + "Content-Length: 4000\r\n\r\nx", Reads: true},
+		{Name: "bodies too large that do not come, behind many small headers", Send: "POST /drain" + host + tiny(7_400) + "Content-Length: 5000\r\n\r\nx", Reads: true},
+		{Name: "slow bodies of OPTIONS *, behind many small headers", Send: "OPTIONS *" + host + tiny(7_400) + "Content-Length: 4000\r\n\r\nx", Reads: true},
 		{Name: "endless chunks", Send: "POST /drain" + host + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", Reads: true, Endless: true},
 		{Name: "TLS", Send: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x00", 509), Reads: true},
 		{Name: "HTTP/2", Send: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", Reads: true},
