@@ -134,10 +134,6 @@ func (g *guard) dropLocked(which func(*conn) bool) bool {
 	}
 	g.removeLocked(victim)
 	victim.state = closedByGuard
-	if queue := &g.queue[victim.class()]; slices.Contains(*queue, victim) {
-		*queue = slices.DeleteFunc(*queue, func(c *conn) bool { return c == victim })
-		close(victim.turn)
-	}
 	g.dropped++
 	abort(victim.Conn)
 	return true
@@ -250,9 +246,15 @@ func (g *guard) left(c *conn) {
 	c.state = closed
 }
 
+// removeLocked forgets c, which waits for no turn any more.
 func (g *guard) removeLocked(c *conn) {
 	if i := slices.Index(g.open, c); i >= 0 {
 		g.open = slices.Delete(g.open, i, i+1)
+	}
+	queue := &g.queue[c.class()]
+	if i := slices.Index(*queue, c); i >= 0 {
+		*queue = slices.Delete(*queue, i, i+1)
+		close(c.turn)
 	}
 }
 

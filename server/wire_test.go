@@ -153,6 +153,9 @@ func TestBodyIsBounded(t *testing.T) {
 		if s := e.status(); s.Phase != drain.Serving {
 			t.Errorf("a request that was refused has begun a drain: %s", s.Phase)
 		}
+		if after(2 * bodyLimit); !announced.closed() {
+			t.Error("a body that is not wanted and does not come is waited for without an end")
+		}
 
 		endless := network.dial()
 		go func() {

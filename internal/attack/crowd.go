@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,11 +22,12 @@ const (
 	// it would otherwise be the crowd that takes the processors.
 	again = time.Second / 4000
 	// stays is how long a connection that does not read stays open: it does not
-	// see that it was closed.
-	stays = 8 * time.Second
+	// see that it was closed. It is longer than the sidecar waits for it.
+	stays = 6 * time.Second
 	// drips is how often one that goes on sending does so.
 	drips = time.Second
-	// addresses is how many the crowd comes from, beginning with firstAddress.
+	// addresses is how many the crowd comes from, beginning with firstAddress. It is
+	// a prime, so that each kind comes from all of them.
 	addresses = 199
 )
 
@@ -42,13 +45,13 @@ type Crowd struct {
 	first atomic.Int64 // callers that have had one
 }
 
-// Start lets n callers come to the address, of the kinds in turn, and returns
-// when each of them has been there.
-func Start(t testing.TB, address string, n int, kinds ...Kind) *Crowd {
+// Start lets n callers come to the victim, of the kinds in turn, and returns when
+// each of them has been there.
+func Start(t testing.TB, v *Victim, n int, kinds ...Kind) *Crowd {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	tick := time.NewTicker(again)
-	c := &Crowd{address: address, stop: stop, may: tick.C}
+	c := &Crowd{address: v.Address(), stop: stop, may: tick.C}
 	t.Cleanup(func() {
 		c.Stop()
 		tick.Stop()
@@ -56,7 +59,7 @@ func Start(t testing.TB, address string, n int, kinds ...Kind) *Crowd {
 	for i := range n {
 		c.all.Go(func() { c.call(ctx, i, kinds[i%len(kinds)]) })
 	}
-	wait.For(t, "all hostile callers to have come", func() error {
+	v.Eventually(t, "all hostile callers to have come", func() error {
 		if came := c.first.Load(); came < int64(n) {
 			return fmt.Errorf("%d of %d have", came, n)
 		}
@@ -81,6 +84,9 @@ func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
 		from = from.Next()
 	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: wait.Patience}
+	if kind.Narrow {
+		dialer.Control = narrow
+	}
 	for been := false; ; {
 		select {
 		case <-ctx.Done():
@@ -92,9 +98,6 @@ func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
 			continue
 		}
 		c.came.Add(1)
-		if kind.Narrow {
-			_ = conn.(*net.TCPConn).SetReadBuffer(1)
-		}
 		left := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		attackBy(ctx, conn.(*net.TCPConn), kind, func() {
 			if !been {
@@ -106,6 +109,15 @@ func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
 		_ = conn.(*net.TCPConn).SetLinger(0) // no ports that wait for a minute
 		_ = conn.Close()
 	}
+}
+
+// narrow leaves a socket as little room for what it receives as there can be.
+func narrow(_, _ string, socket syscall.RawConn) error {
+	var failed error
+	err := socket.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1)
+	})
+	return errors.Join(err, failed)
 }
 
 // attackBy does on one connection what the kind says, until it is closed. sent

@@ -39,6 +39,7 @@ func Kinds() []Kind {
 		{Name: "hooks with headers of 12 kB", Send: get("/prestop", big), Reads: true, Drains: true},
 		{Name: "hooks with headers of 7 kB", Send: get("/prestop", fits), Reads: true, Drains: true},
 		{Name: "hooks with many small headers", Send: get("/prestop", tiny(7_500)), Reads: true, Drains: true},
+		{Name: "hooks that claim to be the kubelet's", Send: get("/prestop", "User-Agent: kube-lifecycle/1.34\r\n"+tiny(7_000)), Reads: true, Drains: true},
 		{Name: "hooks with a long query", Send: get("/prestop?"+strings.Repeat("q", 7_000), ""), Reads: true, Drains: true},
 		{Name: "hooks with a pipeline behind", Send: get("/prestop", "") + strings.Repeat(get("/metrics", ""), 500), Drains: true},
 		{Name: "pipelined /metrics, not read", Send: strings.Repeat(get("/metrics", ""), 50)},

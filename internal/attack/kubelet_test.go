@@ -17,14 +17,15 @@ const (
 // The kubelet is served, whoever else calls.
 func TestKubeletIsServedFirst(t *testing.T) {
 	v := StartVictim(t, &program)
-	crowd := Start(t, v.Address(), hostile, slices.DeleteFunc(Kinds(), func(k Kind) bool { return k.Drains })...)
+	crowd := Start(t, v, hostile, slices.DeleteFunc(Kinds(), func(k Kind) bool { return k.Drains })...)
 	v.Asks("/readyz", http.StatusOK, asked)
 	v.Asks("/livez", http.StatusOK, asked)
 	crowd.Stop()
-	crowd = Start(t, v.Address(), hostile, Kinds()...)
-	v.Drains()
-	v.Asks("/prestop", http.StatusOK, asked)
+	crowd = Start(t, v, hostile, Kinds()...)
+	v.AwaitDrain()
 	v.Asks("/readyz", http.StatusServiceUnavailable, asked)
 	v.Asks("/livez", http.StatusOK, asked)
+	v.Drains()
+	v.Asks("/prestop", http.StatusOK, asked)
 	crowd.Stop()
 }

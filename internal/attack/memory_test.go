@@ -23,10 +23,15 @@ func TestMemory(t *testing.T) {
 
 func attackInCgroup(t *testing.T, kinds ...Kind) {
 	group := memcgroup.New(t, Deployed(t))
+	t.Cleanup(func() {
+		if n := group.Kills(t); n > 0 {
+			t.Errorf("the kernel has killed %d processes that came to the limit", n)
+		}
+	})
 	v := StartVictim(t, &sidecartest.Program{Path: group.Program(t, program.Path)}, "LASTCALL_LOG_LEVEL=debug")
 	v.AwaitLog(t, fmt.Sprintf(`"limit":%d`, Deployed(t)))
 	v.Asks("/livez", http.StatusOK, 1)
-	crowd := Start(t, v.Address(), callers, kinds...)
+	crowd := Start(t, v, callers, kinds...)
 	// There is no room for all, so they come again and again.
 	v.Eventually(t, "the crowd to have come thrice", func() error {
 		if came := crowd.Came(); came < 3*callers {
@@ -34,13 +39,14 @@ func attackInCgroup(t *testing.T, kinds ...Kind) {
 		}
 		return nil
 	})
-	if n := group.Kills(t); n > 0 {
-		t.Fatalf("the kernel has killed it, at %d MiB", group.Peak(t)>>20)
-	}
 	v.Asks("/livez", http.StatusOK, 1)
 	v.Drains()
-	if n := group.Kills(t); n > 0 {
-		t.Fatalf("the kernel has killed it, at %d MiB", group.Peak(t)>>20)
+	crowd.Stop()
+	peak := group.Peak(t)
+	if n := group.Kills(t); n > 0 || peak > Deployed(t) {
+		t.Fatalf("the kernel has killed %d processes, and the most was %.1f MiB", n, mib(peak))
 	}
-	t.Logf("at most %.1f MiB", float64(group.Peak(t))/(1<<20))
+	t.Logf("at most %.1f MiB", mib(peak))
 }
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"lastcall/internal/sidecartest"
-	"lastcall/internal/wait"
 )
+
+// between is the time from one of the kubelet's calls to the next.
+const between = 5 * time.Millisecond
 
 // Victim is a sidecar whose drain waits for the number in a file. It knows where
 // the kubelet calls from.
@@ -54,18 +56,30 @@ func (v *Victim) InFlight(n int) {
 // Address is HOST:PORT.
 func (v *Victim) Address() string { return strings.TrimPrefix(v.URL, "http://") }
 
-// Asks makes n of the kubelet's calls, one after the other, which are to be
-// answered with code, and returns how long each took.
+// Asks makes n of the kubelet's calls, one after the other with a pause, which are
+// to be answered with code, and returns how long each took.
 func (v *Victim) Asks(path string, code, n int) []time.Duration {
 	v.t.Helper()
+	pause := time.NewTicker(between)
+	defer pause.Stop()
 	all := make([]time.Duration, n)
 	for i := range all {
+		<-pause.C
 		var err error
 		if _, all[i], err = v.Kubelet.Call(context.Background(), path, code); err != nil {
 			v.t.Fatal(err)
 		}
 	}
 	return all
+}
+
+// AwaitDrain waits until a drain is under way.
+func (v *Victim) AwaitDrain() {
+	v.t.Helper()
+	v.Eventually(v.t, "the drain", func() error {
+		_, _, err := v.Kubelet.Call(context.Background(), "/readyz", http.StatusServiceUnavailable)
+		return err
+	})
 }
 
 // Drains calls the hook as the kubelet does, lets the work end, and holds that
@@ -81,10 +95,7 @@ func (v *Victim) Drains() {
 		body, _, err := v.Kubelet.Call(context.Background(), "/prestop", http.StatusOK)
 		answered <- answer{body, err}
 	}()
-	wait.For(v.t, "the drain", func() error {
-		_, _, err := v.Kubelet.Call(context.Background(), "/readyz", http.StatusServiceUnavailable)
-		return err
-	})
+	v.AwaitDrain()
 	v.InFlight(0)
 	if a := <-answered; a.err != nil || !strings.Contains(a.body, `"outcome": "drained"`) {
 		v.t.Fatalf("the drain: %s %v", a.body, a.err)

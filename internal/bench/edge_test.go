@@ -42,17 +42,20 @@ func kubeletUnderAttack(b *testing.B) string {
 		fmt.Fprintf(&out, "| %s | %d of %d | %.1f ms | %.1f ms | %.1f ms |\n", what, within, len(all), quantile(values, 0.5), quantile(values, 0.99), quantile(values, 1))
 	}
 	v := attack.StartVictim(b, &program)
-	crowd := attack.Start(b, v.Address(), hostile, slices.DeleteFunc(attack.Kinds(), func(k attack.Kind) bool { return k.Drains })...)
+	crowd := attack.Start(b, v, hostile, slices.DeleteFunc(attack.Kinds(), func(k attack.Kind) bool { return k.Drains })...)
 	row("`/readyz`, serving", v.Asks("/readyz", http.StatusOK, kubeletAsks))
 	row("`/livez`, serving", v.Asks("/livez", http.StatusOK, kubeletAsks))
 	crowd.Stop()
-	crowd = attack.Start(b, v.Address(), hostile, attack.Kinds()...)
+	came := crowd.Came()
+	crowd = attack.Start(b, v, hostile, attack.Kinds()...)
+	v.AwaitDrain()
+	row("`/readyz`, draining", v.Asks("/readyz", http.StatusServiceUnavailable, kubeletAsks))
+	row("`/livez`, draining", v.Asks("/livez", http.StatusOK, kubeletAsks))
 	v.Drains()
 	row("`/prestop`, of a pod that has drained", v.Asks("/prestop", http.StatusOK, kubeletAsks))
-	row("`/readyz`, drained", v.Asks("/readyz", http.StatusServiceUnavailable, kubeletAsks))
-	row("`/livez`, drained", v.Asks("/livez", http.StatusOK, kubeletAsks))
 	crowd.Stop()
 	v.Stop()
+	fmt.Fprintf(&out, "\nThe callers opened %d connections meanwhile.\n", came+crowd.Came())
 	return out.String()
 }
 
@@ -73,7 +76,7 @@ func memoryUnderAttack(b *testing.B) string {
 		b.Run(name, func(b *testing.B) {
 			group := memcgroup.New(b, limit)
 			v := attack.StartVictim(b, &sidecartest.Program{Path: group.Program(b, program.Path)})
-			crowd := attack.Start(b, v.Address(), inCgroup, k...)
+			crowd := attack.Start(b, v, inCgroup, k...)
 			v.Eventually(b, "the crowd to have come five times", func() error {
 				if came := crowd.Came(); came < 5*inCgroup {
 					return fmt.Errorf("it has come %d times", came)
