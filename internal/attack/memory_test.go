@@ -16,19 +16,22 @@ const callers = 1000
 // it, and the drain goes on.
 func TestMemory(t *testing.T) {
 	for _, kind := range Kinds() {
-		t.Run(kind.Name, func(t *testing.T) { attackInCgroup(t, kind) })
+		t.Run(kind.Name, func(t *testing.T) { attackInCgroup(t, []Kind{kind}) })
 	}
-	t.Run("all at once", func(t *testing.T) { attackInCgroup(t, Kinds()...) })
+	t.Run("all at once", func(t *testing.T) { attackInCgroup(t, Kinds()) })
+	// A pod without a limit of processors has all of its node's.
+	t.Run("all at once, on a large node", func(t *testing.T) { attackInCgroup(t, Kinds(), "GOMAXPROCS=64") })
 }
 
-func attackInCgroup(t *testing.T, kinds ...Kind) {
+func attackInCgroup(t *testing.T, kinds []Kind, env ...string) {
+	t.Helper()
 	group := memcgroup.New(t, Deployed(t))
 	t.Cleanup(func() {
 		if n := group.Kills(t); n > 0 {
 			t.Errorf("the kernel has killed %d processes that came to the limit", n)
 		}
 	})
-	v := StartVictim(t, &sidecartest.Program{Path: group.Program(t, program.Path)}, "LASTCALL_LOG_LEVEL=debug")
+	v := StartVictim(t, &sidecartest.Program{Path: group.Program(t, program.Path)}, append(env, "LASTCALL_LOG_LEVEL=debug")...)
 	v.AwaitLog(t, fmt.Sprintf(`"limit":%d`, Deployed(t)))
 	v.Asks("/livez", http.StatusOK, 1)
 	crowd := Start(t, v, callers, kinds...)
