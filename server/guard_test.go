@@ -155,6 +155,31 @@ func TestKubeletIsServedWhileHooksHoldAllConnections(t *testing.T) {
 	})
 }
 
+// The kubelet is known by either family, and by IPv4 on a socket of IPv6.
+func TestKubeletIsKnownInAnyNotation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		e := newEdge(t, func(c *drain.Config, _ *Options) {
+			c.Kubelet = []netip.Addr{netip.MustParseAddr(kubeletAddress), netip.MustParseAddr("2001:db8::9")}
+		})
+		e.counter.set(1, nil)
+		network := e.serve(Options{})
+		for i := range maxOthers {
+			network.dialFrom(other(i)).say(hook)
+		}
+		synctest.Wait()
+		for _, address := range []string{kubeletAddress, "::ffff:" + kubeletAddress, "2001:db8::9"} {
+			w := network.dialFrom(address)
+			w.say(live)
+			wantAnswer(t, w, http.StatusOK)
+		}
+		for _, address := range []string{"127.0.0.1", "::1", "2001:db8::10"} {
+			if !network.dialFrom(address).closed() {
+				t.Errorf("%s is taken for the kubelet", address)
+			}
+		}
+	})
+}
+
 // Who claims to be the kubelet has no more than a bound of its own, and the
 // blocked hooks are not closed for it.
 func TestKubeletsConnectionsAreBounded(t *testing.T) {
