@@ -88,7 +88,7 @@ func (c *conn) Read(b []byte) (int, error) {
 // Write bounds the time in which the caller takes what it is sent. The server
 // has no bound of its own, since it would end a blocked hook as well.
 func (c *conn) Write(b []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)

@@ -34,8 +34,8 @@ const (
 	maxDropped = 64
 )
 
-// maxPartials are the bounds by class.
-var maxPartials = [2]int{maxPartial, maxKubeletPartial}
+// maxPartials returns the bound of a class.
+func maxPartials(class int) int { return [...]int{maxPartial, maxKubeletPartial}[class] }
 
 // guard is a listener that bounds the connections of an HTTP server, each of
 // which carries one request. It accepts at once, so that the kubelet does not
@@ -173,7 +173,7 @@ func (g *guard) queued(c *conn) bool {
 
 // nextLocked lets those read a header for whom there is room.
 func (g *guard) nextLocked(class int) {
-	for len(g.queue[class]) > 0 && g.partial[class] < maxPartials[class] {
+	for len(g.queue[class]) > 0 && g.partial[class] < maxPartials(class) {
 		c := g.queue[class][0]
 		g.queue[class] = slices.Delete(g.queue[class], 0, 1)
 		c.state, c.since, c.holdsHeader, c.lacks = partial, time.Now(), true, false

@@ -31,7 +31,7 @@ const (
 	addresses = 199
 )
 
-var firstAddress = netip.AddrFrom4([4]byte{127, 0, 1, 1})
+func firstAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 1, 1}) }
 
 // Crowd is a number of hostile callers. Whoever is thrown out comes again, until
 // the test ends or Stop.
@@ -79,7 +79,7 @@ func (c *Crowd) Stop() {
 
 // call is one caller, of number i.
 func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
-	from := firstAddress
+	from := firstAddress()
 	for range i % addresses {
 		from = from.Next()
 	}
@@ -93,20 +93,21 @@ func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
 			return
 		case <-c.may:
 		}
-		conn, err := dialer.DialContext(ctx, "tcp", c.address)
-		if err != nil {
+		dialed, err := dialer.DialContext(ctx, "tcp", c.address)
+		conn, ok := dialed.(*net.TCPConn)
+		if err != nil || !ok {
 			continue
 		}
 		c.came.Add(1)
 		left := context.AfterFunc(ctx, func() { _ = conn.Close() })
-		attackBy(ctx, conn.(*net.TCPConn), kind, func() {
+		attackBy(ctx, conn, kind, func() {
 			if !been {
 				been = true
 				c.first.Add(1)
 			}
 		})
 		left()
-		_ = conn.(*net.TCPConn).SetLinger(0) // no ports that wait for a minute
+		_ = conn.SetLinger(0) // no ports that wait for a minute
 		_ = conn.Close()
 	}
 }

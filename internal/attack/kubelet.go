@@ -13,8 +13,8 @@ import (
 	"lastcall/internal/wait"
 )
 
-// KubeletAddress is where the kubelet calls from; it is on none of the crowd's.
-var KubeletAddress = netip.AddrFrom4([4]byte{127, 0, 0, 9})
+// KubeletAddress returns where the kubelet calls from; it is on none of the crowd's.
+func KubeletAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 9}) }
 
 // Kubelet calls as the kubelet does: a connection for each call.
 type Kubelet struct {
@@ -24,7 +24,7 @@ type Kubelet struct {
 
 // NewKubelet returns the kubelet of a sidecar at url.
 func NewKubelet(url string) *Kubelet {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: KubeletAddress.AsSlice()}}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: KubeletAddress().AsSlice()}}
 	return &Kubelet{url, &http.Client{
 		Timeout:   wait.Patience,
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext},

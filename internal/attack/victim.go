@@ -35,7 +35,7 @@ func StartVictim(t testing.TB, program *sidecartest.Program, env ...string) *Vic
 	v.Sidecar = sidecartest.Start(t, program, append([]string{
 		"LASTCALL_COUNTERS=file", "LASTCALL_FILE_PATH=" + v.file,
 		"LASTCALL_GRACE_PERIOD=10m", "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_QUIET=0s",
-		"LASTCALL_HOST_IP=" + KubeletAddress.String(),
+		"LASTCALL_HOST_IP=" + KubeletAddress().String(),
 	}, env...)...)
 	v.Kubelet = NewKubelet(v.URL)
 	return v

@@ -23,17 +23,20 @@ type files struct {
 	root                    string
 }
 
-var (
-	version1 = files{
+func version1() files {
+	return files{
 		limit: "memory.limit_in_bytes", peak: "memory.max_usage_in_bytes", events: "memory.oom_control",
 		socketLimit: "memory.kmem.tcp.limit_in_bytes", socketPeak: "memory.kmem.tcp.max_usage_in_bytes",
 		root: "/sys/fs/cgroup/memory",
 	}
-	version2 = files{
+}
+
+func version2() files {
+	return files{
 		limit: "memory.max", swap: "memory.swap.max", peak: "memory.peak", events: "memory.events",
 		root: "/sys/fs/cgroup",
 	}
-)
+}
 
 // Group is a memory cgroup.
 type Group struct {
@@ -65,14 +68,14 @@ func inName(r rune) rune {
 }
 
 func create(name string, limit int64) (*Group, error) {
-	f := version2
-	if _, err := os.Stat(version1.root); err == nil {
-		f = version1
+	f := version2()
+	if _, err := os.Stat(version1().root); err == nil {
+		f = version1()
 	} else if err := os.WriteFile(f.root+"/cgroup.subtree_control", []byte("+memory"), 0o600); err != nil {
 		return nil, err
 	}
 	g := &Group{filepath.Join(f.root, name), f}
-	if err := os.Mkdir(g.dir, 0o755); err != nil {
+	if err := os.Mkdir(g.dir, 0o750); err != nil {
 		return nil, err
 	}
 	err := os.WriteFile(filepath.Join(g.dir, f.limit), []byte(strconv.FormatInt(limit, 10)), 0o600)
