@@ -236,6 +236,14 @@ func (d *Drainer) ProbedFrom(from netip.Addr) { d.kubeletAt(from, false) }
 // HookedFrom does the same for a preStop hook; one call is enough.
 func (d *Drainer) HookedFrom(from netip.Addr) { d.kubeletAt(from, true) }
 
+// IsKubelet reports whether the kubelet is known to call from an address: by
+// configuration, or as ProbedFrom and HookedFrom have learned.
+func (d *Drainer) IsKubelet(addr netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.kubelet.is(addr)
+}
+
 // Status returns the state now. While no drain is under way it reads the
 // counters, for as long as ctx and the limit of one reading allow.
 func (d *Drainer) Status(ctx context.Context) Status {

@@ -16,7 +16,7 @@ import (
 const takeBackLimit = 5 * time.Second
 
 // beginDrain begins a drain, or joins the one under way, and answers at once.
-func beginDrain(d *drain.Drainer) http.HandlerFunc {
+func beginDrain(d *drain.Drainer, state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		budget, given, err := budgetOf(r.URL.RawQuery)
 		switch {
@@ -28,7 +28,7 @@ func beginDrain(d *drain.Drainer) http.HandlerFunc {
 		default:
 			d.Begin(drain.CauseCall)
 		}
-		answer(w, http.StatusAccepted, d.Status(r.Context()))
+		answerShared(w, r, http.StatusAccepted, state)
 	}
 }
 
@@ -59,7 +59,7 @@ func budgetOf(query string) (budget time.Duration, given bool, err error) {
 	return budget, true, nil
 }
 
-func takeBack(d *drain.Drainer) http.HandlerFunc {
+func takeBack(d *drain.Drainer, state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), takeBackLimit)
 		defer cancel()
@@ -68,12 +68,12 @@ func takeBack(d *drain.Drainer) http.HandlerFunc {
 			fail(w, http.StatusConflict, err.Error())
 			return
 		}
-		answer(w, http.StatusOK, d.Status(r.Context()))
+		answerShared(w, r, http.StatusOK, state)
 	}
 }
 
-func status(d *drain.Drainer) http.HandlerFunc {
+func status(state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, d.Status(r.Context()))
+		answerShared(w, r, http.StatusOK, state)
 	}
 }
