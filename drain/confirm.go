@@ -14,8 +14,10 @@ const confirmLimit = 2 * time.Second
 // A confirmation finds out whether a drain that ended as drained still holds:
 // whether the pod is still gone from its registries, and still quiet.
 type confirmation struct {
-	trigger trigger
+	trigger trigger       // the first that has asked
+	hooks   int           // preStop callers that wait for it
 	over    chan struct{} // closed when that is known
+	run     *drainRun     // the hooks' drain, where it had to begin before that is known
 }
 
 // confirm returns when it is known whether the drain that ended before a trigger of
@@ -24,13 +26,14 @@ type confirmation struct {
 // out, it returns at once.
 //
 // It returns the trigger with the time of the first that has waited for this: a
-// drain that begins after all has no more time than that one leaves.
-func (d *Drainer) confirm(ctx context.Context, t trigger) trigger {
+// drain that begins after all has no more time than that one leaves. begun is a
+// hook's drain that has begun meanwhile, and counts that hook.
+func (d *Drainer) confirm(ctx context.Context, t trigger) (_ trigger, begun *drainRun) {
 	d.mu.Lock()
 	run := d.run
 	if run == nil || run.outcome != OutcomeDrained || d.joinsLocked(t, run) {
 		d.mu.Unlock()
-		return t
+		return t, nil
 	}
 	c := run.confirming
 	if c == nil {
@@ -39,6 +42,9 @@ func (d *Drainer) confirm(ctx context.Context, t trigger) trigger {
 		d.confirmRegistriesLocked(run, t)
 		d.spawn(func() { d.findOut(run, c) })
 	}
+	if t.cause == CauseHook {
+		c.hooks++
+	}
 	d.mu.Unlock()
 	d.app.look(ctx) // a new start from here on is one that the hook knows nothing of
 	select {
@@ -46,8 +52,28 @@ func (d *Drainer) confirm(ctx context.Context, t trigger) trigger {
 	case <-ctx.Done():
 	case <-d.aborted:
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	t.at = c.trigger.at
-	return t
+	if t.cause != CauseHook {
+		return t, nil
+	}
+	c.hooks--
+	return t, c.run
+}
+
+// overtakeLocked begins the drain of hooks that wait for a confirmation, if there
+// are any, because what happens now is to happen to that drain. It returns the
+// present drain.
+func (d *Drainer) overtakeLocked() *drainRun {
+	if d.run == nil || d.run.confirming == nil || d.run.confirming.hooks == 0 {
+		return d.run
+	}
+	c := d.run.confirming
+	d.run.confirming = nil
+	c.run = d.beginLocked(trigger{cause: CauseHook, at: c.trigger.at, budget: c.trigger.budget})
+	c.run.hooked, c.run.hooks, c.run.hookAt = true, c.hooks, later(c.run.hookAt, c.trigger.at)
+	return c.run
 }
 
 // confirmRegistriesLocked asks every registry whether the instance is still gone.

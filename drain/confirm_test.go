@@ -180,7 +180,8 @@ func TestFindingOutIsBounded(t *testing.T) {
 	})
 }
 
-// A drain that is taken back while that is found out has no report to give.
+// What happens while that is found out happens to the drain that the hook would
+// have begun: a call takes it back, with the hook's answer.
 func TestTakenBackWhileItIsFoundOut(t *testing.T) {
 	inPod(t, nil, func(t *testing.T, p *pod) {
 		p.drainedByACall(time.Hour)
@@ -196,8 +197,30 @@ func TestTakenBackWhileItIsFoundOut(t *testing.T) {
 		if err := p.TakeBack(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if r := <-answers; r.Cause != CauseHook || r.Outcome != OutcomeDrained {
-			t.Errorf("%s by %s, want the hook's own drain", r.Outcome, r.Cause)
+		if r := <-answers; r.Cause != CauseHook || r.Outcome != OutcomeTakenBack {
+			t.Errorf("%s by %s, want the hook's own drain, taken back", r.Outcome, r.Cause)
+		}
+		if got := p.phase(); got != Serving {
+			t.Errorf("it is %s", got)
+		}
+	})
+}
+
+// So does the app's start: the kubelet may have given the hook up. The pod comes
+// back when the grace period is over, and no signal has come.
+func TestPostStartWhileItIsFoundOut(t *testing.T) {
+	inPod(t, func(c *Config, _ *pod) { c.App = nil }, func(t *testing.T, p *pod) {
+		p.hook()
+		after(time.Hour)
+		p.registry.set(func() { p.registry.mode = hanging })
+		breakOff, _ := p.call()
+		after(10 * ms)
+		p.PostStart()
+		p.registry.set(func() { p.registry.mode = healthy })
+		breakOff()
+		after(p.cfg.GracePeriod + 2*signalMargin)
+		if got := p.phase(); got != Serving {
+			t.Errorf("it is %s after the grace period", got)
 		}
 	})
 }

@@ -111,7 +111,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	defer unhook()
 
 	signalledAt := time.Now()
-	t := d.confirm(d.ctx, d.trigger(CauseSignal))
+	t, _ := d.confirm(d.ctx, d.trigger(CauseSignal))
 	run := d.begin(t)
 	select {
 	case <-run.over:
@@ -163,7 +163,10 @@ func (d *Drainer) BeginWithin(budget time.Duration) {
 // still quiet. A caller whose ctx ends gets its error; the drain goes on.
 func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
 	arrived := d.hookArrived()
-	run := d.hookCalled(d.confirm(ctx, arrived), arrived.at)
+	t, run := d.confirm(ctx, arrived)
+	if run == nil {
+		run = d.hookCalled(t, arrived.at)
+	}
 	defer d.hookReturned(run)
 	d.app.look(ctx) // before the hook returns: the app may exit at once
 	select {
@@ -186,7 +189,7 @@ func (d *Drainer) PostStart() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	const why = "the app's postStart hook was called: it was only restarted"
-	run := d.run
+	run := d.overtakeLocked()
 	switch {
 	case run == nil || !run.hooked || run.onRequest || d.stopping || d.closing:
 	case run.hooks == 0:

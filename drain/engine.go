@@ -147,7 +147,7 @@ func (d *Drainer) takeBackOnRequest() (settled []chan struct{}, err error) {
 	case d.run == nil:
 		return nil, ErrServing
 	}
-	d.takeBackLocked(d.run, "taken back on request")
+	d.takeBackLocked(d.overtakeLocked(), "taken back on request")
 	return d.settledLocked(), nil
 }
 
