@@ -7,7 +7,14 @@ import "time"
 func (m *model) readyWhenListed(s Status, signalled bool) {
 	m.d.mu.Lock()
 	since := later(m.d.began, m.d.app.startedAt)
+	began := m.d.began
 	m.d.mu.Unlock()
+	// The time may have been over while the pod served and the app had not started,
+	// if only for a moment.
+	servesSince := time.Now().Add(-time.Duration(s.Seconds*float64(time.Second)) - time.Millisecond)
+	if s.Phase == Serving && !since.Before(began.Add(m.cfg.ListedWithin)) && servesSince.Before(since) {
+		since = began
+	}
 	unseen := 0
 	for _, f := range m.registries {
 		f.mu.Lock()
