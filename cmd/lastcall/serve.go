@@ -115,12 +115,12 @@ func (p *process) warn() {
 			"budget", p.drain.Budget().String(), "needed", needed.String(), "sum", sum,
 			"set", "terminationGracePeriodSeconds and LASTCALL_GRACE_PERIOD to "+(needed+p.Reserve).String()+" or more, and more by the longest request")
 	}
+	if p.WhenListed && !p.awaitsListing() {
+		slog.Warn("LASTCALL_READY_WHEN_LISTED has no effect: LASTCALL_REGISTRIES names no registry that lists instances")
+	}
 	if p.Token == "" && !p.listensOnLoopback() {
 		slog.Warn("anyone who reaches the port can drain the pod: /prestop, /poststart and /drain need no token; set one, or keep others away by a NetworkPolicy",
 			"address", p.Listen, "set", tokenExample)
-	}
-	if p.WhenListed && !p.awaitsListing() {
-		slog.Warn("LASTCALL_READY_WHEN_LISTED has no effect: LASTCALL_REGISTRIES names no registry that lists instances")
 	}
 	if len(p.drain.Counters) == 0 {
 		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_APP_PORT, or LASTCALL_COUNTERS")

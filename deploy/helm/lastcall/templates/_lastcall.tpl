@@ -19,6 +19,13 @@ calls it and waits; SIGTERM comes when it returns. The port is a number: a name
 would be looked up in the app's container.
 */}}
 {{- define "lastcall.preStop" -}}
+{{- if .Values.lastcall.execHook.enabled -}}
+preStop:
+  exec:
+    # It waits for the drain, also if the sidecar is killed meanwhile, and then
+    # becomes what is behind the two dashes.
+    command: {{ include "lastcall.hookCommand" . }}
+{{- else -}}
 preStop:
   httpGet:
     {{- if .Values.lastcall.hostNetwork }}
@@ -37,6 +44,22 @@ preStop:
       {{- toYaml . | nindent 6 }}
       {{- end }}
     {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The command of an exec hook, as a list in JSON. */}}
+{{- define "lastcall.hookCommand" -}}
+{{- $command := list "/lastcall/lastcall" "hook" "-grace-period" (printf "%ss" (include "lastcall.gracePeriodSeconds" .)) "-port" (.Values.lastcall.port | int | toString) }}
+{{- with .Values.lastcall.env.LASTCALL_RESERVE }}
+{{- $command = concat $command (list "-reserve" (toString .)) }}
+{{- end }}
+{{- with .Values.lastcall.token }}
+{{- $command = concat $command (list "-token" .) }}
+{{- end }}
+{{- with .Values.lastcall.execHook.command }}
+{{- $command = concat $command (list "--") . }}
+{{- end }}
+{{- toJson $command }}
 {{- end }}
 
 {{/*
@@ -139,6 +162,12 @@ env:
 {{- with .Values.lastcall.envFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if .Values.lastcall.execHook.enabled }}
+lifecycle:
+  postStart:
+    # Puts the hook's program on the shared volume. The image has no shell.
+    exec: {command: [/bin/lastcall, install, /lastcall]}
 {{- end }}
 ports:
   - {name: lastcall, containerPort: {{ .Values.lastcall.port | int }}}
