@@ -105,7 +105,7 @@ func (v *Victim) Drains() {
 // Deployed is the memory limit in deploy/, in bytes.
 func Deployed(t testing.TB) int64 {
 	t.Helper()
-	file := filepath.Join("..", "..", "deploy", "kustomize", "common", "pod.yaml")
+	file := filepath.Join("..", "..", "..", "deploy", "kustomize", "common", "pod.yaml")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

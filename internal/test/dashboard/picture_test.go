@@ -22,7 +22,7 @@ var picture = flag.String("picture", "", "the file that BenchmarkPicture draws t
 // pods are replaced, a registry hangs, a request never ends and an app is
 // started anew:
 //
-//	go test -run '^$' -bench Picture -benchtime 1x ./internal/test/dashboard -args -picture ../../docs/dashboard.svg
+//	go test -run '^$' -bench Picture -benchtime 1x ./internal/test/dashboard -args -picture ../../../docs/dashboard.svg
 func BenchmarkPicture(b *testing.B) {
 	consul := servers.StartConsul(b, servers.ConsulOptions{})
 	prom := startPrometheus(b, time.Second)

@@ -18,7 +18,7 @@ import (
 )
 
 // project is the folder that holds README.md.
-var project = filepath.Join("..", "..")
+var project = filepath.Join("..", "..", "..")
 
 var (
 	variableName = regexp.MustCompile(`\bLASTCALL_[A-Z0-9_]*`)

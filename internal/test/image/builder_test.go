@@ -112,7 +112,7 @@ func (b *builder) base() {
 var systemFolders = []string{"bin", "lib", "lib64"}
 
 // project is the folder that holds the Dockerfile.
-var project = filepath.Join("..", "..")
+var project = filepath.Join("..", "..", "..")
 
 // build builds the project's Dockerfile and returns the image's id.
 func (b *builder) build() string {
