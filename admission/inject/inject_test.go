@@ -1,16 +1,18 @@
-package inject
+package inject_test
 
 import (
 	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/yaml"
+
+	"lastcall/admission/inject"
+	"lastcall/admission/internal/corpus"
 )
 
 var update = flag.Bool("update", false, "write what Pod returns to testdata/golden")
@@ -18,48 +20,20 @@ var update = flag.Bool("update", false, "write what Pod returns to testdata/gold
 // TestCorpus compares what becomes of each pod in testdata/pods with its file in
 // testdata/golden.
 func TestCorpus(t *testing.T) {
-	files, err := filepath.Glob("testdata/pods/*.yaml")
-	if err != nil || len(files) < 30 {
-		t.Fatalf("found %d pods (%v)", len(files), err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			pod, p := readCase(t, file)
-			before := pod.DeepCopy()
-			out, warnings := Pod(pod, p)
-			if !equality.Semantic.DeepEqual(pod, before) {
+	for _, c := range corpus.Read(t, "testdata") {
+		t.Run(c.Name, func(t *testing.T) {
+			before := c.Pod.DeepCopy()
+			out, warnings := inject.Pod(c.Pod, c.Parameters)
+			if !equality.Semantic.DeepEqual(c.Pod, before) {
 				t.Error("Pod changed its argument")
 			}
-			again, _ := Pod(out, p)
+			again, _ := inject.Pod(out, c.Parameters)
 			if !equality.Semantic.DeepEqual(out, again) {
 				t.Error("a second call changes the pod again")
 			}
-			compare(t, filepath.Join("testdata/golden", filepath.Base(file)), golden(t, out, warnings))
+			compare(t, filepath.Join("testdata/golden", c.Name+".yaml"), golden(t, out, warnings))
 		})
 	}
-}
-
-// readCase reads a pod, and the parameters that follow it in the file or those
-// that all others share.
-func readCase(t *testing.T, file string) (*corev1.Pod, Parameters) {
-	t.Helper()
-	first, second, own := bytes.Cut(read(t, file), []byte("\n---\n"))
-	if !own {
-		second = read(t, "testdata/parameters.yaml")
-	}
-	var pod corev1.Pod
-	var config corev1.ConfigMap
-	if err := yaml.UnmarshalStrict(first, &pod); err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.UnmarshalStrict(second, &config); err != nil {
-		t.Fatal(err)
-	}
-	p, err := ParseParameters(config.Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &pod, p
 }
 
 func golden(t *testing.T, pod *corev1.Pod, warnings []string) []byte {
@@ -84,16 +58,11 @@ func compare(t *testing.T, file string, got []byte) {
 		}
 		return
 	}
-	if want := read(t, file); !bytes.Equal(got, want) {
-		t.Errorf("the pod became\n%s\n%s holds\n%s", got, file, want)
-	}
-}
-
-func read(t *testing.T, file string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(file)
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text
+	if !bytes.Equal(got, want) {
+		t.Errorf("the pod became\n%s\n%s holds\n%s", got, file, want)
+	}
 }

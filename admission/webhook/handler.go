@@ -1,0 +1,152 @@
+// Package webhook serves the injection and the checks to an API server.
+//
+// Both handlers answer an AdmissionReview of admission.k8s.io/v1, change nothing
+// outside of it, and can be called any number of times at once.
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"lastcall/admission/check"
+	"lastcall/admission/inject"
+)
+
+const (
+	// largest is how much of a request is read. The API server takes objects of
+	// 3 MiB at most, and a review may hold two.
+	largest = 8 << 20
+	// The API server cuts warnings off beyond this; see the documentation of
+	// admission webhooks.
+	longestWarning = 256
+	mostWarnings   = 12
+)
+
+// Handler makes the handlers.
+type Handler struct {
+	// Parameters reads the injection's parameters. It is called for each pod.
+	Parameters func() (inject.Parameters, error)
+	// Never are namespaces whose pods stay as they are.
+	Never []string
+	// Minor is the cluster's minor version, for check; 0 if it is not known.
+	Minor int
+	Log   *slog.Logger
+}
+
+// Inject answers reviews of pods that are being created with the sidecar. If the
+// parameters cannot be read, the pod is refused: it asked for a sidecar.
+func (h *Handler) Inject() http.Handler {
+	return h.review(func(request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		response := &admissionv1.AdmissionResponse{Allowed: true}
+		if request.Operation != admissionv1.Create || request.Resource.Resource != "pods" || slices.Contains(h.Never, request.Namespace) {
+			return response
+		}
+		var pod corev1.Pod
+		if err := json.Unmarshal(request.Object.Raw, &pod); err != nil {
+			return refuse(http.StatusBadRequest, fmt.Sprintf("lastcall: reading the pod: %v", err))
+		}
+		parameters, err := h.Parameters()
+		if err != nil {
+			h.Log.Error("reading the injection's parameters failed: pods with the label are refused", "error", err.Error())
+			return refuse(http.StatusInternalServerError, fmt.Sprintf("lastcall: the sidecar cannot be added: %v", err))
+		}
+		changed, warnings := inject.Pod(&pod, parameters)
+		patch, err := diff(&pod, changed)
+		if err != nil {
+			return refuse(http.StatusInternalServerError, fmt.Sprintf("lastcall: %v", err))
+		}
+		if patch != nil {
+			kind := admissionv1.PatchTypeJSONPatch
+			response.Patch, response.PatchType = patch, &kind
+		}
+		response.Warnings = limit(warnings)
+		return response
+	})
+}
+
+// Check allows everything, and returns what check finds as warnings, which
+// kubectl prints.
+func (h *Handler) Check() http.Handler {
+	return h.review(func(request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		response := &admissionv1.AdmissionResponse{Allowed: true}
+		object, err := check.FromJSON(request.Object.Raw)
+		if err != nil || slices.Contains(h.Never, request.Namespace) {
+			return response // a deletion has no object
+		}
+		parameters, err := h.Parameters()
+		if err != nil {
+			parameters = inject.Parameters{}
+		}
+		var warnings []string
+		for _, finding := range check.Objects([]check.Object{object}, check.Options{Parameters: parameters, Minor: h.Minor}) {
+			warnings = append(warnings, "lastcall: "+finding.Message+": set "+finding.Fix)
+		}
+		response.Warnings = limit(warnings)
+		return response
+	})
+}
+
+func refuse(code int32, message string) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: code, Message: message}}
+}
+
+// limit keeps warnings within what the API server passes on.
+func limit(warnings []string) []string {
+	if len(warnings) > mostWarnings {
+		more := fmt.Sprintf("lastcall: and %d more: `lastcall-admission check` lists them all", len(warnings)-mostWarnings+1)
+		warnings = append(warnings[:mostWarnings-1:mostWarnings-1], more)
+	}
+	for i, text := range warnings {
+		if runes := []rune(text); len(text) > longestWarning {
+			for len(string(runes)) > longestWarning-len("…") {
+				runes = runes[:len(runes)-1]
+			}
+			warnings[i] = string(runes) + "…"
+		}
+	}
+	return warnings
+}
+
+var errNoRequest = errors.New("the review holds no request")
+
+// review makes a handler of what answers one request.
+func (h *Handler) review(answer func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			http.Error(w, "an AdmissionReview is to be sent by POST", http.StatusMethodNotAllowed)
+			return
+		}
+		var review admissionv1.AdmissionReview
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, largest))
+		if err == nil {
+			err = json.Unmarshal(body, &review)
+		}
+		if err == nil && review.Request == nil {
+			err = errNoRequest
+		}
+		if err != nil {
+			http.Error(w, fmt.Sprintf("reading the AdmissionReview: %v", err), http.StatusBadRequest)
+			return
+		}
+		response := answer(review.Request)
+		response.UID = review.Request.UID
+		w.Header().Set("Content-Type", "application/json")
+		err = json.NewEncoder(w).Encode(admissionv1.AdmissionReview{
+			TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
+			Response: response,
+		})
+		if err != nil {
+			h.Log.Warn("answering the API server failed", "error", err.Error())
+		}
+	})
+}
