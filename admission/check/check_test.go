@@ -14,7 +14,7 @@ type edit struct{ old, new string }
 const (
 	good     = "testdata/good.yaml"
 	labelled = "testdata/labelled.yaml"
-	hook     = "httpGet: {path: /prestop, port: 8099}"
+	called   = "httpGet: {path: /prestop, port: 8099}"
 	env      = "            - {name: LASTCALL_APP_PORT"
 	token    = "            - {name: LASTCALL_TOKEN, value: orders}\n" + env
 	own      = "            - {name: LASTCALL_TOKEN, value: orders}\n            - {name: LASTCALL_LISTEN, value: \":9099\"}\n" + env
@@ -54,23 +54,23 @@ func TestRules(t *testing.T) {
 		{rule: "grace-period-mismatch", file: labelled, with: []edit{{"lastcall/container: app", "lastcall/GRACE_PERIOD: 80s"}},
 			without: []edit{{"lastcall/container: app", "lastcall/GRACE_PERIOD: 90s"}}, fix: "remove the annotation"},
 
-		{rule: "hook-port-name", with: []edit{{hook, "httpGet: {path: /prestop, port: lastcall}"}}, fix: "port: 8099"},
-		{rule: "hook-port", with: []edit{{hook, "httpGet: {path: /prestop, port: 8080}"}},
-			without: []edit{{hook, "httpGet: {path: /prestop, port: 9099}"}, {"port: 8099}", "port: 9099}"}, {env, "            - {name: LASTCALL_LISTEN, value: \":9099\"}\n" + env}}, fix: "port: 8099"},
+		{rule: "hook-port-name", with: []edit{{called, "httpGet: {path: /prestop, port: lastcall}"}}, fix: "port: 8099"},
+		{rule: "hook-port", with: []edit{{called, "httpGet: {path: /prestop, port: 8080}"}},
+			without: []edit{{called, "httpGet: {path: /prestop, port: 9099}"}, {"port: 8099}", "port: 9099}"}, {env, "            - {name: LASTCALL_LISTEN, value: \":9099\"}\n" + env}}, fix: "port: 8099"},
 		{rule: "hook-missing", with: []edit{{app, second + app}}, fix: "lifecycle: {preStop: {httpGet: {path: /prestop, port: 8099}}}"},
 		{rule: "hook-missing", with: []edit{{"preStop", "postStart"}},
 			without: []edit{{app, second + app}, {"labels: {app: orders}\n    spec", "labels: {app: orders}\n      annotations: {lastcall/container: app}\n    spec"}}},
-		{rule: "hook-other", with: []edit{{hook, "exec: {command: [nginx, -s, quit]}"}},
-			without: []edit{{hook, "exec: {command: [/lastcall/lastcall, hook, --, nginx, -s, quit]}"}}, fix: "[/lastcall/lastcall, hook, --, nginx, -s, quit]"},
-		{rule: "hook-other", with: []edit{{hook, "sleep: {seconds: 10}"}}, fix: "path: /prestop"},
+		{rule: "hook-other", with: []edit{{called, "exec: {command: [nginx, -s, quit]}"}},
+			without: []edit{{called, "exec: {command: [/lastcall/lastcall, hook, --, nginx, -s, quit]}"}}, fix: "[/lastcall/lastcall, hook, --, nginx, -s, quit]"},
+		{rule: "hook-other", with: []edit{{called, "sleep: {seconds: 10}"}}, fix: "path: /prestop"},
 		{rule: "hook-other", file: labelled, with: []edit{{app, app + "          lifecycle: {preStop: {httpGet: {path: /quit, port: 8080}}}\n"}},
 			without: []edit{{app, app + "          lifecycle: {preStop: {exec: {command: [nginx, -s, quit]}}}\n"}}, fix: "exec hook"},
 		{rule: "hook-other", file: labelled, with: []edit{{app, app + "          lifecycle: {preStop: {sleep: {seconds: 5}}}\n"}}},
 
-		{rule: "token", with: []edit{{env, token}}, without: []edit{{env, token}, {hook, hookWith}}, fix: "httpHeaders: [{name: Authorization, value: Bearer orders}]"},
-		{rule: "token", with: []edit{{env, token}, {hook, strings.Replace(hookWith, "orders", "other", 1)}}},
+		{rule: "token", with: []edit{{env, token}}, without: []edit{{env, token}, {called, hookWith}}, fix: "httpHeaders: [{name: Authorization, value: Bearer orders}]"},
+		{rule: "token", with: []edit{{env, token}, {called, strings.Replace(hookWith, "orders", "other", 1)}}},
 		{rule: "token", with: []edit{{env, "            - {name: LASTCALL_TOKEN, valueFrom: {secretKeyRef: {name: x, key: y}}}\n" + env}},
-			without: []edit{{env, "            - {name: LASTCALL_TOKEN, valueFrom: {secretKeyRef: {name: x, key: y}}}\n" + env}, {hook, hookWith}}, fix: "Bearer TOKEN"},
+			without: []edit{{env, "            - {name: LASTCALL_TOKEN, valueFrom: {secretKeyRef: {name: x, key: y}}}\n" + env}, {called, hookWith}}, fix: "Bearer TOKEN"},
 		{rule: "token", with: []edit{{"          env:\n", from}, {"\n---\n", config + "---\n"}},
 			without: []edit{{"          env:\n", from}}},
 
@@ -91,8 +91,8 @@ func TestRules(t *testing.T) {
 		{rule: "app-port", file: labelled, with: []edit{{"- containerPort: 8080", "[]"}}, fix: `lastcall/APP_PORT: "8080"`},
 
 		{rule: "host-network", with: []edit{{grace, grace + "\n      hostNetwork: true"}}, fix: "LASTCALL_LISTEN"},
-		{rule: "host-network", with: []edit{{grace, grace + "\n      hostNetwork: true"}, {env, own}, {hook, strings.Replace(hookWith, "8099", "9099", 1)}, {"path: /readyz, port: 8099", "path: /readyz, port: 9099"}},
-			without: []edit{{grace, grace + "\n      hostNetwork: true\n      dnsPolicy: ClusterFirstWithHostNet"}, {env, own}, {hook, strings.Replace(hookWith, "path: /prestop, port: 8099", "host: 127.0.0.1, path: /prestop, port: 9099", 1)}, {"path: /readyz, port: 8099", "path: /readyz, port: 9099"}}, fix: "host: 127.0.0.1"},
+		{rule: "host-network", with: []edit{{grace, grace + "\n      hostNetwork: true"}, {env, own}, {called, strings.Replace(hookWith, "8099", "9099", 1)}, {"path: /readyz, port: 8099", "path: /readyz, port: 9099"}},
+			without: []edit{{grace, grace + "\n      hostNetwork: true\n      dnsPolicy: ClusterFirstWithHostNet"}, {env, own}, {called, strings.Replace(hookWith, "path: /prestop, port: 8099", "host: 127.0.0.1, path: /prestop, port: 9099", 1)}, {"path: /readyz, port: 8099", "path: /readyz, port: 9099"}}, fix: "host: 127.0.0.1"},
 		{rule: "host-network", file: labelled, with: []edit{{grace, grace + "\n      hostNetwork: true"}},
 			without: []edit{{grace, grace + "\n      hostNetwork: false"}}, fix: "deployment-host-network-native.yaml"},
 		{rule: "not-injected", file: labelled, with: []edit{{grace, grace + "\n      os: {name: windows}"}}, fix: "remove the label"},

@@ -120,11 +120,11 @@ func (in *input) workload(o *Object) *workload {
 			return nil
 		}
 	} else {
-		var any struct{ Spec workloadSpec }
-		if o.decode(&any) != nil {
+		var owner struct{ Spec workloadSpec }
+		if o.decode(&owner) != nil {
 			return nil
 		}
-		w.spec = any.Spec
+		w.spec = owner.Spec
 		template := w.spec.Template
 		w.path = []any{"spec", "template"}
 		if job := w.spec.JobTemplate; job != nil {

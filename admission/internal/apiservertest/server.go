@@ -24,6 +24,26 @@ import (
 // token is the administrator's.
 const token = "test-token"
 
+// Version is a kube-apiserver that e2e/node/build builds.
+type Version struct {
+	Name     string
+	Policies string // the version of the API that has MutatingAdmissionPolicy
+	program  string
+	flags    []string
+}
+
+// Versions returns those that there are: that of the node of the end-to-end tests,
+// where policies are beta and switched off, and a newer one.
+func Versions() []Version {
+	return []Version{
+		{Name: "1.34", Policies: "v1beta1", program: "kube-apiserver", flags: []string{
+			"--feature-gates=MutatingAdmissionPolicy=true",
+			"--runtime-config=admissionregistration.k8s.io/v1beta1=true",
+		}},
+		{Name: "1.37", Policies: "v1", program: "kube-apiserver-new"},
+	}
+}
+
 // Server is a running API server.
 type Server struct {
 	process *testservers.Process
@@ -31,9 +51,8 @@ type Server struct {
 	client  *http.Client
 }
 
-// Start starts the kube-apiserver that e2e/node/build has built, with the policies
-// that 1.34 and 1.35 have to be told to serve. It ends with the test.
-func Start(t testing.TB) *Server {
+// Start starts a kube-apiserver. It ends with the test.
+func Start(t testing.TB, v Version) *Server {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -57,17 +76,14 @@ func Start(t testing.TB) *Server {
 			Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 		},
 	}
-	s.process = testservers.StartProgram(t, nil, "kube-apiserver",
-		"--etcd-servers="+etcd.URL, "--cert-dir="+dir,
+	s.process = testservers.StartProgram(t, nil, v.program, append([]string{
+		"--etcd-servers=" + etcd.URL, "--cert-dir=" + dir,
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port), "--advertise-address=127.0.0.1",
 		"--service-cluster-ip-range=10.96.0.0/16",
-		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
+		"--token-auth-file=" + tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-signing-key-file="+key, "--service-account-key-file="+key,
-		"--feature-gates=MutatingAdmissionPolicy=true",
-		"--runtime-config=admissionregistration.k8s.io/v1beta1=true",
-		"--v=0",
-	)
+		"--service-account-signing-key-file=" + key, "--service-account-key-file=" + key,
+	}, v.flags...)...)
 	s.Wait(t, func() error {
 		_, err := s.Do(t.Context(), http.MethodGet, "/readyz", nil)
 		return err
