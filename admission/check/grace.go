@@ -67,7 +67,7 @@ func graceMismatch(_ *input, w *workload) []Finding {
 		return []Finding{w.finding("grace-period-mismatch", w.in("metadata", "annotations", "lastcall/GRACE_PERIOD"), message,
 			"remove the annotation lastcall/GRACE_PERIOD: the injection takes it from the pod")}
 	}
-	return []Finding{w.finding("grace-period-mismatch", append(w.at, "env"), message,
+	return []Finding{w.finding("grace-period-mismatch", w.below("env"), message,
 		fmt.Sprintf("- {name: %s, value: %ds}", name, w.grace()))}
 }
 

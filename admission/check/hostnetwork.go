@@ -25,11 +25,11 @@ func hostNetwork(_ *input, w *workload) []Finding {
 	}
 	port := w.env.port()
 	if port == inject.DefaultPort && w.env.known("LASTCALL_LISTEN") {
-		found(append(w.at, "env"), fmt.Sprintf("the sidecar listens on %d, as every other does: the second such pod of a node cannot start, and its hook would reach the first", port),
+		found(w.below("env"), fmt.Sprintf("the sidecar listens on %d, as every other does: the second such pod of a node cannot start, and its hook would reach the first", port),
 			`- {name: LASTCALL_LISTEN, value: ":9099"} # a port that no other app has on the node`)
 	}
 	if w.env.known("LASTCALL_TOKEN") && w.env.values["LASTCALL_TOKEN"] == "" {
-		found(append(w.at, "env"), "the sidecar has no token: the hook of another pod would begin its drain",
+		found(w.below("env"), "the sidecar has no token: the hook of another pod would begin its drain",
 			fmt.Sprintf("- {name: LASTCALL_TOKEN, value: %s} # the app's name will do", w.Name))
 	}
 	for _, i := range w.apps {

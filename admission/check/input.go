@@ -2,6 +2,7 @@ package check
 
 import (
 	"cmp"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -169,7 +170,10 @@ func (w *workload) find() bool {
 }
 
 // in is the path of a field of the pod.
-func (w *workload) in(path ...any) []any { return append(append([]any{}, w.path...), path...) }
+func (w *workload) in(path ...any) []any { return slices.Concat(w.path, path) }
+
+// below is the path of a field of the sidecar.
+func (w *workload) below(path ...any) []any { return slices.Concat(w.at, path) }
 
 // injected reports whether the sidecar is the injection's.
 func (w *workload) injected() bool { return w.pod != w.given && w.skipped == "" }

@@ -15,23 +15,23 @@ func sidecarProbes(_ *input, w *workload) []Finding {
 	}
 	var all []Finding
 	if w.sidecar.LivenessProbe != nil {
-		all = append(all, w.finding("sidecar-liveness", append(w.at, "livenessProbe"),
+		all = append(all, w.finding("sidecar-liveness", w.below("livenessProbe"),
 			"the sidecar has a livenessProbe: a busy node could have it restarted in the middle of a drain, which ends the hook",
 			"remove the sidecar's livenessProbe"))
 	}
 	if w.sidecar.Lifecycle != nil && w.sidecar.Lifecycle.PreStop != nil {
-		all = append(all, w.finding("sidecar-prestop", append(w.at, "lifecycle", "preStop"),
+		all = append(all, w.finding("sidecar-prestop", w.below("lifecycle", "preStop"),
 			"the sidecar has a preStop hook: it begins a drain whenever the sidecar alone is restarted, and holds the sidecar up",
 			"remove the sidecar's preStop"))
 	}
 	port := w.env.port()
 	ready := w.sidecar.ReadinessProbe
 	if ready == nil || ready.HTTPGet == nil || ready.HTTPGet.Path != "/readyz" {
-		all = append(all, w.finding("readiness", append(w.at, "readinessProbe"),
+		all = append(all, w.finding("readiness", w.below("readinessProbe"),
 			"the sidecar has no readinessProbe on /readyz: the pod stays in its Services while it drains",
 			fmt.Sprintf("readinessProbe: {httpGet: {path: /readyz, port: %d}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 5}", port)))
 	} else if got := ready.HTTPGet.Port; got.IntVal != port && !named(w.sidecar, got.StrVal, port) {
-		all = append(all, w.finding("readiness", append(w.at, "readinessProbe"),
+		all = append(all, w.finding("readiness", w.below("readinessProbe"),
 			fmt.Sprintf("the sidecar's readinessProbe calls port %s, and it listens on %d: the pod never gets ready", got.String(), port),
 			fmt.Sprintf("readinessProbe: {httpGet: {path: /readyz, port: %d}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 5}", port)))
 	}
@@ -78,7 +78,7 @@ func appPort(_ *input, w *workload) []Finding {
 			}
 		}
 	}
-	at, fixed := append(w.at, "env"), "8080"
+	at, fixed := w.below("env"), "8080"
 	if len(declared) > 0 {
 		fixed = declared[0]
 	}

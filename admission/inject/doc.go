@@ -14,8 +14,8 @@
 //     of another kind cannot be wrapped: it stays, and the pod is labelled
 //     lastcall/unhooked.
 //  4. The sidecar is added as the last init container, with restartPolicy
-//     Always. If a hook needs the program in the app's container, an init
-//     container before it copies the program to the shared volume.
+//     Always. If a hook needs the program in the app's container, the sidecar's
+//     postStart hook copies it to the shared volume.
 package inject
 
 // Names that are fixed: the project's documents promise them.
@@ -25,7 +25,6 @@ const (
 	Config        = "lastcall/config"    // annotation: a ConfigMap, and a Secret of that name, for envFrom
 	Unhooked      = "lastcall/unhooked"  // label that is set if a preStop hook was left as it was
 	Sidecar       = "lastcall"           // name of the container
-	Installer     = "lastcall-install"   // name of the init container that copies the program
 	Volume        = "lastcall"           // name of the shared volume
 	Folder        = "/lastcall"          // where it is mounted
 	Program       = Folder + "/lastcall" // the copy of the program

@@ -13,6 +13,7 @@ import (
 
 const (
 	listenName     = "LASTCALL_LISTEN"
+	graceName      = "LASTCALL_GRACE_PERIOD"
 	reserveName    = "LASTCALL_RESERVE"
 	tokenName      = "LASTCALL_TOKEN"
 	defaultReserve = "5s"
@@ -65,7 +66,7 @@ func environment(pod *corev1.Pod, apps []corev1.Container, defaults map[string]s
 	} {
 		add(corev1.EnvVar{Name: field.name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: field.path}}})
 	}
-	add(corev1.EnvVar{Name: "LASTCALL_GRACE_PERIOD", Value: strconv.FormatInt(gracePeriod(pod), 10) + "s"})
+	add(corev1.EnvVar{Name: graceName, Value: seconds(gracePeriod(pod))})
 	if noTimeToDrain(pod, defaults) {
 		add(corev1.EnvVar{Name: reserveName, Value: "0s"})
 	}
@@ -83,6 +84,9 @@ func environment(pod *corev1.Pod, apps []corev1.Container, defaults map[string]s
 	}
 	return env
 }
+
+// seconds is a number of seconds as a variable has it.
+func seconds(n int64) string { return strconv.FormatInt(n, 10) + "s" }
 
 // noTimeToDrain reports whether the reserve would leave nothing of the grace
 // period to the drain, with which the sidecar does not start.

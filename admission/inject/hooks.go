@@ -72,37 +72,53 @@ func mountsAny(c *corev1.Container) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == Folder })
 }
 
+// hookCall is what a hook has to know of the sidecar.
+type hookCall struct {
+	port                  int32
+	token, grace, reserve string
+}
+
+// callOf takes it from what the sidecar will be told.
+func callOf(pod *corev1.Pod, own, defaults map[string]string) hookCall {
+	c := hookCall{
+		port:    listens(lookup(listenName, "", own, defaults)),
+		token:   lookup(tokenName, "", own, defaults),
+		grace:   lookup(graceName, seconds(gracePeriod(pod)), own),
+		reserve: lookup(reserveName, "", own, defaults),
+	}
+	if _, set := own[reserveName]; !set && noTimeToDrain(pod, defaults) {
+		c.reserve = "0s"
+	}
+	return c
+}
+
 // addHook gives c the hook, as far as there is place for it.
-func addHook(c *corev1.Container, kind hookKind, port int32, token string) {
+func (h hookCall) addHook(c *corev1.Container, kind hookKind) {
 	switch kind {
 	case noHook:
 		if c.Lifecycle == nil {
 			c.Lifecycle = &corev1.Lifecycle{}
 		}
-		c.Lifecycle.PreStop = &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/prestop", Port: intstr.FromInt32(port)}}
-		if token != "" {
-			c.Lifecycle.PreStop.HTTPGet.HTTPHeaders = []corev1.HTTPHeader{{Name: "Authorization", Value: "Bearer " + token}}
+		c.Lifecycle.PreStop = &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/prestop", Port: intstr.FromInt32(h.port)}}
+		if h.token != "" {
+			c.Lifecycle.PreStop.HTTPGet.HTTPHeaders = []corev1.HTTPHeader{{Name: "Authorization", Value: "Bearer " + h.token}}
 		}
 	case wrappable:
 		exec := c.Lifecycle.PreStop.Exec
-		exec.Command = append([]string{Program, "hook", "--"}, exec.Command...)
-		addHookVariables(c, port, token)
+		exec.Command = append(h.command(), exec.Command...)
 	case callsUs, runsUs, kept:
 	}
 }
 
-// addHookVariables tells `lastcall hook`, which runs in the app's container, what
-// differs from its defaults. What the container sets itself stays.
-func addHookVariables(c *corev1.Container, port int32, token string) {
-	add := func(name, value string) {
-		if !slices.ContainsFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == name }) {
-			c.Env = append(c.Env, corev1.EnvVar{Name: name, Value: value})
-		}
+// command is `lastcall hook` up to the command that it then runs. The hook runs
+// in the app's container, which does not have the sidecar's variables.
+func (h hookCall) command() []string {
+	command := []string{Program, "hook", "-grace-period", h.grace, "-port", strconv.Itoa(int(h.port))}
+	if h.reserve != "" {
+		command = append(command, "-reserve", h.reserve)
 	}
-	if port != DefaultPort {
-		add(listenName, ":"+strconv.Itoa(int(port)))
+	if h.token != "" {
+		command = append(command, "-token", h.token)
 	}
-	if token != "" {
-		add(tokenName, token)
-	}
+	return append(command, "--")
 }

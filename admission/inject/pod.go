@@ -25,20 +25,19 @@ func Pod(pod *corev1.Pod, p Parameters) (*corev1.Pod, []string) {
 
 	var warnings []string
 	own := variables(pod)
-	port := listens(lookup(listenName, "", own, p.Defaults))
-	token := lookup(tokenName, "", own, p.Defaults)
+	call := callOf(pod, own, p.Defaults)
 	chosen := Apps(pod)
 	var apps []corev1.Container
-	install := false
+	needsProgram := false
 	for _, i := range chosen {
 		apps = append(apps, pod.Spec.Containers[i])
 		c := &out.Spec.Containers[i]
-		kind := hookOf(c, port)
-		addHook(c, kind, port, token)
+		kind := hookOf(c, call.port)
+		call.addHook(c, kind)
 		if !mountsAny(c) {
 			c.VolumeMounts = append(c.VolumeMounts, sharedMount())
 		}
-		install = install || kind == wrappable || kind == runsUs
+		needsProgram = needsProgram || kind == wrappable || kind == runsUs
 		if kind == kept {
 			out.Labels[Unhooked] = "true"
 			warnings = append(warnings, keptWarning(c))
@@ -46,10 +45,11 @@ func Pod(pod *corev1.Pod, p Parameters) (*corev1.Pod, []string) {
 	}
 	out.Labels[selectorLabel] = "sidecar"
 
-	if install {
-		out.Spec.InitContainers = append(out.Spec.InitContainers, installer(pod, p))
+	added := sidecar(pod, p, environment(pod, apps, p.Defaults), call.port)
+	if needsProgram {
+		install(&added)
 	}
-	out.Spec.InitContainers = append(out.Spec.InitContainers, sidecar(pod, p, environment(pod, apps, p.Defaults), port))
+	out.Spec.InitContainers = append(out.Spec.InitContainers, added)
 	if !slices.ContainsFunc(out.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == Volume }) {
 		out.Spec.Volumes = append(out.Spec.Volumes, corev1.Volume{Name: Volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 	}

@@ -8,14 +8,27 @@ import (
 // imageUser is the user of Lastcall's image.
 const imageUser int64 = 65532
 
-// sidecar returns the native sidecar. It has no livenessProbe and no preStop:
-// either would begin or end a drain in a pod that is not being deleted.
+// sidecar returns the native sidecar, which meets Pod Security's level restricted.
+// It has no livenessProbe and no preStop: either would begin or end a drain in a
+// pod that is not being deleted.
 func sidecar(pod *corev1.Pod, p Parameters, env []corev1.EnvVar, port int32) corev1.Container {
-	c := base(pod, p)
-	c.Name = Sidecar
 	always := corev1.ContainerRestartPolicyAlways
-	c.RestartPolicy = &always
-	c.Env = env
+	c := corev1.Container{
+		Name:            Sidecar,
+		Image:           p.Image,
+		ImagePullPolicy: p.PullPolicy,
+		RestartPolicy:   &always,
+		Env:             env,
+		Ports:           []corev1.ContainerPort{{Name: Sidecar, ContainerPort: port}},
+		StartupProbe:    probe("/livez", port),  // the app starts once the sidecar answers
+		ReadinessProbe:  probe("/readyz", port), // takes the pod out of its Services as soon as a drain begins
+		Resources:       *p.Resources.DeepCopy(),
+		VolumeMounts:    []corev1.VolumeMount{sharedMount()},
+		SecurityContext: securityContext(pod),
+	}
+	c.StartupProbe.FailureThreshold = 30
+	c.ReadinessProbe.FailureThreshold = 1
+	c.ReadinessProbe.TimeoutSeconds = 5
 	if name := pod.Annotations[Config]; name != "" {
 		optional := true
 		ref := corev1.LocalObjectReference{Name: name}
@@ -24,50 +37,33 @@ func sidecar(pod *corev1.Pod, p Parameters, env []corev1.EnvVar, port int32) cor
 			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref, Optional: &optional}},
 		}
 	}
-	c.Ports = []corev1.ContainerPort{{Name: Sidecar, ContainerPort: port}}
-	// The app starts once the sidecar answers.
-	c.StartupProbe = probe("/livez", port)
-	c.StartupProbe.FailureThreshold = 30
-	// The pod is ready when all its containers are: this probe takes it out of
-	// its Services as soon as a drain begins.
-	c.ReadinessProbe = probe("/readyz", port)
-	c.ReadinessProbe.FailureThreshold = 1
-	c.ReadinessProbe.TimeoutSeconds = 5
 	return c
 }
 
-// installer returns the init container that copies the program to the shared
-// volume, for hooks that run in the app's container.
-func installer(pod *corev1.Pod, p Parameters) corev1.Container {
-	c := base(pod, p)
-	c.Name = Installer
-	c.Args = []string{"install", Program}
-	return c
+// install has the sidecar copy its program to the shared volume, for hooks that
+// run in the app's container.
+func install(c *corev1.Container) {
+	c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
+		Exec: &corev1.ExecAction{Command: []string{"/bin/lastcall", "install", Folder}},
+	}}
 }
 
-// base is what both have in common. It meets Pod Security's level restricted.
-func base(pod *corev1.Pod, p Parameters) corev1.Container {
+func securityContext(pod *corev1.Pod) *corev1.SecurityContext {
 	yes, no := true, false
-	c := corev1.Container{
-		Image:           p.Image,
-		ImagePullPolicy: p.PullPolicy,
-		Resources:       *p.Resources.DeepCopy(),
-		VolumeMounts:    []corev1.VolumeMount{sharedMount()},
-		SecurityContext: &corev1.SecurityContext{
-			RunAsNonRoot:             &yes,
-			AllowPrivilegeEscalation: &no,
-			ReadOnlyRootFilesystem:   &yes,
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
+	s := &corev1.SecurityContext{
+		RunAsNonRoot:             &yes,
+		AllowPrivilegeEscalation: &no,
+		ReadOnlyRootFilesystem:   &yes,
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	// A pod that runs as root would start the sidecar as root too, which its
 	// runAsNonRoot forbids: the pod would not start.
-	if s := pod.Spec.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser == 0 {
+	if given := pod.Spec.SecurityContext; given != nil && given.RunAsUser != nil && *given.RunAsUser == 0 {
 		user := imageUser
-		c.SecurityContext.RunAsUser = &user
+		s.RunAsUser = &user
 	}
-	return c
+	return s
 }
 
 func probe(path string, port int32) *corev1.Probe {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -88,7 +89,9 @@ func (h *Handler) Check() http.Handler {
 		}
 		var warnings []string
 		for _, finding := range check.Objects([]check.Object{object}, check.Options{Parameters: parameters, Minor: h.Minor}) {
-			warnings = append(warnings, "lastcall: "+finding.Message+": set "+finding.Fix)
+			// What mends it comes first: the rest may be cut off.
+			fix := strings.ReplaceAll(finding.Fix, "\n", ", ")
+			warnings = append(warnings, fmt.Sprintf("lastcall: %s: %s (%s)", finding.Rule, fix, finding.Message))
 		}
 		response.Warnings = limit(warnings)
 		return response

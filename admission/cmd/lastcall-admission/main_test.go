@@ -60,10 +60,10 @@ func TestCheckExitCodes(t *testing.T) {
 		stderr string
 	}{
 		"nothing is wrong":     {args: []string{"check", correct, labelled}, code: 0},
-		"a mistake":            {args: []string{"check", file}, code: 1, stdout: file + ":17: shop/StatefulSet/orders: "},
+		"a mistake":            {args: []string{"check", file}, code: 1, stdout: file + ":18: shop/StatefulSet/orders: "},
 		"its fix":              {args: []string{"check", file}, code: 1, stdout: "\n    terminationGracePeriodSeconds: 66\n"},
-		"standard input":       {args: []string{"check", "-"}, stdin: bad, code: 1, stdout: "-:17: "},
-		"folder":               {args: []string{"check", folder}, code: 1, stdout: file + ":17: "},
+		"standard input":       {args: []string{"check", "-"}, stdin: bad, code: 1, stdout: "-:18: "},
+		"folder":               {args: []string{"check", folder}, code: 1, stdout: file + ":18: "},
 		"flags behind":         {args: []string{"check", file, "-o", "json"}, code: 1, stdout: `"rule": "grace-period-short"`},
 		"json of no finding":   {args: []string{"check", "-o", "json", correct}, code: 0, stdout: "[]\n"},
 		"old cluster":          {args: []string{"check", "-kubernetes-version", "v1.28.3", correct}, code: 1, stdout: "native-sidecar-version"},
@@ -71,7 +71,7 @@ func TestCheckExitCodes(t *testing.T) {
 		"unreadable format":    {args: []string{"check", "-o", "xml", correct}, code: 2, stderr: "text or json"},
 		"unknown flag":         {args: []string{"check", "-x", correct}, code: 2, stderr: "not defined: -x"},
 		"no file":              {args: []string{"check"}, code: 2, stderr: "standard input"},
-		"a file that is gone":  {args: []string{"check", file, "gone.yaml"}, code: 2, stdout: file + ":17: ", stderr: "gone.yaml"},
+		"a file that is gone":  {args: []string{"check", file, "gone.yaml"}, code: 2, stdout: file + ":18: ", stderr: "gone.yaml"},
 		"a template":           {args: []string{"check", template}, code: 2, stderr: "helm template"},
 		"unknown command":      {args: []string{"chekc"}, code: 2, stderr: `"chekc" is no command`},
 		"no command":           {code: 2, stderr: "usage"},
