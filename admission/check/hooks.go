@@ -31,27 +31,27 @@ func hooks(_ *input, w *workload) []Finding {
 			continue
 		}
 		at = append(at, "lifecycle", "preStop")
-		if f := hook(w, c, at, port, fix); f != nil {
+		if is := c.Lifecycle.PreStop; is.Exec != nil && inject.RunsHook(is.Exec.Command) {
+			all = append(all, execHook(w, c, at, port)...)
+		} else if f := otherHook(w, c, at, port, fix); f != nil {
 			all = append(all, *f)
 		}
 	}
 	return all
 }
 
-// hook looks at the hook that a container has.
-func hook(w *workload, c *corev1.Container, at []any, port int32, fix string) *Finding {
+// otherHook looks at a hook that is not `lastcall hook`.
+func otherHook(w *workload, c *corev1.Container, at []any, port int32, fix string) *Finding {
 	found := func(rule, message, fix string) *Finding {
 		f := w.finding(rule, at, fmt.Sprintf("container %s: %s", c.Name, message), fix)
 		return &f
 	}
 	is := c.Lifecycle.PreStop
 	switch {
-	case is.Exec != nil && inject.RunsHook(is.Exec.Command):
-		return nil
 	case is.Exec != nil:
 		return found("hook-other", "its exec hook does not wait for the drain",
-			fmt.Sprintf("exec: {command: [%s, hook, --, %s]}, or the label %s, with which it is done for you",
-				inject.Program, strings.Join(is.Exec.Command, ", "), inject.Label))
+			fmt.Sprintf("exec: {command: [%s, hook, -grace-period, %ds, --, %s]}, or the label %s, with which it is done for you",
+				inject.Program, w.grace(), strings.Join(is.Exec.Command, ", "), inject.Label))
 	case is.HTTPGet != nil && is.HTTPGet.Path == "/prestop" && is.HTTPGet.Port.Type == intstr.String:
 		return found("hook-port-name", fmt.Sprintf("its hook calls the port %q by name: the kubelet looks it up in this container, finds none, and stops the app at once", is.HTTPGet.Port.StrVal), fix)
 	case is.HTTPGet != nil && is.HTTPGet.Path == "/prestop" && is.HTTPGet.Port.IntVal != port:
@@ -90,11 +90,7 @@ func tokens(_ *input, w *workload) []Finding {
 		headers := c.Lifecycle.PreStop.HTTPGet.HTTPHeaders
 		n := slices.IndexFunc(headers, func(h corev1.HTTPHeader) bool { return strings.EqualFold(h.Name, "Authorization") })
 		at := w.in("spec", "containers", i, "lifecycle", "preStop", "httpGet")
-		shown := token
-		if shown == "" {
-			shown = "TOKEN"
-		}
-		fix := fmt.Sprintf("httpHeaders: [{name: Authorization, value: Bearer %s}]", shown)
+		fix := fmt.Sprintf("httpHeaders: [{name: Authorization, value: Bearer %s}]", shownToken(token))
 		switch {
 		case wanted && n < 0:
 			all = append(all, w.finding("token", at,
