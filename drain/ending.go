@@ -38,9 +38,17 @@ func (d *Drainer) workLeft(run *drainRun) bool {
 }
 
 // lastMoment is when the process sees to its last things, whether the app is
-// gone or not.
+// gone or not. A signal that comes only then is a native sidecar's, in the moment
+// in which its app is killed: an app that has a moment more would register
+// itself again.
 func (d *Drainer) lastMoment(run *drainRun) time.Time {
-	return run.graceEnd.Add(-d.cfg.leaveEarly())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	end := run.graceEnd.Add(-d.cfg.leaveEarly())
+	if d.stoppedAt.After(end) {
+		return d.stoppedAt.Add(3 * d.cfg.leaveEarly() / 4)
+	}
+	return end
 }
 
 // awaitApp returns when the app is gone, SIGINT has come, or the grace period
@@ -96,8 +104,8 @@ func (d *Drainer) mayDeregister(ctx context.Context) bool {
 }
 
 // deregister removes the instance from its registries. It returns by the end
-// of the grace period, or a second after it where the sidecar was told to stop
-// only then; within what is left where the app's end has come early; at once
+// of the grace period, or a second and a half after it where the sidecar was told
+// to stop only then; within what is left where the app's end has come early; at once
 // when SIGINT has come while the app lives.
 func (d *Drainer) deregister(run *drainRun, signalledAt time.Time) {
 	if len(d.registrations) == 0 {
@@ -107,8 +115,8 @@ func (d *Drainer) deregister(run *drainRun, signalledAt time.Time) {
 	switch now := time.Now(); {
 	case run.appEndedFirst:
 		end = later(signalledAt.Add(killedAfter), now.Add(d.cfg.leaveEarly()/5))
-	case signalledAt.After(d.lastMoment(run)):
-		end = now.Add(d.cfg.leaveEarly()) // it has 2 s from then, in any case
+	case signalledAt.After(run.graceEnd.Add(-d.cfg.leaveEarly())):
+		end = signalledAt.Add(3 * d.cfg.leaveEarly() / 2) // it has 2 s from then, in any case
 	}
 	if isClosed(d.aborted) {
 		if !d.mayDeregister(d.ctx) {

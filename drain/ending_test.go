@@ -67,8 +67,14 @@ func TestANativeSidecarThatIsToldLate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			notes := &notebook{}
-			inPod(t, func(c *Config, _ *pod) {
+			deregistered := make(chan time.Time, 1)
+			inPod(t, func(c *Config, p *pod) {
 				c.Observers = []Observer{notes}
+				p.registry.onDone = func(op string, _ time.Time, err error) {
+					if op == "deregister" && err == nil {
+						deregistered <- time.Now()
+					}
+				}
 				if !test.known {
 					c.App = nil
 				}
@@ -95,6 +101,9 @@ func TestANativeSidecarThatIsToldLate(t *testing.T) {
 				}
 				if p.deregistered() != 1 || took > 2*time.Second {
 					t.Errorf("after %v, deregistered %d times", took, p.deregistered())
+				}
+				if early := graceEnd.Add(test.killed).Sub(<-deregistered); test.known && early > 0 {
+					t.Errorf("deregistered %v before the app was gone: it would register itself again", early)
 				}
 				if got := notes.read(); got != "" {
 					t.Errorf("told\n%s", got)

@@ -96,10 +96,14 @@ func TestSidecarKilledWhileServing(t *testing.T) {
 // shutdown: the hook fails, and the app gets its SIGTERM at once.
 func TestSidecarKilledWhileDraining(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
-		// Nobody is left to see that kube-proxy is late: it is given more time.
-		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "8s", "LASTCALL_QUIET": "5s"}}
-		clients := s.load(s.deploy(web))
+		// Nobody is left to see that kube-proxy is late: it is given more time. The
+		// app's own shutdown waits for its requests.
+		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, flags: []string{"-patience", "40s"}, lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "8s", "LASTCALL_QUIET": "5s"}}
+		// Requests that last far longer than the wait for kube-proxy hold the
+		// drain in its last part.
+		clients := s.load(s.deploy(web), "-rate", "10", "-shortest", "20s", "-longest", "25s")
 		pod := s.podsOf(web)[0]
+		s.eventually("the pod has requests in flight", s.hasInFlight(pod.Name))
 		s.deleted(pod)
 		s.eventually("the drain has come to its last part", s.phaseIs(pod.Name, "draining"))
 		_, err := s.post(pod.Name, appPort, "/kill?program=lastcall")
@@ -208,6 +212,15 @@ func (s *scenario) ended(pod string, outcomes ...string) {
 	})
 }
 
+// endedAs waits for one drain, with one of these outcomes.
+func (s *scenario) endedAs(pod string, anyOf ...string) {
+	s.Helper()
+	s.eventually(fmt.Sprintf("the log of %s tells of one drain, as one of %q", pod, anyOf), func(context.Context) (bool, error) {
+		got := s.outcomes(pod)
+		return len(got) == 1 && slices.Contains(anyOf, got[0]), fmt.Errorf("the outcomes are %q", got)
+	})
+}
+
 // outcomes returns how the drains of a pod ended, from its sidecar's log.
 func (s *scenario) outcomes(pod string) []string {
 	var outcomes []string
@@ -234,6 +247,20 @@ func (s *scenario) phaseIs(pod, phase string) func(context.Context) (bool, error
 			err = json.Unmarshal(body, &status)
 		}
 		return status.Phase == phase, err
+	}
+}
+
+// hasInFlight reports whether a pod's sidecar counts requests in flight.
+func (s *scenario) hasInFlight(pod string) func(context.Context) (bool, error) {
+	return func(context.Context) (bool, error) {
+		var status struct {
+			InFlight int `json:"in_flight"`
+		}
+		body, err := s.get(pod, sidecarPort, "/status")
+		if err == nil {
+			err = json.Unmarshal(body, &status)
+		}
+		return status.InFlight > 0, err
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"lastcall/internal/test/mdtable"
 )
 
 // results is what the scenarios have found, for the table at the end.
@@ -23,7 +25,7 @@ func TestMain(m *testing.M) {
 	if text := results.markdown(); text != "" {
 		fmt.Println(text)
 		if *write != "" && code == 0 {
-			if err := writeBetweenMarkers(*write, "scenarios", text); err != nil {
+			if err := mdtable.Write(*write, "make e2e", "scenarios", text); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				code = 1
 			}

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -60,6 +62,25 @@ func TestConsulRollingRestart(t *testing.T) {
 	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
 		s.consul().rollingRestart(s, "rolling restart of 4 replicas, clients find them in Consul and use their copy for 5 s",
 			app{name: "web", replicas: 4, variant: v})
+	})
+}
+
+// Pods have an address of each family, and register the second. Where the
+// machine has no IPv6 they have one address, and its row says so.
+func TestConsulTwoFamilies(t *testing.T) {
+	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+		consul := s.consul()
+		name := "rolling restart of 2 replicas with two addresses, which register that of IPv6 in Consul"
+		if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+			name = "rolling restart of 2 replicas that register in Consul; not tried with two addresses: the machine has no IPv6"
+		} else {
+			announce := consul.announce
+			consul.announce = func(in *scenario, main *corev1.Container, forgetful bool) {
+				announce(in, main, forgetful)
+				main.Args = slices.Insert(main.Args, slices.Index(main.Args, "--"), "-family", "IPv6")
+			}
+		}
+		consul.rollingRestart(s, name, app{name: "web", replicas: 2, variant: v})
 	})
 }
 

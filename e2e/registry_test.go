@@ -85,7 +85,7 @@ func (r registry) podSpec(s *scenario, a app, forgetful bool) corev1.PodSpec {
 	spec := a.podSpec()
 	spec.Volumes = append(spec.Volumes, temporary())
 	main := &spec.Containers[0]
-	main.Env = append(main.Env, fromPod("POD_IP", "status.podIP"))
+	main.Env = append(main.Env, fromPod("POD_IPS", "status.podIPs"))
 	main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: "tmp", MountPath: "/tmp"})
 	r.announce(s, main, forgetful)
 	return spec

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"lastcall/internal/test/mdtable"
 )
 
 var (
@@ -53,7 +55,7 @@ func (s *scenario) soaked(markers, text string) {
 	s.Helper()
 	fmt.Println(text)
 	if *soakWrite != "" {
-		s.must("writing the result", writeBetweenMarkers(*soakWrite, markers, text))
+		s.must("writing the result", mdtable.Write(*soakWrite, "make e2e", markers, text))
 	}
 }
 

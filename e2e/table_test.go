@@ -1,13 +1,9 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"lastcall/e2e/load"
@@ -84,43 +80,4 @@ func seconds(d time.Duration) string {
 		return "–"
 	}
 	return fmt.Sprintf("%.1f s", d.Seconds())
-}
-
-// markers are those between which a text is written.
-func markers(name string) (begin, end string) {
-	return "<!-- make e2e writes the " + name + " from here -->\n", "<!-- the " + name + " to here -->\n"
-}
-
-var errNoMarkers = errors.New("lacks the markers between which this is written")
-
-func writeBetweenMarkers(file, name, text string) error {
-	old, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	begin, end := markers(name)
-	before, rest, found := strings.Cut(string(old), begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		return fmt.Errorf("%s %w: %s", file, errNoMarkers, name)
-	}
-	return os.WriteFile(file, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644)
-}
-
-func TestWriteBetweenMarkers(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "e2e.md")
-	begin, end := markers("scenarios")
-	if err := os.WriteFile(file, []byte("# Title\n"+begin+"old\n"+end+"The end.\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeBetweenMarkers(file, "scenarios", "new\n"); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(file)
-	if want := "# Title\n" + begin + "\nnew\n\n" + end + "The end.\n"; err != nil || string(got) != want {
-		t.Errorf("%q, %v, want %q", got, err, want)
-	}
-	if err := writeBetweenMarkers(file, "soak", "new\n"); !errors.Is(err, errNoMarkers) {
-		t.Errorf("%v, want %v", err, errNoMarkers)
-	}
 }

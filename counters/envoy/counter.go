@@ -82,6 +82,8 @@ import (
 	"regexp"
 	"slices"
 
+	"golang.org/x/sync/semaphore"
+
 	"lastcall/drain"
 	"lastcall/internal/fetch"
 	"lastcall/internal/procnet"
@@ -103,7 +105,7 @@ type Counter struct {
 	proxy     *proxygone.Proxy
 
 	// turn holds a token while a reading is under way, and guards what follows.
-	turn    chan struct{}
+	turn    *semaphore.Weighted
 	list    []byte       // Envoy's list of listeners, at the last reading
 	dumped  []configured // their configuration
 	fresh   bool         // it was read in this reading
@@ -135,7 +137,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	return &Counter{
 		admin:     admin,
 		listeners: listeners,
-		turn:      make(chan struct{}, 1),
+		turn:      semaphore.NewWeighted(1),
 		proxy: &proxygone.Proxy{
 			Local:    admin.Local(pod.IP),
 			PagePort: admin.Port(),
@@ -156,12 +158,10 @@ const (
 // what is counted, unless Envoy is gone: then what is in flight are the
 // connections that remain, and arrivals are not told.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return drain.Reading{}, fmt.Errorf("reading Envoy's statistics: an earlier reading has not ended: %w", ctx.Err())
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return drain.Reading{}, fmt.Errorf("reading Envoy's statistics: an earlier reading has not ended: %w", err)
 	}
+	defer c.turn.Release(1)
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		r.InFlight, err = c.proxy.Left(err)

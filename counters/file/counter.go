@@ -34,6 +34,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"lastcall/drain"
 )
 
@@ -49,7 +51,7 @@ type Counter struct {
 
 	// turn holds a token while a reading is under way. A file system that
 	// hangs keeps one goroutine at most, and never the caller.
-	turn chan struct{}
+	turn *semaphore.Weighted
 	seen bool // the folder has held a file; guarded by turn
 	was  bool // the path has led to something; guarded by turn
 }
@@ -59,7 +61,7 @@ func New(cfg Config) (*Counter, error) {
 	if !filepath.IsAbs(cfg.Path) {
 		return nil, fmt.Errorf("LASTCALL_FILE_PATH=%q: must be an absolute path, such as /lastcall/inflight", cfg.Path)
 	}
-	return &Counter{path: cfg.Path, sum: read, turn: make(chan struct{}, 1)}, nil
+	return &Counter{path: cfg.Path, sum: read, turn: semaphore.NewWeighted(1)}, nil
 }
 
 // errNoFiles is what a folder says in which no worker has ever had a file.
@@ -79,10 +81,8 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		return 0, fmt.Errorf("an earlier reading has not ended, the file system hangs: %w", ctx.Err())
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return 0, fmt.Errorf("an earlier reading has not ended, the file system hangs: %w", err)
 	}
 	type outcome struct {
 		n   int64
@@ -90,7 +90,7 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		defer func() { <-c.turn }()
+		defer c.turn.Release(1)
 		s, err := c.settle(ctx)
 		c.was = c.was || err == nil
 		if s.folder {

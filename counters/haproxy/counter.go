@@ -68,6 +68,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
+
 	"lastcall/drain"
 	"lastcall/internal/fetch"
 	"lastcall/internal/procnet"
@@ -90,7 +92,7 @@ type Counter struct {
 	proxy     *proxygone.Proxy
 
 	// turn holds a token while a reading is under way, and guards what follows.
-	turn     chan struct{}
+	turn     *semaphore.Weighted
 	scrape   scrapeRequest
 	arrived  arrivals
 	previous previousWorker
@@ -100,7 +102,7 @@ type Counter struct {
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	c := &Counter{
 		proxy: &proxygone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
-		turn:  make(chan struct{}, 1),
+		turn:  semaphore.NewWeighted(1),
 	}
 	if err := errors.Join(c.setStats(cfg, pod), c.setFrontends(cfg.Frontends)); err != nil {
 		return nil, err
@@ -150,12 +152,10 @@ func (c *Counter) setFrontends(pattern string) (err error) {
 // stopping or gone: then what is in flight are the connections that remain, and
 // arrivals are not told.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return drain.Reading{}, fmt.Errorf("reading HAProxy's statistics: an earlier reading has not ended: %w", ctx.Err())
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return drain.Reading{}, fmt.Errorf("reading HAProxy's statistics: an earlier reading has not ended: %w", err)
 	}
+	defer c.turn.Release(1)
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		if r.InFlight, err = c.proxy.Left(err); err == nil && r.InFlight == 0 {

@@ -39,6 +39,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/semaphore"
+
 	"lastcall/drain"
 	"lastcall/internal/fetch"
 	"lastcall/internal/procnet"
@@ -61,7 +63,7 @@ type Counter struct {
 	proxy *proxygone.Proxy
 
 	// turn holds a token while a reading is under way.
-	turn     chan struct{}
+	turn     *semaphore.Weighted
 	own      uint64 // readings of this nginx; guarded by turn
 	last     status // at the last reading; guarded by turn
 	previous proxygone.Previous
@@ -84,7 +86,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 			AppPorts: pod.AppPorts,
 			Sockets:  procnet.Kernel(),
 		},
-		turn: make(chan struct{}, 1),
+		turn: semaphore.NewWeighted(1),
 	}, nil
 }
 
@@ -92,12 +94,10 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 // nginx is stopping or gone: then what is in flight are the connections that
 // remain, and arrivals are not told.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return drain.Reading{}, fmt.Errorf("reading nginx's status: an earlier reading has not ended: %w", ctx.Err())
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return drain.Reading{}, fmt.Errorf("reading nginx's status: an earlier reading has not ended: %w", err)
 	}
+	defer c.turn.Release(1)
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		r.InFlight, err = c.proxy.Left(err)

@@ -100,7 +100,7 @@ func BenchmarkLearning(b *testing.B) {
 				}
 				return n, nil
 			}
-			const span = time.Minute
+			const span = 3 * time.Minute // a walk of the table comes every other minute
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			if test.learn {

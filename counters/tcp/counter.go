@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"lastcall/drain"
 	"lastcall/internal/procnet"
 )
@@ -77,7 +79,7 @@ type Counter struct {
 	watching atomic.Int32 // who takes in the ends of all connections
 
 	// turn holds a token while a reading is under way. It guards what follows.
-	turn    chan struct{}
+	turn    *semaphore.Weighted
 	diag    diagnostics
 	blind   bool // the diagnostics are refused
 	known   map[uint64]*memory
@@ -113,7 +115,7 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 		table:    procnet.Kernel(),
 		ownEnds:  ownEnds,
 		base:     time.Now(),
-		turn:     make(chan struct{}, 1),
+		turn:     semaphore.NewWeighted(1),
 		known:    make(map[uint64]*memory),
 		views:    make(map[int]*view),
 		walk:     walk{accepted: procnet.KernelStatistics().Accepted},
@@ -153,15 +155,17 @@ func validPorts(ports []int) bool {
 	return len(ports) > 0 && len(ports) <= maxPorts
 }
 
+// lock waits for the turn, which a look holds, for as long as it takes.
+func (c *Counter) lock()   { _ = c.turn.Acquire(context.Background(), 1) }
+func (c *Counter) unlock() { c.turn.Release(1) }
+
 // Count looks at the app's connections. Where the kernel's diagnostics are
 // refused it counts all of them as work, and cannot tell arrivals.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return drain.Reading{}, fmt.Errorf("counting the app's connections: an earlier reading has not ended: %w", ctx.Err())
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return drain.Reading{}, fmt.Errorf("counting the app's connections: an earlier reading has not ended: %w", err)
 	}
+	defer c.unlock()
 	r, err := c.read(ctx)
 	if err != nil {
 		return drain.Reading{}, fmt.Errorf("counting the app's connections: %w", err)
@@ -318,8 +322,8 @@ func (r *reading) end() drain.Reading {
 // ended takes in that the kernel has destroyed one of the app's sockets: what
 // came on it since the last look was never seen otherwise.
 func (c *Counter) ended(s *socket) {
-	c.turn <- struct{}{}
-	defer func() { <-c.turn }()
+	c.lock()
+	defer c.unlock()
 	v := c.views[s.port]
 	if c.look == 0 || s.remote.Port() == 0 || v == nil { // a listening one has no peer
 		return

@@ -40,9 +40,9 @@ const (
 // them how long its answers take. Each time the app begins to listen on a port,
 // that port is asked what it speaks.
 func (c *Counter) Learn(ctx context.Context) {
-	c.turn <- struct{}{}
+	c.lock()
 	c.doubts = make(chan int, len(c.ports))
-	<-c.turn
+	c.unlock()
 	go c.watchStarts(ctx)
 	go c.sampleEnds(ctx)
 	var walkAt time.Time
@@ -142,12 +142,10 @@ func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 // are known; and at all that the kernel has, where some were made and mayWalk
 // allows it, which it reports, as whether there are any.
 func (c *Counter) glance(ctx context.Context, mayWalk bool) (walked, some bool, err error) {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return false, false, ctx.Err()
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return false, false, err
 	}
+	defer c.unlock()
 	if c.blind {
 		return false, false, nil // the table shows nothing to learn from
 	}
@@ -248,8 +246,8 @@ func (l *portListener) dial() netip.Addr {
 
 // forget drops what was learned of the app that listened on a port before.
 func (c *Counter) forget(port int) {
-	c.turn <- struct{}{}
-	defer func() { <-c.turn }()
+	c.lock()
+	defer c.unlock()
 	c.views[port].learned = new(learned)
 	c.speaks(port, protocol{})
 }
@@ -262,9 +260,9 @@ func (c *Counter) ask(ctx context.Context, port int, at netip.Addr, slots chan s
 	case <-ctx.Done():
 		return
 	}
-	c.turn <- struct{}{}
+	c.lock()
 	before := c.views[port].port
-	<-c.turn
+	c.unlock()
 	to := netip.AddrPortFrom(at, uint16(port)) //nolint:gosec // a valid port
 	var p protocol
 	var err error
@@ -279,11 +277,11 @@ func (c *Counter) ask(ctx context.Context, port int, at netip.Addr, slots chan s
 		}
 		p = protocol{asked: true, found: "nothing that is known: it could not be asked"}
 	}
-	c.turn <- struct{}{}
+	c.lock()
 	c.speaks(port, p)
 	mode := c.views[port].mode
 	c.publish()
-	<-c.turn
+	c.unlock()
 	slog.InfoContext(ctx, "tcp: the app's port was asked what it speaks", "port", port, "speaks", p.found, "count", mode)
 }
 

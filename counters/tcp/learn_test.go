@@ -655,8 +655,8 @@ func TestAPortIsAskedOncePerStart(t *testing.T) {
 		<-learning
 	}()
 	looks := func() uint32 {
-		c.turn <- struct{}{}
-		defer func() { <-c.turn }()
+		c.lock()
+		defer c.unlock()
 		return c.tries
 	}
 	more := func() {

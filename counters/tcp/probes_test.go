@@ -83,8 +83,8 @@ func TestProbesAreNotWork(t *testing.T) {
 	gate.release()
 	other.answer(t, http.StatusOK)
 	wait.Until(t, "all probes to be forgotten", func() bool {
-		c.turn <- struct{}{} // the kernel may still be telling their ends
-		defer func() { <-c.turn }()
+		c.lock() // the kernel may still be telling their ends
+		defer c.unlock()
 		return len(c.probes.young) == 0
 	})
 }

@@ -171,15 +171,15 @@ func (h *harness) Arrivals() bool { return true }
 // is no table of sockets.
 func (h *harness) Break(*testing.T) func() {
 	for _, c := range h.counters {
-		c.turn <- struct{}{}
+		c.lock()
 		c.blind, c.table = true, procnet.Table{"testdata/server.py"}
-		<-c.turn
+		c.unlock()
 	}
 	return func() {
 		for _, c := range h.counters {
-			c.turn <- struct{}{}
+			c.lock()
 			c.blind, c.table = false, procnet.Kernel()
-			<-c.turn
+			c.unlock()
 		}
 	}
 }

@@ -382,15 +382,15 @@ func (a *app) isAsked(t *testing.T) protocol {
 
 // later has so much time pass for a counter.
 func (c *Counter) later(d time.Duration) {
-	c.turn <- struct{}{}
+	c.lock()
 	c.base = c.base.Add(-d)
-	<-c.turn
+	c.unlock()
 }
 
 // learnedEnough has a counter take the longest answer on a port for known.
 func (c *Counter) learnedEnough(port int) {
-	c.turn <- struct{}{}
-	defer func() { <-c.turn }()
+	c.lock()
+	defer c.unlock()
 	l := c.views[port].learned
 	l.seen(enoughAnswers, time.Second, c.views[port].now-enoughTime.Milliseconds())
 	l.firstAt = c.views[port].now - enoughTime.Milliseconds()
@@ -411,8 +411,8 @@ func (h *handshaker) quietFor(t *testing.T) time.Duration {
 
 // remembers says what a counter knows of each connection.
 func (c *Counter) remembers() (text string) {
-	c.turn <- struct{}{}
-	defer func() { <-c.turn }()
+	c.lock()
+	defer c.unlock()
 	for _, m := range c.known {
 		text += fmt.Sprintf("%+v learned %+v\n", *m, *c.views[m.port].learned)
 	}

@@ -77,8 +77,8 @@ func TestAnEndCountsOnce(t *testing.T) {
 	sampled := make(chan error, 1)
 	go func() { sampled <- c.receiveEnds(ctx, 1000) }()
 	seen := func() uint64 {
-		c.turn <- struct{}{}
-		defer func() { <-c.turn }()
+		c.lock()
+		defer c.unlock()
 		return c.arrived
 	}
 	wait.Until(t, "an end that was sampled", func() bool { once(); return seen() > 0 })
@@ -123,13 +123,13 @@ func TestChangedWhereNetlinkIsRefused(t *testing.T) {
 			break
 		}
 	}
-	c.turn <- struct{}{}
+	c.lock()
 	c.table = procnet.Table{t.TempDir()}
-	<-c.turn
+	c.unlock()
 	told(t, changed) // it cannot be read
-	c.turn <- struct{}{}
+	c.lock()
 	c.table = procnet.Kernel()
-	<-c.turn
+	c.unlock()
 	told(t, changed) // it can again
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -28,10 +29,15 @@ func inConsul(ctx context.Context, args []string) error {
 	agent := flags.String("agent", "", "http://HOST:8500")
 	name := flags.String("name", "web", "the service")
 	forgetful := flags.Bool("forgetful", false, "do not deregister at SIGTERM")
+	family := flags.String("family", "", "register the pod's address of this family, IPv4 or IPv6; default: its first")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	i := instance{agent: *agent, service: *name, id: os.Getenv("POD_NAME"), address: os.Getenv("POD_IP")}
+	address, err := podAddress(os.Getenv("POD_IPS"), *family)
+	if err != nil {
+		return err
+	}
+	i := instance{agent: *agent, service: *name, id: os.Getenv("POD_NAME"), address: address}
 	living := ctx
 	if slices.Contains(flags.Args(), "-deaf") {
 		living = context.WithoutCancel(ctx) // SIGTERM changes nothing
@@ -49,6 +55,20 @@ func inConsul(ctx context.Context, args []string) error {
 		}
 	})
 	return serve(serving, flags.Args())
+}
+
+// podAddress returns the first of a pod's addresses that is of a family.
+func podAddress(list, family string) (string, error) {
+	for text := range strings.SplitSeq(list, ",") {
+		address, err := netip.ParseAddr(text)
+		if err != nil {
+			return "", fmt.Errorf("POD_IPS: %w", err)
+		}
+		if family == "" || address.Is6() == (family == "IPv6") {
+			return text, nil
+		}
+	}
+	return "", fmt.Errorf("POD_IPS=%s: the pod has no address of the family %s", list, family)
 }
 
 // instance is the app's own, in Consul.

@@ -15,6 +15,7 @@ fail() {
 NODE_IP=10.88.0.1
 SERVICE_CIDR=10.96.0.0/16
 POD_CIDR=10.89.0.0/16
+POD_CIDR6=fd89::/64 # where the kernel has IPv6
 
 # name_node NAME sets what is derived from a node's name.
 name_node() {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lastcall/internal/bench/compare"
+	"lastcall/internal/test/mdtable"
 )
 
 var (
@@ -48,7 +49,7 @@ func put(b *testing.B, file, name, text string) {
 	if file == "" {
 		return
 	}
-	if err := writeBetweenMarkers(file, name, text); err != nil {
+	if err := mdtable.Write(file, makeBench, name, text); err != nil {
 		b.Fatal(err)
 	}
 }

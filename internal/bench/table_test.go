@@ -1,14 +1,17 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"lastcall/internal/test/mdtable"
 )
+
+// makeBench is the command that the docs' markers name.
+const makeBench = "make bench"
 
 // row is one figure.
 type row struct {
@@ -52,50 +55,6 @@ func (t *table) markdown(b testing.TB) string {
 	return out.String() + "\n" + provenance(b)
 }
 
-// markers are those between which a text is written.
-func markers(name string) (begin, end string) {
-	return "<!-- make bench writes the " + name + " from here -->\n", "<!-- the " + name + " to here -->\n"
-}
-
-var errNoMarkers = errors.New("lacks the markers between which this is written")
-
-func writeBetweenMarkers(file, name, text string) error {
-	old, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	begin, end := markers(name)
-	before, rest, found := strings.Cut(string(old), begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		return fmt.Errorf("%s %w: %s", file, errNoMarkers, name)
-	}
-	return os.WriteFile(file, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644)
-}
-
-func TestWriteBetweenMarkers(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "benchmarks.md")
-	begin, end := markers("figures")
-	if err := os.WriteFile(file, []byte("# Figures\n"+begin+"old\n"+end+"The end.\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // what it has written it can write again
-		if err := writeBetweenMarkers(file, "figures", "| new |\n"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if want := "# Figures\n" + begin + "\n| new |\n\n" + end + "The end.\n"; err != nil || string(got) != want {
-		t.Fatalf("got %q, %v; want %q", got, err, want)
-	}
-	if err := os.WriteFile(file, []byte("# Figures\n"+begin), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeBetweenMarkers(file, "figures", "| new |\n"); !errors.Is(err, errNoMarkers) {
-		t.Fatalf("without the second marker: %v", err)
-	}
-}
-
 // The docs have the markers, so that `make bench` can write its tables.
 func TestDocsHaveMarkers(t *testing.T) {
 	for file, names := range map[string][]string{
@@ -107,9 +66,9 @@ func TestDocsHaveMarkers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range names {
-			begin, end := markers(name)
+			begin, end := mdtable.Markers(makeBench, name)
 			if strings.Count(string(text), begin) != 1 || strings.Count(string(text), end) != 1 {
-				t.Errorf("%s %v: %s", file, errNoMarkers, name)
+				t.Errorf("%s %v: %s", file, mdtable.ErrNoMarkers, name)
 			}
 		}
 	}

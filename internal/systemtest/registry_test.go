@@ -147,6 +147,28 @@ func TestInstanceIsNotRegistered(t *testing.T) {
 	app := startApp(t)
 	s := startUnfound(t, app.withConsul(consul.Address))
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
-	// An instance that nobody is told of is withdrawn.
-	drains(t, s.PreStop(t.Context()))
+	if status := s.Want(t, http.StatusOK, http.MethodGet, "/status"); !strings.Contains(string(status.Body), "was never found") {
+		t.Errorf("/status does not warn of it:\n%s", status.Body)
+	}
+	// What was not found is not withdrawn: the drain ends, and says so.
+	a := prestop(t, s)
+	if r := a.Report(t); a.Code != http.StatusFailedDependency || r.Outcome != drain.OutcomeNotFound || r.Registries[0].State != "not found" {
+		t.Errorf("the hook was answered %d %s, want 424 and %s", a.Code, a.Body, drain.OutcomeNotFound)
+	}
+}
+
+// An app that registers only after its drain has begun is withdrawn all the same.
+func TestInstanceRegistersInADrain(t *testing.T) {
+	t.Parallel()
+	consul := testservers.StartConsul(t, testservers.ConsulOptions{})
+	app := startApp(t)
+	answer := app.request()
+	s := startUnfound(t, app.withConsul(consul.Address))
+	hook := s.PreStop(t.Context())
+	s.AwaitLog(t, "it is searched for until the drain ends")
+	late := register(t, app, consul)
+	s.AwaitLog(t, "consul: withdrawn")
+	late.awaitListed(t, false)
+	answer()
+	drains(t, hook)
 }

@@ -149,12 +149,19 @@ type announced struct {
 // announce registers the app the way that its client does.
 func announce(t *testing.T, a *app, consul *testservers.ConsulAgent) *announced {
 	t.Helper()
+	n := register(t, a, consul)
+	n.awaitListed(t, true)
+	return n
+}
+
+// register does so without waiting.
+func register(t *testing.T, a *app, consul *testservers.ConsulAgent) *announced {
+	t.Helper()
 	n := &announced{app: a, consul: consul, id: fmt.Sprintf("web-%d", a.port)}
 	err := consul.Client(t).Agent().ServiceRegister(&api.AgentServiceRegistration{ID: n.id, Name: "web", Address: "127.0.0.1", Port: a.port})
 	if err != nil {
 		t.Fatalf("registering the app: %v", err)
 	}
-	n.awaitListed(t, true)
 	return n
 }
 
@@ -401,6 +408,6 @@ func within(t *testing.T) context.Context {
 func startUnfound(t *testing.T, env []string) *sidecartest.Sidecar {
 	t.Helper()
 	s := sidecartest.Start(t, &program, env...)
-	s.AwaitLog(t, `"call":"find"`)
+	s.AwaitLog(t, "the pod's instance was not found")
 	return s
 }

@@ -1,6 +1,4 @@
 // Builds the Caddy that the prometheus counter's recipe is tested with. A module of its own keeps its dependencies out of Lastcall's.
-module is not compiled into anything: it says which Caddy the recipes'
-// tests run against, and internal/testservers/install builds it from here.
 module lastcall/internal/tools/caddy
 
 go 1.26.0
