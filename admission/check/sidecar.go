@@ -43,8 +43,9 @@ func named(c *corev1.Container, name string, port int32) bool {
 	return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == name && p.ContainerPort == port })
 }
 
-// firstNative is the first minor version that has native sidecars switched on.
-const firstNative = 29
+// FirstNative is the first minor version that has native sidecars switched on
+// (feature gate SidecarContainers, beta in 1.29).
+const FirstNative = 29
 
 // sidecarKind finds native sidecars that are none.
 func sidecarKind(in *input, w *workload) []Finding {
@@ -56,9 +57,9 @@ func sidecarKind(in *input, w *workload) []Finding {
 			"the sidecar is an init container without restartPolicy: the app waits for its end, which does not come",
 			"restartPolicy: Always")}
 	}
-	if in.Minor > 0 && in.Minor < firstNative {
+	if in.Minor > 0 && in.Minor < FirstNative {
 		return []Finding{w.finding("native-sidecar-version", w.at,
-			fmt.Sprintf("Kubernetes 1.%d has no native sidecars, they came with 1.%d: the app would wait for the end of an init container that does not end", in.Minor, firstNative),
+			fmt.Sprintf("Kubernetes 1.%d has no native sidecars, they came with 1.%d: the app would wait for the end of an init container that does not end", in.Minor, FirstNative),
 			"make it an ordinary container, as in deploy/deployment.yaml: move it to containers, without restartPolicy and startupProbe")}
 	}
 	return nil

@@ -38,7 +38,7 @@ type Handler struct {
 	Parameters func() (inject.Parameters, error)
 	// Never are namespaces whose pods stay as they are.
 	Never []string
-	// Minor is the cluster's minor version, for check; 0 if it is not known.
+	// Minor is the cluster's minor version, 28 for 1.28; 0 if it is not known.
 	Minor int
 	Log   *slog.Logger
 }
@@ -49,6 +49,10 @@ func (h *Handler) Inject() http.Handler {
 	return h.review(func(request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		response := &admissionv1.AdmissionResponse{Allowed: true}
 		if request.Operation != admissionv1.Create || request.Resource.Resource != "pods" || slices.Contains(h.Never, request.Namespace) {
+			return response
+		}
+		if h.Minor > 0 && h.Minor < check.FirstNative {
+			response.Warnings = limit([]string{fmt.Sprintf("lastcall: no sidecar was added: Kubernetes 1.%d has no native sidecars, they came with 1.%d. Add it as an ordinary container, as in deploy/deployment.yaml", h.Minor, check.FirstNative)})
 			return response
 		}
 		var pod corev1.Pod

@@ -102,6 +102,18 @@ func TestNoParameters(t *testing.T) {
 	}
 }
 
+// A cluster without native sidecars would start a pod that waits for ever.
+func TestOldCluster(t *testing.T) {
+	h := handler(plain(t).Parameters, nil)
+	for minor, added := range map[int]bool{28: false, 29: true, 0: true} {
+		h.Minor = minor
+		response := ask(t, h, "/inject", podReview("team", marshal(t, plain(t).Pod)))
+		if !response.Allowed || (response.Patch != nil) != added || (len(response.Warnings) == 0) != added {
+			t.Errorf("1.%d: patch %s, warnings %q", minor, response.Patch, response.Warnings)
+		}
+	}
+}
+
 // What check finds comes back as warnings, and nothing is refused.
 func TestWarnings(t *testing.T) {
 	deployment := fmt.Sprintf(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},
