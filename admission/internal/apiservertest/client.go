@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -68,7 +69,7 @@ func (s *Server) Do(ctx context.Context, method, path string, object any) (Reply
 func (s *Server) Put(t testing.TB, path, name string, object any) {
 	t.Helper()
 	_, err := s.Do(t.Context(), http.MethodPost, path, object)
-	if status, ok := err.(*StatusError); ok && status.Code == http.StatusConflict { //nolint:errorlint // Do wraps none
+	if status := new(StatusError); errors.As(err, &status) && status.Code == http.StatusConflict {
 		_, err = s.Do(t.Context(), http.MethodPut, path+"/"+name, object)
 	}
 	if err != nil {
