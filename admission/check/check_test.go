@@ -24,7 +24,7 @@ const (
 	always   = "          restartPolicy: Always\n"
 	probe    = "          readinessProbe:\n            httpGet: {path: /readyz, port: 8099}\n"
 	grace    = "terminationGracePeriodSeconds: 90"
-	told     = "value: 90s"
+	period   = "value: 90s"
 	strategy = "rollingUpdate: {maxUnavailable: 0, maxSurge: 1}"
 	config   = "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: orders}\ndata: {LASTCALL_TOKEN: orders}\n"
 	from     = "          envFrom: [{configMapRef: {name: orders}}]\n          env:\n"
@@ -41,15 +41,15 @@ func TestRules(t *testing.T) {
 		fix     string // a part of what mends it
 		minor   int
 	}{
-		{rule: "grace-period-short", with: []edit{{grace, "terminationGracePeriodSeconds: 60"}, {told, "value: 60s"}},
-			without: []edit{{grace, "terminationGracePeriodSeconds: 66"}, {told, "value: 66s"}}, fix: "terminationGracePeriodSeconds: 66\n- {name: LASTCALL_GRACE_PERIOD, value: 66s}"},
+		{rule: "grace-period-short", with: []edit{{grace, "terminationGracePeriodSeconds: 60"}, {period, "value: 60s"}},
+			without: []edit{{grace, "terminationGracePeriodSeconds: 66"}, {period, "value: 66s"}}, fix: "terminationGracePeriodSeconds: 66\n- {name: LASTCALL_GRACE_PERIOD, value: 66s}"},
 		{rule: "grace-period-short", file: labelled, with: []edit{{grace, "terminationGracePeriodSeconds: 65"}},
 			without: []edit{{grace, "terminationGracePeriodSeconds: 36"}, {"lastcall/container: app", "lastcall/EUREKA_CLIENT_REFRESH: 0s"}}, fix: "terminationGracePeriodSeconds: 66"},
 		{rule: "grace-period-zero", with: []edit{{grace, "terminationGracePeriodSeconds: 0"}},
 			without: []edit{{grace, "terminationGracePeriodSeconds: 1"}}, fix: "terminationGracePeriodSeconds: 66"},
 		{rule: "grace-period-zero", file: labelled, with: []edit{{grace, "terminationGracePeriodSeconds: 0"}},
 			without: []edit{{grace, "# Kubernetes' default"}}},
-		{rule: "grace-period-mismatch", with: []edit{{told, "value: 2m"}}, without: []edit{{told, "value: 1m30s"}}, fix: "- {name: LASTCALL_GRACE_PERIOD, value: 90s}"},
+		{rule: "grace-period-mismatch", with: []edit{{period, "value: 2m"}}, without: []edit{{period, "value: 1m30s"}}, fix: "- {name: LASTCALL_GRACE_PERIOD, value: 90s}"},
 		{rule: "grace-period-mismatch", with: []edit{{grace, "terminationGracePeriodSeconds: 120"}}, fix: "value: 120s"},
 		{rule: "grace-period-mismatch", file: labelled, with: []edit{{"lastcall/container: app", "lastcall/GRACE_PERIOD: 80s"}},
 			without: []edit{{"lastcall/container: app", "lastcall/GRACE_PERIOD: 90s"}}, fix: "remove the annotation"},

@@ -1,4 +1,4 @@
-package inject_test
+package webhook_test
 
 import (
 	"errors"
@@ -44,7 +44,7 @@ func testPolicy(t *testing.T, version apiservertest.Version) {
 	s.Put(t, group+"/mutatingadmissionpolicies", "lastcall-inject", policyFile(t, version, "policy.yaml"))
 	s.Put(t, group+"/mutatingadmissionpolicybindings", "lastcall-inject", policyFile(t, version, "binding.yaml"))
 
-	cases := corpus.Read(t, "testdata")
+	cases := corpus.Read(t, corpusFolder)
 	plain := cases[slices.IndexFunc(cases, func(c corpus.Case) bool { return c.Name == "plain" })]
 	s.Wait(t, func() error { // without the parameters a pod with the label is refused
 		_, err := s.DryRun(t, team, plain.Pod)
