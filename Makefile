@@ -17,7 +17,7 @@ LIVENESS ?= 200
 
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
-SCRIPTS := .ci/run internal/testservers/install internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
+SCRIPTS := .ci/run internal/testservers/install internal/testservers/install-nacos internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
 SCRIPTS += examples/eureka-spring/run $(addprefix e2e/examples/,bases images lib.sh run)
 SCRIPTS += e2e/images e2e/registries e2e/run $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image restart up)
 
@@ -53,6 +53,11 @@ test-admission: ## tests of the cluster's side, against real API servers, which 
 	go vet -C admission ./...
 	REQUIRE_SERVERS=1 go test -C admission -race -count=1 -timeout 20m ./...
 
+.PHONY: nacos
+nacos: ## the tests of registries/nacos against rnacos and the Java client (10 minutes, once, to install them)
+	@internal/testservers/install-nacos
+	REQUIRE_SERVERS=1 go test -race -count=1 -tags nacos -timeout 10m ./registries/nacos
+
 .PHONY: fuzz
 fuzz: ## look for input that breaks a parser, FUZZTIME (30s) for each
 	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
@@ -67,7 +72,7 @@ lint: ## gofmt, go vet, golangci-lint, shellcheck, govulncheck
 	@internal/tools/install-lint
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "gofmt would change:" $$unformatted; exit 1; }
 	go vet ./...
-	$(TOOLS)/golangci-lint run ./...
+	$(TOOLS)/golangci-lint run --build-tags nacos ./...
 	cd e2e && $(TOOLS)/golangci-lint run --build-tags soak ./...
 	cd admission && $(TOOLS)/golangci-lint run ./...
 	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); else echo "shellcheck: not run, it is not installed"; fi

@@ -17,12 +17,17 @@ type Config struct {
 	Poll          time.Duration // how often counters without events are read
 	Threshold     int64         // work in flight that is accepted at the end
 	StayReady     bool          // readiness stays true during a drain
-	Registries    []NamedRegistry
-	Counters      []NamedCounter
-	App           App    // nil when the app's port is not known
-	Notice        Notice // nil when the app is not notified
-	Observers     []Observer
-	Kubelet       []netip.Addr // from where the kubelet calls, as far as that is configured
+	// ReadyWhenListed has readiness wait until each registry has been seen to list
+	// the pod (Lister), for ListedWithin at most from the app's start, or the
+	// Drainer's where that is not seen.
+	ReadyWhenListed bool
+	ListedWithin    time.Duration
+	Registries      []NamedRegistry
+	Counters        []NamedCounter
+	App             App    // nil when the app's port is not known
+	Notice          Notice // nil when the app is not notified
+	Observers       []Observer
+	Kubelet         []netip.Addr // from where the kubelet calls, as far as that is configured
 }
 
 // NamedRegistry is a registry with its name in reports, metrics and the log.

@@ -34,6 +34,9 @@ type Drainer struct {
 	aborted  chan struct{} // closed by the one that ends the drain at once
 	appSeen  chan struct{} // receives when the app is gone, or back
 	began    time.Time     // when New made it
+	// listingChanged receives when the wait for registries to list the pod may be
+	// over, or goes on.
+	listingChanged chan struct{}
 
 	mu          sync.Mutex // guards everything that follows, and the parts above where they say so
 	run         *drainRun  // nil while serving
@@ -53,13 +56,14 @@ type Drainer struct {
 func New(cfg Config) *Drainer {
 	cfg.Threshold = max(0, cfg.Threshold)
 	d := &Drainer{
-		cfg:      cfg,
-		signaled: make(chan struct{}),
-		aborted:  make(chan struct{}),
-		appSeen:  make(chan struct{}, 1),
-		began:    time.Now(),
-		journal:  &journal{observers: cfg.Observers},
-		totals:   newTotals(),
+		cfg:            cfg,
+		signaled:       make(chan struct{}),
+		aborted:        make(chan struct{}),
+		appSeen:        make(chan struct{}, 1),
+		listingChanged: make(chan struct{}, 1),
+		began:          time.Now(),
+		journal:        &journal{observers: cfg.Observers},
+		totals:         newTotals(),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.app = newAppWatch(&d.mu, cfg.App)
@@ -197,9 +201,8 @@ func (d *Drainer) TakeBack(ctx context.Context) error {
 
 // Ready reports whether the pod takes new work.
 func (d *Drainer) Ready() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.readyLocked()
+	ready, _ := d.Readiness()
+	return ready
 }
 
 // Leaving reports whether there is a drain, under way or ended.

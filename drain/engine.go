@@ -15,6 +15,7 @@ func (d *Drainer) addRegistration(n NamedRegistry) {
 		notifyDriverLocked:   d.notifyDriverLocked,
 		appGone:              d.mayDeregister,
 		appMayRegisterLocked: d.appMayRegisterLocked,
+		listedLocked:         d.listedLocked,
 		limit:                callLimit,
 		settled:              make(chan struct{}),
 		retry:                backoff{first: 100 * time.Millisecond, most: 2 * time.Second},
@@ -26,6 +27,7 @@ func (d *Drainer) addRegistration(n NamedRegistry) {
 	if l, ok := n.Registry.(ListReporter); ok {
 		r.unlisted = !l.Lists()
 	}
+	r.listing = listing{awaited: d.cfg.ReadyWhenListed && !r.unlisted, from: d.began}
 	if c, ok := n.Registry.(ChangeNotifier); ok {
 		r.changes = c.Changes()
 	}
@@ -60,6 +62,9 @@ func (d *Drainer) start() {
 	}
 	for _, p := range d.pollers.all {
 		d.spawn(func() { p.learn(d.ctx) })
+	}
+	if d.cfg.ReadyWhenListed {
+		d.spawn(d.awaitListed)
 	}
 	if d.cfg.App != nil {
 		d.spawn(d.watchApp)
@@ -173,6 +178,7 @@ func (d *Drainer) takeBackLocked(run *drainRun, why string) {
 	d.leavePhaseLocked(now)
 	d.run, d.journal.timeline = nil, nil
 	d.totals.since = now
+	notify(d.listingChanged)
 	d.retargetLocked(inService, time.Time{})
 	for _, c := range d.controls {
 		c.setLocked(false, time.Time{})
@@ -253,8 +259,6 @@ func (d *Drainer) stopLocked() {
 	close(d.signaled)
 	notify(d.app.soon)
 }
-
-func (d *Drainer) readyLocked() bool { return d.run == nil && !d.stopping || d.cfg.StayReady }
 
 // notifyDriverLocked wakes the driver: something has changed.
 func (d *Drainer) notifyDriverLocked() {

@@ -17,13 +17,14 @@ const (
 	EventGivenUp     EventType = "WithdrawalGivenUp"   // the pod cannot be withdrawn from a registry; at most once for each in a drain
 	EventUnreachable EventType = "RegistryUnreachable" // calls to a registry fail; at most once for each in a drain
 	EventUnreadable  EventType = "CounterUnreadable"   // a counter cannot be read; at most once for each in a drain
+	EventNotListed   EventType = "NotListed"           // a registry was not seen to list the pod in time, and the pod is ready all the same; at most once for each
 	EventPortSilent  EventType = "AppPortSilent"       // nobody has ever listened on a port of the app; at most once before the first drain, and once in each
 )
 
 // Warning reports whether somebody should look into it.
 func (t EventType) Warning() bool {
 	switch t {
-	case EventExpired, EventNotFound, EventGivenUp, EventUnreachable, EventUnreadable, EventPortSilent:
+	case EventExpired, EventNotFound, EventNotListed, EventGivenUp, EventUnreachable, EventUnreadable, EventPortSilent:
 		return true
 	case EventDraining, EventWithdrawn, EventDrained, EventTakenBack:
 	}

@@ -24,6 +24,8 @@ type fakeRegistry struct {
 	located      bool // a call has seen that it is registered
 	locatedAt    time.Time
 	hopeless     string // why it cannot be withdrawn; empty: it can
+	asks         int    // how often it was asked whether it lists the pod
+	sawListed    bool   // and has said so, or that the pod is not withdrawn
 }
 
 func (f *fakeRegistry) set(change func()) {
@@ -75,6 +77,32 @@ func (f fakeLocator) Find(ctx context.Context) (string, error) {
 		return "", errAbsent
 	}
 	return what, err
+}
+
+// fakeLister is one that says itself whether clients are told of the pod.
+type fakeLister struct{ fakeLocator }
+
+func (f fakeLister) Listed(ctx context.Context) (listed bool, why string, err error) {
+	f.mu.Lock()
+	m := f.mode
+	f.mu.Unlock()
+	if f.onDone != nil {
+		began := time.Now()
+		err = errBroken // unless it returns
+		defer func() { f.onDone("listed", began, err) }()
+	}
+	if err := m.behave(ctx); err != nil {
+		return false, "", err
+	}
+	if err := m.answered(ctx); err != nil {
+		return false, "", err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.search()
+	f.asks++
+	f.sawListed = f.sawListed || f.listed()
+	return f.listed(), "it is not up yet", nil
 }
 
 // listed reports whether clients are told of the pod now. Callers hold f.mu.
@@ -140,6 +168,7 @@ func (f *fakeRegistry) Withdrawn(ctx context.Context) (gone bool, err error) {
 		f.mu.Lock()
 		f.search()
 		gone = !f.listed() || f.hopeless != ""
+		f.sawListed = f.sawListed || !gone
 		f.mu.Unlock()
 	}
 	if f.onAsked != nil {

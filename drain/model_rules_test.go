@@ -205,9 +205,10 @@ func (m *model) check() {
 	if s.Phase == Serving && byHand {
 		m.fail("serving, and somebody has asked for a drain and not taken it back")
 	}
-	if s.Ready != (s.Phase == Serving && !signalled || m.cfg.StayReady) {
-		m.fail("ready is %v in phase %s", s.Ready, s.Phase)
+	if s.Ready && !m.cfg.StayReady && (s.Phase != Serving || signalled) {
+		m.fail("ready in phase %s", s.Phase)
 	}
+	m.readyWhenListed(s, signalled)
 	if s.Phase == Serving && s.LastDrain != nil && !mayServe {
 		m.fail("serving again, and nobody has taken the drain back")
 	}

@@ -83,6 +83,8 @@ type model struct {
 	byHand   bool         // somebody has asked for the drain by a call, and not taken it back
 	hookAt   time.Time    // the last hook's call
 	atHook   map[int]bool // the ports that were listened on then
+	wasReady bool         // at some time
+	overAt   time.Time    // when it was ready because registries had taken too long
 	blind    bool         // the look at the app has failed: what it has missed is not modelled
 }
 
@@ -98,6 +100,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		Threshold:     int64(rng.IntN(2)),
 		StayReady:     rng.IntN(10) == 0,
 	}
+	m.cfg.ReadyWhenListed, m.cfg.ListedWithin = rng.IntN(3) == 0, pick(time.Second, 20*time.Second, 3*time.Minute)
 	m.cfg.Reserve = pick(0, m.cfg.GracePeriod/5, m.cfg.GracePeriod/2)
 	for i := range rng.IntN(3) {
 		says := rng.IntN(2) == 0 // whether it has ever found the instance
@@ -111,6 +114,9 @@ func newModel(t *testing.T, seed uint64) *model {
 		if says {
 			f.registered = rng.IntN(2) == 0
 			registry = fakeLocator{f}
+			if rng.IntN(2) == 0 {
+				registry = fakeLister{fakeLocator{f}}
+			}
 		}
 		m.cfg.Registries = append(m.cfg.Registries, NamedRegistry{
 			Name: fmt.Sprintf("registry%d", i), Registry: registry, ServerCache: f.lag, ClientRefresh: pick(0, time.Second, 4*time.Second),

@@ -74,8 +74,8 @@ func (e *NotFoundError) Error() string { return e.Why }
 
 // ChangeNotifier is a Registry whose server reports changes.
 type ChangeNotifier interface {
-	// Changes returns a channel that receives when Withdrawn may give another
-	// answer than it did last, until the process ends. Changes that come close
+	// Changes returns a channel that receives when Withdrawn or Listed may give
+	// another answer than it did last, until the process ends. Changes that come close
 	// together may be reported once. It is called once, by New.
 	Changes() <-chan struct{}
 }
@@ -94,8 +94,22 @@ type GiveUpReporter interface {
 type ListReporter interface {
 	// Lists reports whether Withdrawn is false of every instance in service. It is
 	// not so for a role that an instance may lack, such as a cluster's
-	// leadership: nobody waits for it after Restore. It is called once, by New.
+	// leadership: nobody waits for it after Restore, nor before the pod is ready.
+	// It is called once, by New.
 	Lists() bool
+}
+
+// Lister is a Registry that knows whether its answers to clients list the
+// instance. That is more than that Withdrawn is false, for which it is enough
+// that one of several servers holds the instance. A registry that is no Lister
+// counts as listing what Withdrawn is false of.
+type Lister interface {
+	// Listed reports whether every client that asks the registry now is told of
+	// the instance as available; if not, why says in a few words what is missing.
+	// What follows the pod's own readiness is not missing: it would wait for
+	// itself. It is called while the pod serves, with growing pauses, until it is
+	// true, where Config.ReadyWhenListed is set.
+	Listed(ctx context.Context) (listed bool, why string, err error)
 }
 
 // Counter counts the work in flight.

@@ -42,6 +42,7 @@ func (l *lookup) over(now time.Time) bool {
 // appStartedLocked makes the next lookup due at once, and the ones after it soon.
 func (r *registration) appStartedLocked() {
 	r.lookup = lookup{found: r.lookup.found, startedAt: time.Now()}
+	r.listing.from, r.listing.askAt = time.Now(), time.Time{}
 	notify(r.worker.changed)
 }
 

@@ -25,6 +25,7 @@ const (
 	opRestore    = "restore"
 	opFind       = "find"
 	opDeregister = "deregister"
+	opListed     = "listed"
 	opAppGone    = "" // no call to the registry, and not counted
 )
 
@@ -43,6 +44,8 @@ type registration struct {
 	// appMayRegisterLocked reports whether the app has so far had too little time
 	// to register.
 	appMayRegisterLocked func(now time.Time) bool
+	// listedLocked is called when the registry was seen to list the pod.
+	listedLocked func()
 
 	limit    time.Duration   // of one call
 	unlisted bool            // see ListReporter
@@ -72,6 +75,7 @@ type registration struct {
 	presence presence // whether the registry holds the instance at all
 	lookup   lookup   // for the target inService
 	recovery recovery // for the target inService
+	listing  listing  // for the target inService
 
 	failures    int    // in this drain
 	inARow      int    // the last ones of them, since a success
@@ -150,19 +154,21 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 // withdrawn: it is looked up, and seen to be listed again.
 func (r *registration) nextInServiceLocked(now time.Time) (*call, time.Duration) {
 	wait := forever
-	if _, canFind := r.Registry.(Finder); canFind && !r.lookup.over(now) {
-		if !now.Before(r.lookup.dueAt) {
-			return r.callLocked(opFind, now), 0
+	isDue := func(at time.Time) bool {
+		if left := at.Sub(now); wait < 0 || left < wait {
+			wait = max(0, left)
 		}
-		wait = r.lookup.dueAt.Sub(now)
+		return !now.Before(at)
 	}
-	if r.recovery.underWay() {
-		if !now.Before(r.recovery.askAt) {
-			return r.callLocked(opAsk, now), 0
-		}
-		if again := r.recovery.askAt.Sub(now); wait < 0 || again < wait {
-			wait = again
-		}
+	if _, canFind := r.Registry.(Finder); canFind && !r.lookup.over(now) && isDue(r.lookup.dueAt) {
+		return r.callLocked(opFind, now), 0
+	}
+	if r.recovery.underWay() && isDue(r.recovery.askAt) {
+		return r.callLocked(opAsk, now), 0
+	}
+	if at, open := r.nextListingLocked(now); open && isDue(at) {
+		r.listing.askedAt, r.changed = now, false
+		return r.callLocked(opListed, now), 0
 	}
 	return nil, wait
 }
@@ -195,6 +201,8 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 			}
 			return a, err
 		}
+	case opListed:
+		c.do = r.askListed
 	case opAppGone:
 		c.do = func(ctx context.Context) (answer, error) { return answer{yes: r.appGone(ctx)}, nil }
 		return c
@@ -217,7 +225,9 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 	if c.op != opAppGone {
 		appeared := r.presenceLocked(c.op, a, err)
-		r.bookLocked(c.op, err)
+		if c.op != opListed { // which says itself what is missing
+			r.bookLocked(c.op, err)
+		}
 		if appeared && c.op == opAsk && r.target == outOfService {
 			r.withdrawAgain, r.dueAt = time.Time{}, time.Time{}
 			return
@@ -238,6 +248,8 @@ func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 		r.findDoneLocked(a.text, err, now)
 	case opDeregister:
 		r.deregisterDoneLocked(err, now)
+	case opListed:
+		r.listedDoneLocked(a, err, now)
 	case opAppGone:
 		if r.appIsGone = a.yes; !a.yes {
 			r.dueAt = now.Add(appGoneEvery)

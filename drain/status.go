@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -58,9 +59,12 @@ type RegistryState struct {
 	// How long after the drain's beginning it got there; absent if it did not.
 	Withdrawn *float64 `json:"withdrawn_after_seconds,omitempty"`
 	Gone      *float64 `json:"gone_after_seconds,omitempty"`
-	GaveUp    string   `json:"gave_up,omitempty"`  // why the pod cannot be withdrawn
-	Failures  int      `json:"failures,omitempty"` // failed calls in this drain
-	Error     string   `json:"error,omitempty"`    // of the last call, if it failed; or why the instance was not found
+	// Listed reports whether the registry has been seen to list the pod since the
+	// process began; absent where readiness does not wait for that.
+	Listed   *bool  `json:"listed,omitempty"`
+	GaveUp   string `json:"gave_up,omitempty"`  // why the pod cannot be withdrawn
+	Failures int    `json:"failures,omitempty"` // failed calls in this drain
+	Error    string `json:"error,omitempty"`    // of the last call, if it failed; or why the instance was not found
 }
 
 // readings returns those of the drain under way, or else new ones.
@@ -86,7 +90,8 @@ func (d *Drainer) statusLocked(readings []reading, now time.Time) Status {
 		InFlight:   known(readings),
 		Counters:   d.counterStates(readings),
 		Registries: d.registryStatesLocked(now),
-		Warnings:   append(d.app.warningsLocked(), d.notFoundWarningsLocked()...),
+		Warnings:   slices.Concat(d.app.warningsLocked(), d.notFoundWarningsLocked(), d.notListedWarningsLocked()),
+		WaitingFor: d.listingWaitLocked(now),
 	}
 	run := d.run
 	if run == nil {
@@ -147,6 +152,10 @@ func (d *Drainer) registryStatesLocked(now time.Time) []RegistryState {
 	var states []RegistryState
 	for _, r := range d.registrations {
 		s := RegistryState{Name: r.Name, State: r.stateLocked(now), Error: r.lastErr}
+		if r.listing.awaited {
+			seen := !r.listing.open()
+			s.Listed = &seen
+		}
 		if run := d.run; run != nil {
 			s.Failures = r.failures
 			s.Withdrawn = since(run.began, r.withdrawnAt)

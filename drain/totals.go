@@ -31,6 +31,7 @@ type Totals struct {
 	Seconds    map[Phase]time.Duration         // spent in each phase
 	Registries map[string]map[string]CallCount // calls, by registry and call
 	Found      map[string]bool                 // registries that say whether they have ever held the pod's instance, once they were searched
+	Listed     map[string]bool                 // registries that readiness waits for, or has waited for: whether they have been seen to list the pod
 	Counters   []CounterState
 	Errors     map[string]uint64 // readings that failed, by counter
 	Ports      []PortState       // the app's ports; empty while nobody can say who listens
@@ -80,9 +81,12 @@ func (d *Drainer) totalsLocked(readings []reading, now time.Time) Totals {
 			t.Ports = append(t.Ports, PortState{Port: p.port, Listening: p.listen, Silent: d.app.silentWarned && p.last == nil, Starts: p.starts})
 		}
 	}
-	t.Registries, t.Found = map[string]map[string]CallCount{}, map[string]bool{}
+	t.Registries, t.Found, t.Listed = map[string]map[string]CallCount{}, map[string]bool{}, map[string]bool{}
 	for _, r := range d.registrations {
 		t.Registries[r.Name] = r.worker.callsLocked()
+		if r.listing.awaited {
+			t.Listed[r.Name] = !r.listing.open()
+		}
 		if _, says := r.Registry.(Locator); says && (r.presence.searched || !r.presence.unknown) {
 			t.Found[r.Name] = !r.presence.unknown
 		}

@@ -97,6 +97,7 @@ func (r *registration) goneLocked(a answer, now time.Time) {
 // once, at most every changeGap.
 func (r *registration) changedLocked() {
 	r.changed = true
+	r.listingChangedLocked()
 	soon := r.askedAt.Add(changeGap)
 	if r.target != outOfService || r.inARow > 0 || !soon.Before(r.dueAt) {
 		return

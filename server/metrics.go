@@ -83,6 +83,11 @@ func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 			e.sample("", oneIf(t.Found[registry]), "registry", registry)
 		}
 
+		e.family("lastcall_registry_listed", "gauge", "1 once the registry has been seen to list the pod, 0 while it has not. Absent where readiness does not wait for that.")
+		for _, registry := range slices.Sorted(maps.Keys(t.Listed)) {
+			e.sample("", oneIf(t.Listed[registry]), "registry", registry)
+		}
+
 		e.family("lastcall_drain_budget_seconds", "gauge", "The longest that a drain may take.")
 		e.sample("", t.Budget.Seconds())
 		e.family("lastcall_drain_budget_needed_seconds", "gauge", "What a drain takes with registries as slow as they may be and nothing in flight.")

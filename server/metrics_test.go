@@ -215,6 +215,7 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 		e := newEdge(t, func(c *drain.Config, _ *Options) {
 			c.Counters = append(c.Counters, drain.NamedCounter{Name: "learns", Counter: &learner{}})
 			c.App = &appPort{}
+			c.ReadyWhenListed, c.ListedWithin = true, time.Minute
 		})
 		check := func() {
 			t.Helper()

@@ -20,8 +20,8 @@ func livez(w http.ResponseWriter, _ *http.Request) { ok(w) }
 
 func readyz(d *drain.Drainer, app *appProbe) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !d.Ready() {
-			fail(w, http.StatusServiceUnavailable, "draining")
+		if ready, why := d.Readiness(); !ready {
+			fail(w, http.StatusServiceUnavailable, why)
 			return
 		}
 		if d.Leaving() {
@@ -34,8 +34,8 @@ func readyz(d *drain.Drainer, app *appProbe) http.HandlerFunc {
 			fail(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		if !d.Ready() { // a drain may have begun meanwhile
-			fail(w, http.StatusServiceUnavailable, "draining")
+		if ready, why := d.Readiness(); !ready { // a drain may have begun meanwhile
+			fail(w, http.StatusServiceUnavailable, why)
 			return
 		}
 		ok(w)

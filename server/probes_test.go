@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/wait"
 )
 
 func TestReadyzFollowsTheDrain(t *testing.T) {
@@ -48,6 +49,58 @@ func TestReadyzThatPassesDoesNotAskTheApp(t *testing.T) {
 	if n := asked.Load(); n != 1 {
 		t.Errorf("the app was asked %d times, want only before the drain", n)
 	}
+}
+
+// Readiness waits for the registry first, and then for the app, which is not
+// asked before: to some counters that would be one more request.
+func TestReadyzWaitsUntilThePodIsListed(t *testing.T) {
+	var asked atomic.Int32
+	answer := atomic.Int32{}
+	answer.Store(http.StatusServiceUnavailable)
+	url := app(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(int(answer.Load()))
+	})
+	e := newEdge(t, func(c *drain.Config, o *Options) {
+		c.ReadyWhenListed, c.ListedWithin, o.AppReady = true, time.Hour, url
+		c.Registries[0].Registry.(*registry).setUnknown()
+	})
+	w := e.call(http.MethodGet, "/readyz")
+	wantsError(t, w, http.StatusServiceUnavailable, "waiting for reg to list the pod", "more at most")
+	wants(t, e.call(http.MethodGet, "/livez"), http.StatusOK)
+	if n := asked.Load(); n > 0 {
+		t.Errorf("the app was asked %d times before", n)
+	}
+	e.registry.setKnown()
+	wait.Until(t, "the registry being seen to list the pod", func() bool {
+		return strings.Contains(e.call(http.MethodGet, "/readyz").Body.String(), "LASTCALL_APP_READY_URL")
+	})
+	answer.Store(http.StatusOK)
+	wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
+	e.registry.setUnknown()
+	e.registry.setBroken(errBroken)
+	wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
+}
+
+// One that is never listed is ready when the time for it is over.
+func TestReadyzOfAPodThatIsNeverListed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		e := newEdge(t, func(c *drain.Config, _ *Options) {
+			c.ReadyWhenListed, c.ListedWithin = true, time.Minute
+			c.Registries[0].Registry.(*registry).setUnknown()
+		})
+		after(59 * time.Second)
+		wantsError(t, e.call(http.MethodGet, "/readyz"), http.StatusServiceUnavailable, "waiting for reg to list the pod", "for 1s more at most")
+		after(2 * time.Second)
+		wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
+		s := e.status()
+		if len(s.Warnings) == 0 || !strings.Contains(strings.Join(s.Warnings, "\n"), "was not seen to list the pod within 1m0s") {
+			t.Errorf("warnings: %q", s.Warnings)
+		}
+		if body := e.call(http.MethodGet, "/metrics").Body.String(); !strings.Contains(body, "lastcall_registry_listed{registry=\"reg\"} 0") {
+			t.Errorf("the metrics do not say so:\n%s", body)
+		}
+	})
 }
 
 func TestLivezAlwaysAnswers(t *testing.T) {

@@ -56,6 +56,13 @@ func (r *registry) setUnknown() {
 	r.unknown = true
 }
 
+// setKnown makes it one that has registered.
+func (r *registry) setKnown() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unknown = false
+}
+
 func (r *registry) do(change func()) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

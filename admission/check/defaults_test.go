@@ -36,6 +36,7 @@ func TestRefreshes(t *testing.T) {
 	for name, want := range map[string]time.Duration{
 		"LASTCALL_EUREKA_CLIENT_REFRESH": 30 * time.Second,
 		"LASTCALL_CONSUL_CLIENT_REFRESH": time.Second,
+		"LASTCALL_NACOS_CLIENT_REFRESH":  time.Second,
 		"LASTCALL_SPRING_CLIENT_REFRESH": 35 * time.Second,
 		"LASTCALL_DUBBO_CLIENT_REFRESH":  time.Second,
 		"LASTCALL_ETCD_CLIENT_REFRESH":   0,

@@ -12,6 +12,7 @@ import (
 	"lastcall/internal/settings"
 	"lastcall/registries/consul"
 	"lastcall/registries/eureka"
+	"lastcall/registries/nacos"
 	"lastcall/registries/steps"
 )
 
@@ -128,7 +129,7 @@ func (e environment) drain(grace time.Duration) drain.Config {
 // refreshes returns the default of every registry's CLIENT_REFRESH, as the
 // registries themselves declare it.
 func refreshes() map[string]time.Duration {
-	specs := []any{&eureka.Config{}, &consul.Config{}, &steps.Config{}}
+	specs := []any{&eureka.Config{}, &consul.Config{}, &nacos.Config{}, &steps.Config{}}
 	for _, preset := range steps.Presets(func(string) bool { return true }) {
 		specs = append(specs, preset.Settings)
 	}

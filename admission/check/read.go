@@ -59,7 +59,11 @@ func appendObjects(all []Object, file string, node *yaml.Node) ([]Object, error)
 		Kind       string
 		Metadata   struct{ Name, Namespace string }
 	}
-	if node.Kind != yaml.MappingNode || node.Decode(&head) != nil || head.Kind == "" || head.APIVersion == "" {
+	if node.Kind != yaml.MappingNode {
+		return all, nil
+	}
+	_ = node.Decode(&head) // fields of another kind than these make it no Kubernetes object
+	if head.Kind == "" || head.APIVersion == "" {
 		return all, nil
 	}
 	if items := child(node, "items"); strings.HasSuffix(head.Kind, "List") && items != nil && items.Kind == yaml.SequenceNode {

@@ -31,7 +31,7 @@ func TestCorpus(t *testing.T) {
 			if !equality.Semantic.DeepEqual(out, again) {
 				t.Error("a second call changes the pod again")
 			}
-			compare(t, filepath.Join("testdata/golden", c.Name+".yaml"), golden(t, out, warnings))
+			compare(t, filepath.Join("testdata", "golden", c.Name+".yaml"), golden(t, out, warnings))
 		})
 	}
 }

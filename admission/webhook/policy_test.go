@@ -100,7 +100,7 @@ func boolCompare(a, b bool) int {
 // policyFile reads a file of deploy/policy as that version of Kubernetes serves it.
 func policyFile(t *testing.T, version apiservertest.Version, name string) map[string]any {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../deploy/policy/v1", name))
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "policy", "v1", name))
 	if err != nil {
 		t.Fatal(err)
 	}

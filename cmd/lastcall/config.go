@@ -35,11 +35,13 @@ type config struct {
 	PodName       string        `envconfig:"LASTCALL_POD_NAME" desc:"the pod's name, by the downward API"`
 	PodIPs        []string      `envconfig:"LASTCALL_POD_IP" desc:"the pod's address, or a list of all (status.podIPs), by the downward API; found from the interfaces when unset"`
 	HostIP        string        `envconfig:"LASTCALL_HOST_IP" desc:"the node's address, by the downward API"`
-	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list of ports; registries know the first"`
+	AppPorts      ports         `envconfig:"LASTCALL_APP_PORT" desc:"the app's port, or a list of ports; registries know the first, Nacos all"`
 	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"URL of the app's own readiness; while it fails, so does /readyz" secret:"url"`
+	WhenListed    bool          `envconfig:"LASTCALL_READY_WHEN_LISTED" default:"false" desc:"true: /readyz is 503 until every registry has been seen to list the pod in its answers to clients"`
+	ListedWithin  time.Duration `envconfig:"LASTCALL_READY_WHEN_LISTED_WITHIN" default:"3m" desc:"how long that may take from the app's start; then the pod is ready all the same, with a warning"`
 	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
-	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul, steps, and the presets of steps: apisix, dubbo, elasticsearch, etcd, patroni, spring, tikv, vault"`
+	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul, nacos, steps, and the presets of steps: apisix, dubbo, elasticsearch, etcd, patroni, spring, tikv, vault"`
 	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum; tcp when unset and LASTCALL_APP_PORT is set"`
 	Events        bool          `envconfig:"LASTCALL_EVENTS" default:"false" desc:"write Kubernetes Events for the pod; needs a Role that may create events"`
 	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app that exists while a drain is under way: the app can then answer with Connection: close"`
@@ -84,6 +86,9 @@ func configure() (process, error) {
 		Poll:          p.Poll,
 		Threshold:     p.Threshold,
 		StayReady:     p.ReadyzOnDrain == "pass",
+
+		ReadyWhenListed: p.WhenListed,
+		ListedWithin:    p.ListedWithin,
 	}
 	if host, err := netip.ParseAddr(p.HostIP); err == nil {
 		p.drain.Kubelet = []netip.Addr{host}
@@ -133,6 +138,7 @@ func (p *process) check() (mistakes []error) {
 		{"LASTCALL_ENDPOINTS_WAIT", p.EndpointsWait, 0},
 		{"LASTCALL_QUIET", p.Quiet, 0},
 		{"LASTCALL_POLL", p.Poll, 10 * time.Millisecond},
+		{"LASTCALL_READY_WHEN_LISTED_WITHIN", p.ListedWithin, time.Second},
 	} {
 		if d.value < d.from {
 			wrong("%s=%v: must be at least %v", d.name, d.value, d.from)

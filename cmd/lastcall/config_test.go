@@ -19,7 +19,7 @@ func TestDefaults(t *testing.T) {
 	}
 	d := p.drain
 	if d.GracePeriod != 30*time.Second || d.Reserve != 5*time.Second || d.EndpointsWait != 3*time.Second ||
-		d.Quiet != time.Second || d.Poll != 100*time.Millisecond || d.Threshold != 0 || d.StayReady {
+		d.Quiet != time.Second || d.Poll != 100*time.Millisecond || d.Threshold != 0 || d.StayReady || d.ReadyWhenListed || d.ListedWithin != 3*time.Minute {
 		t.Errorf("the drain is configured as %+v", d)
 	}
 	if d.App != nil || d.Notice != nil || len(d.Kubelet) > 0 || len(d.Registries) > 0 || len(d.Counters) > 0 {
@@ -36,7 +36,7 @@ func TestDefaults(t *testing.T) {
 func TestSettings(t *testing.T) {
 	environment(t,
 		"LASTCALL_GRACE_PERIOD=90s", "LASTCALL_RESERVE=10s", "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_QUIET=2s",
-		"LASTCALL_POLL=20ms", "LASTCALL_THRESHOLD=3", "LASTCALL_READYZ_ON_DRAIN=pass", "LASTCALL_LOG_LEVEL=debug",
+		"LASTCALL_READY_WHEN_LISTED=true", "LASTCALL_READY_WHEN_LISTED_WITHIN=90s", "LASTCALL_POLL=20ms", "LASTCALL_THRESHOLD=3", "LASTCALL_READYZ_ON_DRAIN=pass", "LASTCALL_LOG_LEVEL=debug",
 		"LASTCALL_HOST_IP=10.0.0.9", "LASTCALL_APP_PORT=8080, 8081", "LASTCALL_DRAINING_FILE=/lastcall/draining",
 		"LASTCALL_REGISTRIES= eureka ,consul", "LASTCALL_POD_IP=10.0.0.1",
 		"LASTCALL_EUREKA_URLS=http://eureka-0:8761/eureka", "LASTCALL_EUREKA_CLIENT_REFRESH=65s",
@@ -47,7 +47,7 @@ func TestSettings(t *testing.T) {
 	}
 	d := p.drain
 	if d.GracePeriod != 90*time.Second || d.Reserve != 10*time.Second || d.EndpointsWait != 0 || d.Quiet != 2*time.Second ||
-		d.Poll != 20*time.Millisecond || d.Threshold != 3 || !d.StayReady || p.level != slog.LevelDebug {
+		d.Poll != 20*time.Millisecond || d.Threshold != 3 || !d.StayReady || !d.ReadyWhenListed || d.ListedWithin != 90*time.Second || p.level != slog.LevelDebug {
 		t.Errorf("the drain is configured as %+v", d)
 	}
 	if !slices.Equal(d.Kubelet, []netip.Addr{netip.MustParseAddr("10.0.0.9")}) {
@@ -71,33 +71,35 @@ func TestSettings(t *testing.T) {
 func TestErrors(t *testing.T) {
 	const eureka = "LASTCALL_REGISTRIES=eureka LASTCALL_EUREKA_URLS=http://eureka-0/eureka LASTCALL_APP_PORT=1 LASTCALL_POD_IP=10.0.0.1 "
 	for set, want := range map[string]string{
-		"LASTCALL_LISTEN=8099":               `LASTCALL_LISTEN="8099": must be HOST:PORT or :PORT`,
-		"LASTCALL_LISTEN=:70000":             `LASTCALL_LISTEN=":70000": its port must be from 0 to 65535`,
-		"LASTCALL_APP_PORT=8099":             "LASTCALL_APP_PORT=8099 is the port that lastcall itself listens on",
-		"LASTCALL_APP_PORT=80,http":          "LASTCALL_APP_PORT",
-		"LASTCALL_APP_PORT=0":                "LASTCALL_APP_PORT=0: must be from 1 to 65535",
-		"LASTCALL_APP_PORT=80,80":            "LASTCALL_APP_PORT names 80 twice",
-		"LASTCALL_GRACE_PERIOD=999ms":        "LASTCALL_GRACE_PERIOD=999ms: must be at least 1s",
-		"LASTCALL_GRACE_PERIOD=60":           `LASTCALL_GRACE_PERIOD="60": must be a duration`,
-		"LASTCALL_RESERVE=30s":               "LASTCALL_RESERVE=30s leaves nothing of LASTCALL_GRACE_PERIOD=30s",
-		"LASTCALL_RESERVE=-1ns":              "LASTCALL_RESERVE=-1ns: must be at least 0s",
-		"LASTCALL_ENDPOINTS_WAIT=-1s":        "LASTCALL_ENDPOINTS_WAIT=-1s: must be at least 0s",
-		"LASTCALL_QUIET=-1s":                 "LASTCALL_QUIET=-1s: must be at least 0s",
-		"LASTCALL_POLL=9ms":                  "LASTCALL_POLL=9ms: must be at least 10ms",
-		"LASTCALL_THRESHOLD=-1":              "LASTCALL_THRESHOLD=-1: must be 0 or more",
-		"LASTCALL_READYZ_ON_DRAIN=no":        `LASTCALL_READYZ_ON_DRAIN="no": must be fail or pass`,
-		"LASTCALL_LOG_LEVEL=trace":           `LASTCALL_LOG_LEVEL="trace": must be debug, info, warn or error`,
-		"LASTCALL_LOG_FORMAT=logfmt":         `LASTCALL_LOG_FORMAT="logfmt": must be json or text`,
-		"LASTCALL_POD_IP=web":                `LASTCALL_POD_IP="web": must be an IP address`,
-		"LASTCALL_HOST_IP=node":              `LASTCALL_HOST_IP="node": must be an IP address`,
-		"LASTCALL_GRACEPERIOD=60s":           "LASTCALL_GRACEPERIOD is not a variable of lastcall: is LASTCALL_GRACE_PERIOD meant?",
-		"LASTCALL_EVENTS=maybe":              `LASTCALL_EVENTS="maybe": must be true or false`,
-		"LASTCALL_REGISTRIES=zk":             `LASTCALL_REGISTRIES names "zk": must be any of apisix, consul, dubbo, elasticsearch, etcd, eureka, patroni, spring, steps, tikv, vault`,
-		"LASTCALL_COUNTERS=guess":            `LASTCALL_COUNTERS names "guess": must be any of envoy, file`,
-		"LASTCALL_COUNTERS=file,file":        "LASTCALL_COUNTERS names file twice",
-		"LASTCALL_COUNTERS=tcp":              "LASTCALL_APP_PORT",
-		eureka + "LASTCALL_EUREKA_STATUS=UP": `LASTCALL_EUREKA_STATUS="UP": must be OUT_OF_SERVICE or DOWN`,
-		"LASTCALL_DRAINING_FILE=draining":    `LASTCALL_DRAINING_FILE="draining": must be an absolute path`,
+		"LASTCALL_LISTEN=8099":                 `LASTCALL_LISTEN="8099": must be HOST:PORT or :PORT`,
+		"LASTCALL_LISTEN=:70000":               `LASTCALL_LISTEN=":70000": its port must be from 0 to 65535`,
+		"LASTCALL_APP_PORT=8099":               "LASTCALL_APP_PORT=8099 is the port that lastcall itself listens on",
+		"LASTCALL_APP_PORT=80,http":            "LASTCALL_APP_PORT",
+		"LASTCALL_APP_PORT=0":                  "LASTCALL_APP_PORT=0: must be from 1 to 65535",
+		"LASTCALL_APP_PORT=80,80":              "LASTCALL_APP_PORT names 80 twice",
+		"LASTCALL_GRACE_PERIOD=999ms":          "LASTCALL_GRACE_PERIOD=999ms: must be at least 1s",
+		"LASTCALL_GRACE_PERIOD=60":             `LASTCALL_GRACE_PERIOD="60": must be a duration`,
+		"LASTCALL_RESERVE=30s":                 "LASTCALL_RESERVE=30s leaves nothing of LASTCALL_GRACE_PERIOD=30s",
+		"LASTCALL_RESERVE=-1ns":                "LASTCALL_RESERVE=-1ns: must be at least 0s",
+		"LASTCALL_ENDPOINTS_WAIT=-1s":          "LASTCALL_ENDPOINTS_WAIT=-1s: must be at least 0s",
+		"LASTCALL_QUIET=-1s":                   "LASTCALL_QUIET=-1s: must be at least 0s",
+		"LASTCALL_POLL=9ms":                    "LASTCALL_POLL=9ms: must be at least 10ms",
+		"LASTCALL_THRESHOLD=-1":                "LASTCALL_THRESHOLD=-1: must be 0 or more",
+		"LASTCALL_READY_WHEN_LISTED=maybe":     "LASTCALL_READY_WHEN_LISTED",
+		"LASTCALL_READY_WHEN_LISTED_WITHIN=0s": "LASTCALL_READY_WHEN_LISTED_WITHIN=0s: must be at least 1s",
+		"LASTCALL_READYZ_ON_DRAIN=no":          `LASTCALL_READYZ_ON_DRAIN="no": must be fail or pass`,
+		"LASTCALL_LOG_LEVEL=trace":             `LASTCALL_LOG_LEVEL="trace": must be debug, info, warn or error`,
+		"LASTCALL_LOG_FORMAT=logfmt":           `LASTCALL_LOG_FORMAT="logfmt": must be json or text`,
+		"LASTCALL_POD_IP=web":                  `LASTCALL_POD_IP="web": must be an IP address`,
+		"LASTCALL_HOST_IP=node":                `LASTCALL_HOST_IP="node": must be an IP address`,
+		"LASTCALL_GRACEPERIOD=60s":             "LASTCALL_GRACEPERIOD is not a variable of lastcall: is LASTCALL_GRACE_PERIOD meant?",
+		"LASTCALL_EVENTS=maybe":                `LASTCALL_EVENTS="maybe": must be true or false`,
+		"LASTCALL_REGISTRIES=zk":               `LASTCALL_REGISTRIES names "zk": must be any of apisix, consul, dubbo, elasticsearch, etcd, eureka, nacos, patroni, spring, steps, tikv, vault`,
+		"LASTCALL_COUNTERS=guess":              `LASTCALL_COUNTERS names "guess": must be any of envoy, file`,
+		"LASTCALL_COUNTERS=file,file":          "LASTCALL_COUNTERS names file twice",
+		"LASTCALL_COUNTERS=tcp":                "LASTCALL_APP_PORT",
+		eureka + "LASTCALL_EUREKA_STATUS=UP":   `LASTCALL_EUREKA_STATUS="UP": must be OUT_OF_SERVICE or DOWN`,
+		"LASTCALL_DRAINING_FILE=draining":      `LASTCALL_DRAINING_FILE="draining": must be an absolute path`,
 		"LASTCALL_COUNTERS=file LASTCALL_DRAINING_FILE=/lastcall/inflight":   `LASTCALL_DRAINING_FILE="/lastcall/inflight": must be beside LASTCALL_FILE_PATH`,
 		"LASTCALL_COUNTERS=file LASTCALL_DRAINING_FILE=/lastcall/inflight/x": "must be beside LASTCALL_FILE_PATH",
 	} {

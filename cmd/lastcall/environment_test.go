@@ -45,6 +45,7 @@ func everything() []string {
 		"LASTCALL_REGISTRIES=" + strings.Join(sorted(known.registries), ","),
 		"LASTCALL_COUNTERS=" + strings.Join(sorted(known.counters), ","),
 		"LASTCALL_EUREKA_URLS=http://eureka-0:8761/eureka",
+		"LASTCALL_NACOS_URLS=http://nacos-0:8848/nacos", "LASTCALL_NACOS_SERVICE=orders",
 		"LASTCALL_POD_NAME=pod-0", "LASTCALL_STEPS_FILE=testdata/steps.yaml",
 		"LASTCALL_TIKV_PD_URLS=http://pd-0:2379,http://pd-1:2379", "LASTCALL_ETCD_URL=http://127.0.0.1:2379",
 		"LASTCALL_VAULT_TOKEN_FILE=testdata/token", "LASTCALL_APISIX_KEY_FILE=testdata/token",

@@ -13,6 +13,7 @@ import (
 	"lastcall/drain"
 	"lastcall/registries/consul"
 	"lastcall/registries/eureka"
+	"lastcall/registries/nacos"
 	"lastcall/registries/steps"
 )
 
@@ -39,6 +40,10 @@ func plugins(wanted func(preset string) bool) catalog {
 			"eureka": registry(func(c eureka.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := eureka.New(c, pod)
 				return drain.NamedRegistry{Registry: r, ServerCache: eureka.ServerCache, ClientRefresh: c.ClientRefresh}, err
+			}),
+			"nacos": registry(func(c nacos.Config, pod drain.Pod) (drain.NamedRegistry, error) {
+				r, err := nacos.New(c, pod)
+				return drain.NamedRegistry{Registry: r, ClientRefresh: c.ClientRefresh}, err
 			}),
 			"steps": registry(func(c steps.Config, pod drain.Pod) (drain.NamedRegistry, error) {
 				r, err := steps.New(c, pod)

@@ -114,6 +114,9 @@ func (p *process) warn() {
 			"budget", p.drain.Budget().String(), "needed", needed.String(), "sum", sum,
 			"set", "terminationGracePeriodSeconds and LASTCALL_GRACE_PERIOD to "+(needed+p.Reserve).String()+" or more, and more by the longest request")
 	}
+	if p.WhenListed && !p.awaitsListing() {
+		slog.Warn("LASTCALL_READY_WHEN_LISTED has no effect: LASTCALL_REGISTRIES names no registry that lists instances")
+	}
 	if len(p.drain.Counters) == 0 {
 		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_APP_PORT, or LASTCALL_COUNTERS")
 	}
@@ -124,4 +127,14 @@ func (p *process) warn() {
 	if len(p.AppPorts) == 0 {
 		slog.Warn("LASTCALL_APP_PORT is not set: lastcall cannot distinguish a restart of the app from the pod's deletion, unless the app's postStart hook calls /poststart")
 	}
+}
+
+// awaitsListing reports whether there is a registry that lists instances.
+func (p *process) awaitsListing() bool {
+	for _, r := range p.drain.Registries {
+		if l, ok := r.Registry.(drain.ListReporter); !ok || l.Lists() {
+			return true
+		}
+	}
+	return false
 }

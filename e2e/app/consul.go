@@ -29,6 +29,7 @@ func inConsul(ctx context.Context, args []string) error {
 	agent := flags.String("agent", "", "http://HOST:8500")
 	name := flags.String("name", "web", "the service")
 	forgetful := flags.Bool("forgetful", false, "do not deregister at SIGTERM")
+	after := flags.Duration("after", 0, "register that long after the app listens")
 	family := flags.String("family", "", "register the pod's address of this family, IPv4 or IPv6; default: its first")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -44,7 +45,7 @@ func inConsul(ctx context.Context, args []string) error {
 	}
 	announcing, stop := context.WithCancel(living)
 	defer stop()
-	go i.announce(announcing)
+	go i.announce(announcing, *after)
 	// What serve sees of SIGTERM comes when the instance is deregistered.
 	serving, told := context.WithCancel(context.WithoutCancel(ctx))
 	defer told()
@@ -78,10 +79,10 @@ func (i instance) check() string { return "alive:" + i.id }
 
 // announce reports each second that the app is well, from when it listens, and
 // registers where the agent does not know it.
-func (i instance) announce(ctx context.Context) {
+func (i instance) announce(ctx context.Context, after time.Duration) {
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
-	step := i.begin
+	step := func(ctx context.Context) error { return i.begin(ctx, after) }
 	for {
 		if err := step(ctx); err == nil {
 			step = i.alive
@@ -96,15 +97,22 @@ func (i instance) announce(ctx context.Context) {
 	}
 }
 
-// begin registers the app when it listens. It is not asked again: to Lastcall
-// each connection is one more client.
-func (i instance) begin(ctx context.Context) error {
+// begin registers the app when it listens, and some time later where it is slow.
+// It is not asked again: to Lastcall each connection is one more client.
+func (i instance) begin(ctx context.Context, after time.Duration) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", consulPort))
 	if err == nil {
 		err = conn.Close()
 	}
 	if err != nil {
 		return err
+	}
+	slow := time.NewTimer(after)
+	defer slow.Stop()
+	select {
+	case <-slow.C:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return i.register(ctx)
 }

@@ -33,7 +33,7 @@ func TestDashboard(t *testing.T) {
 	// back after the grace period because the app still listens.
 	app := startApp(t)
 	good := startPod(t, "good", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=10m",
-		"LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port(), "LASTCALL_TCP_SILENCE=7s")...)
+		"LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port(), "LASTCALL_TCP_SILENCE=7s", "LASTCALL_READY_WHEN_LISTED=true")...)
 	good.Eventually(t, "the app is seen to listen", func() error {
 		listens := `lastcall_app_listening{port="` + app.port() + `"} 1`
 		if answer := good.Want(t, http.StatusOK, http.MethodGet, "/metrics"); !strings.Contains(answer.Body, listens) {

@@ -147,7 +147,7 @@ func TestInstanceIsNotRegistered(t *testing.T) {
 	app := startApp(t)
 	s := startUnfound(t, app.withConsul(consul.Address))
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
-	if status := s.Want(t, http.StatusOK, http.MethodGet, "/status"); !strings.Contains(string(status.Body), "was never found") {
+	if status := s.Want(t, http.StatusOK, http.MethodGet, "/status"); !strings.Contains(status.Body, "was never found") {
 		t.Errorf("/status does not warn of it:\n%s", status.Body)
 	}
 	// What was not found is not withdrawn: the drain ends, and says so.

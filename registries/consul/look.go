@@ -127,10 +127,12 @@ func (r *Registry) look(ctx context.Context, found []instance) (gone, sure bool,
 // A watch is the open calls that tell of changes to what was seen. What was seen
 // stands until one of them is answered.
 type watch struct {
-	gone  bool
-	on    []endpointAt
-	moved chan struct{} // closed when it no longer stands
-	stop  context.CancelFunc
+	gone bool
+	// missing is what keeps the instances from clients, where that is waited for.
+	missing string
+	on      []endpointAt
+	moved   chan struct{} // closed when it no longer stands
+	stop    context.CancelFunc
 }
 
 // endpointAt is an endpoint as of an index.
@@ -182,8 +184,6 @@ func (r *Registry) begin(ctx context.Context, w *watch, gone bool) {
 	if len(w.on) == 0 || slices.ContainsFunc(w.on, func(e endpointAt) bool { return e.index == 0 }) {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // they outlive the call
-	w.gone, w.moved, w.stop = gone, make(chan struct{}), cancel
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.watch != nil {
@@ -191,15 +191,23 @@ func (r *Registry) begin(ctx context.Context, w *watch, gone bool) {
 		r.watch = nil
 	}
 	if !r.withdrawn {
-		cancel()
 		return // nobody waits for it
 	}
+	w.gone = gone
 	wait := time.Duration(0)
 	if now := time.Now(); now.Sub(r.watchedAt) < watchAgainAfter && gone {
 		wait = pace.Less(watchAgainAfter)
 	}
 	r.watchedAt = time.Now().Add(wait)
 	r.watch = w
+	r.open(ctx, w, wait)
+}
+
+// open opens the calls of w, after a wait. They end when one of them shows a
+// change, by themselves after watchFor, or when w is stopped.
+func (r *Registry) open(ctx context.Context, w *watch, wait time.Duration) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // they outlive the call
+	w.moved, w.stop = make(chan struct{}), cancel
 	answered := make(chan struct{}, len(w.on))
 	for _, e := range w.on {
 		go func() {
@@ -233,6 +241,10 @@ func (r *Registry) unwatch() {
 	if r.watch != nil {
 		r.watch.stop()
 		r.watch = nil
+	}
+	if r.awaited != nil {
+		r.awaited.stop()
+		r.awaited = nil
 	}
 }
 

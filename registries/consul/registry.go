@@ -38,6 +38,8 @@ type Registry struct {
 	entered   bool // a Withdraw has succeeded since
 	watch     *watch
 	watchedAt time.Time // when the last watch began
+	awaited   *watch    // of what keeps the pod from being listed
+	awaitedAt time.Time // when the last of these began
 	searchAt  time.Time // when a pod that nobody holds is searched for again
 }
 
@@ -46,6 +48,7 @@ var (
 	_ drain.Finder         = (*Registry)(nil)
 	_ drain.CallLimiter    = (*Registry)(nil)
 	_ drain.Locator        = (*Registry)(nil)
+	_ drain.Lister         = (*Registry)(nil)
 	_ drain.ChangeNotifier = (*Registry)(nil)
 )
 

@@ -76,6 +76,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		port:            pod.AppPort,
 		status:          cfg.Status,
 		refresh:         cfg.ClientRefresh,
+		began:           time.Now(),
 		overrideInDoubt: map[*peer]bool{},
 	}, nil
 }

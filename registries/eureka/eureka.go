@@ -25,6 +25,7 @@ type Registry struct {
 	port    int
 	status  string        // of a withdrawn instance
 	refresh time.Duration // how long clients use their copy
+	began   time.Time     // when New made it
 
 	mu sync.Mutex // guards what follows
 	// known are the names under which peers have held the instance.
@@ -43,6 +44,8 @@ type Registry struct {
 	overrideInDoubt map[*peer]bool
 	// views are what each peer has been seen to answer in this drain.
 	views map[*peer]*view
+	// listings are what each peer's answers have been seen to list of the pod.
+	listings map[*peer]*listing
 	// namesakes are the instances of other applications that have the id of the
 	// pod's, as they were first seen; searched is set once they were looked for.
 	namesakes map[name]instance
@@ -55,6 +58,7 @@ var (
 	_ drain.Finder      = (*Registry)(nil)
 	_ drain.CallLimiter = (*Registry)(nil)
 	_ drain.Locator     = (*Registry)(nil)
+	_ drain.Lister      = (*Registry)(nil)
 )
 
 // maxKnown bounds the names that are remembered: an app that takes a new id

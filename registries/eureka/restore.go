@@ -10,7 +10,7 @@ import (
 // it has the status that the app itself has from the app's next heartbeat on.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
-	r.withdrawn, r.views = false, nil
+	r.withdrawn, r.views, r.listings = false, nil, nil
 	r.mu.Unlock()
 	return r.atPeers(ctx, func(ctx context.Context, p *peer) error {
 		return r.forOwn(ctx, p, false, func(n name) error {

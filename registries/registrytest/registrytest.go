@@ -52,6 +52,8 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		{"find leaves a withdrawal of this registration", findLeavesOwn},
 		{"find clears what an earlier pod left", findClearsLeftover},
 		{"an instance that is not known is withdrawn", unknownIsWithdrawn},
+		{"listed follows what clients are told", listedFollowsClients},
+		{"a pod is ready when it is listed", readyWhenListed},
 		{"an ended context ends every call", endedContext},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, start(t)) })

@@ -34,7 +34,7 @@ func TestDubbo(t *testing.T) {
 	if _, err := r.Find(within(t)); err != nil {
 		t.Fatalf("Find: %v", err)
 	}
-	if isWithdrawn(t, r) {
+	if isWithdrawn(t, r) || !isListed(t, r) {
 		t.Fatal("withdrawn before Withdraw")
 	}
 	do(t, "Withdraw", r.Withdraw)
@@ -48,6 +48,9 @@ func TestDubbo(t *testing.T) {
 		}
 	}
 	do(t, "Withdraw again", r.Withdraw)
+	if isListed(t, r) {
+		t.Error("listed while it is withdrawn")
+	}
 
 	// A sidecar that is started anew finds it so.
 	if !isWithdrawn(t, preset(t, "dubbo", drain.Pod{}, nil)) {
@@ -57,6 +60,7 @@ func TestDubbo(t *testing.T) {
 	do(t, "Restore", r.Restore)
 	do(t, "Restore again", r.Restore)
 	wait.Until(t, "calls to a", func() bool { return call() == "a" })
+	wait.Until(t, "Listed after Restore", func() bool { return isListed(t, r) })
 	if isWithdrawn(t, r) {
 		t.Error("withdrawn after Restore")
 	}

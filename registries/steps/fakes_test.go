@@ -161,11 +161,11 @@ func TestAPISIX(t *testing.T) {
 	}
 	pod := drain.Pod{IP: "10.0.0.1", AppPort: 8080}
 	r := preset(t, "apisix", pod, env)
-	if found, err := r.Find(within(t)); err != nil || found != "weight=5" || isWithdrawn(t, r) {
+	if found, err := r.Find(within(t)); err != nil || found != "weight=5" || isWithdrawn(t, r) || !isListed(t, r) {
 		t.Fatalf("Find: %q, %v", found, err)
 	}
 	do(t, "Withdraw", r.Withdraw)
-	if !isWithdrawn(t, r) || fmt.Sprint(nodes["10.0.0.1:8080"]) != "0" || fmt.Sprint(nodes["10.0.0.2:8080"]) != "1" {
+	if !isWithdrawn(t, r) || isListed(t, r) || fmt.Sprint(nodes["10.0.0.1:8080"]) != "0" || fmt.Sprint(nodes["10.0.0.2:8080"]) != "1" {
 		t.Errorf("the upstream's nodes: %v", nodes)
 	}
 	if found, err := preset(t, "apisix", pod, env).Find(within(t)); err != nil || fmt.Sprint(nodes["10.0.0.1:8080"]) != "5" {

@@ -31,11 +31,12 @@ const (
 	withdrawn  section = "withdrawn"
 	restore    section = "restore"
 	leftover   section = "leftover"
+	listed     section = "listed"
 	deregister section = "deregister"
 )
 
 func sections() []section {
-	return []section{find, withdraw, withdrawn, restore, leftover, deregister}
+	return []section{find, withdraw, withdrawn, restore, leftover, listed, deregister}
 }
 
 // file is what a YAML file says.
@@ -117,6 +118,8 @@ func (s section) allowed() []verdict {
 		return []verdict{done, notYet, never}
 	case leftover:
 		return []verdict{notYet}
+	case listed:
+		return []verdict{done, notYet}
 	default:
 		return []verdict{done, end}
 	}

@@ -61,3 +61,15 @@ func isWithdrawn(t *testing.T, r drain.Registry) bool {
 	}
 	return gone
 }
+
+func isListed(t *testing.T, r *Registry) bool {
+	t.Helper()
+	is, why, err := r.Listed(within(t))
+	if err != nil {
+		t.Fatalf("Listed: %v", err)
+	}
+	if is == (why != "") {
+		t.Fatalf("Listed says %v because of %q", is, why)
+	}
+	return is
+}

@@ -86,7 +86,7 @@ func sectionNames() []string {
 func (p *parser) parse(root *yaml.Node) (*file, error) {
 	f := &file{name: p.name, timeout: defaultTimeout, sections: map[section][]step{}}
 	p.fixed, p.found, p.later = map[string]string{}, map[string]bool{}, map[string]bool{}
-	keys := append([]string{"servers", "headers", "token_file", "token_header", "tls", "timeout", "listed"}, sectionNames()...)
+	keys := append([]string{"servers", "headers", "token_file", "token_header", "tls", "timeout"}, sectionNames()...)
 	if p.isPreset {
 		keys = append(keys, "preset")
 	}
@@ -100,8 +100,9 @@ func (p *parser) parse(root *yaml.Node) (*file, error) {
 	if n := entries["timeout"]; n != nil {
 		f.timeout = p.duration(n)
 	}
-	if n := entries["listed"]; n != nil {
+	if n := entries[string(listed)]; n != nil && resolve(n).Kind == yaml.ScalarNode {
 		f.unlisted = !p.yes(n, "listed")
+		delete(entries, string(listed)) // else it is a section
 	}
 	for _, s := range sections() { // find comes first: it sets what the others use
 		if n := entries[string(s)]; n != nil {

@@ -51,6 +51,7 @@ func TestMistakes(t *testing.T) {
 		{"half a pair", "tls: {cert: /x}\nwithdraw:\n- get: http://a/", []string{"tls has one of cert and key"}},
 		{"no CA", "tls: {ca: /not/there}\nwithdraw:\n- get: http://a/", []string{"tls.ca", "no such file"}},
 		{"listed", "listed: 0\nwithdraw:\n- get: http://a/", []string{`:1: listed: "0" must be true or false`}},
+		{"listed's key", "listed:\n- get: http://a/\n  never: [404]\nwithdraw:\n- get: http://a/", []string{`:3: "never" is not a key of a step of listed`}},
 		{"insecure", "tls: {insecure: maybe}\nwithdraw:\n- get: http://a/", []string{"must be true or false"}},
 		{"timeout", "timeout: 1h\nwithdraw:\n- get: http://a/", []string{":1: timeout:", "from 100ms to 5s"}},
 		{"no token", "token_file: /not/there\nwithdraw:\n- get: http://a/", []string{"token_file", "no such file"}},

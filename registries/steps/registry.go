@@ -43,6 +43,7 @@ var (
 	_ drain.Locator        = (*Registry)(nil)
 	_ drain.GiveUpReporter = (*Registry)(nil)
 	_ drain.ListReporter   = (*Registry)(nil)
+	_ drain.Lister         = (*Registry)(nil)
 )
 
 // Withdraw makes the calls of the section withdraw, in their order, up to the

@@ -86,7 +86,7 @@ func (r *Registry) step(ctx context.Context, st *step, s section, values values)
 			continue
 		}
 		reason := fmt.Sprintf("%s %s: not so: %s", st.verb(), st.url.raw, c)
-		if s == withdrawn || s == leftover {
+		if s == withdrawn || s == leftover || s == listed {
 			return result{verdict: unmet, reason: reason}, nil
 		}
 		return result{}, fmt.Errorf("%s: %s", reason, r.caller.excerpt(got.body))

@@ -73,22 +73,29 @@ func TestSpring(t *testing.T) {
 			if _, err := r.Find(within(t)); err != nil {
 				t.Fatalf("Find: %v", err)
 			}
+			wait.Until(t, "Listed", func() bool { return isListed(t, r) })
 			if isWithdrawn(t, r) || !listed() {
 				t.Fatal("withdrawn before Withdraw")
 			}
 			do(t, "Withdraw", r.Withdraw)
 			wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 			wait.Until(t, "clients' forgetting", func() bool { return !listed() })
+			if isListed(t, r) {
+				t.Error("listed while it is withdrawn")
+			}
 			do(t, "Withdraw again", r.Withdraw)
 			if !isWithdrawn(t, preset(t, "spring", drain.Pod{}, env)) || listed() {
 				t.Error("a second withdrawal, or a registry made anew, brings it back")
 			}
 			do(t, "Restore", r.Restore)
 			wait.Until(t, "being listed", listed)
-			if isWithdrawn(t, r) {
+			if isWithdrawn(t, r) || !isListed(t, r) {
 				t.Error("withdrawn after Restore")
 			}
 			app.Kill()
+			if isListed(t, r) {
+				t.Error("an app that has ended is listed")
+			}
 			do(t, "Withdraw of what has ended", r.Withdraw)
 			if !isWithdrawn(t, r) {
 				t.Error("an app that has ended is not withdrawn")
