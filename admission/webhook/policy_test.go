@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"lastcall/admission/inject"
@@ -58,32 +59,49 @@ func testPolicy(t *testing.T, version apiservertest.Version) {
 	slices.SortStableFunc(cases, func(a, b corpus.Case) int { return boolCompare(a.OwnParameters, b.OwnParameters) })
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			s.Put(t, parameters, "lastcall-injection", c.ConfigMap)
+			useParameters(t, s, plain.Pod, &c)
 			want, _ := inject.Pod(c.Pod, c.Parameters)
 			wanted, err := s.DryRun(t, untouched, want)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var diff string
-			same := func() error {
-				got, err := s.DryRun(t, team, c.Pod)
-				if err != nil {
-					diff = ""
-					return err
-				}
-				if diff = cmp.Diff(wanted.Pod, got.Pod); diff != "" {
-					return errors.New("the policy gives another pod than Pod: - Pod, + policy\n" + diff)
-				}
-				return nil
+			got, err := s.DryRun(t, team, c.Pod)
+			if err != nil {
+				t.Fatal(err)
 			}
-			err = same()
-			if err != nil && (c.OwnParameters || c.Name == cases[0].Name) {
-				s.Wait(t, same)
-			} else if err != nil {
-				t.Error(err)
+			if diff := cmp.Diff(wanted.Pod, got.Pod); diff != "" {
+				t.Errorf("the policy gives another pod than Pod: - Pod, + policy\n%s", diff)
 			}
 		})
 	}
+}
+
+// useParameters puts the case's parameters into the cluster, and waits until the
+// policy uses them: a variable in them names the case.
+func useParameters(t *testing.T, s *apiservertest.Server, probe *corev1.Pod, c *corpus.Case) {
+	t.Helper()
+	mark := corev1.EnvVar{Name: "LASTCALL_TEST_PARAMETERS", Value: "shared"}
+	if c.OwnParameters {
+		mark.Value = c.Name
+	}
+	c.ConfigMap.Data[mark.Name] = mark.Value
+	var err error
+	if c.Parameters, err = inject.ParseParameters(c.ConfigMap.Data); err != nil {
+		t.Fatal(err)
+	}
+	s.Put(t, parameters, "lastcall-injection", c.ConfigMap)
+	s.Wait(t, func() error {
+		got, err := s.DryRun(t, team, probe)
+		if err != nil {
+			return err
+		}
+		for _, added := range got.Pod.Spec.InitContainers {
+			if slices.Contains(added.Env, mark) {
+				return nil
+			}
+		}
+		return fmt.Errorf("the policy does not use the parameters of %s yet", mark.Value)
+	})
 }
 
 func boolCompare(a, b bool) int {
