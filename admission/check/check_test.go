@@ -95,6 +95,8 @@ func TestRules(t *testing.T) {
 		{rule: "native-sidecar-version", with: []edit{{"name: app\n", "name: app \n"}}, minor: 28, fix: "ordinary container"},
 		{rule: "app-port", with: []edit{{env, "            - {name: X"}},
 			without: []edit{{env, "            - {name: LASTCALL_COUNTERS, value: file}\n            - {name: X"}}, fix: `- {name: LASTCALL_APP_PORT, value: "8080"}`},
+		{rule: "app-port", with: []edit{{env, "            - {name: X"}}, // it may be set in a ConfigMap that is not here
+			without: []edit{{env, "            - {name: X"}, {"          env:\n", from}}},
 		{rule: "app-port", with: []edit{{`"8080"`, "http"}}, without: []edit{{`"8080"`, `"8080,9090"`}}},
 		{rule: "app-port", with: []edit{{`"8080"`, `"8090"`}}, without: []edit{{`"8080"`, `"8090"`}, {"            - containerPort: 8080\n", "            []\n"}}},
 		{rule: "app-port", with: []edit{{`"8080"`, `"8099"`}}},
