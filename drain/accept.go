@@ -26,7 +26,7 @@ type acceptControl struct {
 	journal *journal
 
 	stop    bool        // the target
-	until   time.Time   // when there is no more use in trying to reach it
+	until   time.Time   // when there is no more use in trying to reach it; zero: never
 	state   acceptState // where it is
 	dueAt   time.Time   // no call before then
 	drained bool        // there was a drain before
@@ -62,7 +62,7 @@ func (a *acceptControl) nextLocked(now time.Time) (*call, time.Duration) {
 	}
 	starter, canStart := a.control.(AcceptStarter)
 	switch {
-	case a.stop && !now.Before(a.until):
+	case a.stop && !a.until.IsZero() && !now.Before(a.until):
 		return nil, forever
 	case !a.stop && !canStart:
 		a.state = accepting // its documentation says that it stays stopped

@@ -111,7 +111,8 @@ func (d *Drainer) Run(ctx context.Context) error {
 	defer unhook()
 
 	signalledAt := time.Now()
-	run := d.begin(CauseSignal)
+	t, _ := d.confirm(d.ctx, d.trigger(CauseSignal))
+	run := d.begin(t)
 	select {
 	case <-run.over:
 	case <-d.aborted:
@@ -139,16 +140,33 @@ func (d *Drainer) Stop() {
 // it ends that at once. It returns at once.
 func (d *Drainer) Interrupt() { d.abort("ended by SIGINT") }
 
-// Begin begins a drain if none is under way. It returns at once.
-func (d *Drainer) Begin(cause Cause) { d.begin(cause) }
+// Begin begins a drain if none is under way, with the configured budget. It
+// returns at once.
+func (d *Drainer) Begin(cause Cause) { d.begin(d.trigger(cause)) }
+
+// BeginWithin begins a drain by a call, with a budget of its own; Unbounded: it
+// may take as long as it takes. It lengthens the budget of a drain under way,
+// and never shortens it. The grace period limits every drain that a hook or a
+// signal has begun or joined, or that one joins later: from its call on, that
+// has the configured budget. It returns at once.
+func (d *Drainer) BeginWithin(budget time.Duration) {
+	t := d.trigger(CauseCall)
+	t.budget = budget
+	d.begin(t)
+}
 
 // PreStop is the kubelet's hook: it begins a drain, or joins the one under
 // way, and returns its report when it has ended. One that ended within the
 // same grace period is the same drain, whose report is returned at once: hooks
-// are delivered at least once. A caller whose ctx ends gets its error; the
-// drain goes on.
+// are delivered at least once. So is the report of one that ended before, as
+// drained, if a look shows that the pod is still gone from its registries and
+// still quiet. A caller whose ctx ends gets its error; the drain goes on.
 func (d *Drainer) PreStop(ctx context.Context) (Report, error) {
-	run := d.hookCalled()
+	arrived := d.hookArrived()
+	t, run := d.confirm(ctx, arrived)
+	if run == nil {
+		run = d.hookCalled(t, arrived.at)
+	}
 	defer d.hookReturned(run)
 	d.app.look(ctx) // before the hook returns: the app may exit at once
 	select {
@@ -171,7 +189,7 @@ func (d *Drainer) PostStart() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	const why = "the app's postStart hook was called: it was only restarted"
-	run := d.run
+	run := d.overtakeLocked()
 	switch {
 	case run == nil || !run.hooked || run.onRequest || d.stopping || d.closing:
 	case run.hooks == 0:
@@ -220,6 +238,14 @@ func (d *Drainer) ProbedFrom(from netip.Addr) { d.kubeletAt(from, false) }
 
 // HookedFrom does the same for a preStop hook; one call is enough.
 func (d *Drainer) HookedFrom(from netip.Addr) { d.kubeletAt(from, true) }
+
+// IsKubelet reports whether the kubelet is known to call from an address: by
+// configuration, or as ProbedFrom and HookedFrom have learned.
+func (d *Drainer) IsKubelet(addr netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.kubelet.is(addr)
+}
 
 // Status returns the state now. While no drain is under way it reads the
 // counters, for as long as ctx and the limit of one reading allow.

@@ -11,8 +11,8 @@ import (
 type drainRun struct {
 	cause     Cause
 	began     time.Time
-	budgetEnd time.Time
-	graceEnd  time.Time
+	budgetEnd time.Time          // zero: it may take as long as it takes
+	graceEnd  time.Time          // of the pod, once the kubelet is heard of
 	cancel    context.CancelFunc // stops the driver
 	changed   chan struct{}      // something has changed that the driver should look at
 	over      chan struct{}      // closed when the drain has ended
@@ -31,6 +31,7 @@ type drainRun struct {
 	presentAlive  []waiting
 
 	onRequest    bool            // somebody has asked for it by a call
+	graceRuns    bool            // a hook or SIGTERM has begun or joined it: the grace period counts from then
 	final        bool            // SIGTERM has begun or joined it: no other follows
 	hooked       bool            // a preStop hook has asked for it
 	hooks        int             // preStop callers that wait now
@@ -45,25 +46,37 @@ type drainRun struct {
 	worksUnheard  bool    // work was seen on open connections of an app that does not listen
 	appEndedFirst bool    // the app's end has come before the drain's
 	report        Report
+	confirming    *confirmation // under way; nil: none is
 }
 
-// newDrainRun returns a drain that begins now.
-func newDrainRun(cause Cause, cfg *Config, now time.Time) *drainRun {
+// newDrainRun returns a drain that begins with a trigger, which may have waited for a
+// confirmation until now.
+func newDrainRun(t trigger, cfg *Config, now time.Time) *drainRun {
 	return &drainRun{
-		cause:      cause,
-		onRequest:  cause == CauseCall,
-		final:      cause == CauseSignal,
-		began:      now,
-		budgetEnd:  now.Add(cfg.Budget()),
-		graceEnd:   now.Add(cfg.GracePeriod),
+		cause:      t.cause,
+		onRequest:  t.cause == CauseCall,
+		graceRuns:  t.byKubelet(),
+		final:      t.cause == CauseSignal,
+		began:      t.at,
+		budgetEnd:  t.end(),
+		graceEnd:   t.at.Add(cfg.GracePeriod),
 		changed:    make(chan struct{}, 1),
 		over:       make(chan struct{}),
 		phase:      Withdrawing,
 		since:      now,
 		waited:     map[Phase]time.Duration{},
-		timeline:   &timeline{began: now},
+		timeline:   &timeline{began: t.at},
 		unreadable: map[string]bool{},
 	}
+}
+
+// keepUntil is until when the pod is kept out of its registries. One that
+// somebody has asked for by a call stays out until that is taken back.
+func (r *drainRun) keepUntil() time.Time {
+	if r.onRequest {
+		return time.Time{}
+	}
+	return r.budgetEnd
 }
 
 // enter moves the drain to a phase and books the time in the one before.
@@ -101,7 +114,18 @@ func (r *drainRun) end(outcome Outcome, now time.Time) (text string) {
 
 // waitingFor says what the drain waits for, and how long it still can.
 func (r *drainRun) waitingFor(now time.Time) string {
+	if r.budgetEnd.IsZero() {
+		return sentence(r.present, now) + "; for as long as it takes"
+	}
 	return fmt.Sprintf("%s; %s of budget left", sentence(r.present, now), short(max(0, r.budgetEnd.Sub(now))))
+}
+
+// budget is the longest that the drain may take; Unbounded: as long as it takes.
+func (r *drainRun) budget() time.Duration {
+	if r.budgetEnd.IsZero() {
+		return Unbounded
+	}
+	return r.budgetEnd.Sub(r.began)
 }
 
 // stoppedLate reports whether a signal at the time at came so long after the last

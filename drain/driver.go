@@ -55,7 +55,7 @@ type driver struct {
 	draining  bool          // the phase, as this driver last entered it
 }
 
-// drive returns when the drain has ended; ctx ends with its budget.
+// drive returns when the drain has ended, which ends ctx.
 func (v *driver) drive(ctx context.Context) {
 	v.quiet = quiet{span: v.cfg.Quiet, threshold: v.cfg.Threshold}
 	v.snapshots = make(chan snapshot, 1)
@@ -64,13 +64,15 @@ func (v *driver) drive(ctx context.Context) {
 	v.notified = all
 	for {
 		now := time.Now()
+		if v.expired(now) {
+			return
+		}
 		until := v.advance(now)
 		v.read(ctx, now)
 		timer := time.NewTimer(time.Until(v.nextStep(until)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			v.expire()
 			return
 		case <-v.run.changed:
 			v.again = true
@@ -87,16 +89,19 @@ func (v *driver) drive(ctx context.Context) {
 	}
 }
 
-// expire ends a drain whose budget has ended, unless it ended otherwise, which
-// ended the driver's context.
-func (v *driver) expire() {
+// expired ends a drain whose budget has ended, and reports whether it has.
+func (v *driver) expired(now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if end := v.run.budgetEnd; end.IsZero() || now.Before(end) {
+		return false
+	}
 	v.finishLocked(v.run, OutcomeExpired)
+	return true
 }
 
 // advance enters the phase that the drain has come to, and returns when time
-// alone may change it; zero when it cannot.
+// alone may change it or end the drain; zero when it cannot.
 func (v *driver) advance(now time.Time) (until time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -105,6 +110,9 @@ func (v *driver) advance(now time.Time) (until time.Time) {
 		return time.Time{}
 	}
 	phase, present, until := v.standingLocked(now)
+	if end := run.budgetEnd; !end.IsZero() && (until.IsZero() || end.Before(until)) {
+		until = end
+	}
 	if phase != run.phase {
 		run.enter(phase, now)
 		v.journal.noteLocked("%s", phase)

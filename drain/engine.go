@@ -78,26 +78,19 @@ func (d *Drainer) start() {
 func (d *Drainer) spawn(f func()) { d.running.Go(f) }
 
 // begin returns the drain under way, or a new one.
-func (d *Drainer) begin(cause Cause) *drainRun {
+func (d *Drainer) begin(t trigger) *drainRun {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.beginLocked(cause)
+	return d.beginLocked(t)
 }
 
-// beginLocked returns the drain under way, or a new one. A drain that ended, and
-// whose grace period is over, belongs to an earlier stop of the app: what
-// begins after it is another. But not a signal that comes right then, or where
-// the app has not come back since: the app took all of its grace period. After
-// a signal's drain there is none: the process ends with it.
-func (d *Drainer) beginLocked(cause Cause) *drainRun {
+// beginLocked returns the drain that a trigger joins, or a new one.
+func (d *Drainer) beginLocked(t trigger) *drainRun {
 	now := time.Now()
-	run := newDrainRun(cause, &d.cfg, now)
+	run := newDrainRun(t, &d.cfg, now)
 	if last := d.run; last != nil {
-		graceEnd := later(last.graceEnd, last.hookAt.Add(d.cfg.GracePeriod)) // of a hook that was called again
-		late := cause == CauseSignal && last.hooked && (d.app.gone() || now.Before(graceEnd.Add(signalAfterGrace)))
-		if last.outcome == "" || now.Before(last.graceEnd) || late || last.final || d.closing {
-			last.final = last.final || run.final
-			last.onRequest = last.onRequest || run.onRequest
+		if d.joinsLocked(t, last) {
+			d.joinLocked(t, last)
 			return last
 		}
 		run.onRequest = run.onRequest || last.onRequest // whoever asked for it has not taken it back
@@ -105,11 +98,11 @@ func (d *Drainer) beginLocked(cause Cause) *drainRun {
 	d.leavePhaseLocked(now)
 	d.run = run // from here on the pod is not ready
 	d.journal.timeline = run.timeline
-	d.journal.noteLocked("begun (%s); not ready", cause)
-	d.journal.emitLocked(EventDraining, "the pod leaves (%s): no longer ready; it may take %v to drain", cause, d.cfg.Budget())
-	d.retargetLocked(outOfService, run.budgetEnd)
+	d.journal.noteLocked("begun (%s); not ready", t.cause)
+	d.journal.emitLocked(EventDraining, "the pod leaves (%s): no longer ready; it may take %s to drain", t.cause, budgetText(run.budget()))
+	d.retargetLocked(outOfService, run.keepUntil())
 	for _, c := range d.controls {
-		c.setLocked(true, run.budgetEnd)
+		c.setLocked(true, run.keepUntil())
 	}
 	if d.closing {
 		d.abortReason = "the process was ending"
@@ -123,7 +116,7 @@ func (d *Drainer) beginLocked(cause Cause) *drainRun {
 
 // driveLocked starts the driver of a drain.
 func (d *Drainer) driveLocked(run *drainRun) {
-	ctx, cancel := context.WithDeadline(d.ctx, run.budgetEnd)
+	ctx, cancel := context.WithCancel(d.ctx)
 	run.cancel = cancel
 	v := &driver{
 		mu: &d.mu, cfg: &d.cfg, run: run, journal: d.journal, spawn: d.spawn,
@@ -154,7 +147,7 @@ func (d *Drainer) takeBackOnRequest() (settled []chan struct{}, err error) {
 	case d.run == nil:
 		return nil, ErrServing
 	}
-	d.takeBackLocked(d.run, "taken back on request")
+	d.takeBackLocked(d.overtakeLocked(), "taken back on request")
 	return d.settledLocked(), nil
 }
 
@@ -220,15 +213,25 @@ func (d *Drainer) finishLocked(run *drainRun, outcome Outcome) {
 	slog.Log(context.Background(), level, "drain: "+text, "outcome", outcome, "seconds", seconds(took))
 }
 
-// hookCalled records a call of the preStop hook, and returns its drain.
-func (d *Drainer) hookCalled() *drainRun {
+// hookArrived records that a preStop hook is called: what listens anew from here on
+// was restarted. It returns its trigger.
+func (d *Drainer) hookArrived() trigger {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	run, now := d.beginLocked(CauseHook), time.Now()
+	t := d.trigger(CauseHook)
+	d.app.hookLocked(t.at)
+	return t
+}
+
+// hookCalled begins or joins the drain of a preStop hook that arrived at the time
+// at, and returns it.
+func (d *Drainer) hookCalled(t trigger, at time.Time) *drainRun {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	run := d.beginLocked(t)
 	run.hooked = true
 	run.hooks++
-	run.hookAt = now
-	d.app.hookLocked(now)
+	run.hookAt = later(run.hookAt, at)
 	return run
 }
 

@@ -70,6 +70,12 @@ func (k *kubelet) free(now time.Time) int {
 	return slices.IndexFunc(k.places, func(p kubeletPlace) bool { return now.Sub(p.last) >= kubeletSilent })
 }
 
+// is reports whether it is known at an address.
+func (k *kubelet) is(addr netip.Addr) bool {
+	return slices.Contains(k.fixed, addr) ||
+		slices.ContainsFunc(k.places, func(p kubeletPlace) bool { return p.known && p.addr == addr })
+}
+
 // addresses returns those that are known.
 func (k *kubelet) addresses() []netip.Addr {
 	all := slices.Clone(k.fixed)

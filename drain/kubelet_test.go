@@ -29,6 +29,10 @@ func TestKubelet(t *testing.T) {
 		if want := []netip.Addr{fixed, own}; !slices.Equal(k.addresses(), want) {
 			t.Errorf("got %v, want %v", k.addresses(), want)
 		}
+		k.called(other(1), false, start) // once is not enough
+		if !k.is(fixed) || !k.is(own) || k.is(other(1)) || k.is(other(2)) || k.is(netip.Addr{}) {
+			t.Errorf("is at %v: %v, %v: %v, %v: %v", fixed, k.is(fixed), own, k.is(own), other(1), k.is(other(1)))
+		}
 	})
 	t.Run("calls that come faster than probes", func(t *testing.T) {
 		var k kubelet

@@ -122,7 +122,7 @@ func (m *model) ownCalls(s Status) {
 // call to take effect.
 func (m *model) toldToLeave(s Status) {
 	const within = 3*callLimit + 4*time.Second
-	if s.Phase == Serving || time.Since(*s.Began) < within || time.Until(*s.Deadline) <= 0 || m.over() {
+	if s.Phase == Serving || time.Since(*s.Began) < within || s.Deadline != nil && time.Until(*s.Deadline) <= 0 || m.over() {
 		return
 	}
 	for _, w := range m.switches {

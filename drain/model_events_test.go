@@ -15,7 +15,14 @@ func (m *model) event() {
 		m.mu.Lock()
 		m.byHand = true
 		m.mu.Unlock()
-		m.d.Begin(CauseCall)
+		switch m.rng.IntN(4) {
+		case 0:
+			m.budget(Unbounded)
+		case 1:
+			m.budget(time.Duration(1+m.rng.IntN(int(2*m.cfg.GracePeriod/ms))) * ms)
+		default:
+			m.budget(m.cfg.Budget())
+		}
 	case n < 23:
 		m.log("taken back by a call")
 		m.mu.Lock()
@@ -186,6 +193,7 @@ func (m *model) preStop() {
 	m.log("preStop")
 	m.begun()
 	called := time.Now()
+	standing := m.standing()
 	atHook := map[int]bool{}
 	if m.app != nil {
 		m.app.mu.Lock()
@@ -207,6 +215,7 @@ func (m *model) preStop() {
 		}
 		if err == nil {
 			m.returned(report)
+			m.stillDrained(report, standing)
 		}
 	})
 }

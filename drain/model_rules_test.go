@@ -42,6 +42,10 @@ func (m *model) mayDeregister(i int) {
 	}
 	m.d.mu.Lock()
 	l := m.d.run
+	var graceEnd time.Time
+	if l != nil {
+		graceEnd = l.graceEnd
+	}
 	m.d.mu.Unlock()
 	m.mu.Lock()
 	signalled := !m.signalled.IsZero()
@@ -51,7 +55,7 @@ func (m *model) mayDeregister(i int) {
 		m.fail("registry%d: deregistered, and nobody has told the sidecar to stop", i)
 	case l == nil:
 		m.fail("registry%d: deregistered while serving", i)
-	case time.Since(l.began) >= m.cfg.GracePeriod-m.cfg.leaveEarly():
+	case !time.Now().Before(graceEnd.Add(-m.cfg.leaveEarly())):
 	case m.app == nil:
 		m.fail("registry%d: deregistered before the end of the grace period, and the app may live", i)
 	case appListens:
@@ -134,7 +138,7 @@ func (m *model) returned(r Report) {
 		if r.Registries[i].State == "not found" {
 			continue
 		}
-		if a.until.Equal(now) {
+		if a.until.Equal(now) && !a.before.IsZero() {
 			a.goneSince = a.before // this answer and the drain's end are one moment
 		}
 		if refresh := m.cfg.Registries[i].ClientRefresh; a.goneSince.IsZero() || now.Sub(a.goneSince) < refresh {

@@ -68,6 +68,8 @@ type registration struct {
 	gaveUp        string    // why it was given up; empty: it was not
 	askedAt       time.Time // when the last question began
 	changed       bool      // the registry has reported a change since
+	confirmedAt   time.Time // when the last question began whose answer was that it is gone
+	confirmFrom   time.Time // an answer to a question from then on is awaited; zero: none is
 
 	// For the target deregistered.
 	appIsGone bool // by a look right before this
@@ -107,6 +109,7 @@ func (r *registration) setTargetLocked(t target, until time.Time) {
 		r.unreachable = false
 		r.withdrawnAt, r.withdrawAgain, r.goneAt = time.Time{}, time.Time{}, time.Time{}
 		r.gaveUp = ""
+		r.confirmedAt, r.confirmFrom = time.Time{}, time.Time{}
 		r.presence.absentAt = time.Time{}
 		r.recovery = recovery{}
 	}

@@ -18,8 +18,8 @@ type Report struct {
 	Cause      Cause           `json:"cause"`
 	Began      time.Time       `json:"began"`
 	Seconds    float64         `json:"seconds"`
-	Budget     float64         `json:"budget_seconds"`
-	InFlight   *int64          `json:"in_flight"` // null when a counter cannot be read
+	Budget     *float64        `json:"budget_seconds"` // null when it may take as long as it takes
+	InFlight   *int64          `json:"in_flight"`      // null when a counter cannot be read
 	WaitingFor string          `json:"waiting_for,omitempty"`
 	Reason     string          `json:"reason,omitempty"` // why it ended so, where the outcome does not say
 	Phases     []PhaseTime     `json:"phases"`
@@ -36,7 +36,6 @@ func (d *Drainer) reportLocked(run *drainRun, now time.Time) Report {
 		Cause:      run.cause,
 		Began:      run.began,
 		Seconds:    seconds(now.Sub(run.began)),
-		Budget:     seconds(d.cfg.Budget()),
 		InFlight:   known(run.last.readings),
 		WaitingFor: clip(sentence(run.present, now)),
 		Reason:     run.why,
@@ -44,6 +43,10 @@ func (d *Drainer) reportLocked(run *drainRun, now time.Time) Report {
 		Counters:   d.counterStates(run.last.readings),
 		Waits:      run.waits.list(now),
 		Timeline:   run.timeline.list(),
+	}
+	if b := run.budget(); b != Unbounded {
+		s := seconds(b)
+		r.Budget = &s
 	}
 	for _, p := range []Phase{Withdrawing, Propagating, Draining} {
 		r.Phases = append(r.Phases, PhaseTime{p, seconds(run.waited[p])})
@@ -77,7 +80,7 @@ func (d *Drainer) emitEndLocked(run *drainRun, took time.Duration) {
 		case run.why != "":
 			text = fmt.Sprintf("expired after %s: %s", short(took), run.why)
 		default:
-			text = fmt.Sprintf("the budget of %v ended", d.cfg.Budget())
+			text = fmt.Sprintf("the budget of %s ended", budgetText(run.budget()))
 		}
 		if waiting := sentence(run.present, run.since); waiting != "" {
 			text += ", " + waiting

@@ -55,7 +55,7 @@ func (d *Drainer) decideLocked(now time.Time) {
 	case d.stopping:
 		d.endEarlyLocked(run, now)
 		return
-	case !run.hooked || run.onRequest:
+	case !run.hooked || run.onRequest || run.confirming != nil:
 		return
 	}
 	started := d.app.restarted()

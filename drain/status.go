@@ -14,7 +14,7 @@ type Status struct {
 	Ready      bool            `json:"ready"`
 	Cause      Cause           `json:"cause,omitempty"`
 	Began      *time.Time      `json:"began,omitempty"`
-	Deadline   *time.Time      `json:"deadline,omitempty"` // when the budget ends
+	Deadline   *time.Time      `json:"deadline,omitempty"` // when the budget ends; absent if it does not
 	BudgetLeft *float64        `json:"budget_left_seconds,omitempty"`
 	WaitingFor string          `json:"waiting_for,omitempty"`
 	Waits      []Wait          `json:"waits,omitempty"`
@@ -99,9 +99,12 @@ func (d *Drainer) statusLocked(readings []reading, now time.Time) Status {
 		return s
 	}
 	s.Phase, s.Seconds, s.Cause = run.phase, seconds(now.Sub(run.since)), run.cause
-	s.Began, s.Deadline = &run.began, &run.budgetEnd
-	left := seconds(max(0, run.budgetEnd.Sub(now)))
-	s.BudgetLeft, s.WaitingFor = &left, sentence(run.present, now)
+	s.Began = &run.began
+	if end := run.budgetEnd; !end.IsZero() {
+		left := seconds(max(0, end.Sub(now)))
+		s.Deadline, s.BudgetLeft = &end, &left
+	}
+	s.WaitingFor = sentence(run.present, now)
 	if run.outcome == "" {
 		s.WaitingFor = run.waitingFor(now)
 	}

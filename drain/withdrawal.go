@@ -48,6 +48,10 @@ func (r *registration) withdrawDoneLocked(a answer, err error, now time.Time) {
 
 // askDoneLocked records whether the registry no longer lists the instance.
 func (r *registration) askDoneLocked(a answer, err error, now time.Time) {
+	if err == nil && a.yes {
+		r.confirmedAt = r.askedAt
+	}
+	defer r.confirmLocked(now)
 	switch {
 	case err != nil:
 		r.dueAt = now.Add(r.retry.wait())
@@ -68,6 +72,31 @@ func (r *registration) askDoneLocked(a answer, err error, now time.Time) {
 	if r.changed {
 		r.changedLocked()
 	}
+}
+
+// askToConfirmLocked makes a question due at once, where the drain has waited for
+// its answers.
+func (r *registration) askToConfirmLocked(from time.Time) {
+	if r.target != outOfService || r.goneAt.IsZero() {
+		return
+	}
+	r.confirmFrom, r.dueAt = from, time.Time{}
+	r.withdrawAgain = from.Add(withdrawAgainEvery + watchEvery)
+	notify(r.worker.changed)
+}
+
+// confirmLocked is called after each question. It asks once more if that began
+// too early to confirm anything.
+func (r *registration) confirmLocked(now time.Time) {
+	switch {
+	case r.confirmFrom.IsZero() || r.target != outOfService:
+		return
+	case r.askedAt.Before(r.confirmFrom) && !r.goneAt.IsZero():
+		r.dueAt = now
+	default:
+		r.confirmFrom = time.Time{}
+	}
+	r.notifyDriverLocked()
 }
 
 // goneLocked records that the drain need not wait any longer for the registry's

@@ -50,6 +50,9 @@ type app struct {
 	minReady   int32 // minReadySeconds
 	// shareProcesses lets the app's /kill find the sidecar.
 	shareProcesses bool
+	// hook is what the app's exec hook runs after the drain; nil: the kubelet
+	// calls the sidecar.
+	hook []string
 }
 
 func lastcallImage() string {
@@ -187,6 +190,13 @@ func (a app) podSpec() corev1.PodSpec {
 		main.VolumeMounts = []corev1.VolumeMount{shared}
 		sidecar := a.sidecar()
 		sidecar.VolumeMounts = []corev1.VolumeMount{shared}
+		if a.hook != nil {
+			// By another name, so that /kill?program=lastcall spares it.
+			const program = "/lastcall/waits"
+			sidecar.Lifecycle = &corev1.Lifecycle{PostStart: executes("/bin/lastcall", "install", program)}
+			command := []string{program, "hook", "-grace-period", a.gracePeriod().String(), "--"}
+			main.Lifecycle.PreStop = executes(append(command, a.hook...)...)
+		}
 		if a.variant == classic {
 			spec.Containers = []corev1.Container{sidecar}
 			break
@@ -241,6 +251,10 @@ func restricted() *corev1.SecurityContext {
 		ReadOnlyRootFilesystem:   new(true),
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
+}
+
+func executes(command ...string) *corev1.LifecycleHandler {
+	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: command}}
 }
 
 func httpGet(port int, path string) *corev1.HTTPGetAction {

@@ -334,10 +334,12 @@ func (s *scenario) lastWords(a app) string {
 }
 
 // terminationMessage is that of the pod's sidecar; empty while it runs.
-func terminationMessage(pod *corev1.Pod) string {
+func terminationMessage(pod *corev1.Pod) string { return terminationMessageOf(pod, sidecarName) }
+
+func terminationMessageOf(pod *corev1.Pod, container string) string {
 	for _, c := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
 		switch {
-		case c.Name != sidecarName:
+		case c.Name != container:
 		case c.State.Terminated != nil:
 			return c.State.Terminated.Message
 		case c.LastTerminationState.Terminated != nil:

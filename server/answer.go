@@ -7,8 +7,20 @@ import (
 )
 
 // answer sends v as JSON.
-func answer(w http.ResponseWriter, code int, v any) {
-	body := encode(v)
+func answer(w http.ResponseWriter, code int, v any) { answerJSON(w, code, encode(v)) }
+
+// answerShared sends what v makes, once for all who ask at the same time.
+func answerShared(w http.ResponseWriter, r *http.Request, code int, v *shared[[]byte]) {
+	body, ok := v.get(r.Context())
+	if !ok {
+		fail(w, http.StatusInternalServerError, "the answer could not be made, see the log")
+		return
+	}
+	answerJSON(w, code, body)
+}
+
+// answerJSON sends a body that is JSON.
+func answerJSON(w http.ResponseWriter, code int, body []byte) {
 	if body == nil {
 		// Only a value that JSON cannot hold gets here, and none is made.
 		code, body = http.StatusInternalServerError, []byte(`{"error": "the answer cannot be written"}`+"\n")

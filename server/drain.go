@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"lastcall/drain"
@@ -13,14 +15,51 @@ import (
 // take the instance back. They go on being told.
 const takeBackLimit = 5 * time.Second
 
-func beginDrain(d *drain.Drainer) http.HandlerFunc {
+// beginDrain begins a drain, or joins the one under way, and answers at once.
+func beginDrain(d *drain.Drainer, state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		d.Begin(drain.CauseCall)
-		answer(w, http.StatusAccepted, d.Status(r.Context()))
+		budget, given, err := budgetOf(r.URL.RawQuery)
+		switch {
+		case err != nil:
+			fail(w, http.StatusBadRequest, err.Error())
+			return
+		case given:
+			d.BeginWithin(budget)
+		default:
+			d.Begin(drain.CauseCall)
+		}
+		answerShared(w, r, http.StatusAccepted, state)
 	}
 }
 
-func takeBack(d *drain.Drainer) http.HandlerFunc {
+// budgetOf reads the query of POST /drain. A parameter that is not known is an
+// error: it may be a misspelt budget, without which a drain ends too early.
+func budgetOf(query string) (budget time.Duration, given bool, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return 0, false, fmt.Errorf("the query cannot be read: %w; write /drain?budget=10m", err)
+	}
+	for name := range values {
+		if name != "budget" {
+			return 0, false, fmt.Errorf("/drain has no parameter %.50q: budget is the only one", name)
+		}
+	}
+	all, given := values["budget"]
+	switch {
+	case !given:
+		return 0, false, nil
+	case len(all) > 1:
+		return 0, false, errors.New("budget is given twice")
+	case all[0] == "none":
+		return drain.Unbounded, true, nil
+	}
+	if budget, err = time.ParseDuration(all[0]); err != nil || budget <= 0 {
+		return 0, false, fmt.Errorf("budget=%.50q: must be a duration above 0, such as 90s or 10m, or none", all[0])
+	}
+	return budget, true, nil
+}
+
+func takeBack(d *drain.Drainer, state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), takeBackLimit)
 		defer cancel()
@@ -29,12 +68,12 @@ func takeBack(d *drain.Drainer) http.HandlerFunc {
 			fail(w, http.StatusConflict, err.Error())
 			return
 		}
-		answer(w, http.StatusOK, d.Status(r.Context()))
+		answerShared(w, r, http.StatusOK, state)
 	}
 }
 
-func status(d *drain.Drainer) http.HandlerFunc {
+func status(state *shared[[]byte]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, d.Status(r.Context()))
+		answerShared(w, r, http.StatusOK, state)
 	}
 }

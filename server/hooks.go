@@ -4,17 +4,19 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
+	"time"
 
 	"lastcall/drain"
 )
 
 // preStop blocks until the drain has ended. Nothing is sent before: headers
 // that are flushed early gain nothing, since the kubelet waits for the body.
-// The connection is closed with the answer: a kubelet that sent the hook on a
-// kept connection which then drops would silently send it again.
 func preStop(d *drain.Drainer) http.HandlerFunc {
+	var last reportText
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "close")
+		holdHook(r.Context())
+		clear(r.Header) // it is held for as long as this blocks
 		report, err := d.PreStop(r.Context())
 		if err != nil {
 			slog.Info("http: a caller of /prestop has left; the drain goes on", "caller", r.RemoteAddr)
@@ -23,18 +25,36 @@ func preStop(d *drain.Drainer) http.HandlerFunc {
 			fail(w, http.StatusServiceUnavailable, "the connection was closed before the drain ended; it goes on")
 			return
 		}
-		report = fit(report)
+		code := http.StatusGatewayTimeout
 		switch report.Outcome {
 		case drain.OutcomeDrained:
-			answer(w, http.StatusOK, report)
+			code = http.StatusOK
 		case drain.OutcomeNotFound:
-			answer(w, http.StatusFailedDependency, report)
+			code = http.StatusFailedDependency
 		case drain.OutcomeTakenBack:
-			answer(w, http.StatusConflict, report)
+			code = http.StatusConflict
 		case drain.OutcomeExpired, drain.OutcomeCutShort:
-			answer(w, http.StatusGatewayTimeout, report)
 		}
+		answerJSON(w, code, last.text(report))
 	}
+}
+
+// reportText is the last report as it is sent, written once for all the hooks
+// that end with it.
+type reportText struct {
+	mu      sync.Mutex
+	began   time.Time
+	seconds float64
+	body    []byte
+}
+
+func (l *reportText) text(r drain.Report) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.body == nil || !l.began.Equal(r.Began) || l.seconds != r.Seconds {
+		l.began, l.seconds, l.body = r.Began, r.Seconds, encode(fit(r))
+	}
+	return l.body
 }
 
 // reportBytes is how much of an answer a kubelet reads.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -44,13 +45,17 @@ func readyz(d *drain.Drainer, app *appProbe) http.HandlerFunc {
 
 // appProbe asks for the app's own readiness as a kubelet does: any code from
 // 200 to 399 is good, redirects are not followed, certificates not verified.
+//
+// Callers that ask at the same time share one answer: whoever reaches the port
+// must not be able to call the app as often as it likes.
 type appProbe struct {
 	url    string
 	client *http.Client
+	shared shared[error]
 }
 
 func newAppProbe(address string, limit time.Duration) *appProbe {
-	return &appProbe{address, &http.Client{
+	p := &appProbe{url: address, client: &http.Client{
 		Timeout: limit,
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the kubelet's probes; it is the pod's own app
@@ -58,12 +63,26 @@ func newAppProbe(address string, limit time.Duration) *appProbe {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+	p.shared.joins, p.shared.produce = true, p.askApp
+	return p
 }
 
+// errNotAsked is the error of callers whose shared question was not answered.
+var errNotAsked = errors.New("the app's readiness (LASTCALL_APP_READY_URL) was not asked to the end, see the log")
+
+// ask returns why the app is not ready, or nil.
 func (p *appProbe) ask(ctx context.Context) error {
 	if p.url == "" {
 		return nil
 	}
+	err, ok := p.shared.get(ctx)
+	if !ok {
+		return errNotAsked
+	}
+	return err
+}
+
+func (p *appProbe) askApp(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
 	if err != nil {
 		return fmt.Errorf("the app's readiness: LASTCALL_APP_READY_URL: %w", err)

@@ -9,27 +9,26 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"golang.org/x/net/netutil"
 
 	"lastcall/drain"
 )
 
 const (
-	// headerLimit is how long a caller may take to send its request.
+	// headerLimit is how long a caller may take to send its request's header,
+	// from when it has connected.
 	headerLimit = 5 * time.Second
-	// idleLimit is how long a connection may stay without a request.
-	idleLimit = 30 * time.Second
-	// headerBytes bounds a request's header.
-	headerBytes = 16 << 10
+	// bodyLimit is how long it may take to send a body.
+	bodyLimit = 5 * time.Second
+	// headerBytes bounds a request's header. The server reads 4 KiB more,
+	// which it cannot be told not to.
+	headerBytes = 4 << 10
 	// bodyBytes bounds what is read of a body. No call has one.
 	bodyBytes = 4 << 10
-	// connections bounds the connections, and with them the memory. Further
-	// callers wait until one of them ends.
-	connections = 1000
 )
 
 // Options are the edge's own settings.
@@ -41,33 +40,56 @@ type Options struct {
 	appReadyLimit time.Duration // how long AppReady may take to answer; 900 ms if 0
 }
 
-// New returns the server of d's HTTP calls. It has no time-out for writing,
-// since a hook blocks for as long as the drain takes, and none for reading
-// beyond the header, since the one for a body would end a blocked hook too.
-func New(d *drain.Drainer, o Options) *http.Server {
-	return &http.Server{
-		Handler:           Handler(d, o),
-		ReadHeaderTimeout: headerLimit,
-		IdleTimeout:       idleLimit,
-		MaxHeaderBytes:    headerBytes,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
+// Server serves a drainer's HTTP calls.
+type Server struct {
+	http    *http.Server
+	kubelet func(netip.Addr) bool
 }
 
-// Listen listens on address, for as many connections as the server bears.
-func Listen(address string) (net.Listener, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return nil, err
+// New returns the server of d's HTTP calls. It has no time-out for writing,
+// since a hook blocks for as long as the drain takes, and none for reading
+// beyond the header, since the one for a body would end a blocked hook too:
+// its connections bound both.
+//
+// A connection carries one request: neither the kubelet nor its hooks keep
+// theirs, and what a caller sends behind a request cannot be taken for another.
+func New(d *drain.Drainer, o Options) *Server {
+	s := &http.Server{
+		Handler:           Handler(d, o),
+		ReadHeaderTimeout: headerLimit,
+		MaxHeaderBytes:    headerBytes,
+		ConnContext:       withConn,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		// The server's own answer to OPTIONS * waits for a body without an end.
+		DisableGeneralOptionsHandler: true,
 	}
-	return netutil.LimitListener(l, connections), nil
+	s.SetKeepAlivesEnabled(false)
+	return &Server{http: s, kubelet: d.IsKubelet}
+}
+
+// Serve accepts connections from l, as many as it bears, until Shutdown or
+// Close; then it returns [http.ErrServerClosed]. It is called once.
+func (s *Server) Serve(l net.Listener) error {
+	return s.http.Serve(newGuard(l, s.kubelet))
+}
+
+// Shutdown accepts no further connections, and waits until the calls under way
+// are answered or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// Close closes all connections.
+func (s *Server) Close() error { return s.http.Close() }
+
+// Listen listens on address. Its connections have small buffers.
+func Listen(address string) (net.Listener, error) {
+	config := net.ListenConfig{Control: bounded}
+	return config.Listen(context.Background(), "tcp", address)
 }
 
 // Handler returns the handler of all of d's HTTP calls.
 func Handler(d *drain.Drainer, o Options) http.Handler {
+	state := &shared[[]byte]{produce: func(ctx context.Context) []byte { return encode(d.Status(ctx)) }}
 	r := chi.NewRouter()
-	r.Use(recovered, limited)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, "there is no such call: /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics are")
 	})
@@ -82,16 +104,18 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 
 	r.With(knowKubelet(d)).Get("/livez", livez)
 	r.With(knowKubelet(d)).Get("/readyz", readyz(d, newAppProbe(o.AppReady, cmp.Or(o.appReadyLimit, appReadyLimit))))
-	r.Get("/status", status(d))
+	r.Get("/status", status(state))
 	r.Get("/metrics", metrics(d, o.Version))
 	r.Group(func(r chi.Router) {
 		r.Use(authorized(o.Token), knowKubelet(d))
 		r.Get("/prestop", preStop(d))
 		r.Get("/poststart", postStart(d))
-		r.Post("/drain", beginDrain(d))
-		r.Delete("/drain", takeBack(d))
+		r.Post("/drain", beginDrain(d, state))
+		r.Delete("/drain", takeBack(d, state))
 	})
-	return r
+	// Around the router, which copies requests: what it copied from would hold
+	// what limited drops.
+	return recovered(limited(r))
 }
 
 // recovered keeps a fault in one call from the others, and from the process.
@@ -103,19 +127,6 @@ func recovered(next http.Handler) http.Handler {
 				fail(w, http.StatusInternalServerError, "internal error, see the log")
 			}
 		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// limited bounds the body that a caller may send.
-func limited(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, bodyBytes)
-		if r.ContentLength > bodyBytes {
-			w.Header().Set("Connection", "close")
-			fail(w, http.StatusRequestEntityTooLarge, "no call takes a body")
-			return
-		}
 		next.ServeHTTP(w, r)
 	})
 }

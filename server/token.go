@@ -46,15 +46,14 @@ const logRefusalsEvery = 10 * time.Second
 // refusals logs calls that were refused. Of a hook nobody else sees it: the
 // kubelet ignores the answer.
 type refusals struct {
-	mu   sync.Mutex
-	last time.Time
+	mu  sync.Mutex
+	log rateLimitedLog
 }
 
 func (l *refusals) refused(r *http.Request, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); l.last.IsZero() || now.Sub(l.last) >= logRefusalsEvery {
-		l.last = now
+	if l.log.may(time.Now()) {
 		agent := r.UserAgent()
 		slog.Warn("http: refused a call without LASTCALL_TOKEN's value; where pods are in their node's network it may be another pod's hook",
 			"path", r.URL.Path, "given", why, "caller", r.RemoteAddr, "agent", agent[:min(len(agent), 100)])

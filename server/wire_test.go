@@ -70,37 +70,29 @@ func TestHookOnTheWire(t *testing.T) {
 	})
 }
 
-func TestProbesKeepTheirConnection(t *testing.T) {
+func TestConnectionCarriesOneRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		e := newEdge(t)
-		w := e.serve(Options{}).dial()
-		for n := 1; n <= 3; n++ {
-			w.say("GET /readyz HTTP/1.1\r\nHost: pod\r\n\r\n")
-			if got := strings.Count(w.received(), "\r\n\r\nok\n"); got != n {
-				t.Fatalf("%d answers to %d calls: %q", got, n, w.received())
+		network := newEdge(t).serve(Options{})
+		for _, path := range []string{"/readyz", "/livez", "/status", "/metrics", "/nothing"} {
+			w := network.dial()
+			w.say("GET " + path + " HTTP/1.1\r\nHost: pod\r\nConnection: keep-alive\r\n\r\n")
+			if resp, _ := answerOf(t, w.received()); !resp.Close || !w.closed() {
+				t.Errorf("%s: says that the connection closes: %v, it is closed: %v", path, resp.Close, w.closed())
 			}
-			after(time.Second)
 		}
 	})
 }
 
-func TestIdleConnectionIsClosed(t *testing.T) {
+func TestSilentConnectionIsClosed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		e := newEdge(t)
-		network := e.serve(Options{})
-		silent, probe := network.dial(), network.dial()
-		probe.say("GET /livez HTTP/1.1\r\nHost: pod\r\n\r\n")
+		silent := newEdge(t).serve(Options{}).dial()
 		after(headerLimit - time.Second)
-		if silent.closed() || probe.closed() {
-			t.Fatal("a connection was closed too soon")
+		if silent.closed() {
+			t.Fatal("it was closed too soon")
 		}
 		after(2 * time.Second)
 		if !silent.closed() {
 			t.Errorf("a connection that never asked for anything is open after %v", headerLimit+time.Second)
-		}
-		after(idleLimit)
-		if !probe.closed() {
-			t.Errorf("an idle connection is open after more than %v", idleLimit)
 		}
 	})
 }
@@ -160,6 +152,9 @@ func TestBodyIsBounded(t *testing.T) {
 		}
 		if s := e.status(); s.Phase != drain.Serving {
 			t.Errorf("a request that was refused has begun a drain: %s", s.Phase)
+		}
+		if after(2 * bodyLimit); !announced.closed() {
+			t.Error("a body that is not wanted and does not come is waited for without an end")
 		}
 
 		endless := network.dial()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -300,10 +301,16 @@ type wire struct {
 	got bytes.Buffer
 }
 
-func (n *network) dial() *wire {
+func (n *network) dial() *wire { return n.dialFrom("") }
+
+// dialFrom is dial from an address, if it is not empty.
+func (n *network) dialFrom(address string) *wire {
 	n.t.Helper()
 	ours, theirs := net.Pipe()
 	w := &wire{Conn: ours, over: make(chan struct{})}
+	if address != "" {
+		theirs = &addressed{theirs, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), 1024))}
+	}
 	n.incoming <- theirs
 	go func() {
 		_, _ = io.Copy(writer{w}, ours) // until the server closes
@@ -312,6 +319,14 @@ func (n *network) dial() *wire {
 	n.t.Cleanup(func() { _ = ours.Close() }) // so may the server have done
 	return w
 }
+
+// addressed is a connection whose caller has an address.
+type addressed struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (a *addressed) RemoteAddr() net.Addr { return a.remote }
 
 // say sends text, without waiting for the server to take all of it.
 func (w *wire) say(text string) {

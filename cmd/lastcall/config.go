@@ -91,7 +91,7 @@ func configure() (process, error) {
 		ListedWithin:    p.ListedWithin,
 	}
 	if host, err := netip.ParseAddr(p.HostIP); err == nil {
-		p.drain.Kubelet = []netip.Addr{host}
+		p.drain.Kubelet = []netip.Addr{host.Unmap()}
 	}
 	if len(p.AppPorts) > 0 {
 		p.drain.App = tcp.NewApp(p.AppPorts...)

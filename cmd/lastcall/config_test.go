@@ -185,6 +185,21 @@ func TestCountersThatAreChosen(t *testing.T) {
 	}
 }
 
+// The kubelet is known in any notation of its address.
+func TestKubeletsAddress(t *testing.T) {
+	for value, want := range map[string]string{
+		"10.0.0.9": "10.0.0.9", "::ffff:10.0.0.9": "10.0.0.9", "2001:db8:0::9": "2001:db8::9",
+	} {
+		t.Run(value, func(t *testing.T) {
+			environment(t, "LASTCALL_HOST_IP="+value)
+			p, err := configure()
+			if err != nil || !slices.Equal(p.drain.Kubelet, []netip.Addr{netip.MustParseAddr(want)}) {
+				t.Errorf("the kubelet is at %v, %v; want %s", p.drain.Kubelet, err, want)
+			}
+		})
+	}
+}
+
 // TestPod: plug-ins get the pod as the environment describes it.
 func TestPod(t *testing.T) {
 	environment(t, "LASTCALL_POD_NAME=web-1", "LASTCALL_POD_IP=10.0.0.1", "LASTCALL_HOST_IP=10.0.0.9", "LASTCALL_APP_PORT=8080,8081")

@@ -28,11 +28,14 @@ const usage = `lastcall drains a Kubernetes pod without a failed request.
 
 usage: lastcall [command]
 
-  serve     the sidecar (the default)
-  config    prints every variable: name, value, default, what it is for
-  demo      a rolling restart on this machine, without and with Lastcall
-  version   version, commit, Go version
-  help      this text
+  serve          the sidecar (the default)
+  hook           for exec preStop hooks: waits for the drain, then runs a COMMAND;
+                 "lastcall hook -help" says more
+  install PATH   copies this program to PATH, for "hook" in the app's container
+  config         prints every variable: name, value, default, what it is for
+  demo           a rolling restart on this machine, without and with Lastcall
+  version        version, commit, Go version
+  help           this text
 `
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -43,8 +46,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		command = args[0]
 	}
+	switch command {
+	case "hook":
+		return hook(args[1:], os.Getenv, stdout, stderr)
+	case "install":
+		return install(args[1:], stdout, stderr)
+	}
 	if len(args) > 1 {
-		fmt.Fprintf(stderr, "lastcall: %q: commands take no arguments; everything is configured by the environment, see `lastcall config`\n", args[1])
+		fmt.Fprintf(stderr, "lastcall: %q: %s takes no arguments; everything is configured by the environment, see `lastcall config`\n", args[1], command)
 		return exitBadInput
 	}
 	switch command {

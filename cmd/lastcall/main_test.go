@@ -23,7 +23,7 @@ func TestCommands(t *testing.T) {
 		{"help", exitOK, "usage: lastcall [command]", ""},
 		{"config", exitOK, "LASTCALL_LISTEN", ""},
 		{"drian", exitBadInput, "", `there is no command "drian"`},
-		{"config all", exitBadInput, "", "commands take no arguments"},
+		{"config all", exitBadInput, "", "config takes no arguments"},
 	} {
 		var out, problems bytes.Buffer
 		code := run(strings.Fields(test.args), &out, &problems)

@@ -42,6 +42,7 @@ func serve() int {
 	}
 	p.setLog()
 	debug.SetGCPercent(heapGrowth)
+	limitMemory()
 	eureka.RouteLogs()
 	p.warn()
 
@@ -116,6 +117,10 @@ func (p *process) warn() {
 	}
 	if p.WhenListed && !p.awaitsListing() {
 		slog.Warn("LASTCALL_READY_WHEN_LISTED has no effect: LASTCALL_REGISTRIES names no registry that lists instances")
+	}
+	if p.Token == "" && !p.listensOnLoopback() {
+		slog.Warn("anyone who reaches the port can drain the pod: /prestop, /poststart and /drain need no token; set one, or keep others away by a NetworkPolicy",
+			"address", p.Listen, "set", tokenExample)
 	}
 	if len(p.drain.Counters) == 0 {
 		slog.Warn("no counter: requests in flight are not waited for; set LASTCALL_APP_PORT, or LASTCALL_COUNTERS")

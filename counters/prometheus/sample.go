@@ -72,7 +72,7 @@ func (l *scanner) sample() (name string, s series, err error) {
 	if strings.ContainsAny(value, "pPxX_") {
 		return name, s, errors.New("no number")
 	}
-	if s.value, err = strconv.ParseFloat(value, 64); err != nil && !errors.Is(err, strconv.ErrRange) {
+	if s.value, err = strconv.ParseFloat(value, 64); err != nil {
 		return name, s, errors.New("no number")
 	}
 	if l.byte('\n') {

@@ -58,7 +58,7 @@ func (t *table) markdown(b testing.TB) string {
 // The docs have the markers, so that `make bench` can write its tables.
 func TestDocsHaveMarkers(t *testing.T) {
 	for file, names := range map[string][]string{
-		"../../docs/benchmarks.md": {"comparison", "counting", "readings", "registry cost", "figures"},
+		"../../docs/benchmarks.md": {"comparison", "counting", "readings", "registry cost", "figures", "edge"},
 		"../../README.md":          {"comparison"},
 	} {
 		text, err := os.ReadFile(file)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"lastcall/drain"
@@ -98,10 +99,19 @@ func eventName(podName string, at time.Time) string {
 	return podName + suffix
 }
 
-// clip cuts text to so many bytes.
+// clip cuts text to so many bytes, and leaves out what ends its line or controls
+// a terminal: an error may hold what somebody else has sent.
 func clip(text string, limit int) string {
 	const more = "…"
-	text = strings.ToValidUTF8(text, "?")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsControl(r):
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
 	if len(text) <= limit {
 		return text
 	}

@@ -80,7 +80,11 @@ func field(heading, line []byte, name string) (uint64, error) {
 	}
 	for value := range bytes.FieldsSeq(line) {
 		if at == 0 {
-			return strconv.ParseUint(string(value), 10, 64)
+			n, err := strconv.ParseUint(string(value), 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			return n, nil
 		}
 		at--
 	}

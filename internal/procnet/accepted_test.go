@@ -75,6 +75,7 @@ func TestStatistics(t *testing.T) {
 func FuzzStatistics(f *testing.F) {
 	f.Add([]byte(statistics))
 	f.Add([]byte("Tcp:\nTcp:"))
+	f.Add([]byte("Tcp: PassiveOpens\nTcp: 20055555555555555555"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if n, err := passiveOpens(text); n != 0 && err != nil {
 			t.Fatalf("%d with %v", n, err)

@@ -35,12 +35,18 @@ type Program struct {
 // Main builds the program for the tests of a package, whose TestMain it is, and
 // runs them. With -race it has the race detector too, and ends with code 66
 // when that finds a race.
-func Main(m *testing.M, program *Program) int {
+func Main(m *testing.M, program *Program) int { return buildAndRun(m, program, raceDetector) }
+
+// MainAsShipped is Main with the program as its image has it, also with -race:
+// for tests of what it takes.
+func MainAsShipped(m *testing.M, program *Program) int { return buildAndRun(m, program, false) }
+
+func buildAndRun(m *testing.M, program *Program, race bool) int {
 	dir, err := os.MkdirTemp("", "lastcall")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }() // under the system's folder for temporary files
 		program.Path = filepath.Join(dir, "lastcall")
-		err = build(program.Path)
+		err = build(program.Path, race)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -49,10 +55,10 @@ func Main(m *testing.M, program *Program) int {
 	return m.Run()
 }
 
-func build(program string) error {
+func build(program string, race bool) error {
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", program, "lastcall/cmd/lastcall"}
 	cgo := "CGO_ENABLED=0"
-	if raceDetector {
+	if race {
 		args, cgo = []string{"build", "-race", "-buildvcs=false", "-o", program, "lastcall/cmd/lastcall"}, "CGO_ENABLED=1"
 	}
 	cmd := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // the arguments are those above

@@ -41,7 +41,7 @@ func TestCommands(t *testing.T) {
 		{"--help", 0, "usage: lastcall [command]", ""},
 		{"config", 0, "LASTCALL_LISTEN", ""},
 		{"drian", 2, "", `there is no command "drian"`},
-		{"serve now", 2, "", "commands take no arguments"},
+		{"serve now", 2, "", "serve takes no arguments"},
 		{"--listen=:1", 2, "", "usage: lastcall [command]"},
 	} {
 		t.Run(test.args, func(t *testing.T) {

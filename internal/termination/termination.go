@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"lastcall/drain"
 )
@@ -123,7 +124,12 @@ func last(lines []string) []string {
 
 // oneLine is text on one line that leaves room for others.
 func oneLine(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // of a terminal
+			return '?'
+		}
+		return r
+	}, strings.Join(strings.Fields(text), " "))
 	if len(text) > Limit/4 {
 		text = text[:Limit/4] + "…"
 	}

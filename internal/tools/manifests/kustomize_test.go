@@ -142,7 +142,7 @@ func TestKustomizeComponents(t *testing.T) {
 				if got := *w.template.Spec.TerminationGracePeriodSeconds; got != 90 {
 					t.Errorf("%s: a grace period of %d s, want 90", w.name, got)
 				}
-				if from := sidecar.EnvFrom; len(from) != 2 || from[0].ConfigMapRef.Name != config || from[1].SecretRef.Name != secret {
+				if from := sidecar.EnvFrom; len(from) != 3 || from[0].ConfigMapRef.Name != config || from[1].SecretRef.Name != secret {
 					t.Errorf("%s: the environment is from %v, want ConfigMap %s and Secret %s", w.name, from, config, secret)
 				}
 				if !strings.HasPrefix(sidecar.Image, "registry.example.com/lastcall@sha256:") {

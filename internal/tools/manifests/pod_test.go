@@ -130,6 +130,9 @@ func hooks(t *testing.T, pod *corev1.PodSpec, apps []corev1.Container, port ints
 		}
 	}
 	for _, app := range apps {
+		if execHook(t, pod, &app, port, token) {
+			continue
+		}
 		if app.Lifecycle == nil || app.Lifecycle.PreStop == nil || app.Lifecycle.PreStop.HTTPGet == nil {
 			t.Errorf("%s: no preStop httpGet", app.Name)
 			continue
@@ -151,6 +154,51 @@ func hooks(t *testing.T, pod *corev1.PodSpec, apps []corev1.Container, port ints
 	}
 }
 
+// execHook checks a preStop hook that is `lastcall hook`, and reports whether it is
+// one.
+func execHook(t *testing.T, pod *corev1.PodSpec, app *corev1.Container, port intstr.IntOrString, token string) bool {
+	t.Helper()
+	if app.Lifecycle == nil || app.Lifecycle.PreStop == nil || app.Lifecycle.PreStop.Exec == nil {
+		return false
+	}
+	command := app.Lifecycle.PreStop.Exec.Command
+	if len(command) < 2 || command[0] != "/lastcall/lastcall" || command[1] != "hook" {
+		return false
+	}
+	if app.Lifecycle.PreStop.HTTPGet != nil || app.Lifecycle.PreStop.Sleep != nil {
+		t.Errorf("%s: two preStop hooks in one, which Kubernetes refuses", app.Name)
+	}
+	if end := slices.Index(command, "--"); end >= 0 {
+		command = command[:end]
+	}
+	flag := func(name string) string {
+		if i := slices.Index(command, name); i >= 0 && i+1 < len(command) {
+			return command[i+1]
+		}
+		return ""
+	}
+	if told, err := time.ParseDuration(flag("-grace-period")); err != nil || pod.TerminationGracePeriodSeconds == nil || told != time.Duration(*pod.TerminationGracePeriodSeconds)*time.Second {
+		t.Errorf("%s: the hook %q has another grace period than the pod", app.Name, command)
+	}
+	if calls := flag("-port"); calls != port.String() && (calls != "" || port.IntVal != defaultPort) {
+		t.Errorf("%s: the hook %q calls another port than %s", app.Name, command, port.String())
+	}
+	if token != "" && flag("-token") != token {
+		t.Errorf("%s: the hook %q does not send the token", app.Name, command)
+	}
+	if !slices.ContainsFunc(app.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "lastcall" && m.MountPath == "/lastcall" }) {
+		t.Errorf("%s: the volume with the hook's program is not mounted", app.Name)
+	}
+	return true
+}
+
+// installs reports whether the sidecar puts the hook's program on the volume.
+func installs(sidecar *corev1.Container) bool {
+	l := sidecar.Lifecycle
+	return l != nil && l.PreStop == nil && l.PostStart != nil && l.PostStart.Exec != nil &&
+		slices.Equal(l.PostStart.Exec.Command, []string{"/bin/lastcall", "install", "/lastcall"})
+}
+
 func probes(t *testing.T, sidecar *corev1.Container, port intstr.IntOrString) {
 	t.Helper()
 	ready := sidecar.ReadinessProbe
@@ -160,7 +208,7 @@ func probes(t *testing.T, sidecar *corev1.Container, port intstr.IntOrString) {
 	if start := sidecar.StartupProbe; start != nil && (start.HTTPGet.Port != port || start.HTTPGet.Host != "") {
 		t.Errorf("startupProbe %v, want %s", start, port.String())
 	}
-	if sidecar.LivenessProbe != nil || sidecar.Lifecycle != nil {
+	if sidecar.LivenessProbe != nil || sidecar.Lifecycle != nil && !installs(sidecar) {
 		t.Error("the sidecar has a livenessProbe or hooks of its own")
 	}
 	if security := sidecar.SecurityContext; security == nil ||

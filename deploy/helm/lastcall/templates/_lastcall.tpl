@@ -19,6 +19,13 @@ calls it and waits; SIGTERM comes when it returns. The port is a number: a name
 would be looked up in the app's container.
 */}}
 {{- define "lastcall.preStop" -}}
+{{- if .Values.lastcall.execHook.enabled -}}
+preStop:
+  exec:
+    # It waits for the drain, also if the sidecar is killed meanwhile, and then
+    # becomes what is behind the two dashes.
+    command: {{ include "lastcall.hookCommand" . }}
+{{- else -}}
 preStop:
   httpGet:
     {{- if .Values.lastcall.hostNetwork }}
@@ -27,15 +34,61 @@ preStop:
     {{- end }}
     path: /prestop
     port: {{ .Values.lastcall.port | int }}
-    {{- if or .Values.lastcall.hookHeaders .Values.lastcall.token }}
+    {{- $token := include "lastcall.token" . }}
+    {{- if or .Values.lastcall.hookHeaders $token }}
     httpHeaders:
-      {{- with .Values.lastcall.token }}
+      {{- with $token }}
       - {name: Authorization, value: {{ printf "Bearer %s" . | quote }}}
       {{- end }}
       {{- with .Values.lastcall.hookHeaders }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
     {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The command of an exec hook, as a list in JSON. */}}
+{{- define "lastcall.hookCommand" -}}
+{{- $command := list "/lastcall/lastcall" "hook" "-grace-period" (printf "%ss" (include "lastcall.gracePeriodSeconds" .)) "-port" (.Values.lastcall.port | int | toString) }}
+{{- with .Values.lastcall.env.LASTCALL_RESERVE }}
+{{- $command = concat $command (list "-reserve" (toString .)) }}
+{{- end }}
+{{- with .Values.lastcall.token }}
+{{- $command = concat $command (list "-token" .) }}
+{{- end }}
+{{- with .Values.lastcall.execHook.command }}
+{{- $command = concat $command (list "--") . }}
+{{- end }}
+{{- toJson $command }}
+{{- end }}
+
+{{/*
+The token: the value's, or else, with generateToken, that of the Secret that is
+there, or else a new one, which is the same wherever a release asks for it.
+*/}}
+{{- define "lastcall.token" -}}
+{{- if and .Values.lastcall.generateToken (not .Values.lastcall.token) }}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace (include "lastcall.secretName" .) }}
+{{- $kept := dig "data" "LASTCALL_TOKEN" "" ($secret | default dict) | b64dec }}
+{{- $_ := set .Values.lastcall "token" ($kept | default (randAlphaNum 32)) }}
+{{- end }}
+{{- .Values.lastcall.token }}
+{{- end }}
+
+{{/* For a file of its own: the Secret with the token, or nothing. */}}
+{{- define "lastcall.secret" -}}
+{{- if .Values.lastcall.generateToken -}}
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ include "lastcall.secretName" . }}
+stringData:
+  LASTCALL_TOKEN: {{ include "lastcall.token" . | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "lastcall.secretName" -}}
+{{ .Release.Name | trunc 54 | trimSuffix "-" }}-lastcall
 {{- end }}
 
 {{/*
@@ -88,9 +141,12 @@ env:
     value: {{ include "lastcall.appPorts" . | quote }}
   - name: LASTCALL_LISTEN
     value: ":{{ .Values.lastcall.port | int }}"
-  {{- with .Values.lastcall.token }}
+  {{- if .Values.lastcall.generateToken }}
   - name: LASTCALL_TOKEN
-    value: {{ . | quote }}
+    valueFrom: {secretKeyRef: {name: {{ include "lastcall.secretName" . }}, key: LASTCALL_TOKEN}}
+  {{- else if .Values.lastcall.token }}
+  - name: LASTCALL_TOKEN
+    value: {{ .Values.lastcall.token | quote }}
   {{- end }}
   {{- range $name, $value := .Values.lastcall.env }}
   - name: {{ $name }}
@@ -106,6 +162,12 @@ env:
 {{- with .Values.lastcall.envFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if .Values.lastcall.execHook.enabled }}
+lifecycle:
+  postStart:
+    # Puts the hook's program on the shared volume. The image has no shell.
+    exec: {command: [/bin/lastcall, install, /lastcall]}
 {{- end }}
 ports:
   - {name: lastcall, containerPort: {{ .Values.lastcall.port | int }}}

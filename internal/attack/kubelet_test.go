@@ -1,0 +1,31 @@
+package attack
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+)
+
+const (
+	// hostile is how many callers there are besides the kubelet.
+	hostile = 1000
+	// asked is how often the kubelet makes each of its calls. How long they
+	// take is measured by `make bench`; here none may fail.
+	asked = 50
+)
+
+// The kubelet is served, whoever else calls.
+func TestKubeletIsServedFirst(t *testing.T) {
+	v := StartVictim(t, &program)
+	crowd := Start(t, v, hostile, slices.DeleteFunc(Kinds(), func(k Kind) bool { return k.Drains })...)
+	v.Asks("/readyz", http.StatusOK, asked)
+	v.Asks("/livez", http.StatusOK, asked)
+	crowd.Stop()
+	crowd = Start(t, v, hostile, Kinds()...)
+	v.AwaitDrain()
+	v.Asks("/readyz", http.StatusServiceUnavailable, asked)
+	v.Asks("/livez", http.StatusOK, asked)
+	v.Drains()
+	v.Asks("/prestop", http.StatusOK, asked)
+	crowd.Stop()
+}
