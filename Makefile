@@ -17,7 +17,7 @@ LIVENESS ?= 200
 
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
-SCRIPTS := .ci/run internal/testservers/install internal/testservers/install-nacos internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
+SCRIPTS := .ci/run internal/test/servers/install internal/test/servers/install-nacos internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
 SCRIPTS += examples/eureka-spring/run $(addprefix e2e/examples/,bases images lib.sh run)
 SCRIPTS += e2e/images e2e/registries e2e/run $(addprefix e2e/node/,build cgroup down exec image-from init kubectl lib.sh load-image restart up)
 
@@ -39,7 +39,7 @@ build-admission: ## bin/lastcall-admission, the cluster's side, static
 
 .PHONY: test
 test: ## all tests, against real servers, which it installs first (some minutes, once)
-	@internal/testservers/install
+	@internal/test/servers/install
 	@internal/tools/install-deploy
 	go vet ./...
 	REQUIRE_SERVERS=1 go test -race -count=1 -timeout 20m ./...
@@ -55,7 +55,7 @@ test-admission: ## tests of the cluster's side, against real API servers, which 
 
 .PHONY: nacos
 nacos: ## the tests of registries/nacos against rnacos and the Java client (10 minutes, once, to install them)
-	@internal/testservers/install-nacos
+	@internal/test/servers/install-nacos
 	REQUIRE_SERVERS=1 go test -race -count=1 -tags nacos -timeout 10m ./registries/nacos
 
 .PHONY: fuzz
@@ -84,13 +84,13 @@ image: ## the container image IMAGE (lastcall:VERSION), by docker, podman or bui
 
 .PHONY: bench
 bench: ## measure the figures in docs/benchmarks.md, and write them there (40 minutes)
-	@internal/testservers/install
+	@internal/test/servers/install
 	REQUIRE_SERVERS=1 go test -run '^$$' -bench . -benchtime 1x -timeout 2h ./internal/bench -args \
 	  -write ../../docs/benchmarks.md -readme ../../README.md -chart ../../docs/benchmarks.svg
 
 .PHONY: e2e-examples
 e2e-examples: ## deploy each example to a real node, and restart it under load (10 minutes)
-	@internal/testservers/install
+	@internal/test/servers/install
 	e2e/examples/run -v -timeout 40m
 
 .PHONY: e2e

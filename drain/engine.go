@@ -86,6 +86,7 @@ func (d *Drainer) begin(t trigger) *drainRun {
 
 // beginLocked returns the drain that a trigger joins, or a new one.
 func (d *Drainer) beginLocked(t trigger) *drainRun {
+	d.overtakeLocked() // hooks that wait came first
 	now := time.Now()
 	run := newDrainRun(t, &d.cfg, now)
 	if last := d.run; last != nil {

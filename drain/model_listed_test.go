@@ -7,6 +7,7 @@ import "time"
 func (m *model) readyWhenListed(s Status, signalled bool) {
 	m.d.mu.Lock()
 	since := later(m.d.began, m.d.app.startedAt)
+	began := m.d.began
 	m.d.mu.Unlock()
 	unseen := 0
 	for _, f := range m.registries {
@@ -19,7 +20,13 @@ func (m *model) readyWhenListed(s Status, signalled bool) {
 	over := time.Since(since) >= m.cfg.ListedWithin || !m.overAt.IsZero()
 	waits := m.cfg.ReadyWhenListed && unseen > 0 && !over
 	serving := s.Phase == Serving && !signalled
+	// The time may have been over while the pod served and the app had not started,
+	// if only for a moment.
+	servesSince := time.Now().Add(-time.Duration(s.Seconds*float64(time.Second)) - time.Millisecond)
+	wasOver := serving && !since.Before(began.Add(m.cfg.ListedWithin)) && servesSince.Before(since)
 	switch {
+	case s.Ready && waits && wasOver:
+		m.overAt = time.Now()
 	case s.Ready && waits:
 		m.fail("ready, and %d registries have not been seen to list the pod", unseen)
 	case !s.Ready && serving && over:

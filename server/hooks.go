@@ -16,7 +16,9 @@ func preStop(d *drain.Drainer) http.HandlerFunc {
 	var last reportText
 	return func(w http.ResponseWriter, r *http.Request) {
 		holdHook(r.Context())
-		clear(r.Header) // it is held for as long as this blocks
+		// They are held for as long as this blocks.
+		clear(r.Header)
+		r.URL.RawQuery = ""
 		report, err := d.PreStop(r.Context())
 		if err != nil {
 			slog.Info("http: a caller of /prestop has left; the drain goes on", "caller", r.RemoteAddr)

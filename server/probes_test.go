@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 func TestReadyzFollowsTheDrain(t *testing.T) {

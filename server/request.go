@@ -21,7 +21,7 @@ func limited(next http.Handler) http.Handler {
 		}
 		// The server's own copy, too.
 		r.Header, r.Trailer, r.RequestURI, r.Host = kept, nil, "", ""
-		r.URL = &url.URL{Path: strings.Clone(r.URL.Path), RawPath: strings.Clone(r.URL.RawPath)}
+		r.URL = &url.URL{Path: strings.Clone(r.URL.Path), RawPath: strings.Clone(r.URL.RawPath), RawQuery: strings.Clone(r.URL.RawQuery)}
 		dropHeader(r.Context())
 		if r.ContentLength != 0 {
 			if code, message := readBody(w, r); code != 0 {

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 func TestMain(m *testing.M) {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // On is what may be seen on the way to a number.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // Harness is what the suite needs of one real program. Its methods fail the

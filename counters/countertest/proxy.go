@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 // Proxy is a real one before a backend, which holds its answers back, with a
 // client of its own. It is the part of Harness that is the same for all proxies.
 type Proxy struct {
-	Backend *testservers.Backend
+	Backend *servers.Backend
 	Client  *http.Client
 	Port    int // HTTP/1.1
 	HTTP2   int // HTTP/2 without TLS
@@ -32,8 +32,8 @@ func (p Proxy) Begin(t *testing.T) (end func()) {
 
 // Idle opens a connection that has had its answer, and one that says nothing.
 func (p Proxy) Idle(t *testing.T) bool {
-	testservers.IdleConnection(t, Address(p.Port))
-	testservers.Connect(t, Address(p.Port))
+	servers.IdleConnection(t, Address(p.Port))
+	servers.Connect(t, Address(p.Port))
 	return true
 }
 
@@ -41,7 +41,7 @@ func (p Proxy) Idle(t *testing.T) bool {
 func (p Proxy) Arrivals() bool { return true }
 
 // Hold makes a request that the backend holds back.
-func (p Proxy) Hold(t *testing.T) *testservers.Held {
+func (p Proxy) Hold(t *testing.T) *servers.Held {
 	t.Helper()
 	return p.Backend.Hold(t, p.Client, Base(p.Port))
 }
@@ -74,13 +74,13 @@ func (p Proxy) EndsEven(t *testing.T, c drain.Counter) (even func(what string)) 
 	held.Release()
 	even("aborted")
 
-	conn := testservers.Connect(t, Address(p.Port))
-	if got := testservers.Say(t, conn, "GARBAGE\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") && !strings.HasPrefix(got, "HTTP/1.0 400 ") {
+	conn := servers.Connect(t, Address(p.Port))
+	if got := servers.Say(t, conn, "GARBAGE\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") && !strings.HasPrefix(got, "HTTP/1.0 400 ") {
 		t.Fatalf("garbage is answered %q", got)
 	}
 	even("garbage")
 
-	conn = testservers.Connect(t, Address(p.Port))
+	conn = servers.Connect(t, Address(p.Port))
 	if _, err := conn.Write([]byte("POST /upload HTTP/1.1\r\nHost: test\r\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -91,17 +91,17 @@ func (p Proxy) EndsEven(t *testing.T, c drain.Counter) (even func(what string)) 
 	for range 10 {
 		Becomes(t, c, 1, NotZero) // half a body
 	}
-	if got := testservers.Say(t, conn, "cd"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+	if got := servers.Say(t, conn, "cd"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
 		t.Fatalf("an upload is answered %q", got)
 	}
 	even("uploaded")
 
-	conn = testservers.WebSocket(t, Address(p.Port))
+	conn = servers.WebSocket(t, Address(p.Port))
 	Becomes(t, c, 1, Readable)
 	hangUp(t, conn)
 	even("WebSocket")
 
-	client := testservers.HTTP2Client(t)
+	client := servers.HTTP2Client(t)
 	first := p.Backend.Hold(t, client, Base(p.HTTP2))
 	second := p.Backend.Hold(t, client, Base(p.HTTP2))
 	Becomes(t, c, 2, Readable)
@@ -111,7 +111,7 @@ func (p Proxy) EndsEven(t *testing.T, c drain.Counter) (even func(what string)) 
 	even("HTTP/2") // with the connection open, and idle
 
 	if p.Raw != 0 {
-		conn = testservers.Connect(t, Address(p.Raw))
+		conn = servers.Connect(t, Address(p.Raw))
 		Becomes(t, c, 1, Readable) // plain TCP: the connection is the work
 		hangUp(t, conn)
 		even("TCP")

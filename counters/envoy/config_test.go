@@ -10,8 +10,8 @@ import (
 
 	"lastcall/counters/countertest"
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // What stats_matcher leaves out is an error where it is counted, and no matter
@@ -39,11 +39,11 @@ func TestStatisticsThatAreExcluded(t *testing.T) {
 		{exclude: `^listener\.my\.listener\.downstream_cx_total$`, says: []string{"no listener.my.listener.downstream_cx_total", "connections come"}},
 	} {
 		t.Run(test.exclude+" "+test.listeners, func(t *testing.T) {
-			r := startWith(t, testservers.EnvoyOptions{StatsExclude: test.exclude, Dynamic: true})
+			r := startWith(t, servers.EnvoyOptions{StatsExclude: test.exclude, Dynamic: true})
 			held := r.proxy.Hold(t)
 			defer held.End(t)
-			testservers.Connect(t, countertest.Address(r.Raw))
-			testservers.IdleConnection(t, countertest.Address(r.Port))
+			servers.Connect(t, countertest.Address(r.Raw))
+			servers.IdleConnection(t, countertest.Address(r.Port))
 			c := r.counterOf(t, test.listeners, r.Port)
 			if test.says == nil {
 				becomes(t, c, test.want, readable)
@@ -62,11 +62,11 @@ func TestStatisticsThatAreExcluded(t *testing.T) {
 func TestMesh(t *testing.T) {
 	for _, dynamic := range []bool{false, true} {
 		t.Run(fmt.Sprint("dynamic ", dynamic), func(t *testing.T) {
-			r := startWith(t, testservers.EnvoyOptions{Mesh: true, Dynamic: dynamic})
+			r := startWith(t, servers.EnvoyOptions{Mesh: true, Dynamic: dynamic})
 			c := r.counter(t)
 			before := becomes(t, c, 0, readable)
 			for range 5 {
-				testservers.IdleConnection(t, countertest.Address(r.Raw))
+				servers.IdleConnection(t, countertest.Address(r.Raw))
 			}
 			becomes(t, r.counterOf(t, "^my.listener$", r.Port), 5, readable)
 			becomes(t, r.counterOf(t, "^envoy_internal_inner$", r.Port), 5, readable)
@@ -86,11 +86,11 @@ func TestMesh(t *testing.T) {
 
 // On the gateways of a mesh everything is outbound, and is the pod's work.
 func TestGatewayOfAMesh(t *testing.T) {
-	r := startWith(t, testservers.EnvoyOptions{OutboundOnly: true})
+	r := startWith(t, servers.EnvoyOptions{OutboundOnly: true})
 	c := r.counter(t)
 	becomes(t, c, 0, readable)
 	held := r.proxy.Hold(t)
-	raw := testservers.Connect(t, countertest.Address(r.Raw))
+	raw := servers.Connect(t, countertest.Address(r.Raw))
 	becomes(t, c, 2, readable)
 	raw.Close()
 	held.End(t)
@@ -99,10 +99,10 @@ func TestGatewayOfAMesh(t *testing.T) {
 
 // Several managers may share a stat_prefix.
 func TestSharedPrefix(t *testing.T) {
-	r := startWith(t, testservers.EnvoyOptions{SharedPrefix: true})
+	r := startWith(t, servers.EnvoyOptions{SharedPrefix: true})
 	c := r.counter(t)
-	testservers.IdleConnection(t, countertest.Address(r.Ready))
-	testservers.IdleConnection(t, countertest.Address(r.Mixed))
+	servers.IdleConnection(t, countertest.Address(r.Ready))
+	servers.IdleConnection(t, countertest.Address(r.Mixed))
 	becomes(t, c, 0, readable)
 	held := r.proxy.Hold(t)
 	plain := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
@@ -117,7 +117,7 @@ func TestSharedPrefix(t *testing.T) {
 
 // Listeners come, change and go while Envoy runs.
 func TestListenersThatChange(t *testing.T) {
-	r := startWith(t, testservers.EnvoyOptions{Mesh: true, Dynamic: true})
+	r := startWith(t, servers.EnvoyOptions{Mesh: true, Dynamic: true})
 	c := r.counter(t)
 	becomes(t, c, 0, readable)
 
@@ -125,7 +125,7 @@ func TestListenersThatChange(t *testing.T) {
 	r.EditListeners(t, func(one string) string { return strings.Replace(one, "my.listener", "pool", 1) })
 	becomes(t, r.counterOf(t, "^pool$", r.Port), 0, countertest.Unreadable)
 	becomes(t, c, 0, readable)
-	pool := testservers.Connect(t, countertest.Address(r.Raw))
+	pool := servers.Connect(t, countertest.Address(r.Raw))
 	becomes(t, r.counterOf(t, "^pool$", r.Port), 1, readable)
 	becomes(t, c, 0, nothing)
 
@@ -165,7 +165,7 @@ func TestListenersThatChange(t *testing.T) {
 
 // After a hot restart the old process works on what it has, unseen at first.
 func TestHotRestart(t *testing.T) {
-	for name, o := range map[string]testservers.EnvoyOptions{
+	for name, o := range map[string]servers.EnvoyOptions{
 		"as it comes":            {},
 		"flushed with a reading": {FlushOnAdmin: true},
 		"flushed every second":   {FlushInterval: "1s"},

@@ -20,22 +20,22 @@ import (
 
 	"lastcall/counters/countertest"
 	"lastcall/drain"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 // rig is Envoy before a backend, with a client of its own.
 type rig struct {
-	*testservers.Envoy
+	*servers.Envoy
 	proxy countertest.Proxy
 }
 
-func start(t *testing.T) *rig { t.Helper(); return startWith(t, testservers.EnvoyOptions{}) }
+func start(t *testing.T) *rig { t.Helper(); return startWith(t, servers.EnvoyOptions{}) }
 
-func startWith(t *testing.T, o testservers.EnvoyOptions) *rig {
+func startWith(t *testing.T, o servers.EnvoyOptions) *rig {
 	t.Helper()
-	backend := testservers.StartBackend(t)
-	e := testservers.StartEnvoy(t, backend, o)
-	return &rig{e, countertest.Proxy{Backend: backend, Client: testservers.Client(t), Port: e.Port, HTTP2: e.Port, Raw: e.Raw}}
+	backend := servers.StartBackend(t)
+	e := servers.StartEnvoy(t, backend, o)
+	return &rig{e, countertest.Proxy{Backend: backend, Client: servers.Client(t), Port: e.Port, HTTP2: e.Port, Raw: e.Raw}}
 }
 
 func (r *rig) counter(t *testing.T) *Counter { t.Helper(); return r.counterOf(t, "", r.Port) }
@@ -61,7 +61,7 @@ func (r *rig) counterWith(t *testing.T, cfg Config, pod drain.Pod) *Counter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.proxy.Sockets = testservers.Sockets{r.Port, r.Raw, r.Mixed, r.Ready, r.AdminPort}
+	c.proxy.Sockets = servers.Sockets{r.Port, r.Raw, r.Mixed, r.Ready, r.AdminPort}
 	return c
 }
 
@@ -83,7 +83,7 @@ func get(t *testing.T, client *http.Client, url string) (status int, closed bool
 // keep returns a client with one connection of its own, which has had an answer.
 func keep(t *testing.T, port int) *http.Client {
 	t.Helper()
-	client := testservers.Client(t)
+	client := servers.Client(t)
 	if status, closed := get(t, client, countertest.Base(port)); status != 200 || closed {
 		t.Fatalf("got %d, and the connection ends: %v", status, closed)
 	}
@@ -214,7 +214,7 @@ func TestSuite(t *testing.T) {
 	})
 	t.Run("unix socket", func(t *testing.T) {
 		countertest.Run(t, func(t *testing.T) countertest.Harness {
-			r := startWith(t, testservers.EnvoyOptions{AdminSocket: true})
+			r := startWith(t, servers.EnvoyOptions{AdminSocket: true})
 			return onSocket{r.proxy, r}
 		})
 	})
@@ -225,7 +225,7 @@ func TestEndsEven(t *testing.T) {
 	c := r.counter(t)
 	even := r.proxy.EndsEven(t, c)
 
-	testservers.IdleConnection(t, countertest.Address(r.Mixed))
+	servers.IdleConnection(t, countertest.Address(r.Mixed))
 	even("idle on a listener of both kinds")
 	conn := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
 	becomes(t, c, 1, readable)
@@ -248,7 +248,7 @@ func TestArrivals(t *testing.T) {
 	for i, conn := range []func(){
 		func() { get(t, r.proxy.Client, countertest.Base(r.Port)) },
 		func() { get(t, r.proxy.Client, countertest.Base(r.Mixed)) },
-		func() { testservers.Connect(t, countertest.Address(r.Raw)).Close() },
+		func() { servers.Connect(t, countertest.Address(r.Raw)).Close() },
 		func() { connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed)).Close() },
 	} {
 		conn()
@@ -284,7 +284,7 @@ func arrives(t *testing.T, c *Counter, want uint64) {
 func TestListenersByName(t *testing.T) {
 	r := start(t)
 	web := r.proxy.Hold(t)
-	raw := testservers.Connect(t, countertest.Address(r.Raw))
+	raw := servers.Connect(t, countertest.Address(r.Raw))
 	ready := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Ready))
 	mixed := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Mixed))
 	mixedRaw := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
@@ -308,7 +308,7 @@ func TestListenersByName(t *testing.T) {
 	for _, pattern := range []string{"^ingress$", "^admin$"} {
 		wantError(t, r.counterOf(t, pattern, r.Port), "LASTCALL_ENVOY_LISTENERS="+pattern+" matches none", "ingress_http", "my.listener")
 	}
-	for _, end := range []*testservers.Held{web, ready, mixed} {
+	for _, end := range []*servers.Held{web, ready, mixed} {
 		end.End(t)
 	}
 	raw.Close()
@@ -322,7 +322,7 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("before: %d, %v", status, closed)
 	}
 	held := r.proxy.Hold(t)
-	raw := testservers.Connect(t, countertest.Address(r.Raw))
+	raw := servers.Connect(t, countertest.Address(r.Raw))
 	becomes(t, c, 2, readable)
 	for range 2 { // it can be repeated
 		if err := c.StopAccepting(t.Context()); err != nil {
@@ -338,7 +338,7 @@ func TestDrain(t *testing.T) {
 	becomes(t, c, 2, readable)
 	held.End(t)
 	becomes(t, c, 1, readable)
-	if got := testservers.Say(t, raw, "GET / HTTP/1.1\r\nHost: test\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+	if got := servers.Say(t, raw, "GET / HTTP/1.1\r\nHost: test\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
 		t.Errorf("a plain connection: %q", got)
 	}
 	raw.Close()
@@ -393,7 +393,7 @@ func TestFrozenIsAnErrorWithinTheDeadline(t *testing.T) {
 }
 
 func TestNoListenersIsZero(t *testing.T) {
-	r := startWith(t, testservers.EnvoyOptions{NoListeners: true})
+	r := startWith(t, servers.EnvoyOptions{NoListeners: true})
 	becomes(t, r.counter(t), 0, nothing)
 	wantError(t, r.counterOf(t, "^ingress_http$", r.Port), "matches none")
 }
@@ -405,7 +405,7 @@ func TestStatisticsThatAreLeftOut(t *testing.T) {
 		"listener.": "the statistics have no http.",
 	} {
 		t.Run(prefix, func(t *testing.T) {
-			r := startWith(t, testservers.EnvoyOptions{StatsMatch: prefix})
+			r := startWith(t, servers.EnvoyOptions{StatsMatch: prefix})
 			wantError(t, r.counter(t), want, "stats_matcher")
 		})
 	}

@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"testing"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 // TestMain is the test, or, started again by it, the program whose work is
@@ -203,7 +203,7 @@ func start(t *testing.T, how string) *program {
 	// The race detector's last second would be most of each test.
 	cmd.Env = append(os.Environ(), "PROGRAM=master", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
-	in, out := testservers.Talk(t, cmd)
+	in, out := servers.Talk(t, cmd)
 	p.stop = sync.OnceFunc(func() {
 		_ = in.Close()
 		if err := cmd.Wait(); err != nil {

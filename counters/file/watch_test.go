@@ -13,7 +13,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // Each step is done and told before the next one; the number is read on events

@@ -15,21 +15,21 @@ import (
 
 	"lastcall/counters/countertest"
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // rig is HAProxy before a backend, with a client of its own.
 type rig struct {
-	*testservers.HAProxy
+	*servers.HAProxy
 	proxy countertest.Proxy
 }
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	backend := testservers.StartBackend(t)
-	h := testservers.StartHAProxy(t, backend)
-	return &rig{h, countertest.Proxy{Backend: backend, Client: testservers.Client(t), Port: h.Port, HTTP2: h.Port, Raw: h.Raw}}
+	backend := servers.StartBackend(t)
+	h := servers.StartHAProxy(t, backend)
+	return &rig{h, countertest.Proxy{Backend: backend, Client: servers.Client(t), Port: h.Port, HTTP2: h.Port, Raw: h.Raw}}
 }
 
 // sources are the ways to read it.
@@ -54,7 +54,7 @@ func (r *rig) counterOf(t *testing.T, cfg Config, pod drain.Pod) *Counter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.proxy.Sockets = testservers.Sockets{r.Port, r.Raw, r.StatsPort}
+	c.proxy.Sockets = servers.Sockets{r.Port, r.Raw, r.StatsPort}
 	return c
 }
 
@@ -215,10 +215,10 @@ func TestEndsEven(t *testing.T) {
 				even(path)
 			}
 
-			conn := testservers.Connect(t, countertest.Address(r.Raw))
+			conn := servers.Connect(t, countertest.Address(r.Raw))
 			talk := func() drain.Reading {
 				t.Helper()
-				if got := testservers.Say(t, conn, "GET / HTTP/1.1\r\nHost: test\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+				if got := servers.Say(t, conn, "GET / HTTP/1.1\r\nHost: test\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
 					t.Fatalf("answered %q", got)
 				}
 				return becomes(t, c, 1, readable)
@@ -261,7 +261,7 @@ func TestFrontendsByName(t *testing.T) {
 	r := start(t)
 	pod := drain.Pod{AppPorts: []int{r.Port}}
 	web := r.proxy.Hold(t)
-	raw := testservers.Connect(t, countertest.Address(r.Raw))
+	raw := servers.Connect(t, countertest.Address(r.Raw))
 	for source, stats := range r.sources() {
 		for pattern, want := range map[string]int64{"": 2, "^web$": 1, "^raw$": 1, "^(web|raw)$": 2, ".": 2, "^stats$": 0} {
 			t.Run(source+" "+pattern, func(t *testing.T) {
@@ -415,16 +415,16 @@ func TestSecured(t *testing.T) {
 }
 
 func TestStopIsCountedToItsEnd(t *testing.T) {
-	for source := range (&rig{HAProxy: &testservers.HAProxy{}}).sources() {
+	for source := range (&rig{HAProxy: &servers.HAProxy{}}).sources() {
 		t.Run(source, func(t *testing.T) {
 			r := start(t)
 			stats := r.sources()[source]
 			c := r.counter(t, stats)
-			testservers.IdleConnection(t, countertest.Address(r.Port))
+			servers.IdleConnection(t, countertest.Address(r.Port))
 			held := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
-			elsewhere := testservers.Connect(t, countertest.Address(r.Raw)) // not on the app's port
-			testservers.Say(t, elsewhere, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+			elsewhere := servers.Connect(t, countertest.Address(r.Raw)) // not on the app's port
+			servers.Say(t, elsewhere, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
 			becomes(t, c, 2, readable)
 			r.Signal(t, syscall.SIGUSR1)
 			if source != "socket of the master" { // which stays to the end
@@ -451,7 +451,7 @@ func TestStopIsCountedToItsEnd(t *testing.T) {
 }
 
 func TestKilledIsGoneForGood(t *testing.T) {
-	for source := range (&rig{HAProxy: &testservers.HAProxy{}}).sources() {
+	for source := range (&rig{HAProxy: &servers.HAProxy{}}).sources() {
 		t.Run(source, func(t *testing.T) {
 			r := start(t)
 			stats := r.sources()[source]

@@ -7,21 +7,21 @@ import (
 
 	"lastcall/counters/countertest"
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // rig is nginx before a backend, with a client of its own.
 type rig struct {
-	*testservers.Nginx
+	*servers.Nginx
 	proxy countertest.Proxy
 }
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	backend := testservers.StartBackend(t)
-	n := testservers.StartNginx(t, backend)
-	return &rig{n, countertest.Proxy{Backend: backend, Client: testservers.Client(t), Port: n.Port, HTTP2: n.HTTP2}}
+	backend := servers.StartBackend(t)
+	n := servers.StartNginx(t, backend)
+	return &rig{n, countertest.Proxy{Backend: backend, Client: servers.Client(t), Port: n.Port, HTTP2: n.HTTP2}}
 }
 
 func (r *rig) pod() drain.Pod { return drain.Pod{IP: "10.9.8.7", AppPorts: []int{r.Port}} }
@@ -29,7 +29,7 @@ func (r *rig) pod() drain.Pod { return drain.Pod{IP: "10.9.8.7", AppPorts: []int
 func (r *rig) counter(t *testing.T) *Counter {
 	t.Helper()
 	c := newCounter(t, r.Status, r.pod())
-	c.proxy.Sockets = testservers.Sockets{r.Port, r.Second, r.HTTP2, c.proxy.PagePort}
+	c.proxy.Sockets = servers.Sockets{r.Port, r.Second, r.HTTP2, c.proxy.PagePort}
 	return c
 }
 
@@ -72,7 +72,7 @@ type onSocket struct{ harness }
 func (h onSocket) Counter(t *testing.T) drain.Counter {
 	t.Helper()
 	c := newCounter(t, h.rig.StatusSocket, h.rig.pod())
-	c.proxy.Sockets = testservers.Sockets{h.rig.Port, h.rig.Second, h.rig.HTTP2}
+	c.proxy.Sockets = servers.Sockets{h.rig.Port, h.rig.Second, h.rig.HTTP2}
 	return c
 }
 
@@ -117,7 +117,7 @@ func TestReplacedWithWorkInFlight(t *testing.T) {
 	other := start(t)
 	cache := countertest.NewCache(t, r.Status)
 	c := newCounter(t, cache.URL+"/stub_status", r.pod())
-	c.proxy.Sockets = testservers.Sockets{r.Port}
+	c.proxy.Sockets = servers.Sockets{r.Port}
 	for range 20 {
 		becomes(t, c, 0, readable)
 	}
@@ -178,7 +178,7 @@ func TestReloadKeepsWhatOldWorkersHave(t *testing.T) {
 func TestQuitIsCountedToItsEnd(t *testing.T) {
 	r := start(t)
 	c := r.counter(t)
-	testservers.IdleConnection(t, countertest.Address(r.Port))
+	servers.IdleConnection(t, countertest.Address(r.Port))
 	held := r.proxy.Hold(t)
 	elsewhere := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Second)) // not on the app's port
 	becomes(t, c, 2, readable)

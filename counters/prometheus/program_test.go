@@ -17,7 +17,7 @@ import (
 	client "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 // TestMain is the test, or, started again by it, the program whose work is
@@ -157,7 +157,7 @@ func start(t *testing.T) *program {
 	// The race detector's last second would be most of each test.
 	cmd.Env = append(os.Environ(), "PROGRAM=web", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
-	in, out := testservers.Talk(t, cmd)
+	in, out := servers.Talk(t, cmd)
 	t.Cleanup(func() {
 		_ = in.Close()
 		if err := cmd.Wait(); err != nil {

@@ -12,10 +12,10 @@ import (
 
 	"lastcall/counters/countertest"
 	"lastcall/drain"
-	"lastcall/internal/freeport"
 	"lastcall/internal/procnet"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // recipe is a way to count requests by what a framework or a server exposes, as
@@ -32,7 +32,7 @@ type recipe struct {
 // stage is where a recipe plays: an app, or a proxy, in front of a backend that
 // holds its answers back.
 type stage struct {
-	backend *testservers.Backend
+	backend *servers.Backend
 	port    int    // of the app
 	other   int    // of its page, where that is elsewhere
 	page    string // the page's address
@@ -82,7 +82,7 @@ func recipes() []recipe {
 func TestRecipes(t *testing.T) {
 	for _, r := range recipes() {
 		t.Run(r.name, func(t *testing.T) {
-			s := &stage{backend: testservers.StartBackend(t), dir: t.TempDir()}
+			s := &stage{backend: servers.StartBackend(t), dir: t.TempDir()}
 			s.port, s.other = port(t), port(t)
 			r.start(t, s)
 			r.play(t, s)
@@ -111,7 +111,7 @@ func (r recipe) play(t *testing.T, s *stage) {
 	if r.total != "" {
 		wait.Until(t, "arrivals", func() bool { return arrived(t, c) > before })
 	}
-	testservers.IdleConnection(t, countertest.Address(s.port))
+	servers.IdleConnection(t, countertest.Address(s.port))
 	idle := countertest.Becomes(t, c, 0, countertest.Readable)
 	settled := idle.Arrived
 	wait.Until(t, "arrivals that settle", func() bool { // totals may count at the end of a request
@@ -175,7 +175,7 @@ func port(t *testing.T) int {
 }
 
 // listening waits until somebody listens on ports.
-func listening(t *testing.T, p *testservers.Process, ports ...int) {
+func listening(t *testing.T, p *servers.Process, ports ...int) {
 	t.Helper()
 	p.Wait(t, func() error {
 		all, err := procnet.Kernel().Listeners()
@@ -204,8 +204,8 @@ func spring(version string, ownPort bool) func(*testing.T, *stage) {
 			management = s.other
 		}
 		s.page = countertest.Base(management) + "/actuator/prometheus"
-		p := testservers.StartProgram(t, []string{s.env()}, "java", "-Xshare:auto", "-XX:TieredStopAtLevel=1",
-			"-jar", testservers.Need(t, "spring-boot-"+version+".jar"),
+		p := servers.StartProgram(t, []string{s.env()}, "java", "-Xshare:auto", "-XX:TieredStopAtLevel=1",
+			"-jar", servers.Need(t, "spring-boot-"+version+".jar"),
 			fmt.Sprint("--server.port=", s.port), "--server.address=127.0.0.1",
 			fmt.Sprint("--management.server.port=", management), "--management.endpoints.web.exposure.include=prometheus",
 			"--server.tomcat.mbeanregistry.enabled=true")
@@ -219,13 +219,13 @@ func goApp(t *testing.T, s *stage) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := testservers.StartProgram(t, []string{s.env(), "PROGRAM=recipe", fmt.Sprint("PORT=", s.port), "GORACE=atexit_sleep_ms=0"}, program)
+	p := servers.StartProgram(t, []string{s.env(), "PROGRAM=recipe", fmt.Sprint("PORT=", s.port), "GORACE=atexit_sleep_ms=0"}, program)
 	listening(t, p, s.port)
 }
 
 func node(t *testing.T, s *stage) {
 	s.page = s.app() + "/metrics"
-	p := testservers.StartProgram(t, []string{s.env(), fmt.Sprint("PORT=", s.port), "NODE_PATH=" + testservers.Need(t, "recipes-node/node_modules")},
+	p := servers.StartProgram(t, []string{s.env(), fmt.Sprint("PORT=", s.port), "NODE_PATH=" + servers.Need(t, "recipes-node/node_modules")},
 		"node", filepath.Join(sources(t, "node"), "app.js"))
 	listening(t, p, s.port)
 }
@@ -233,7 +233,7 @@ func node(t *testing.T, s *stage) {
 // python is the environment of the Python apps.
 func python(t *testing.T, s *stage) []string {
 	t.Helper()
-	return []string{s.env(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH=" + testservers.Need(t, "recipes-python") + ":" + sources(t, "python")}
+	return []string{s.env(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH=" + servers.Need(t, "recipes-python") + ":" + sources(t, "python")}
 }
 
 func uvicorn(app string) func(*testing.T, *stage) {
@@ -242,7 +242,7 @@ func uvicorn(app string) func(*testing.T, *stage) {
 		if app == "instrumentator" {
 			s.page = s.app() + "/metrics"
 		}
-		p := testservers.StartProgram(t, python(t, s), "python3", "-m", "uvicorn", app+":app", "--port", strconv.Itoa(s.port), "--no-access-log")
+		p := servers.StartProgram(t, python(t, s), "python3", "-m", "uvicorn", app+":app", "--port", strconv.Itoa(s.port), "--no-access-log")
 		listening(t, p, s.port)
 	}
 }
@@ -250,14 +250,14 @@ func uvicorn(app string) func(*testing.T, *stage) {
 func otelOwn(t *testing.T, s *stage) {
 	s.page = countertest.Base(s.other) + "/metrics"
 	env := append(python(t, s), fmt.Sprint("METRICS_PORT=", s.other))
-	p := testservers.StartProgram(t, env, "python3", "-m", "uvicorn", "otel:app", "--port", strconv.Itoa(s.port), "--no-access-log")
+	p := servers.StartProgram(t, env, "python3", "-m", "uvicorn", "otel:app", "--port", strconv.Itoa(s.port), "--no-access-log")
 	listening(t, p, s.port, s.other)
 }
 
 func gunicorn(t *testing.T, s *stage) {
 	s.page = s.app() + "/metrics"
 	env := append(python(t, s), "PROMETHEUS_MULTIPROC_DIR="+s.dir)
-	p := testservers.StartProgram(t, env, "python3", "-m", "gunicorn", "--workers", "3", "--worker-class", "gthread", "--threads", "4",
+	p := servers.StartProgram(t, env, "python3", "-m", "gunicorn", "--workers", "3", "--worker-class", "gthread", "--threads", "4",
 		"--config", filepath.Join(sources(t, "python"), "gunicorn_conf.py"), "--bind", countertest.Address(s.port), "multiprocess:app")
 	listening(t, p, s.port)
 }
@@ -286,9 +286,9 @@ clear_env = no
 `, s.dir, listen, statusListen))
 		found, err := filepath.Glob("/usr/sbin/php-fpm*")
 		if err != nil || len(found) == 0 {
-			testservers.Missing(t, "php-fpm")
+			servers.Missing(t, "php-fpm")
 		}
-		fpm := testservers.StartProgram(t, []string{s.env()}, filepath.Base(found[0]), "--nodaemonize", "--allow-to-run-as-root", "--fpm-config", conf, "-d", "user=root")
+		fpm := servers.StartProgram(t, []string{s.env()}, filepath.Base(found[0]), "--nodaemonize", "--allow-to-run-as-root", "--fpm-config", conf, "-d", "user=root")
 		listening(t, fpm, workers)
 		nginx := filepath.Join(s.dir, "nginx.conf")
 		params := `fastcgi_param REQUEST_METHOD $request_method; fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_URI $request_uri; fastcgi_param SCRIPT_NAME $fastcgi_script_name;`
@@ -302,7 +302,7 @@ http {
   server { listen 127.0.0.1:%[6]d; location = /status { %[3]s fastcgi_param SCRIPT_FILENAME /status; fastcgi_pass %[7]s; } }
 }
 `, s.dir, s.port, params, sources(t, "php"), listen, s.other, status))
-		p := testservers.StartProgram(t, nil, "nginx", "-e", "stderr", "-p", s.dir, "-c", nginx)
+		p := servers.StartProgram(t, nil, "nginx", "-e", "stderr", "-p", s.dir, "-c", nginx)
 		listening(t, p, s.port, s.other)
 	}
 }
@@ -327,7 +327,7 @@ func caddy(t *testing.T, s *stage) {
 	}
 	file := filepath.Join(s.dir, "caddy.json")
 	write(t, file, string(config))
-	p := testservers.StartProgram(t, []string{"XDG_DATA_HOME=" + s.dir, "XDG_CONFIG_HOME=" + s.dir}, "caddy", "run", "--config", file)
+	p := servers.StartProgram(t, []string{"XDG_DATA_HOME=" + s.dir, "XDG_CONFIG_HOME=" + s.dir}, "caddy", "run", "--config", file)
 	listening(t, p, s.port, s.other)
 }
 
@@ -349,7 +349,7 @@ frontend metrics
 backend app
   server one %s
 `, s.port, s.other, s.backend.Address))
-	p := testservers.StartProgram(t, nil, "haproxy", "-db", "-f", file)
+	p := servers.StartProgram(t, nil, "haproxy", "-db", "-f", file)
 	listening(t, p, s.port, s.other)
 }
 

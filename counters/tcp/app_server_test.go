@@ -18,9 +18,9 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"lastcall/internal/freeport"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // asProgram is the variable that makes the test's binary a program of its own.
@@ -183,7 +183,7 @@ func (g *gate) release() {
 // that it asks: a process of its own, mostly.
 type app struct {
 	*backend
-	*testservers.Process
+	*servers.Process
 	port  int
 	http2 int          // the port that speaks HTTP/2, where one does
 	tls   *tls.Config  // what its clients need, where it speaks TLS
@@ -196,7 +196,7 @@ type app struct {
 func (a *app) address() string { return fmt.Sprintf("127.0.0.1:%d", a.port) }
 
 // servers are what the tests run against.
-var servers = map[string]func(t testing.TB) *app{
+var serverApps = map[string]func(t testing.TB) *app{
 	"go":     startGo,
 	"tomcat": func(t testing.TB) *app { return startJava(t, "TomcatServer") },
 	"netty":  func(t testing.TB) *app { return startJava(t, "NettyServer") },
@@ -236,7 +236,7 @@ func startGoTLS(t testing.TB) *app {
 // startJava starts one of the servers in testdata/java.
 func startJava(t testing.TB, class string) *app {
 	t.Helper()
-	a := startApp(t, nil, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", testservers.Need(t, "tcp-servers.jar"), class)
+	a := startApp(t, nil, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", servers.Need(t, "tcp-servers.jar"), class)
 	if class == "TomcatServer" {
 		a.http2 = a.port
 	}
@@ -247,7 +247,7 @@ func startJava(t testing.TB, class string) *app {
 func startNginx(t testing.TB) *app {
 	t.Helper()
 	behind := startGo(t)
-	n := testservers.StartNginx(t, &testservers.Backend{Address: behind.address()})
+	n := servers.StartNginx(t, &servers.Backend{Address: behind.address()})
 	return &app{backend: behind.backend, Process: n.Process, port: n.Port, http2: n.HTTP2}
 }
 
@@ -256,7 +256,7 @@ func startNginx(t testing.TB) *app {
 func startApp(t testing.TB, env []string, program string, args ...string) *app {
 	t.Helper()
 	a := &app{backend: startBackend(t), port: freeport.Port(t)}
-	a.Process = testservers.StartProgram(t, env, program, append(args, strconv.Itoa(a.port), a.backend.address)...)
+	a.Process = servers.StartProgram(t, env, program, append(args, strconv.Itoa(a.port), a.backend.address)...)
 	a.Wait(t, func() error {
 		if listening, err := NewApp(a.port).Listening(t.Context()); err != nil || !listening {
 			return fmt.Errorf("it does not listen: %w", err)

@@ -19,9 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/freeport"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // askedServer is a server that is asked what it speaks, with its log.
@@ -156,7 +156,7 @@ func javaAsked(class string, http1 bool) func(t *testing.T) *askedServer {
 		if !http1 {
 			env = nil
 		}
-		return startAsked(t, env, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", testservers.Need(t, "tcp-servers.jar"), class)
+		return startAsked(t, env, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", servers.Need(t, "tcp-servers.jar"), class)
 	}
 }
 
@@ -175,7 +175,7 @@ func secureAsked(start func(t *testing.T) *askedServer) func(t *testing.T) *aske
 func pythonAsked(args ...string) func(t *testing.T) *askedServer {
 	return func(t *testing.T) *askedServer {
 		t.Helper()
-		return startAsked(t, []string{"PYTHONPATH=" + testservers.Need(t, "python.d")}, "python3", args...)
+		return startAsked(t, []string{"PYTHONPATH=" + servers.Need(t, "python.d")}, "python3", args...)
 	}
 }
 

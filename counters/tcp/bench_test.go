@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/freeport"
-	"lastcall/internal/manyconns"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/manyconns"
+	"lastcall/internal/test/wait"
 )
 
 // BenchmarkReading measures one reading of an app with 50 connections, 5 of

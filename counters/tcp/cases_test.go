@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // soon is a silence that tests can wait out, and never one that they cannot
@@ -258,7 +258,7 @@ var cases = []struct {
 }
 
 func TestCases(t *testing.T) {
-	for name, start := range servers {
+	for name, start := range serverApps {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := start(t)

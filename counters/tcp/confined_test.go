@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // confined is what a process without rights has seen.

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 // A container as Kubernetes makes one at the Pod Security level "restricted",
@@ -19,7 +19,7 @@ import (
 // and the seccomp profile RuntimeDefault, which is containerd's own.
 func TestContainerWithRuntimeDefaultSeccomp(t *testing.T) {
 	a := busyApp(t)
-	runc, bundle, root := testservers.Need(t, "runc"), t.TempDir(), t.TempDir()
+	runc, bundle, root := servers.Need(t, "runc"), t.TempDir(), t.TempDir()
 	uid := nobodyID
 	if os.Geteuid() != 0 {
 		uid = 0 // of a user namespace, in which there is no other

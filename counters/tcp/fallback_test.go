@@ -57,7 +57,7 @@ func TestSuiteWhereNetlinkIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			countertest.Run(t, func(t *testing.T) countertest.Harness {
-				f := &fallback{app: servers[name](t)}
+				f := &fallback{app: serverApps[name](t)}
 				becomes(t, f.Counter(t), 0, readable) // how it was seen to be up has ended
 				return f
 			})

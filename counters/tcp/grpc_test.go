@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // startGRPC starts the server in testdata/grpc.
@@ -82,10 +82,10 @@ func (a *app) speakGRPC(t *testing.T) *clientOfGRPC {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*wait.Patience)
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, testservers.Need(t, "grpc-app"), "call", a.address())
+	cmd := exec.CommandContext(ctx, servers.Need(t, "grpc-app"), "call", a.address())
 	cmd.Stderr = t.Output()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	in, out := testservers.Talk(t, cmd)
+	in, out := servers.Talk(t, cmd)
 	c := &clientOfGRPC{cmd: cmd, in: in, out: out}
 	t.Cleanup(func() {
 		if !c.exited {

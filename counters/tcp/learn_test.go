@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // wire is one connection of which the looks and the clock are made up.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // from connects to the app from an address of this machine's loopback network.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // verdict is what docs/tcp.md says of a connection.
@@ -310,7 +310,7 @@ func TestRows(t *testing.T) {
 		"grpc":    startGRPC,
 		"by hand": func(t testing.TB) *app { return listenOn(t, "127.0.0.1:0").app },
 	}
-	for name, s := range servers {
+	for name, s := range serverApps {
 		start[name] = s
 	}
 	for name, start := range start {

@@ -13,7 +13,7 @@ import (
 	"lastcall/counters/countertest"
 	"lastcall/drain"
 	"lastcall/internal/procnet"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 var (
@@ -185,7 +185,7 @@ func (h *harness) Break(*testing.T) func() {
 }
 
 func TestSuite(t *testing.T) {
-	for name, start := range servers {
+	for name, start := range serverApps {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			countertest.Run(t, func(t *testing.T) countertest.Harness { return &harness{app: start(t)} })

@@ -27,9 +27,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lastcall/internal/freeport"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // certificate is a server's, signed by itself, with its key.
@@ -87,11 +87,11 @@ func newCertificate(t testing.TB, withRSA bool) *certificate {
 func (c *certificate) env() []string { return []string{"TLS_CERT=" + c.chain, "TLS_KEY=" + c.key} }
 
 // startLogged is StartProgram with the program's output in a file.
-func startLogged(t testing.TB, env []string, program string, args ...string) (p *testservers.Process, logFile string) {
+func startLogged(t testing.TB, env []string, program string, args ...string) (p *servers.Process, logFile string) {
 	t.Helper()
 	logFile = filepath.Join(t.TempDir(), "log")
 	const redirected = `log=$1; shift; exec "$@" >"$log" 2>&1`
-	p = testservers.StartProgram(t, env, "sh", append([]string{"-c", redirected, "sh", logFile, testservers.Need(t, program)}, args...)...)
+	p = servers.StartProgram(t, env, "sh", append([]string{"-c", redirected, "sh", logFile, servers.Need(t, program)}, args...)...)
 	t.Cleanup(func() {
 		if text, err := os.ReadFile(logFile); t.Failed() && err == nil {
 			t.Logf("the log of %s ends with:\n%s", program, text[max(0, len(text)-4000):])
@@ -150,7 +150,7 @@ func startTLSNginx(t testing.TB, c *certificate) *app {
 
 // startNginxWith starts one process of nginx with so much in its http block.
 // It writes its logs to files in the folder that is returned.
-func startNginxWith(t testing.TB, text string) (p *testservers.Process, dir string) {
+func startNginxWith(t testing.TB, text string) (p *servers.Process, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	config := filepath.Join(dir, "nginx.conf")
@@ -170,7 +170,7 @@ http {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return testservers.StartProgram(t, nil, "nginx", "-e", filepath.Join(dir, "error.log"), "-p", dir, "-c", config), dir
+	return servers.StartProgram(t, nil, "nginx", "-e", filepath.Join(dir, "error.log"), "-p", dir, "-c", config), dir
 }
 
 // startTLSHAProxy starts HAProxy, which speaks TLS, in front of the app in Go.
@@ -190,7 +190,7 @@ backend app
 
 // startHAProxyWith starts one process of HAProxy, and returns the file of its
 // log.
-func startHAProxyWith(t testing.TB, text string) (p *testservers.Process, logFile string) {
+func startHAProxyWith(t testing.TB, text string) (p *servers.Process, logFile string) {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "haproxy.cfg")
 	text = `
@@ -216,7 +216,7 @@ func startTLSJava(class string) func(testing.TB, *certificate) *app {
 	return func(t testing.TB, c *certificate) *app {
 		t.Helper()
 		return startApp(t, append(c.env(), "HTTP1_ALONE=1"), "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-			"-cp", testservers.Need(t, "tcp-servers.jar"), class)
+			"-cp", servers.Need(t, "tcp-servers.jar"), class)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"lastcall/internal/procnet"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // told waits until changed receives.

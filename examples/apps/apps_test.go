@@ -22,14 +22,14 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/freeport"
-	"lastcall/internal/sidecartest"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/sidecar"
 )
 
-var lastcall sidecartest.Program
+var lastcall sidecar.Program
 
-func TestMain(m *testing.M) { os.Exit(sidecartest.Main(m, &lastcall)) }
+func TestMain(m *testing.M) { os.Exit(sidecar.Main(m, &lastcall)) }
 
 // patience is how long anything may take on a busy machine.
 const patience = time.Minute
@@ -49,12 +49,12 @@ type language struct {
 var languages = []language{
 	{name: "go", command: func(t *testing.T) (string, []string) {
 		program := filepath.Join(t.TempDir(), "app")
-		build(t, testservers.Need(t, "go"), "build", "-o", program, "./go")
+		build(t, servers.Need(t, "go"), "build", "-o", program, "./go")
 		return program, nil
 	}},
 	{name: "java", early: true, command: func(t *testing.T) (string, []string) {
 		classes := t.TempDir()
-		build(t, testservers.Need(t, "javac"), "-d", classes, "java/App.java", "java/Leaving.java")
+		build(t, servers.Need(t, "javac"), "-d", classes, "java/App.java", "java/Leaving.java")
 		return "java", []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classes, "App"}
 	}},
 	{name: "python", workers: true, command: func(*testing.T) (string, []string) {
@@ -64,8 +64,8 @@ var languages = []language{
 		return "node", []string{"app.mjs"}
 	}},
 	{name: "../eureka-spring", done: "done in 1 ms", command: func(t *testing.T) (string, []string) {
-		testservers.NeedEureka(t)
-		return "java", []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar", filepath.Join(testservers.Bin(), "eureka-app.jar"),
+		servers.NeedEureka(t)
+		return "java", []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar", filepath.Join(servers.Bin(), "eureka-app.jar"),
 			"--eureka.client.enabled=false", "--server.port=${PORT}"}
 	}},
 }
@@ -98,7 +98,7 @@ func TestClientsAreToldToLeaveAndWorkIsWaitedFor(t *testing.T) {
 			if told := upload.end(t); !told && !lang.early {
 				t.Error("no Connection: close in the answer to a request from before the drain")
 			}
-			report := sidecartest.Wait(t, answered, patience).Report(t)
+			report := sidecar.Wait(t, answered, patience).Report(t)
 			if report.Outcome != drain.OutcomeDrained || report.InFlight == nil || *report.InFlight != 0 {
 				t.Errorf("the report: %+v, want drained and nothing in flight", report)
 			}
@@ -164,7 +164,7 @@ func TestTheNumberOfAWorkerThatDiesGoesWithIt(t *testing.T) {
 				next.end(t)
 				p.awaitInFlight(t, 0)
 			}
-			report := sidecartest.Wait(t, p.sidecar.PreStop(t.Context()), patience).Report(t)
+			report := sidecar.Wait(t, p.sidecar.PreStop(t.Context()), patience).Report(t)
 			if report.Outcome != drain.OutcomeDrained {
 				t.Errorf("the report: %+v, want drained", report)
 			}
@@ -190,7 +190,7 @@ func TestAServletThatAnswersLater(t *testing.T) {
 	p.sidecar.Await(t, "the drain to wait", func(s drain.Status) bool { return s.Phase == drain.Draining })
 	p.awaitInFlight(t, 1)
 	p.sidecar.Want(t, http.StatusOK, http.MethodDelete, "/drain")
-	sidecartest.Wait(t, answered, patience)
+	sidecar.Wait(t, answered, patience)
 }
 
 // Each folder is to be copied alone: an app runs as well where no sidecar is.
@@ -259,8 +259,8 @@ type pod struct {
 	inFlight string
 	draining string
 	done     string // what it answers to an upload
-	app      *testservers.Process
-	sidecar  *sidecartest.Sidecar
+	app      *servers.Process
+	sidecar  *sidecar.Sidecar
 }
 
 // start starts both, as a pod would. prepare is called before, with the path
@@ -277,7 +277,7 @@ func start(t *testing.T, lang language, prepare ...func(folder string)) *pod {
 	}
 	shared := []string{"LASTCALL_DRAINING_FILE=" + p.draining, "LASTCALL_FILE_PATH=" + p.inFlight}
 	p.run(t, lang, shared...)
-	p.sidecar = sidecartest.Start(t, &lastcall, append(shared,
+	p.sidecar = sidecar.Start(t, &lastcall, append(shared,
 		"LASTCALL_COUNTERS=file", "LASTCALL_GRACE_PERIOD=90s", "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_QUIET=200ms")...)
 	return p
 }
@@ -292,7 +292,7 @@ func (p *pod) run(t *testing.T, lang language, env ...string) {
 		t.Fatal(err)
 	}
 	env = append([]string{"--chdir=" + lang.name, "PORT=" + port, "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}, env...)
-	p.app = testservers.StartProgram(t, env, program, args...)
+	p.app = servers.StartProgram(t, env, program, args...)
 	p.awaitUp(t)
 }
 
@@ -367,7 +367,7 @@ type connection struct {
 
 func (p *pod) connect(t *testing.T) *connection {
 	t.Helper()
-	conn := testservers.Connect(t, p.address)
+	conn := servers.Connect(t, p.address)
 	return &connection{conn, bufio.NewReader(conn)}
 }
 

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 func TestRun(t *testing.T) {
 	for _, program := range []string{"consul", "envoy", "bash", "curl"} {
-		testservers.Need(t, program)
+		servers.Need(t, program)
 	}
 	noneFailed := regexp.MustCompile(`: [1-9]\d* requests, 0 failed\n`)
 	forgotten := regexp.MustCompile(`lastcall has ended with 0, and Consul has forgotten the pod\n`)

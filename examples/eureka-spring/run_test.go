@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 func TestRun(t *testing.T) {
-	testservers.NeedEureka(t)
+	servers.NeedEureka(t)
 	for _, program := range []string{"bash", "curl"} {
-		testservers.Need(t, program)
+		servers.Need(t, program)
 	}
-	testservers.DependsOn(t, "lastcall/cmd/lastcall")
+	servers.DependsOn(t, "lastcall/cmd/lastcall")
 	noneFailed := regexp.MustCompile(`: [1-9]\d* requests, 0 failed\n`)
 	for _, test := range []struct {
 		mode  string

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"lastcall/internal/freeport"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
 )
 
 // While the draining file is there, each answer is its connection's last, and
@@ -19,7 +19,7 @@ func TestNginxIsTold(t *testing.T) {
 	dir := t.TempDir()
 	draining := filepath.Join(dir, "draining")
 	address := start(t, dir, draining)
-	client := testservers.Client(t)
+	client := servers.Client(t)
 	ask := func() *http.Response {
 		t.Helper()
 		response, err := client.Post("http://"+address+"/upload?a=b", "text/plain", strings.NewReader("a body"))
@@ -83,7 +83,7 @@ func start(t *testing.T, dir, draining string) (address string) {
 		t.Fatal(err)
 	}
 	address = freeport.Address(t)
-	app := testservers.StartBackend(t)
+	app := servers.StartBackend(t)
 	changes := []string{
 		"listen 8080;", "listen " + address + ";",
 		"127.0.0.1:8000", app.Address,
@@ -101,7 +101,7 @@ func start(t *testing.T, dir, draining string) (address string) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nginx := testservers.StartProgram(t, nil, "nginx", "-e", "stderr", "-p", dir, "-c", file)
+	nginx := servers.StartProgram(t, nil, "nginx", "-e", "stderr", "-p", dir, "-c", file)
 	nginx.Wait(t, func() error {
 		response, err := http.Get("http://" + address + "/nginx")
 		if err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"lastcall/internal/bench/counting"
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/sidecar"
 )
 
 var (
@@ -25,7 +25,7 @@ func BenchmarkCounting(b *testing.B) {
 	before := busy(b)
 	measured := &program
 	if *countingProgram != "" {
-		measured = &sidecartest.Program{Path: *countingProgram}
+		measured = &sidecar.Program{Path: *countingProgram}
 	}
 	results := counting.Play(b, measured, counting.Settings{Match: *countingMatch, Most: *countingRuns, AtOnce: *countingAtOnce, Log: *countingLog})
 	share := busy(b).since(before)

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/sidecartest"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/sidecar"
 )
 
 // The settings of the drains that are measured. LASTCALL_POLL is the default.
@@ -52,7 +52,7 @@ func measureDrainEnds(b *testing.B, t *table) {
 	} {
 		b.Run(counter.name, func(b *testing.B) {
 			w := counter.start(b)
-			s := sidecartest.Start(b, &program, append([]string{
+			s := sidecar.Start(b, &program, append([]string{
 				"LASTCALL_COUNTERS=" + counter.name,
 				"LASTCALL_ENDPOINTS_WAIT=0s",
 				"LASTCALL_GRACE_PERIOD=10m",
@@ -69,7 +69,7 @@ func measureDrainEnds(b *testing.B, t *table) {
 }
 
 // drainOnce returns milliseconds.
-func drainOnce(b *testing.B, s *sidecartest.Sidecar, w work) float64 {
+func drainOnce(b *testing.B, s *sidecar.Sidecar, w work) float64 {
 	b.Helper()
 	finish := w.begin()
 	hook := s.PreStop(context.Background())
@@ -80,7 +80,7 @@ func drainOnce(b *testing.B, s *sidecartest.Sidecar, w work) float64 {
 	<-time.After(time.Duration(rand.Int64N(int64(2 * poll))))
 	finish()
 	ended := time.Now()
-	answer := sidecartest.Wait(b, hook, time.Minute)
+	answer := sidecar.Wait(b, hook, time.Minute)
 	if answer.Code != http.StatusOK {
 		b.Fatalf("the hook was answered %d %s %v", answer.Code, answer.Body, answer.Err)
 	}
@@ -113,8 +113,8 @@ func fileWork(b testing.TB) work {
 
 // requests are requests that the backend holds, through a proxy at port or by
 // itself.
-func requests(b testing.TB, backend *testservers.Backend, port int, env ...string) work {
-	client := testservers.Client(b)
+func requests(b testing.TB, backend *servers.Backend, port int, env ...string) work {
+	client := servers.Client(b)
 	return work{
 		env: append(env, "LASTCALL_APP_PORT="+strconv.Itoa(port)),
 		begin: func() func() {
@@ -125,26 +125,26 @@ func requests(b testing.TB, backend *testservers.Backend, port int, env ...strin
 }
 
 func nginxWork(b testing.TB) work {
-	backend := testservers.StartBackend(b)
-	nginx := testservers.StartNginx(b, backend)
+	backend := servers.StartBackend(b)
+	nginx := servers.StartNginx(b, backend)
 	return requests(b, backend, nginx.Port, "LASTCALL_NGINX_STATUS="+nginx.Status)
 }
 
 func haproxyWork(b testing.TB) work {
-	backend := testservers.StartBackend(b)
-	haproxy := testservers.StartHAProxy(b, backend)
+	backend := servers.StartBackend(b)
+	haproxy := servers.StartHAProxy(b, backend)
 	return requests(b, backend, haproxy.Port, "LASTCALL_HAPROXY_STATS="+haproxy.Stats)
 }
 
 func envoyWork(b testing.TB) work {
-	backend := testservers.StartBackend(b)
-	envoy := testservers.StartEnvoy(b, backend, testservers.EnvoyOptions{})
+	backend := servers.StartBackend(b)
+	envoy := servers.StartEnvoy(b, backend, servers.EnvoyOptions{})
 	return requests(b, backend, envoy.Port, "LASTCALL_ENVOY_ADMIN="+envoy.Admin)
 }
 
 // tcpWork is an app whose connections are all that is seen of it.
 func tcpWork(b testing.TB) work {
-	backend := testservers.StartBackend(b)
+	backend := servers.StartBackend(b)
 	_, port, err := net.SplitHostPort(backend.Address)
 	if err != nil {
 		b.Fatal(err)
@@ -174,7 +174,7 @@ func prometheusWork(b testing.TB) work {
 	})
 	app := httptest.NewServer(mux)
 	b.Cleanup(app.Close)
-	client := testservers.Client(b)
+	client := servers.Client(b)
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(app.URL, "http://"))
 	if err != nil {
 		b.Fatal(err)

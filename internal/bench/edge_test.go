@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/attack"
-	"lastcall/internal/memcgroup"
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/attack"
+	"lastcall/internal/test/memcgroup"
+	"lastcall/internal/test/sidecar"
 )
 
 const (
@@ -75,7 +75,7 @@ func memoryUnderAttack(b *testing.B) string {
 		}
 		b.Run(name, func(b *testing.B) {
 			group := memcgroup.New(b, limit)
-			v := attack.StartVictim(b, &sidecartest.Program{Path: group.Program(b, program.Path)})
+			v := attack.StartVictim(b, &sidecar.Program{Path: group.Program(b, program.Path)})
 			crowd := attack.Start(b, v, inCgroup, k...)
 			v.Eventually(b, "the crowd to have come five times", func() error {
 				if came := crowd.Came(); came < 5*inCgroup {

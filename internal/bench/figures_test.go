@@ -10,12 +10,12 @@ import (
 
 	"lastcall/internal/bench/compare"
 	"lastcall/internal/bench/counting"
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/sidecar"
 )
 
 var write = flag.String("write", "", "write the tables between the markers in this file")
 
-var program sidecartest.Program
+var program sidecar.Program
 
 func TestMain(m *testing.M) {
 	if compare.IsApp() {
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if counting.IsWorld() {
 		counting.World()
 	}
-	os.Exit(sidecartest.Main(m, &program))
+	os.Exit(sidecar.Main(m, &program))
 }
 
 // BenchmarkFigures measures everything once, medians over its own

@@ -14,9 +14,9 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
-	"lastcall/internal/freeport"
-	"lastcall/internal/sidecartest"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/sidecar"
 )
 
 // starts is how often the program is started.
@@ -30,7 +30,7 @@ func measureStart(b *testing.B, t *table) {
 	for range starts {
 		address := freeport.Address(b)
 		began := time.Now()
-		s := sidecartest.Launch(b, &program, append(env, "LASTCALL_LISTEN="+address)...)
+		s := sidecar.Launch(b, &program, append(env, "LASTCALL_LISTEN="+address)...)
 		s.URL = "http://" + address
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		for {
@@ -71,17 +71,17 @@ type pod struct {
 func everything(b testing.TB) pod {
 	b.Helper()
 	file, prometheus := fileWork(b), prometheusWork(b)
-	backend := testservers.StartBackend(b)
-	nginx, haproxy := testservers.StartNginx(b, backend), testservers.StartHAProxy(b, backend)
-	envoy := testservers.StartEnvoy(b, backend, testservers.EnvoyOptions{})
+	backend := servers.StartBackend(b)
+	nginx, haproxy := servers.StartNginx(b, backend), servers.StartHAProxy(b, backend)
+	envoy := servers.StartEnvoy(b, backend, servers.EnvoyOptions{})
 
-	consul := testservers.StartConsul(b, testservers.ConsulOptions{})
+	consul := servers.StartConsul(b, servers.ConsulOptions{})
 	err := consul.Client(b).Agent().ServiceRegister(&api.AgentServiceRegistration{ID: "web-1", Name: "web", Address: "127.0.0.1", Port: nginx.Port})
 	if err != nil {
 		b.Fatal(err)
 	}
-	testservers.NeedEureka(b)
-	eureka, err := testservers.StartEureka(testservers.EurekaOptions{})
+	servers.NeedEureka(b)
+	eureka, err := servers.StartEureka(servers.EurekaOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func measureMemory(b *testing.B, t *table) {
 	} {
 		var idle, draining []float64
 		for range memories {
-			s := sidecartest.Start(b, &program, c.pod.env...)
+			s := sidecar.Start(b, &program, c.pod.env...)
 			s.Await(b, "the instance being found", func(status drain.Status) bool {
 				return strings.Count(s.Log(), "instance found") == len(status.Registries)
 			})
@@ -154,7 +154,7 @@ func measureMemory(b *testing.B, t *table) {
 				scrape(b, s)
 			}
 			end()
-			if a := sidecartest.Wait(b, hook, time.Minute); a.Code != http.StatusOK {
+			if a := sidecar.Wait(b, hook, time.Minute); a.Code != http.StatusOK {
 				b.Fatalf("the hook was answered %d %s %v", a.Code, a.Body, a.Err)
 			}
 			draining = append(draining, memory(b, s, "VmHWM"))
@@ -166,22 +166,22 @@ func measureMemory(b *testing.B, t *table) {
 	}
 }
 
-func probe(b testing.TB, s *sidecartest.Sidecar) {
+func probe(b testing.TB, s *sidecar.Sidecar) {
 	s.Want(b, http.StatusOK, http.MethodGet, "/readyz")
 	s.Want(b, http.StatusOK, http.MethodGet, "/livez")
 }
 
-func probe503(b testing.TB, s *sidecartest.Sidecar) {
+func probe503(b testing.TB, s *sidecar.Sidecar) {
 	s.Want(b, http.StatusServiceUnavailable, http.MethodGet, "/readyz")
 	s.Want(b, http.StatusOK, http.MethodGet, "/livez")
 }
 
-func scrape(b testing.TB, s *sidecartest.Sidecar) {
+func scrape(b testing.TB, s *sidecar.Sidecar) {
 	s.Want(b, http.StatusOK, http.MethodGet, "/metrics")
 }
 
 // memory returns a line of the process' status, in MB.
-func memory(b testing.TB, s *sidecartest.Sidecar, name string) float64 {
+func memory(b testing.TB, s *sidecar.Sidecar, name string) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Pid))
 	if err != nil {
@@ -203,7 +203,7 @@ const idleFor = 2 * time.Minute
 // measureIdle measures the CPU time of a sidecar that is probed every 10 s and
 // scraped every 30 s.
 func measureIdle(b *testing.B, t *table) {
-	s := sidecartest.Start(b, &program, everything(b).env...)
+	s := sidecar.Start(b, &program, everything(b).env...)
 	s.Await(b, "the instances being found", func(drain.Status) bool { return strings.Count(s.Log(), "instance found") == 2 })
 	probe(b, s)
 	scrape(b, s)
@@ -229,7 +229,7 @@ func measureIdle(b *testing.B, t *table) {
 
 // cpuTime is how long all threads of the process have run so far, to the
 // nanosecond; /proc/PID/stat counts in hundredths of a second.
-func cpuTime(b testing.TB, s *sidecartest.Sidecar) (total time.Duration) {
+func cpuTime(b testing.TB, s *sidecar.Sidecar) (total time.Duration) {
 	b.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.Pid))
 	if err != nil || len(files) == 0 {

@@ -18,9 +18,9 @@ import (
 
 	"lastcall/counters/tcp"
 	"lastcall/drain"
-	"lastcall/internal/manyconns"
 	"lastcall/internal/procnet"
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/manyconns"
+	"lastcall/internal/test/sidecar"
 )
 
 // inNamespace says that this process is in a network namespace of its own.
@@ -216,7 +216,7 @@ func costOf(b *testing.B, before, read func()) cost {
 // watching is the resident memory of a sidecar that waits for the app's work.
 func watching(b *testing.B, port int) float64 {
 	b.Helper()
-	s := sidecartest.Start(b, &program, "LASTCALL_APP_PORT="+strconv.Itoa(port), "LASTCALL_COUNTERS=tcp", "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_GRACE_PERIOD=10m")
+	s := sidecar.Start(b, &program, "LASTCALL_APP_PORT="+strconv.Itoa(port), "LASTCALL_COUNTERS=tcp", "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_GRACE_PERIOD=10m")
 	defer s.Stop()
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()

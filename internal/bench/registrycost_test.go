@@ -18,8 +18,8 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/internal/bench/fleet"
-	"lastcall/internal/sidecartest"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/sidecar"
 )
 
 // The goals for one drain with Eureka's default caches.
@@ -155,7 +155,7 @@ func bareCost(b *testing.B) drainCost {
 
 // consulCost measures with the real server, before which the calls are counted.
 func consulCost(b *testing.B, agentless bool) drainCost {
-	consul := testservers.StartConsul(b, testservers.ConsulOptions{})
+	consul := servers.StartConsul(b, servers.ConsulOptions{})
 	app := listen(b)
 	port := app.Addr().(*net.TCPAddr).Port
 	client := consul.Client(b)
@@ -200,7 +200,7 @@ func consulCost(b *testing.B, agentless bool) drainCost {
 
 // measureDrain drains a pod whose app ends when it gets its SIGTERM.
 func measureDrain(b *testing.B, app net.Listener, env []string, reset func(), get func() ([]fleet.Call, int)) drainCost {
-	s := sidecartest.Start(b, &program, append(env,
+	s := sidecar.Start(b, &program, append(env,
 		fmt.Sprintf("LASTCALL_APP_PORT=%d", app.Addr().(*net.TCPAddr).Port), "LASTCALL_POD_IP=127.0.0.1",
 		"LASTCALL_GRACE_PERIOD=100s", "LASTCALL_RESERVE=5s")...)
 	if len(env) > 1 {

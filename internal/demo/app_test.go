@@ -15,7 +15,7 @@ import (
 
 	"lastcall/counters/file"
 	"lastcall/internal/demo/registry"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // signalled is what main gives to Run.

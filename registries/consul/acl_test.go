@@ -7,15 +7,15 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // TestACL: which rules are needed, and what is said where one is missing, at a
 // server that denies by default.
 func TestACL(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{ACL: true})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{ACL: true, Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{ACL: true})
+	agent := servers.StartConsul(t, servers.ConsulOptions{ACL: true, Join: server})
 	token := func(t *testing.T, h *harness, rules string) string {
 		t.Helper()
 		rules = strings.NewReplacer("WEB", h.name, "PROXY", h.name+"-sidecar-proxy").Replace(rules)
@@ -27,8 +27,8 @@ func TestACL(t *testing.T) {
 	}
 	ways := []struct {
 		name string
-		at   *testservers.ConsulAgent
-		new  func(*testing.T, *testservers.ConsulAgent) *harness
+		at   *servers.ConsulAgent
+		new  func(*testing.T, *servers.ConsulAgent) *harness
 	}{{"agent", agent, onNodeAgent}, {"agentless", server, agentless}}
 
 	for _, way := range ways {

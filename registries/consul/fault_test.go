@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // calls are all that the drainer calls.
@@ -200,8 +200,8 @@ func TestRefuses(t *testing.T) {
 
 // TestRealServerFails: hangs, goes on, crashes, comes back.
 func TestRealServerFails(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	h := onNodeAgent(t, agent)
 	h.Register(t)
 	r := h.plugIn(t)
@@ -331,7 +331,7 @@ func TestConsulsOwnVariables(t *testing.T) {
 
 // TestAtTheSameTime: all calls at once, for the race detector.
 func TestAtTheSameTime(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := agentless(t, server)
 	h.Register(t)
 	r := h.plugIn(t)

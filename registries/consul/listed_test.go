@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // isListed asks the plug-in with the deadline that the drainer sets.
@@ -43,8 +43,8 @@ func (e *notSo) Error() string { return "it says " + e.why }
 
 // Each check counts but those that follow the pod's own readiness.
 func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 
 	t.Run("an app with a check of its own", func(t *testing.T) {
 		h := onNodeAgent(t, agent)
@@ -114,7 +114,7 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 
 // A whole pod: consul-k8s has its check pass once the pod is ready.
 func TestReadyWithAControllerThatMirrorsReadiness(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := agentless(t, server)
 	d := drain.New(drain.Config{
 		GracePeriod: 5 * time.Second, Registries: []drain.NamedRegistry{{Name: "consul", Registry: h.plugIn(t)}},
@@ -142,7 +142,7 @@ func TestReadyWithAControllerThatMirrorsReadiness(t *testing.T) {
 // What is missing is not asked for again while nothing changes, and a change is
 // reported.
 func TestListingIsReported(t *testing.T) {
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{})
 	h := onNodeAgent(t, agent)
 	check(t, h.client.Agent().ServiceRegister(h.registration()))
 	r := h.plugIn(t)

@@ -12,15 +12,15 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // TestFoundByAddress: what is the pod's, and what is not, when only its address
 // is known.
 func TestFoundByAddress(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	type registered struct {
 		address string
 		tagged  map[string]api.ServiceAddress
@@ -63,7 +63,7 @@ func TestFoundByAddress(t *testing.T) {
 		}
 		for _, way := range []struct {
 			name     string
-			at       *testservers.ConsulAgent
+			at       *servers.ConsulAgent
 			register func(*testing.T, *harness) func()
 		}{{"agent", agent, onAgent}, {"catalog", server, inCatalog}} {
 			t.Run(test.name+"/"+way.name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestFoundByAddress(t *testing.T) {
 
 // TestFindSays what was found and where, or what to set.
 func TestFindSays(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	says := func(h *harness, texts ...string) {
 		t.Helper()
 		said, err := h.plugIn(t).Find(t.Context())
@@ -114,7 +114,7 @@ func TestFindSays(t *testing.T) {
 			}
 		}
 	}
-	for _, pod := range []func(*testing.T, *testservers.ConsulAgent) *harness{onNodeAgent, agentless} {
+	for _, pod := range []func(*testing.T, *servers.ConsulAgent) *harness{onNodeAgent, agentless} {
 		h := pod(t, server)
 		says(h, h.pod.IP+":8080", "set LASTCALL_CONSUL_SERVICE_ID")
 		h.byID = true
@@ -130,8 +130,8 @@ func TestFindSays(t *testing.T) {
 
 // TestOneAddressTwoServices: everything that the pod serves at its port is withdrawn.
 func TestOneAddressTwoServices(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	for _, way := range []func(*testing.T, *testservers.ConsulAgent) *harness{onNodeAgent, agentless} {
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	for _, way := range []func(*testing.T, *servers.ConsulAgent) *harness{onNodeAgent, agentless} {
 		one, two := way(t, server), way(t, server)
 		two.pod = one.pod
 		one.Register(t)
@@ -150,11 +150,11 @@ func TestOneAddressTwoServices(t *testing.T) {
 
 // TestOddIDs: ids are free text.
 func TestOddIDs(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	ids := []string{"host:app:8080", "a b", "a%2Fb", "100%", "a/b", "a?b=c&d#e", `say "hi"`, `back\slash`, "back`tick", "käse-🧀", `\`, `"`, "x'y", "a+b", "[x]"}
 	for _, way := range []struct {
 		name string
-		new  func(*testing.T, *testservers.ConsulAgent) *harness
+		new  func(*testing.T, *servers.ConsulAgent) *harness
 	}{{"agent", onNodeAgent}, {"agentless", agentless}} {
 		for _, id := range ids {
 			t.Run(fmt.Sprintf("%s/%q", way.name, id), func(t *testing.T) {
@@ -182,8 +182,8 @@ func TestOddIDs(t *testing.T) {
 // TestHeldByAnotherAgent: what is written to the catalog would be undone by the
 // agent that holds the instance.
 func TestHeldByAnotherAgent(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	h := onNodeAgent(t, agent)
 	h.Register(t)
 	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
@@ -208,7 +208,7 @@ func TestHeldByAnotherAgent(t *testing.T) {
 
 // TestSameIDOnSeveralNodes: an id has to be unique on its node only.
 func TestSameIDOnSeveralNodes(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := newHarness(t, server)
 	h.byID = true
 	ips := []string{podIP(), podIP(), podIP()}
@@ -249,7 +249,7 @@ func TestSameIDOnSeveralNodes(t *testing.T) {
 
 // TestServiceChangesItsName: Find sees it.
 func TestServiceChangesItsName(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := agentless(t, server)
 	h.Register(t)
 	r := h.plugIn(t)
@@ -271,7 +271,7 @@ func TestServiceChangesItsName(t *testing.T) {
 // TestServersThatDoNotFilter: servers before Consul 1.14 do not filter their
 // list of services. A proxy that drops all filters stands for worse ones.
 func TestServersThatDoNotFilter(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	target, err := url.Parse(server.Address)
 	check(t, err)
 	old := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
@@ -309,7 +309,7 @@ func TestServersThatDoNotFilter(t *testing.T) {
 
 // TestNoAgentAPI: something in front of the servers may only let the catalog through.
 func TestNoAgentAPI(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	target, err := url.Parse(server.Address)
 	check(t, err)
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}

@@ -5,15 +5,15 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // What the app and its platform do while the pod leaves, with the real server.
 
 func TestWhatTheAppDoesMeanwhile(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	leaving := func(t *testing.T) (*harness, *Registry) {
 		h := onNodeAgent(t, agent)
 		h.Register(t)
@@ -102,7 +102,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 }
 
 func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	leaving := func(t *testing.T) (*harness, *Registry) {
 		h := agentless(t, server)
 		h.Register(t)
@@ -157,11 +157,11 @@ func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
 // TestSomebodyElsesMaintenance: what an operator has taken out of service stays
 // out, whatever the pod does.
 func TestSomebodyElsesMaintenance(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	const reason = "bad disk, ask Kim"
 	for _, way := range []struct {
 		name    string
-		new     func(*testing.T, *testservers.ConsulAgent) *harness
+		new     func(*testing.T, *servers.ConsulAgent) *harness
 		byOther func(*testing.T, *harness)
 	}{
 		{"agent", onNodeAgent, func(t *testing.T, h *harness) {
@@ -203,7 +203,7 @@ func TestSomebodyElsesMaintenance(t *testing.T) {
 // TestLeftoverIsKnownByItsReason: nothing else could tell it. Registering the
 // same again changes no index, so the order of events is not in the catalog.
 func TestLeftoverIsKnownByItsReason(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := onNodeAgent(t, server)
 	h.Register(t)
 	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })

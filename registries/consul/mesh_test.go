@@ -6,15 +6,15 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // TestMesh: clients in the mesh are told of the sidecar proxy, by its own
 // checks. Here they do not depend on the service's.
 func TestMesh(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	separate := func(t *testing.T, h *harness) {
 		passTTL(t, h)
 		check(t, h.client.Agent().ServiceRegister(&api.AgentServiceRegistration{

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // stage stands before a real agent, holds each answer back and notes the calls.
@@ -26,7 +26,7 @@ type stage struct {
 	calls []string
 }
 
-func before(t *testing.T, agent *testservers.ConsulAgent, delay time.Duration) *stage {
+func before(t *testing.T, agent *servers.ConsulAgent, delay time.Duration) *stage {
 	t.Helper()
 	to, err := url.Parse(agent.Address)
 	check(t, err)
@@ -61,14 +61,14 @@ func (s *stage) since(n int) []string {
 // deregistered without another look.
 func TestSlowServers(t *testing.T) {
 	t.Parallel()
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	const scale = 4
 	for _, seconds := range []float64{0.5, 1, 2, 3, 4} {
 		for _, way := range []struct {
 			name string
-			at   *testservers.ConsulAgent
-			new  func(*testing.T, *testservers.ConsulAgent) *harness
+			at   *servers.ConsulAgent
+			new  func(*testing.T, *servers.ConsulAgent) *harness
 		}{{"agent", agent, onNodeAgent}, {"agentless", server, agentless}} {
 			t.Run(fmt.Sprintf("%v s/%s", seconds, way.name), func(t *testing.T) {
 				t.Parallel()
@@ -117,8 +117,8 @@ func TestSlowServers(t *testing.T) {
 
 // A drain makes few calls, however often the drainer asks.
 func TestFewCalls(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	for name, h := range map[string]*harness{"agent": onNodeAgent(t, agent), "agentless": agentless(t, server)} {
 		t.Run(name, func(t *testing.T) {
 			s := before(t, h.at, 0)

@@ -13,19 +13,19 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 	"lastcall/registries/registrytest"
 )
 
 // TestRegistry runs the suite in the three ways in which pods are registered,
 // with the instance's id given and with it found by the pod's address.
 func TestRegistry(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	agent := testservers.StartConsul(t, testservers.ConsulOptions{Join: server})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	for _, way := range []struct {
 		name string
-		at   *testservers.ConsulAgent
-		new  func(*testing.T, *testservers.ConsulAgent) *harness
+		at   *servers.ConsulAgent
+		new  func(*testing.T, *servers.ConsulAgent) *harness
 	}{
 		{"node agent", agent, onNodeAgent},
 		{"agent in the pod", agent, onPodAgent},
@@ -45,7 +45,7 @@ func TestRegistry(t *testing.T) {
 
 // harness is a pod with an app that is registered in a real Consul.
 type harness struct {
-	at       *testservers.ConsulAgent
+	at       *servers.ConsulAgent
 	client   *api.Client
 	name, id string // of the service and its instance
 	pod      drain.Pod
@@ -64,7 +64,7 @@ type harness struct {
 // serial tells the pods of all tests apart.
 var serial atomic.Int64
 
-func newHarness(t *testing.T, at *testservers.ConsulAgent) *harness {
+func newHarness(t *testing.T, at *servers.ConsulAgent) *harness {
 	n := int(serial.Add(1))
 	return &harness{
 		at:      at,
@@ -85,7 +85,7 @@ func podIP() string {
 }
 
 // onNodeAgent is a pod whose app registers itself at the node's agent.
-func onNodeAgent(t *testing.T, at *testservers.ConsulAgent) *harness {
+func onNodeAgent(t *testing.T, at *servers.ConsulAgent) *harness {
 	h := newHarness(t, at)
 	h.register = func(t *testing.T, h *harness) {
 		check(t, h.client.Agent().ServiceRegister(h.registration()))
@@ -110,7 +110,7 @@ func passTTL(t *testing.T, h *harness) {
 
 // onPodAgent is a pod with an agent of its own, whose address is the pod's:
 // the app registers without one.
-func onPodAgent(t *testing.T, at *testservers.ConsulAgent) *harness {
+func onPodAgent(t *testing.T, at *servers.ConsulAgent) *harness {
 	h := onNodeAgent(t, at)
 	h.pod.IP = "127.0.0.1"
 	h.pod.AppPort = 20000 + int(serial.Load())
@@ -127,7 +127,7 @@ func onPodAgent(t *testing.T, at *testservers.ConsulAgent) *harness {
 // agentless is a pod that consul-k8s registers: service and sidecar proxy, on
 // the virtual node of the pod's node. Its controller does the same again
 // whenever it reconciles.
-func agentless(t *testing.T, at *testservers.ConsulAgent) *harness {
+func agentless(t *testing.T, at *servers.ConsulAgent) *harness {
 	h := newHarness(t, at)
 	h.mesh = true
 	h.register = func(t *testing.T, h *harness) { h.reconcile(t, api.HealthPassing) }

@@ -8,14 +8,14 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // The id that was configured is another pod's.
 func TestIDOfAnotherAddress(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	for name, start := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	for name, start := range map[string]func(*testing.T, *servers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
 		t.Run(name, func(t *testing.T) {
 			h := start(t, server)
 			h.byID = true
@@ -54,8 +54,8 @@ func TestIDOfAnotherAddress(t *testing.T) {
 
 // A successor takes the id over while the pod drains.
 func TestSuccessorTakesTheID(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
-	for name, start := range map[string]func(*testing.T, *testservers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	for name, start := range map[string]func(*testing.T, *servers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
 		t.Run(name, func(t *testing.T) {
 			h := start(t, server)
 			h.byID = true
@@ -84,7 +84,7 @@ func TestSuccessorTakesTheID(t *testing.T) {
 
 // An IPv6 address is found however it is written.
 func TestNotationsOfAnAddress(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{})
+	server := servers.StartConsul(t, servers.ConsulOptions{})
 	for _, address := range []string{"10.9.8.7", "::ffff:10.9.8.7", "fd00::ab7", "FD00::AB7", "fd00:0:0:0:0:0:0:ab7", "fd00:0000:0000:0000:0000:0000:0000:0ab7"} {
 		h := newHarness(t, server)
 		h.pod = drain.Pod{IP: "10.9.8.7", IPs: []string{"10.9.8.7", "fd00::ab7"}, AppPort: 8080}

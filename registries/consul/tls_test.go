@@ -3,11 +3,11 @@ package consul
 import (
 	"testing"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 func TestTLS(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{TLS: true})
+	server := servers.StartConsul(t, servers.ConsulOptions{TLS: true})
 	h := agentless(t, server)
 	h.Register(t)
 	host := server.Address[len("https://"):]
@@ -39,13 +39,13 @@ func TestTLS(t *testing.T) {
 		failing(t, at(t, Config{Address: host}), "CONSUL_HTTP_SSL")
 	})
 	t.Run("with TLS where there is none", func(t *testing.T) {
-		plain := testservers.StartConsul(t, testservers.ConsulOptions{})
+		plain := servers.StartConsul(t, servers.ConsulOptions{})
 		failing(t, at(t, Config{Address: "https" + plain.Address[len("http"):]}), "http://")
 	})
 }
 
 func TestClientCertificate(t *testing.T) {
-	server := testservers.StartConsul(t, testservers.ConsulOptions{TLS: true, ClientCerts: true})
+	server := servers.StartConsul(t, servers.ConsulOptions{TLS: true, ClientCerts: true})
 	config := Config{Address: server.Address, CACert: server.CAFile}
 	failing(t, at(t, config), "CONSUL_CLIENT_CERT")
 	config.ClientCert, config.ClientKey = server.CertFile, server.KeyFile

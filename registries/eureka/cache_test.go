@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // Once Withdrawn says true, no client of a server with a response cache is told
@@ -16,8 +16,8 @@ import (
 // answers ahead of those, on which a plug-in could be led astray.
 func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 	t.Parallel()
-	testservers.NeedEureka(t)
-	s, err := testservers.StartEureka(testservers.EurekaOptions{ResponseCache: 2 * time.Second})
+	servers.NeedEureka(t)
+	s, err := servers.StartEureka(servers.EurekaOptions{ResponseCache: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +99,11 @@ func tells(t *testing.T, url, accept, id string) bool {
 // A server that keeps an outdated answer is made to throw it away.
 func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 	t.Parallel()
-	testservers.NeedEureka(t)
+	servers.NeedEureka(t)
 	// With many instances, another change just before, and answers that are
 	// renewed all the time, one is likely to be in the making when an instance
 	// is withdrawn.
-	s, err := testservers.StartEureka(testservers.EurekaOptions{ResponseCache: 5 * time.Millisecond, Outdated: 3 * time.Minute})
+	s, err := servers.StartEureka(servers.EurekaOptions{ResponseCache: 5 * time.Millisecond, Outdated: 3 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -490,7 +490,7 @@ func TestWholeRegistryIsReadOnce(t *testing.T) {
 
 // The methods may be called from several goroutines.
 func TestConcurrentCalls(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	a := newApp(s, nil)
 	a.Register(t)
 	r := a.registry(t)

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 func TestMain(m *testing.M) {
@@ -27,15 +27,15 @@ func TestMain(m *testing.M) {
 // The servers are started once for all tests, which use applications and
 // instances of their own. They die with the test process.
 var (
-	oneServer  = sync.OnceValues(func() (*testservers.Eureka, error) { return testservers.StartEureka(testservers.EurekaOptions{}) })
-	twoServers = sync.OnceValues(func() (*testservers.Eureka, error) {
-		return testservers.StartEureka(testservers.EurekaOptions{Peers: 2})
+	oneServer  = sync.OnceValues(func() (*servers.Eureka, error) { return servers.StartEureka(servers.EurekaOptions{}) })
+	twoServers = sync.OnceValues(func() (*servers.Eureka, error) {
+		return servers.StartEureka(servers.EurekaOptions{Peers: 2})
 	})
 )
 
-func servers(t *testing.T, start func() (*testservers.Eureka, error)) *testservers.Eureka {
+func startServers(t *testing.T, start func() (*servers.Eureka, error)) *servers.Eureka {
 	t.Helper()
-	testservers.NeedEureka(t)
+	servers.NeedEureka(t)
 	s, err := start()
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ type fakeApp struct {
 }
 
 // newApp returns an app that is found by its address. change may be nil.
-func newApp(servers *testservers.Eureka, change func(*fakeApp)) *fakeApp {
+func newApp(servers *servers.Eureka, change func(*fakeApp)) *fakeApp {
 	n := pods.Add(1)
 	a := &fakeApp{
 		urls: servers.URLs,
@@ -140,7 +140,7 @@ func (a *fakeApp) Settle(t *testing.T) {
 	}
 	for n := range a.urls {
 		from := slices.Concat(a.urls[n:], a.urls[:n])
-		newApp(&testservers.Eureka{URLs: from}, nil).registerAs(t, down)
+		newApp(&servers.Eureka{URLs: from}, nil).registerAs(t, down)
 	}
 }
 

@@ -11,28 +11,28 @@ import (
 	"testing"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // javaApp is a pod whose app is a Spring Boot program with the real client.
 type javaApp struct {
-	*testservers.EurekaApp
+	*servers.EurekaApp
 	*fakeApp // for looking at it; it never speaks for the app
 }
 
 // startingJavaApp starts the app of a, at an address of its own. It speaks to
 // the first server only, so that it is known who replicates what to whom.
-func startingJavaApp(t *testing.T, s *testservers.Eureka, a *fakeApp, ip string) javaApp {
+func startingJavaApp(t *testing.T, s *servers.Eureka, a *fakeApp, ip string) javaApp {
 	t.Helper()
-	first := &testservers.Eureka{URLs: s.URLs[:1]}
-	j := javaApp{testservers.StartEurekaApp(t, first, a.app, a.id, ip), a}
+	first := &servers.Eureka{URLs: s.URLs[:1]}
+	j := javaApp{servers.StartEurekaApp(t, first, a.app, a.id, ip), a}
 	a.pod = drain.Pod{IP: ip, AppPort: j.Port}
 	return j
 }
 
 // startJavaApp waits too until it is in service.
-func startJavaApp(t *testing.T, s *testservers.Eureka, a *fakeApp, ip string) javaApp {
+func startJavaApp(t *testing.T, s *servers.Eureka, a *fakeApp, ip string) javaApp {
 	t.Helper()
 	j := startingJavaApp(t, s, a, ip)
 	wait.Until(t, "the Java client's registration", func() bool { return a.Listed(t) })
@@ -112,7 +112,7 @@ func (j javaApp) lookUp(ctx context.Context, server string) (status string, err 
 
 func TestJavaClient(t *testing.T) {
 	t.Parallel()
-	s := servers(t, twoServers)
+	s := startServers(t, twoServers)
 	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.11")
 	r := j.registry(t)
 	var text string
@@ -189,7 +189,7 @@ func TestJavaClient(t *testing.T) {
 // another address, as a StatefulSet's does.
 func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	t.Parallel()
-	s := servers(t, twoServers)
+	s := startServers(t, twoServers)
 	pod := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 	j := startJavaApp(t, s, pod, "127.0.0.12")
 	r := j.registry(t)
@@ -224,8 +224,8 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 // again, and the withdrawal with it.
 func TestJavaClientAndLostRegistry(t *testing.T) {
 	t.Parallel()
-	testservers.NeedEureka(t)
-	s, err := testservers.StartEureka(testservers.EurekaOptions{})
+	servers.NeedEureka(t)
+	s, err := servers.StartEureka(servers.EurekaOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 // right after the first cancellation: a stage between it and Lastcall sees to
 // that order.
 func TestLateRegistrationIsCancelled(t *testing.T) {
-	a := newApp(servers(t, oneServer), nil)
+	a := newApp(startServers(t, oneServer), nil)
 	var once sync.Once
 	r := behindStage(t, a, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 		forward.ServeHTTP(w, r)
@@ -43,7 +43,7 @@ func TestLateRegistrationIsCancelled(t *testing.T) {
 func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
 	const tries = 5
 	for range tries {
-		a := newApp(servers(t, twoServers), nil)
+		a := newApp(startServers(t, twoServers), nil)
 		a.Register(t)
 		r := a.registry(t)
 		do(t, "Withdraw", r.Withdraw)
@@ -62,7 +62,7 @@ func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
 // The time runs out while the server is asked for the second time: the instance
 // was cancelled before, and that is no error.
 func TestSecondCancellationOutOfTime(t *testing.T) {
-	a := newApp(servers(t, oneServer), nil)
+	a := newApp(startServers(t, oneServer), nil)
 	ctx, timeIsUp := context.WithCancel(t.Context())
 	var asked atomic.Int32
 	r := behindStage(t, a, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 func isListed(t *testing.T, r *Registry) (listed bool, why string) {
@@ -35,7 +35,7 @@ func TestListed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := servers(t, twoServers)
+			s := startServers(t, twoServers)
 			a := newApp(s, change)
 			r := a.registry(t)
 			if listed, why := isListed(t, r); listed || !strings.Contains(why, "the pod's instance") {
@@ -72,7 +72,7 @@ func TestListed(t *testing.T) {
 
 // What an earlier pod has left under the same id leads clients elsewhere.
 func TestEarlierPodsInstanceIsNotListed(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 	own := a.pod.IP
 	a.pod.IP = "10.9.9.9"
@@ -90,8 +90,8 @@ func TestEarlierPodsInstanceIsNotListed(t *testing.T) {
 
 // A server that is down is left out where another answers; one that fails is not.
 func TestListedWithOneOfTwoServers(t *testing.T) {
-	testservers.NeedEureka(t)
-	s, err := testservers.StartEureka(testservers.EurekaOptions{Peers: 2})
+	servers.NeedEureka(t)
+	s, err := servers.StartEureka(servers.EurekaOptions{Peers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

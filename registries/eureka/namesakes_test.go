@@ -7,14 +7,14 @@ import (
 	"testing"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // namesakes are two applications with one instance id, the second of which is
 // somebody else's, at another address.
 func namesakes(t *testing.T, change func(*fakeApp)) (own, other *fakeApp) {
 	t.Helper()
-	s := servers(t, twoServers)
+	s := startServers(t, twoServers)
 	own = newApp(s, func(a *fakeApp) { a.cfg.App = a.app })
 	if change != nil {
 		change(own)
@@ -156,7 +156,7 @@ func (a *fakeApp) name() name { return name{a.app, a.id} }
 
 // The instance is found under any of the pod's addresses, however it is written.
 func TestAnyAddressOfThePod(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	for _, ip := range []string{"10.9.0.1", "::ffff:10.9.0.1", "fd00:0:0:0:0:0:0:9", "FD00::9", "fd00:0000::0009"} {
 		a := newApp(s, func(a *fakeApp) { a.cfg.App = a.app })
 		a.pod.IP = ip

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // The status of an app that is withdrawn, by what it said before: an override
 // must be there, whatever it said, and it must not be taken for UP afterwards.
 func TestOverrideOfAnyStatus(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	for _, test := range []struct {
 		configured, own string
 		shown           string // once withdrawn
@@ -64,7 +64,7 @@ func TestOverrideOfAnyStatus(t *testing.T) {
 // What an app says of itself while it is withdrawn, as Spring's health checks
 // do, must not put it back into service.
 func TestAppSaysDownAndUpWhileWithdrawn(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	for _, before := range []string{up, down, outOfService, "STARTING"} {
 		t.Run("from "+before, func(t *testing.T) {
 			a := newApp(s, nil)
@@ -89,7 +89,7 @@ func TestAppSaysDownAndUpWhileWithdrawn(t *testing.T) {
 
 // An app that says DOWN behind the override is not made UP by Restore.
 func TestRestoreMakesNothingUpThatIsDown(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	for _, configured := range []string{outOfService, down} {
 		a := newApp(s, func(a *fakeApp) { a.cfg.Status = configured; a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 		a.registerAs(t, up)
@@ -114,7 +114,7 @@ func TestRestoreMakesNothingUpThatIsDown(t *testing.T) {
 // A drain that begins before the app has come up is not undone by the Find
 // that follows the app's registration.
 func TestFindKeepsOwnWithdrawal(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	a := newApp(s, func(a *fakeApp) { a.cfg.InstanceID = a.id })
 	a.registerAs(t, "STARTING")
 	r := a.registry(t)
@@ -135,8 +135,8 @@ func TestFindKeepsOwnWithdrawal(t *testing.T) {
 // that is newer than the app's registration: Find must leave it.
 func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
 	t.Parallel()
-	testservers.NeedEureka(t)
-	s, err := testservers.StartEureka(testservers.EurekaOptions{Peers: 2})
+	servers.NeedEureka(t)
+	s, err := servers.StartEureka(servers.EurekaOptions{Peers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
 
 // Ids are escaped, whatever is in them.
 func TestOddIDs(t *testing.T) {
-	s := servers(t, twoServers)
+	s := startServers(t, twoServers)
 	for _, id := range []string{
 		"host:app:8080", "100%", "%2F", "a b", " a ", "a+b", "a;b=c", "a?b", "a#b", "a&b=c", "ä-日本", "a|b", "[::1]:8080", `"quoted"`, "<a>", "a,b", "~!@$^*()'",
 	} {
@@ -194,7 +194,7 @@ func TestOddIDs(t *testing.T) {
 
 // Tomcat takes no slash in a path, however it is encoded: that is said.
 func TestSlashInID(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	for _, byID := range []bool{false, true} {
 		a := newApp(s, func(a *fakeApp) {
 			a.id = "team/" + a.app
@@ -216,7 +216,7 @@ func TestSlashInID(t *testing.T) {
 
 // Servers put applications into upper case; so may be what is configured.
 func TestLowerCaseApp(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	for _, byID := range []bool{false, true} {
 		a := newApp(s, func(a *fakeApp) { a.cfg.App = strings.ToLower(a.app) })
 		if byID {
@@ -236,7 +236,7 @@ func TestLowerCaseApp(t *testing.T) {
 // All entries that lead clients to the pod are withdrawn: an app that takes a
 // new id with each restart leaves old ones behind.
 func TestSeveralNamesAtOneAddress(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	first := newApp(s, nil)
 	second := newApp(s, func(a *fakeApp) { a.pod = first.pod })
 	r := first.registry(t)
@@ -257,7 +257,7 @@ func TestSeveralNamesAtOneAddress(t *testing.T) {
 
 // What Find says when it finds nothing names what is there and what to set.
 func TestFindSaysWhatToSet(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	a := newApp(s, nil)
 	a.Register(t)
 	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
@@ -287,7 +287,7 @@ func TestFindSaysWhatToSet(t *testing.T) {
 
 // With a wrong path everything is 404, which is not "not registered".
 func TestWrongPathIsNoSuccess(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	for _, byID := range []bool{false, true} {
 		a := newApp(s, func(a *fakeApp) {
 			a.cfg.URLs = []string{s.URLs[0] + "/wrong"}

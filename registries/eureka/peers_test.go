@@ -7,15 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // One of two peers dies, freezes and comes back.
 func TestOneOfTwoPeers(t *testing.T) {
 	t.Parallel()
-	testservers.NeedEureka(t)
-	s, err := testservers.StartEureka(testservers.EurekaOptions{Peers: 2})
+	servers.NeedEureka(t)
+	s, err := servers.StartEureka(servers.EurekaOptions{Peers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

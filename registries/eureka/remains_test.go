@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // An app that is started again registers while its drain is taken back. Now and
 // then a server keeps the withdrawal then, for good, and has no override that
 // could be removed: it must be UP nevertheless.
 func TestAppRegistersDuringRestore(t *testing.T) {
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	const atOnce = 8
 	kept := make(chan struct{})
 	var found sync.Once
@@ -61,7 +61,7 @@ func TestAppRegistersDuringRestore(t *testing.T) {
 // What is OUT_OF_SERVICE without an override, right after one was removed: as
 // above, or by the app's own word.
 func TestRemainsOfAWithdrawal(t *testing.T) {
-	s := servers(t, twoServers)
+	s := startServers(t, twoServers)
 	// keeps has one peer keep OUT_OF_SERVICE, as what it was told of by another.
 	keeps := func(t *testing.T, a *fakeApp, server string) {
 		t.Helper()
@@ -223,7 +223,7 @@ func TestSomebodysWillAfterAServerFailed(t *testing.T) {
 // server fails between the two calls.
 func setAnewByHalf(t *testing.T) (*fakeApp, *Registry) {
 	t.Helper()
-	a := newApp(servers(t, oneServer), nil)
+	a := newApp(startServers(t, oneServer), nil)
 	var failing atomic.Bool
 	r := behindStage(t, a, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 		if failing.Load() {

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // slowServer stands before a real server and holds each answer back.
@@ -86,7 +86,7 @@ func noResult(f func(context.Context) error) func(context.Context) (bool, error)
 // although no call may take longer than one request.
 func TestSlowServers(t *testing.T) {
 	t.Parallel()
-	testservers.NeedEureka(t)
+	servers.NeedEureka(t)
 	const scale = 4
 	for _, seconds := range []float64{0.5, 1, 2, 3, 4} {
 		for _, way := range []string{"found by address", "application known", "application and id known", "one slow peer of two"} {
@@ -96,7 +96,7 @@ func TestSlowServers(t *testing.T) {
 				if way == "one slow peer of two" {
 					start = twoServers
 				}
-				s := servers(t, start)
+				s := startServers(t, start)
 				delay := time.Duration(seconds * float64(time.Second) / scale)
 				slow := slowDown(t, s.URLs[len(s.URLs)-1], delay)
 				a := newApp(s, nil)
@@ -154,7 +154,7 @@ func TestSlowServers(t *testing.T) {
 // One call that has the time for its chain is enough.
 func TestSlowServerInOneCall(t *testing.T) {
 	t.Parallel()
-	s := servers(t, oneServer)
+	s := startServers(t, oneServer)
 	slow := slowDown(t, s.URLs[0], time.Second)
 	a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.URLs = a.app, []string{slow.url} })
 	a.Register(t)

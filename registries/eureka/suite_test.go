@@ -3,7 +3,7 @@ package eureka
 import (
 	"testing"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 	"lastcall/registries/registrytest"
 )
 
@@ -11,7 +11,7 @@ import (
 func TestSuite(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		start  func() (*testservers.Eureka, error)
+		start  func() (*servers.Eureka, error)
 		change func(*fakeApp)
 	}{
 		{"one server, found by address", oneServer, nil},
@@ -22,7 +22,7 @@ func TestSuite(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := servers(t, test.start)
+			s := startServers(t, test.start)
 			registrytest.Run(t, func(*testing.T) registrytest.Harness { return newApp(s, test.change) })
 		})
 	}

@@ -11,15 +11,15 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 	"lastcall/registries/registrytest"
 )
 
 // rnacos has the HTTP API v1 and one layer: a registration enables an instance.
 func TestRnacosSuite(t *testing.T) {
 	t.Parallel()
-	s := testservers.StartRnacos(t)
+	s := servers.StartRnacos(t)
 	for _, broken := range []bool{false, true} {
 		t.Run(fmt.Sprintf("with a server that is down %v", broken), func(t *testing.T) {
 			registrytest.Run(t, func(*testing.T) registrytest.Harness {
@@ -36,7 +36,7 @@ func TestRnacosSuite(t *testing.T) {
 // A registration during a drain enables the instance, and is answered.
 func TestRnacosRegistrationDuringADrain(t *testing.T) {
 	t.Parallel()
-	s := testservers.StartRnacos(t)
+	s := servers.StartRnacos(t)
 	h := newHarness(nil, s.URL, beats)
 	h.weight = 5
 	h.Register(t)
@@ -64,11 +64,11 @@ func TestRnacosRegistrationDuringADrain(t *testing.T) {
 // consumer that has subscribed.
 func TestJavaClient(t *testing.T) {
 	t.Parallel()
-	s := testservers.StartRnacos(t)
-	consumer := testservers.StartNacosConsumer(t, s, "orders")
-	provider := testservers.StartNacosProvider(t, s, "orders", 5)
-	other := testservers.StartNacosProvider(t, s, "orders", 1)
-	would := func(p *testservers.NacosApp, weight string) bool {
+	s := servers.StartRnacos(t)
+	consumer := servers.StartNacosConsumer(t, s, "orders")
+	provider := servers.StartNacosProvider(t, s, "orders", 5)
+	other := servers.StartNacosProvider(t, s, "orders", 1)
+	would := func(p *servers.NacosApp, weight string) bool {
 		return strings.Contains(ask(t, http.MethodGet, consumer.URL), fmt.Sprintf("127.0.0.1:%d %s\n", p.Port, weight))
 	}
 	wait.Until(t, "the consumer knowing both", func() bool { return would(provider, "5.0") && would(other, "1.0") })

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // listedFollowsClients holds that a registry that says whether it lists the

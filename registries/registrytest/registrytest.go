@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/wait"
 )
 
 // Harness is what the suite needs of one real server. Its methods fail the

@@ -8,17 +8,17 @@ import (
 	"time"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // Two Dubbo providers and a consumer that calls all the time, by way of
 // ZooKeeper: one is drained without a call that fails, and put back.
 func TestDubbo(t *testing.T) {
-	z := testservers.StartZooKeeper(t)
-	a := testservers.StartDubboProvider(t, z, "a")
-	testservers.StartDubboProvider(t, z, "b")
-	consumer := testservers.StartDubboConsumer(t, z)
+	z := servers.StartZooKeeper(t)
+	a := servers.StartDubboProvider(t, z, "a")
+	servers.StartDubboProvider(t, z, "b")
+	consumer := servers.StartDubboConsumer(t, z)
 	call := func() string {
 		t.Helper()
 		who, err := ask(consumer)

@@ -7,14 +7,14 @@ import (
 	"testing"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 
 	"github.com/tidwall/gjson"
 )
 
 // status is what an etcd member says of itself.
-func etcdStatus(t *testing.T, m *testservers.EtcdMember) (member, leader string) {
+func etcdStatus(t *testing.T, m *servers.EtcdMember) (member, leader string) {
 	t.Helper()
 	resp, err := http.Post(m.URL+"/v3/maintenance/status", "application/json", strings.NewReader("{}"))
 	if err != nil {
@@ -28,14 +28,14 @@ func etcdStatus(t *testing.T, m *testservers.EtcdMember) (member, leader string)
 	return gjson.GetBytes(body, "header.member_id").String(), gjson.GetBytes(body, "leader").String()
 }
 
-func etcdPreset(t *testing.T, m *testservers.EtcdMember) *Registry {
+func etcdPreset(t *testing.T, m *servers.EtcdMember) *Registry {
 	t.Helper()
 	return preset(t, "etcd", drain.Pod{}, map[string]string{
 		"LASTCALL_ETCD_URL": m.URL, "LASTCALL_ETCD_CA_FILE": m.CAFile, "LASTCALL_ETCD_CERT_FILE": m.CertFile, "LASTCALL_ETCD_KEY_FILE": m.KeyFile,
 	})
 }
 
-func etcdLeader(t *testing.T, members []*testservers.EtcdMember) int {
+func etcdLeader(t *testing.T, members []*servers.EtcdMember) int {
 	t.Helper()
 	leader := -1
 	wait.Until(t, "a leader", func() bool {
@@ -51,7 +51,7 @@ func etcdLeader(t *testing.T, members []*testservers.EtcdMember) int {
 
 // A leader hands over, a follower changes nothing.
 func TestEtcd(t *testing.T) {
-	members := testservers.StartEtcd(t, 3, false)
+	members := servers.StartEtcd(t, 3, false)
 	leader := etcdLeader(t, members)
 	follower := members[(leader+1)%3]
 
@@ -79,7 +79,7 @@ func TestEtcd(t *testing.T) {
 // One of the others hangs, the one that is tried first: the leadership goes to
 // the one that is well.
 func TestEtcdWithAMemberThatHangs(t *testing.T) {
-	members := testservers.StartEtcd(t, 3, false)
+	members := servers.StartEtcd(t, 3, false)
 	leader := etcdLeader(t, members)
 	hung := (leader + 1) % 3
 	id, _ := etcdStatus(t, members[hung])
@@ -96,7 +96,7 @@ func TestEtcdWithAMemberThatHangs(t *testing.T) {
 
 // A member alone cannot hand over; it wants a certificate of its clients.
 func TestEtcdAlone(t *testing.T) {
-	alone := testservers.StartEtcd(t, 1, true)[0]
+	alone := servers.StartEtcd(t, 1, true)[0]
 	r := etcdPreset(t, alone)
 	wait.For(t, "a withdrawal", func() error { return r.Withdraw(within(t)) })
 	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "no other member") {

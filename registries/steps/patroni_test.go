@@ -6,19 +6,19 @@ import (
 	"testing"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // A primary hands over to its replica; a replica changes nothing.
 func TestPatroni(t *testing.T) {
-	members := testservers.StartPatroni(t, 2)
+	members := servers.StartPatroni(t, 2)
 	primary, replica := members[0], members[1]
-	leads := func(m *testservers.PatroniMember) bool {
+	leads := func(m *servers.PatroniMember) bool {
 		_, err := ask(m.URL + "/primary")
 		return err == nil
 	}
-	at := func(m *testservers.PatroniMember) *Registry {
+	at := func(m *servers.PatroniMember) *Registry {
 		return preset(t, "patroni", drain.Pod{}, map[string]string{"LASTCALL_PATRONI_URL": m.URL})
 	}
 	r := at(replica)

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"lastcall/drain"
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // A Spring Cloud app with each of its registries: its load balancer names the
@@ -29,12 +29,12 @@ func TestSpring(t *testing.T) {
 	}{
 		{"zookeeper", "", func(t *testing.T) []string {
 			return []string{
-				fmt.Sprintf("--spring.cloud.zookeeper.connect-string=127.0.0.1:%d", testservers.StartZooKeeper(t).Port),
+				fmt.Sprintf("--spring.cloud.zookeeper.connect-string=127.0.0.1:%d", servers.StartZooKeeper(t).Port),
 				"--spring.cloud.zookeeper.discovery.instance-host=127.0.0.1",
 			}
 		}},
 		{"consul", "OUT_OF_SERVICE", func(t *testing.T) []string {
-			_, port, _ := strings.Cut(strings.TrimPrefix(testservers.StartConsul(t, testservers.ConsulOptions{}).Address, "http://"), ":")
+			_, port, _ := strings.Cut(strings.TrimPrefix(servers.StartConsul(t, servers.ConsulOptions{}).Address, "http://"), ":")
 			return []string{
 				"--spring.cloud.consul.port=" + port, "--spring.cloud.consul.discovery.hostname=127.0.0.1",
 				"--spring.cloud.consul.discovery.register-health-check=false",
@@ -42,8 +42,8 @@ func TestSpring(t *testing.T) {
 			}
 		}},
 		{"eureka", "", func(t *testing.T) []string {
-			testservers.NeedEureka(t)
-			e, err := testservers.StartEureka(testservers.EurekaOptions{})
+			servers.NeedEureka(t)
+			e, err := servers.StartEureka(servers.EurekaOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func TestSpring(t *testing.T) {
 		}},
 	} {
 		t.Run(test.registry, func(t *testing.T) {
-			app := testservers.StartSpringApp(t, only(test.registry, test.options(t)...)...)
+			app := servers.StartSpringApp(t, only(test.registry, test.options(t)...)...)
 			listed := func() bool {
 				instance, err := ask(app.URL + "/choose/orders")
 				if err != nil && !strings.HasPrefix(err.Error(), "404") {

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/freeport"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/freeport"
+	"lastcall/internal/test/servers"
 )
 
 // token is the administrator's.
@@ -46,7 +46,7 @@ func Versions() []Version {
 
 // Server is a running API server.
 type Server struct {
-	process *testservers.Process
+	process *servers.Process
 	url     string
 	client  *http.Client
 }
@@ -61,7 +61,7 @@ func Start(t testing.TB, v Version) *Server {
 	built := filepath.Join(cache, "lastcall", "node", "bin")
 	t.Setenv("PATH", built+string(os.PathListSeparator)+os.Getenv("PATH"))
 	dir := t.TempDir()
-	etcd := testservers.StartEtcd(t, 1, false)[0]
+	etcd := servers.StartEtcd(t, 1, false)[0]
 	key := writeKey(t, dir)
 	tokens := filepath.Join(dir, "tokens.csv")
 	if err := os.WriteFile(tokens, []byte(token+",admin,admin,system:masters\n"), 0o600); err != nil {
@@ -76,7 +76,7 @@ func Start(t testing.TB, v Version) *Server {
 			Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 		},
 	}
-	s.process = testservers.StartProgram(t, nil, v.program, append([]string{
+	s.process = servers.StartProgram(t, nil, v.program, append([]string{
 		"--etcd-servers=" + etcd.URL, "--cert-dir=" + dir,
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
 		// Nobody calls it by an address of its own; newer ones refuse the loopback's.

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/sidecar"
 )
 
 // Lastcall is the approach that this project is.
@@ -78,7 +78,7 @@ func lastcall(b testing.TB, t *testbed, p *pod) func(context.Context) error {
 			"LASTCALL_EUREKA_CLIENT_REFRESH="+t.refresh.String(),
 		)
 	}
-	s := sidecartest.Start(b, t.program, env...)
+	s := sidecar.Start(b, t.program, env...)
 	if p.instance != nil {
 		s.AwaitLog(b, "instance found")
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 // A real Envoy's statistics, read as both shutdown managers do: an idle
@@ -16,8 +16,8 @@ import (
 func TestEnvoy(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	t.Cleanup(backend.Close)
-	e := testservers.StartEnvoy(t, &testservers.Backend{Address: backend.Listener.Addr().String()}, testservers.EnvoyOptions{})
-	calls := testservers.Client(t)
+	e := servers.StartEnvoy(t, &servers.Backend{Address: backend.Listener.Addr().String()}, servers.EnvoyOptions{})
+	calls := servers.Client(t)
 	proxies := map[string]*envoy{"Envoy Gateway": forGateway(e.Admin, calls), "Contour": forContour(e.Admin, calls)}
 	await := func(when string, want int) {
 		t.Helper()
@@ -35,7 +35,7 @@ func TestEnvoy(t *testing.T) {
 			}
 		}
 	}
-	client := testservers.Client(t)
+	client := servers.Client(t)
 	ask := func() (closes bool) {
 		t.Helper()
 		a, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", e.Port))

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/sidecartest"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/sidecar"
 )
 
 // Settings are those of a comparison.
@@ -69,7 +69,7 @@ const clients = 16
 // testbed is what all runs share.
 type testbed struct {
 	Settings
-	program *sidecartest.Program
+	program *sidecar.Program
 	self    string // this program, which is the app too
 	http    *http.Client
 	eureka  string // the registry's URL
@@ -77,7 +77,7 @@ type testbed struct {
 }
 
 // Run makes all runs, many at a time, and returns when all are over.
-func Run(b testing.TB, program *sidecartest.Program, s Settings) []Result {
+func Run(b testing.TB, program *sidecar.Program, s Settings) []Result {
 	b.Helper()
 	t := &testbed{Settings: s, program: program, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
 	defer t.http.CloseIdleConnections()
@@ -85,8 +85,8 @@ func Run(b testing.TB, program *sidecartest.Program, s Settings) []Result {
 	if t.self, err = os.Executable(); err != nil {
 		b.Fatal(err)
 	}
-	testservers.NeedEureka(b)
-	registry, err := testservers.StartEureka(testservers.EurekaOptions{ResponseCache: s.serverCache})
+	servers.NeedEureka(b)
+	registry, err := servers.StartEureka(servers.EurekaOptions{ResponseCache: s.serverCache})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func (t *testbed) pod(b testing.TB, name, id string, behindEnvoy bool) *pod {
 	b.Cleanup(app.kill)
 	p := &pod{app: app, address: app.address, stop: func() {}}
 	if behindEnvoy {
-		e := testservers.StartEnvoy(b, &testservers.Backend{Address: app.address}, testservers.EnvoyOptions{})
+		e := servers.StartEnvoy(b, &servers.Backend{Address: app.address}, servers.EnvoyOptions{})
 		p.address, p.admin = fmt.Sprintf("127.0.0.1:%d", e.Port), e.Admin
 		p.stop = e.Kill // SIGTERM ends it at once too
 	}

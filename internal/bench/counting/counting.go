@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/sidecar"
 )
 
 // Settings say which runs are made, and how.
@@ -31,7 +31,7 @@ type Settings struct {
 
 // Play makes the runs, and returns what they came to. Each server has a process
 // and a network namespace for itself.
-func Play(t testing.TB, program *sidecartest.Program, s Settings) []Result {
+func Play(t testing.TB, program *sidecar.Program, s Settings) []Result {
 	t.Helper()
 	runs, err := Select(s.Match, s.Most)
 	if err != nil {
@@ -132,7 +132,7 @@ func (p *progress) take(line []byte) error {
 }
 
 // play has a process make the runs of one server.
-func (p *progress) play(t testing.TB, program *sidecartest.Program, server string, do *task) error {
+func (p *progress) play(t testing.TB, program *sidecar.Program, server string, do *task) error {
 	text, err := json.Marshal(do)
 	if err != nil {
 		return err

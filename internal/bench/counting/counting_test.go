@@ -11,16 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/sidecar"
 )
 
-var program sidecartest.Program
+var program sidecar.Program
 
 func TestMain(m *testing.M) {
 	if IsWorld() {
 		World()
 	}
-	os.Exit(sidecartest.Main(m, &program))
+	os.Exit(sidecar.Main(m, &program))
 }
 
 // sanity is a run for each server, and for each way in which a client speaks;

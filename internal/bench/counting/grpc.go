@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
 )
 
 // caller is a client of gRPC's own library, in a process of its own.
@@ -38,7 +38,7 @@ func startCaller(t testing.TB, at *target, w *work, certificate string, ping, co
 	if at.clients != nil {
 		args = at.clients.command()
 	}
-	args = append(args, testservers.Need(t, "grpc-delay"), "call", at.from, at.address, strconv.Itoa(ping), strconv.Itoa(connections))
+	args = append(args, servers.Need(t, "grpc-delay"), "call", at.from, at.address, strconv.Itoa(ping), strconv.Itoa(connections))
 	if at.tls != nil {
 		args = append(args, certificate)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/sidecar"
 )
 
 // The judges: who says when a drain is over.
@@ -71,7 +71,7 @@ type returned struct {
 }
 
 // status is what a sidecar says of itself; nil when it says nothing in time.
-func status(ctx context.Context, s *sidecartest.Sidecar) json.RawMessage {
+func status(ctx context.Context, s *sidecar.Sidecar) json.RawMessage {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	a := s.Call(ctx, http.MethodGet, "/status")
@@ -82,7 +82,7 @@ func status(ctx context.Context, s *sidecartest.Sidecar) json.RawMessage {
 }
 
 // callHook calls a sidecar's hook, as the kubelet does.
-func callHook(ctx context.Context, s *sidecartest.Sidecar) <-chan returned {
+func callHook(ctx context.Context, s *sidecar.Sidecar) <-chan returned {
 	answer := make(chan returned, 1)
 	hook := s.PreStop(ctx)
 	go func() {

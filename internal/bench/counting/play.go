@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/sidecartest"
+	"lastcall/internal/test/sidecar"
 )
 
 // Result is what a run came to.
@@ -38,9 +38,9 @@ func (w *world) play(t *testing.T, r *Run, s slot, result *Result) {
 	defer cancel()
 	port := w.app(t, r, s)
 	at := w.target(r, port)
-	judges := make(map[string]*sidecartest.Sidecar)
+	judges := make(map[string]*sidecar.Sidecar)
 	for name, env := range sidecars() {
-		judges[name] = sidecartest.Start(t, w.program, append([]string{
+		judges[name] = sidecar.Start(t, w.program, append([]string{
 			fmt.Sprintf("LASTCALL_APP_PORT=%d", port),
 			fmt.Sprintf("LASTCALL_GRACE_PERIOD=%v", gracePeriod),
 			"LASTCALL_POD_IP=" + podAddress,
@@ -157,7 +157,7 @@ func (b *behavior) before(ctx context.Context, r *Run, done *work) error {
 
 // drain calls the hooks, and waits until each judge has said that the drain is
 // over, or is late with it.
-func (w *world) drain(ctx context.Context, port int, judges map[string]*sidecartest.Sidecar, done *work, result *Result) {
+func (w *world) drain(ctx context.Context, port int, judges map[string]*sidecar.Sidecar, done *work, result *Result) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	result.Verdicts = make(map[string]*Verdict)

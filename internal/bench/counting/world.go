@@ -23,8 +23,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/sidecartest"
-	"lastcall/internal/testservers"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/sidecar"
 )
 
 // The environment of a world's process.
@@ -46,7 +46,7 @@ type task struct {
 // world is a network namespace that a process is in, with servers, sidecars and
 // the clients that are near; far ones are in another namespace, beyond a link.
 type world struct {
-	program     *sidecartest.Program
+	program     *sidecar.Program
 	far         *namespace // nil where no run needs it
 	observer    *observer
 	certificate string // the file
@@ -95,7 +95,7 @@ func World() {
 func makeWorld(t testing.TB, do *task) *world {
 	t.Helper()
 	w := &world{
-		program:    &sidecartest.Program{Path: os.Getenv(programVariable)},
+		program:    &sidecar.Program{Path: os.Getenv(programVariable)},
 		results:    json.NewEncoder(os.NewFile(resultsFile, "results")),
 		slots:      make(chan slot, do.AtOnce),
 		everything: do.Everything,
@@ -104,9 +104,9 @@ func makeWorld(t testing.TB, do *task) *world {
 		t.Fatal(err)
 	}
 	w.makeCertificate(t)
-	servers := make(map[string]bool)
+	kinds := make(map[string]bool)
 	for _, r := range do.Runs {
-		servers[r.Server] = true
+		kinds[r.Server] = true
 		if r.Far && w.far == nil {
 			var err error
 			if w.far, err = connectClients(); err != nil {
@@ -115,19 +115,19 @@ func makeWorld(t testing.TB, do *task) *world {
 		}
 	}
 	w.observer = startObserver(t)
-	delete(servers, patternServer) // each run has its own
-	if len(servers) > 1 {
-		t.Fatalf("a world has one kind of server, not %v", servers)
+	delete(kinds, patternServer) // each run has its own
+	if len(kinds) > 1 {
+		t.Fatalf("a world has one kind of server, not %v", kinds)
 	}
 	// The namespace is its own, and so are all ports of it. These are not given
 	// to clients.
 	const plain, secured, gateway, backend = 10_000, 11_000, 12_000, 13_000
-	o := testservers.DelayOptions{Certificate: w.certificate, Key: w.key}
+	o := servers.DelayOptions{Certificate: w.certificate, Key: w.key}
 	for n := range do.AtOnce {
 		o.Ports, o.TLSPorts = append(o.Ports, plain+n), append(o.TLSPorts, secured+n)
 		w.slots <- slot{plain + n, secured + n, gateway + n}
 	}
-	for server := range servers {
+	for server := range kinds {
 		if server == goServer {
 			for n := range do.AtOnce {
 				l, _ := listen(t, plain+n, nil)
@@ -142,7 +142,7 @@ func makeWorld(t testing.TB, do *task) *world {
 		o.Backend = fmt.Sprintf("127.0.0.1:%d", backend)
 		var kind string
 		kind, o.HTTP2 = strings.CutSuffix(server, "-h2")
-		testservers.StartDelays(t, kind, o)
+		servers.StartDelays(t, kind, o)
 	}
 	return w
 }
@@ -255,7 +255,7 @@ func (w *world) gateway(t testing.TB, r *Run, app *target, port int) *target {
 		kind = "haproxy"
 	}
 	at := &target{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), from: "127.0.0.1", clients: app.clients}
-	o := testservers.GatewayOptions{
+	o := servers.GatewayOptions{
 		Port: port, From: app.from, Upstream: app.address, TLS: r.TLS,
 		Listens: func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -270,6 +270,6 @@ func (w *world) gateway(t testing.TB, r *Run, app *target, port int) *target {
 	if app.clients != nil {
 		o.Before = app.clients.command()
 	}
-	testservers.StartGateway(t, kind, o)
+	servers.StartGateway(t, kind, o)
 	return at
 }

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"lastcall/internal/testservers"
-	"lastcall/internal/wait"
+	"lastcall/internal/test/servers"
+	"lastcall/internal/test/wait"
 )
 
 // small is a fleet that a real server is filled with in a moment.
@@ -22,8 +22,8 @@ func small() Size { return Size{App: 4, Others: 6} }
 
 // The server answers as a real one does: the same fields, and as many bytes.
 func TestAnswersAreLikeARealServers(t *testing.T) {
-	testservers.NeedEureka(t)
-	servers, err := testservers.StartEureka(testservers.EurekaOptions{})
+	servers.NeedEureka(t)
+	servers, err := servers.StartEureka(servers.EurekaOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,5 +30,5 @@ func Write(file, command, name, text string) error {
 	if !found || !closed {
 		return fmt.Errorf("%s %w: %s", file, ErrNoMarkers, name)
 	}
-	return os.WriteFile(file, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644) //nolint:gosec // docs are for everybody
+	return os.WriteFile(file, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644)
 }

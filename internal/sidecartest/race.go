@@ -1,5 +1,0 @@
-//go:build race
-
-package sidecartest
-
-const raceDetector = true

@@ -1,0 +1,26 @@
+package servers
+
+import (
+	"bufio"
+	"io"
+	"os/exec"
+	"testing"
+)
+
+// Talk starts cmd, and returns what it reads and what it writes. Ending it is
+// the caller's: programs that are talked to end when they can read no more.
+func Talk(t testing.TB, cmd *exec.Cmd) (in io.WriteCloser, out *bufio.Reader) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return in, bufio.NewReader(from)
+}
