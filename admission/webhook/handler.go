@@ -5,10 +5,9 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -20,12 +19,10 @@ import (
 
 	"lastcall/admission/check"
 	"lastcall/admission/inject"
+	"lastcall/admission/internal/review"
 )
 
 const (
-	// largest is how much of a request is read. The API server takes objects of
-	// 3 MiB at most, and a review may hold two.
-	largest = 8 << 20
 	// The API server cuts warnings off beyond this; see the documentation of
 	// admission webhooks.
 	longestWarning = 256
@@ -123,37 +120,9 @@ func limit(warnings []string) []string {
 	return warnings
 }
 
-var errNoRequest = errors.New("the review holds no request")
-
 // review makes a handler of what answers one request.
 func (h *Handler) review(answer func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			w.Header().Set("Allow", http.MethodPost)
-			http.Error(w, "an AdmissionReview is to be sent by POST", http.StatusMethodNotAllowed)
-			return
-		}
-		var review admissionv1.AdmissionReview
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, largest))
-		if err == nil {
-			err = json.Unmarshal(body, &review)
-		}
-		if err == nil && review.Request == nil {
-			err = errNoRequest
-		}
-		if err != nil {
-			http.Error(w, fmt.Sprintf("reading the AdmissionReview: %v", err), http.StatusBadRequest)
-			return
-		}
-		response := answer(review.Request)
-		response.UID = review.Request.UID
-		w.Header().Set("Content-Type", "application/json")
-		err = json.NewEncoder(w).Encode(admissionv1.AdmissionReview{
-			TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
-			Response: response,
-		})
-		if err != nil {
-			h.Log.Warn("answering the API server failed", "error", err.Error())
-		}
+	return review.Handler(h.Log, func(_ context.Context, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		return answer(request)
 	})
 }
