@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -31,12 +32,19 @@ const (
 
 // Handler makes the handlers.
 type Handler struct {
-	// Parameters reads the injection's parameters. It is called for each pod.
+	// Parameters reads the injection's parameters. It is called for each pod. Nil:
+	// there is no injection.
 	Parameters func() (inject.Parameters, error)
 	// Never are namespaces whose pods stay as they are.
 	Never []string
 	// Minor is the cluster's minor version, 28 for 1.28; 0 if it is not known.
 	Minor int
+	// Gate answers at /gate, and Metrics writes what /metrics returns; nil: there is
+	// no such call.
+	Gate    http.Handler
+	Metrics func(io.Writer)
+	// Ready returns why the API server is not to call yet; nil: it may.
+	Ready func() error
 	Log   *slog.Logger
 }
 
@@ -84,9 +92,11 @@ func (h *Handler) Check() http.Handler {
 		if err != nil || slices.Contains(h.Never, request.Namespace) {
 			return response // a deletion has no object
 		}
-		parameters, err := h.Parameters()
-		if err != nil {
-			parameters = inject.Parameters{}
+		var parameters inject.Parameters
+		if h.Parameters != nil {
+			if parameters, err = h.Parameters(); err != nil {
+				parameters = inject.Parameters{}
+			}
 		}
 		var warnings []string
 		for _, finding := range check.Objects([]check.Object{object}, check.Options{Parameters: parameters, Minor: h.Minor}) {

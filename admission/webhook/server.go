@@ -20,11 +20,22 @@ const (
 // Mux returns the server's calls.
 func (h *Handler) Mux() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("/inject", h.Inject())
+	if h.Parameters != nil {
+		mux.Handle("/inject", h.Inject())
+	}
 	mux.Handle("/check", h.Check())
+	if h.Gate != nil {
+		mux.Handle("/gate", h.Gate)
+	}
+	if h.Metrics != nil {
+		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+			h.Metrics(w)
+		})
+	}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if _, err := h.Parameters(); err != nil {
+		if err := h.notReady(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -33,8 +44,25 @@ func (h *Handler) Mux() *http.ServeMux {
 	return mux
 }
 
+// notReady returns why the API server is not to call yet.
+func (h *Handler) notReady() error {
+	var err error
+	if h.Parameters != nil {
+		_, err = h.Parameters()
+	}
+	if err == nil && h.Ready != nil {
+		err = h.Ready()
+	}
+	return err
+}
+
+// Certificates has the certificate that is served, such as a Certificate.
+type Certificates interface {
+	Get(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
 // Serve answers on l until ctx ends, and then ends the calls that have begun.
-func (h *Handler) Serve(ctx context.Context, l net.Listener, c *Certificate) error {
+func (h *Handler) Serve(ctx context.Context, l net.Listener, c Certificates) error {
 	server := &http.Server{
 		Handler:           h.Mux(),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.Get},
