@@ -29,7 +29,12 @@ const (
 // attach adds what needs the API server to the handler, starts it, and returns the
 // certificates. Without the gate and a Secret, no API server is called.
 func (o *options) attach(ctx context.Context, h *webhook.Handler, log *slog.Logger, start func(name string, part func() error)) (webhook.Certificates, error) {
-	var ready []func() error
+	ready := []func() error{func() error {
+		if ctx.Err() != nil {
+			return errors.New("it is stopping")
+		}
+		return nil
+	}}
 	h.Ready = func() error {
 		for _, r := range ready {
 			if err := r(); err != nil {

@@ -24,6 +24,7 @@ type options struct {
 	service        string
 	serviceAccount string
 	kubeconfig     string
+	linger         time.Duration
 }
 
 func parseServe(args []string, stderr io.Writer) (*options, error) {
@@ -43,6 +44,7 @@ func parseServe(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.service, "service", "lastcall-admission", "the Service's `name`, for the certificate")
 	flags.StringVar(&o.serviceAccount, "service-account", "lastcall-admission", "`name` of this program's ServiceAccount, whose own deletions are let through")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; in a pod none is needed")
+	flags.DurationVar(&o.linger, "linger", 5*time.Second, "for how long it goes on serving after SIGTERM, until API servers call the other replica")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -108,5 +110,18 @@ func (o *options) run(ctx context.Context, handler *webhook.Handler, log *slog.L
 		return err
 	}
 	log.Info("serving", "address", l.Addr().String(), "version", version)
-	return handler.Serve(ctx, l, certificates)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		defer stop()
+		<-ctx.Done()
+		log.Info("stopping", "in", o.linger.String())
+		end := time.NewTimer(o.linger)
+		defer end.Stop()
+		select {
+		case <-end.C:
+		case <-serving.Done():
+		}
+	}()
+	return handler.Serve(serving, l, certificates)
 }

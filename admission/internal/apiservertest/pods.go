@@ -6,7 +6,25 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
+
+// Clients returns clients of the administrator and of the gate's ServiceAccount.
+func (s *Server) Clients(t testing.TB) (admin, gate *kubernetes.Clientset) {
+	t.Helper()
+	client := func(token string) *kubernetes.Clientset {
+		c, err := kubernetes.NewForConfig(&rest.Config{
+			Host: s.url, BearerToken: token, QPS: 1000, Burst: 1000,
+			TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // as Do's
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	return client(token), client(gateToken)
+}
 
 // Created is a pod that the API server would have created.
 type Created struct {

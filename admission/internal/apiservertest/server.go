@@ -21,8 +21,9 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// token is the administrator's.
-const token = "test-token"
+// token is the administrator's, and gateToken that of the ServiceAccount that
+// deploy/admission/rbac.yaml is about.
+const token, gateToken = "test-token", "gate-token"
 
 // Version is a kube-apiserver that e2e/node/build builds.
 type Version struct {
@@ -64,7 +65,8 @@ func Start(t testing.TB, v Version) *Server {
 	etcd := servers.StartEtcd(t, 1, false)[0]
 	key := writeKey(t, dir)
 	tokens := filepath.Join(dir, "tokens.csv")
-	if err := os.WriteFile(tokens, []byte(token+",admin,admin,system:masters\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokens, []byte(token+",admin,admin,system:masters\n"+
+		gateToken+",system:serviceaccount:lastcall-system:lastcall-admission,gate,\"system:serviceaccounts,system:serviceaccounts:lastcall-system\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	port := freeport.Port(t)
