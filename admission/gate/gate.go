@@ -55,6 +55,7 @@ type Gate struct {
 	starting map[string]started
 	out      map[string]*outOfReach
 	held     map[string]bool // past their time
+	left     map[string]bool // those that may be there still, without the label
 }
 
 // mostHeld bounds the calls that are kept waiting: each takes a seat at the API
@@ -81,6 +82,7 @@ func New(c Config) *Gate {
 		starting: map[string]started{},
 		out:      map[string]*outOfReach{},
 		held:     map[string]bool{},
+		left:     map[string]bool{},
 	}
 	g.factory = informers.NewSharedInformerFactoryWithOptions(c.Client, resync,
 		informers.WithTransform(slim),
@@ -143,6 +145,11 @@ func (g *Gate) gone(object any) {
 	key := keyOf(pod)
 	if r := RequestOn(pod); r != nil {
 		g.remember(key, r)
+	}
+	if pod.Annotations[Begun] != "" && pod.DeletionTimestamp == nil {
+		g.mu.Lock()
+		g.left[key] = true
+		g.mu.Unlock()
 	}
 	g.notify(key)
 	g.queue.Add(key)

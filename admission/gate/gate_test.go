@@ -192,6 +192,26 @@ func TestWithdrawal(t *testing.T) {
 	sidecar.is(t, "DELETE /drain")
 }
 
+// A pod that loses the label while it is held is not held any longer. (The played
+// API server does not tell watchers with a selector of that, so the test does what
+// a real one does: to them the pod is deleted.)
+func TestLabelRemoved(t *testing.T) {
+	sidecar := newSidecar(t)
+	w := start(t, nil, sidecar.at(t, running("web-0")))
+	w.asks(t, setController, "web-0", &metav1.DeleteOptions{})
+	sidecar.drains(t)
+	pod := w.pod(t, "web-0")
+	pods := corev1.SchemeGroupVersion.WithResource("pods")
+	if err := w.client.Tracker().Delete(pods, "team", "web-0"); err != nil {
+		t.Fatal(err)
+	}
+	delete(pod.Labels, gate.Label)
+	if err := w.client.Tracker().Create(pods, pod, "team"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what was asked is done", func() bool { return w.actions("delete pods") > 0 })
+}
+
 // A request that was recorded is carried out by whichever gate comes later, and
 // two of them delete once.
 func TestRestart(t *testing.T) {

@@ -41,6 +41,8 @@ func (m *Metrics) released(why string) {
 		kind = "drained"
 	case strings.HasPrefix(why, "the sidecar"):
 		kind = "no_sidecar"
+	case strings.HasPrefix(why, "the label"):
+		kind = "no_label"
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,7 +100,7 @@ func (m *Metrics) Write(w io.Writer) {
 		}
 	}
 	family("lastcall_gate_released_total", "counter", "Pods that this replica let go, by the reason.")
-	for _, kind := range []string{"drained", "timeout", "no_sidecar"} {
+	for _, kind := range []string{"drained", "timeout", "no_sidecar", "no_label"} {
 		fmt.Fprintf(w, "lastcall_gate_released_total{reason=%q} %d\n", kind, m.releases[kind])
 	}
 	family("lastcall_gate_carried_out_total", "counter", "Deletions and evictions that this replica carried out.")

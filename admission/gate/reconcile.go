@@ -26,7 +26,12 @@ func (g *Gate) reconcile(ctx context.Context, key string) (time.Duration, error)
 		return 0, err
 	}
 	pod, err := g.pods.Pods(namespace).Get(name)
-	if err != nil || !isActive(pod) {
+	if err != nil {
+		if pod, err = g.unlabelled(ctx, namespace, name); err != nil {
+			return 0, err
+		}
+	}
+	if pod == nil || !isActive(pod) {
 		g.forget(key)
 		return 0, nil // it is gone, or it goes
 	}
@@ -41,6 +46,8 @@ func (g *Gate) reconcile(ctx context.Context, key string) (time.Duration, error)
 		return 0, nil
 	case request.Released != "":
 		return g.carryOut(ctx, pod, request)
+	case pod.Labels[Label] != "true":
+		return g.release(ctx, pod, request, "the label was removed")
 	}
 	why, again, err := g.drain(ctx, pod, request)
 	if why == "" || err != nil {
@@ -55,6 +62,18 @@ func (g *Gate) forget(key string) {
 	defer g.mu.Unlock()
 	delete(g.out, key)
 	delete(g.held, key)
+	delete(g.left, key)
+}
+
+// unlabelled returns a pod that has lost its label while it was held, or nil.
+func (g *Gate) unlabelled(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	g.mu.Lock()
+	left := g.left[namespace+"/"+name]
+	g.mu.Unlock()
+	if !left {
+		return nil, nil
+	}
+	return g.live(ctx, namespace, name)
 }
 
 // drain has the sidecar drain, and returns why the pod is to be released, or "".
