@@ -2,13 +2,11 @@ package gate_test
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 
@@ -66,7 +63,7 @@ func startCluster(t *testing.T, version apiservertest.Version) *cluster {
 		Client: client, Own: own, Never: []string{"kube-system", "lastcall-system"},
 		Hold: 10 * time.Second, Gone: time.Hour, Events: record.NewFakeRecorder(10000), Log: log,
 	})
-	c.objects(t, "rbac.yaml", "", nil)
+	c.Apply(t, "../../deploy/admission/rbac.yaml", "", nil)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
@@ -76,7 +73,7 @@ func startCluster(t *testing.T, version apiservertest.Version) *cluster {
 	server := httptest.NewTLSServer(c.counting(g.Webhook(ctx)))
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	c.objects(t, "gate.yaml", server.URL, ca)
+	c.Apply(t, "../../deploy/admission/gate.yaml", server.URL, ca)
 	// The API server hears of the configuration some moments later.
 	n := 0
 	eventually(t, "the webhook is asked", func() bool {
@@ -95,40 +92,6 @@ func (c *cluster) counting(h http.Handler) http.Handler {
 		c.asked.Add(1)
 		h.ServeHTTP(w, r)
 	})
-}
-
-// objects creates what a file of deploy/admission holds, with webhooks at url
-// instead of behind a Service.
-func (c *cluster) objects(t *testing.T, file, url string, ca []byte) {
-	t.Helper()
-	f, err := os.Open("../../deploy/admission/" + file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for decoder := yaml.NewYAMLOrJSONDecoder(f, 4096); ; {
-		var object map[string]any
-		if err := decoder.Decode(&object); err != nil {
-			return // the end
-		}
-		hooks, _ := object["webhooks"].([]any)
-		for _, w := range hooks {
-			w.(map[string]any)["clientConfig"] = map[string]any{"url": url + "/gate", "caBundle": base64.StdEncoding.EncodeToString(ca)}
-		}
-		metadata := object["metadata"].(map[string]any)
-		path := "/api/v1"
-		if group, _ := object["apiVersion"].(string); group != "v1" {
-			path = "/apis/" + group
-		}
-		if namespace, ok := metadata["namespace"].(string); ok {
-			path += "/namespaces/" + namespace
-		}
-		kind := strings.ToLower(object["kind"].(string))
-		if kind = strings.TrimSuffix(kind, "y") + map[bool]string{true: "ies", false: "s"}[strings.HasSuffix(kind, "y")]; kind == "" {
-			t.Fatal("an object without a kind")
-		}
-		c.Put(t, path+"/"+kind, metadata["name"].(string), object)
-	}
 }
 
 // run creates a pod as one that a kubelet has started.
