@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,13 +111,13 @@ func TestTheDoubtLastsAsLongAsTheCallMay(t *testing.T) {
 type telling struct {
 	fakeRegistry
 	changes chan struct{}
-	asks    int
+	asks    atomic.Int32
 }
 
 func (f *telling) Changes() <-chan struct{} { return f.changes }
 
 func (f *telling) Withdrawn(ctx context.Context) (bool, error) {
-	f.asks++
+	f.asks.Add(1)
 	return f.fakeRegistry.Withdrawn(ctx)
 }
 
@@ -130,8 +131,8 @@ func TestARegistryThatReportsChangesIsAskedAtOnce(t *testing.T) {
 	}, func(t *testing.T, p *pod) {
 		f.changes <- struct{}{} // of no interest while the pod serves
 		after(time.Second)
-		if f.asks > 0 {
-			t.Errorf("asked %d times while the pod serves", f.asks)
+		if n := f.asks.Load(); n > 0 {
+			t.Errorf("asked %d times while the pod serves", n)
 		}
 		time.AfterFunc(f.lag, func() { notify(f.changes) })
 		p.Begin(CauseCall)
@@ -149,12 +150,12 @@ func TestARegistryThatReportsChangesIsAskedAtOnce(t *testing.T) {
 			t.Errorf("withdrawn %d times, want a second time at once", f.withdrawals)
 		}
 		// Changes without end do not make it ask without end.
-		asks := f.asks
+		asks := f.asks.Load()
 		for range 1000 {
 			notify(f.changes)
 			after(ms)
 		}
-		if n := f.asks - asks; n > int(time.Second/changeGap)+1 {
+		if n := f.asks.Load() - asks; n > int32(time.Second/changeGap)+1 {
 			t.Errorf("asked %d times in a second", n)
 		}
 	})

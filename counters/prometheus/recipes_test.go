@@ -27,6 +27,8 @@ type recipe struct {
 	// misleads are metrics that do not count the requests that the recipe holds,
 	// by the path that holds them.
 	misleads map[string]string
+	// late is true of a metric that may miss a request that begins, for a moment.
+	late bool
 }
 
 // stage is where a recipe plays: an app, or a proxy, in front of a backend that
@@ -69,8 +71,8 @@ func recipes() []recipe {
 		{name: "OpenTelemetry for FastAPI on the app's port", metric: openTelemetry + " - 1", total: `http_server_duration_milliseconds_count{http_target!=""}`, start: uvicorn("otel")},
 		{name: "OpenTelemetry for FastAPI on its own port", metric: openTelemetry, total: "http_server_duration_milliseconds_count", start: otelOwn},
 		{name: "gunicorn with three workers", metric: "requests_in_flight", total: "requests_total", start: gunicorn},
-		{name: "PHP-FPM by pm.status_listen", metric: phpFPM, total: "phpfpm_accepted_connections", start: php(true)},
-		{name: "PHP-FPM by pm.status_path", metric: phpFPM + " - 1", start: php(false)},
+		{name: "PHP-FPM by pm.status_listen", metric: phpFPM, total: "phpfpm_accepted_connections", start: php(true), late: true},
+		{name: "PHP-FPM by pm.status_path", metric: phpFPM + " - 1", start: php(false), late: true},
 		{name: "Caddy", metric: `caddy_http_requests_in_flight{handler="reverse_proxy"}`, total: `caddy_http_requests_total{handler="reverse_proxy"}`, start: caddy},
 		{name: "HAProxy's exporter", metric: `haproxy_backend_current_sessions{proxy="app"}`, total: `haproxy_backend_http_requests_total{proxy="app"}`, start: haproxy},
 	}
@@ -101,11 +103,15 @@ func (r recipe) play(t *testing.T, s *stage) {
 	t.Cleanup(client.CloseIdleConnections)
 	before := arrived(t, c)
 	first, second := s.backend.Hold(t, client, s.app()), s.backend.Hold(t, client, s.app())
+	least := atLeast
+	if r.late {
+		least = func(int64) countertest.On { return countertest.Readable }
+	}
 	for range 5 {
-		countertest.Becomes(t, c, 2, atLeast(2))
+		countertest.Becomes(t, c, 2, least(2))
 	}
 	first.End(t)
-	countertest.Becomes(t, c, 1, atLeast(1))
+	countertest.Becomes(t, c, 1, least(1))
 	second.End(t)
 	countertest.Becomes(t, c, 0, countertest.Readable)
 	if r.total != "" {
