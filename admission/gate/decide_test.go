@@ -56,6 +56,8 @@ func TestDecide(t *testing.T) {
 		"dry run":                {func(a *gate.Ask) { a.DryRun = true }, "dry run", "", 0, ""},
 		"dry run in the options": {func(a *gate.Ask) { a.Options.DryRun = []string{"All"} }, "dry run", "", 0, ""},
 		"the gate":               {func(a *gate.Ask) { a.User = own }, "the gate's own", "", 0, ""},
+		"namespace controller":   {func(a *gate.Ask) { a.User = "system:serviceaccount:kube-system:namespace-controller" }, "namespace deletion", "", 0, ""},
+		"namespace is ending":    {func(a *gate.Ask) { a.Ending = true }, "namespace deletion", "", 0, ""},
 		"no pod":                 {func(a *gate.Ask) { a.Pod = nil }, "no such pod", "", 0, ""},
 		"no label":               {func(a *gate.Ask) { a.Pod.Labels = nil }, "no label", "", 0, ""},
 		"label false":            {func(a *gate.Ask) { a.Pod.Labels[gate.Label] = "false" }, "no label", "", 0, ""},

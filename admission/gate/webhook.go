@@ -183,6 +183,7 @@ func (g *Gate) askOf(ctx context.Context, r *admissionv1.AdmissionRequest) (*Ask
 		if pod.UID != "" {
 			a.Pod = &pod
 		}
+		a.Ending = a.User == allControllers && g.isEnding(ctx, r.Namespace)
 		return a, nil
 	case r.Operation == admissionv1.Create && r.SubResource == "eviction":
 		var eviction policyv1.Eviction
@@ -198,6 +199,12 @@ func (g *Gate) askOf(ctx context.Context, r *admissionv1.AdmissionRequest) (*Ask
 		return a, err
 	}
 	return nil, fmt.Errorf("it is about %s of %s/%s", r.Operation, r.Resource.Resource, r.SubResource)
+}
+
+// isEnding reports whether a namespace is being deleted.
+func (g *Gate) isEnding(ctx context.Context, name string) bool {
+	namespace, err := g.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	return err == nil && namespace.DeletionTimestamp != nil
 }
 
 func read(text []byte, into any) error {
