@@ -21,9 +21,9 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// token is the administrator's, and gateToken that of the ServiceAccount that
-// deploy/admission/rbac.yaml is about.
-const token, gateToken = "test-token", "gate-token"
+// token is the administrator's, gateToken that of the ServiceAccount that
+// deploy/admission/rbac.yaml is about, and managerToken that of the controllers.
+const token, gateToken, managerToken = "test-token", "gate-token", "manager-token"
 
 // Version is a kube-apiserver that e2e/node/build builds.
 type Version struct {
@@ -65,7 +65,7 @@ func Start(t testing.TB, v Version) *Server {
 	etcd := servers.StartEtcd(t, 1, false)[0]
 	key := writeKey(t, dir)
 	tokens := filepath.Join(dir, "tokens.csv")
-	if err := os.WriteFile(tokens, []byte(token+",admin,admin,system:masters\n"+
+	if err := os.WriteFile(tokens, []byte(token+",admin,admin,system:masters\n"+managerToken+",system:kube-controller-manager,manager,system:masters\n"+
 		gateToken+",system:serviceaccount:lastcall-system:lastcall-admission,gate,\"system:serviceaccounts,system:serviceaccounts:lastcall-system\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
