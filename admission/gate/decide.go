@@ -83,8 +83,12 @@ func Decide(a *Ask) Decision {
 const Remember = 10 * time.Second
 
 // repeats reports whether an ask may be another attempt of one that the pod of
-// the same name before was deleted for. Who names the pod's UID means this pod.
+// the same name before was deleted for. Who names the pod's UID means this pod, and
+// so does a controller, which has seen or made it.
 func repeats(a *Ask) bool {
+	if controls(a.User) {
+		return false
+	}
 	if p := a.Options.Preconditions; p != nil && p.UID != nil {
 		return false
 	}

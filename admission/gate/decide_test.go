@@ -81,6 +81,10 @@ func TestDecide(t *testing.T) {
 			a.Before = &gate.Request{UID: "old", By: []string{"jane"}}
 			a.Options.Preconditions = &metav1.Preconditions{UID: uid("uid-web-0")}
 		}, "", "", 429, gate.Delete},
+		"the successor, by a controller": {func(a *gate.Ask) {
+			a.User = "system:serviceaccount:kube-system:statefulset-controller"
+			a.Before = &gate.Request{UID: "old", By: []string{a.User}}
+		}, "", "", 429, gate.Delete},
 		"the successor, by somebody else": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", By: []string{"x"}} }, "", "", 429, gate.Delete},
 	} {
 		t.Run(name, func(t *testing.T) {
