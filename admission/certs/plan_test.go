@@ -16,7 +16,7 @@ const (
 	service = "lastcall-admission.lastcall-system.svc"
 )
 
-var start = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant in all but name
+var start = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 // plan plans with the usual lifetimes.
 func plan(t *testing.T, data map[string][]byte, at time.Time, trusted bool) (map[string][]byte, bool) {

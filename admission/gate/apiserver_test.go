@@ -130,7 +130,7 @@ func (c *cluster) pod(t *testing.T, name string) *corev1.Pod {
 	return pod
 }
 
-func (c *cluster) deletes(t *testing.T, name string, o metav1.DeleteOptions) error { //nolint:gocritic // as client-go has it
+func (c *cluster) deletes(t *testing.T, name string, o metav1.DeleteOptions) error {
 	return c.admin.CoreV1().Pods("team").Delete(t.Context(), name, o)
 }
 

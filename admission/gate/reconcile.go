@@ -170,9 +170,7 @@ func (g *Gate) withdraw(ctx context.Context, pod *corev1.Pod) (time.Duration, er
 // release notes that the pod need not be held any longer, and carries out what
 // was asked.
 func (g *Gate) release(ctx context.Context, pod *corev1.Pod, r *Request, why string) (time.Duration, error) {
-	if wanted, err := g.wanted(ctx, pod, r); err != nil {
-		return 0, err
-	} else if !wanted {
+	if !g.wanted(ctx, pod, r) {
 		g.Events.Eventf(pod, corev1.EventTypeNormal, "GateUnwanted", "its ReplicaSet has no pod too many any more: the request of %s is dropped", r.By[0])
 		return 0, g.annotate(ctx, pod, map[string]any{Recorded: nil})
 	}
@@ -188,18 +186,18 @@ func (g *Gate) release(ctx context.Context, pod *corev1.Pod, r *Request, why str
 
 // wanted reports whether the pod is still to go. A ReplicaSet that was scaled up
 // again asks no more, and would have to replace the pod.
-func (g *Gate) wanted(ctx context.Context, pod *corev1.Pod, r *Request) (bool, error) {
+func (g *Gate) wanted(ctx context.Context, pod *corev1.Pod, r *Request) bool {
 	if r.Verb != Delete {
-		return true, nil
+		return true
 	}
 	for _, user := range r.By {
 		if !strings.HasSuffix(user, ":replicaset-controller") {
-			return true, nil
+			return true
 		}
 	}
 	surplus, owner, err := g.surplus(ctx, pod)
 	if err != nil || owner == nil {
-		return true, nil //nolint:nilerr // not known: what was asked is done
+		return true // not known: what was asked is done
 	}
-	return surplus > 0, nil
+	return surplus > 0
 }
