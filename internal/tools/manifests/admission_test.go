@@ -111,7 +111,7 @@ func checkAdmission(t *testing.T, o objects) {
 		}
 		for _, m := range findAll[*monitoringv1.PodMonitor](o) {
 			chosen("the PodMonitor", &m.Spec.Selector)
-			if e := m.Spec.PodMetricsEndpoints[0]; *e.Port != c.Ports[0].Name || e.Scheme == nil || !strings.EqualFold(string(*e.Scheme), "https") {
+			if e := m.Spec.PodMetricsEndpoints[0]; *e.Port != c.Ports[0].Name || !strings.EqualFold(e.Scheme, "https") {
 				t.Errorf("the PodMonitor scrapes %v by %v", *e.Port, e.Scheme)
 			}
 		}
