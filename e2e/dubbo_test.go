@@ -8,10 +8,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// dubbo is examples/dubbo-zookeeper in the registries' image.
+// dubbo runs a class of examples/dubbo-zookeeper, from the registries' image.
+// Dubbo keeps files in the user's home.
 func dubbo(class string, args ...string) []string {
 	command := append([]string{"java"}, strings.Fields(jvm)...)
-	return append(append(command, "-Dzookeeper.admin.enableServer=false", "-cp", "/dubbo-zookeeper.jar", class), args...)
+	return append(append(command, "-Duser.home=/tmp", "-Dzookeeper.admin.enableServer=false", "-cp", "/dubbo-zookeeper.jar", class), args...)
 }
 
 // Providers leave while a consumer calls them, by way of ZooKeeper. What fails

@@ -21,7 +21,7 @@ func TestDubbo(t *testing.T) {
 	consumer := servers.StartDubboConsumer(t, z)
 	call := func() string {
 		t.Helper()
-		_, header, err := answer(consumer)
+		_, header, err := get(consumer)
 		if err != nil {
 			t.Fatalf("a consumer's call failed: %v", err)
 		}
@@ -74,11 +74,11 @@ func TestDubbo(t *testing.T) {
 }
 
 func ask(url string) (body string, err error) {
-	body, _, err = answer(url)
+	body, _, err = get(url)
 	return body, err
 }
 
-func answer(url string) (body string, header http.Header, err error) {
+func get(url string) (body string, header http.Header, err error) {
 	resp, err := http.Get(url)
 	if err != nil {
 		return "", nil, err
