@@ -15,9 +15,10 @@ func dubbo(class string, args ...string) []string {
 	return append(append(command, "-Duser.home=/tmp", "-Dzookeeper.admin.enableServer=false", "-cp", "/dubbo-zookeeper.jar", class), args...)
 }
 
-// Providers leave while a consumer calls them, by way of ZooKeeper. What fails
-// without Lastcall is what Dubbo's own shutdown loses. Java needs much of a small
-// machine, so this runs beside no other test.
+// Providers leave while a consumer calls them, by way of ZooKeeper. Dubbo's own
+// shutdown deregisters them and waits for calls, so what fails without Lastcall
+// is in the table, and may be nothing. Java needs much of a small machine, so
+// this runs beside no other test.
 func TestDubbo(t *testing.T) {
 	for _, v := range []variant{native, bare} {
 		t.Run(string(v), func(t *testing.T) {
@@ -44,7 +45,10 @@ func TestDubbo(t *testing.T) {
 			clients.more(40)
 			counts := clients.stop()
 			results.add("rolling restart of 2 Dubbo providers, which a consumer finds in ZooKeeper", v, counts, s.longest(web))
-			s.judge(v, counts)
+			if v == bare {
+				return
+			}
+			s.noneFailed(counts)
 			s.wentWell(web)
 		})
 	}
