@@ -32,6 +32,10 @@ func (d *Drainer) addRegistration(n NamedRegistry) {
 		r.changes = c.Changes()
 	}
 	_, r.presence.unknown = n.Registry.(Locator) // until it is found
+	if registrar, can := n.Registry.(Registrar); can && n.Register {
+		r.registering = newRegistering(registrar)
+		r.presence.unknown = false // what the sidecar has not registered is not there
+	}
 	r.worker = newWorker(&d.mu, r)
 	d.registrations, d.workers = append(d.registrations, r), append(d.workers, r.worker)
 }
@@ -68,6 +72,9 @@ func (d *Drainer) start() {
 	}
 	if d.cfg.App != nil {
 		d.spawn(d.watchApp)
+	}
+	if d.cfg.AppReady != nil && d.registersLocked() { // nobody else has the lock yet
+		d.spawn(d.watchReady)
 	}
 	if len(d.pollers.all) > 0 {
 		d.spawn(d.tryCounters)
@@ -173,6 +180,8 @@ func (d *Drainer) takeBackLocked(run *drainRun, why string) {
 	d.run, d.journal.timeline = nil, nil
 	d.totals.since = now
 	notify(d.listingChanged)
+	notify(d.servesAgain)
+	notify(d.app.soon)
 	d.retargetLocked(inService, time.Time{})
 	for _, c := range d.controls {
 		c.setLocked(false, time.Time{})

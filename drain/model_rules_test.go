@@ -30,6 +30,8 @@ func (m *model) registryCalled(i int, op string) {
 		}
 	case "deregister":
 		m.mayDeregister(i)
+	case "register":
+		m.mayRegister(i)
 	}
 }
 
@@ -219,6 +221,7 @@ func (m *model) check() {
 	m.ownCalls(s)
 	m.unfoundIsNotGone(s)
 	m.toldToLeave(s)
+	m.keepsLease(s)
 }
 
 // comesBack holds that a pod which is not deleted is in service again within a
@@ -256,6 +259,9 @@ func (m *model) backInService() {
 	for _, w := range m.switches {
 		w.turn(healthy)
 	}
+	if m.appReady != nil {
+		m.appReady.set(func() { m.appReady.mode = healthy })
+	}
 	if m.app != nil {
 		m.app.mu.Lock()
 		m.app.mode = healthy
@@ -270,6 +276,7 @@ func (m *model) backInService() {
 		}
 		f.mu.Unlock()
 	}
+	m.registeredAgain()
 	for _, w := range m.switches {
 		if on, _, _ := w.is(); on && w.undone {
 			m.fail("%s still holds two minutes after the drain was taken back", w.told)

@@ -1,0 +1,135 @@
+package drain
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// registering is what is known of an instance that the sidecar registers, in
+// place of an app that has no client of the registry.
+type registering struct {
+	registrar Registrar // nil: the app registers itself
+	every     time.Duration
+
+	known bool // whether the app is ready is known
+	ready bool
+	// told is set when a Register of the app's present state has succeeded, and
+	// listed when it was that the app is ready.
+	told, listed bool
+	tried        bool      // one was called since the pod came back into service
+	as           bool      // the ready of the last Register
+	dueAt        time.Time // when the next Register or Renew is due
+	late         doubt     // Registers that may take effect after a Withdraw
+	retry        backoff
+}
+
+func newRegistering(r Registrar) registering {
+	return registering{registrar: r, every: r.RegisterEvery(), retry: backoff{first: 200 * time.Millisecond, most: 5 * time.Second}}
+}
+
+// ours reports whether the sidecar registers the app.
+func (g *registering) ours() bool { return g.registrar != nil }
+
+// retarget records that the registration has another target. What the app was is
+// not what it is after a drain: it may have been restarted.
+func (g *registering) retarget() {
+	g.known, g.told, g.tried = false, false, false
+	g.dueAt = time.Time{}
+	g.retry.reset()
+}
+
+// nextOfOursLocked is nextLocked where the sidecar registers the app. In service,
+// the registry is told whether the app is ready before anything else: an app that
+// is not must not be restored as one that is. In a drain, the lease is renewed
+// between two questions, and a Withdraw never waits for that.
+func (r *registration) nextOfOursLocked(now time.Time) (*call, time.Duration) {
+	g := &r.registering
+	left := g.dueAt.Sub(now)
+	switch r.target {
+	case inService:
+		switch {
+		case !g.known:
+			return nil, forever
+		case left <= 0:
+			return r.callLocked(opRegister, now), 0
+		case !g.tried:
+			return nil, left
+		}
+	case outOfService:
+		c, wait := r.nextForTargetLocked(now)
+		switch {
+		case !r.tried || c != nil && c.op == opWithdraw:
+			return c, wait
+		case left <= 0:
+			return r.callLocked(opRenew, now), 0
+		}
+		return c, sooner(wait, left)
+	case deregistered:
+		return r.nextForTargetLocked(now)
+	}
+	c, wait := r.nextForTargetLocked(now)
+	return c, sooner(wait, left)
+}
+
+// sooner returns the shorter of two waits.
+func sooner(a, b time.Duration) time.Duration {
+	if a < 0 || b < a {
+		return b
+	}
+	return a
+}
+
+// callLocked makes c the call that registers or renews. A Register is finished
+// even if a drain begins: one that was cancelled could put the pod back after it
+// was withdrawn.
+func (g *registering) callLocked(c *call, now time.Time) {
+	c.limit = min(c.limit, callLimit)
+	if c.op == opRenew {
+		c.do = onlyError(g.registrar.Renew)
+		return
+	}
+	ready := g.ready
+	g.as, g.tried = ready, true
+	if ready {
+		g.late.called(now, c.limit)
+		c.landedLocked = g.late.answered
+	}
+	c.mustFinish = true
+	c.do = onlyError(func(ctx context.Context) error { return g.registrar.Register(ctx, ready) })
+}
+
+// registerDoneLocked records how a Register or a Renew has ended.
+func (r *registration) registerDoneLocked(err error, now time.Time) {
+	g := &r.registering
+	if err != nil {
+		g.dueAt = now.Add(g.retry.wait())
+		return
+	}
+	g.retry.reset()
+	g.dueAt = now.Add(g.every)
+	switch {
+	case r.target != inService:
+		return
+	case g.as != g.ready:
+		g.dueAt = now // it has changed meanwhile
+		return
+	case !g.told && g.ready:
+		slog.Info("registry: registered", "registry", r.Name)
+	case !g.told:
+		slog.Info("registry: the app is not ready, and not in service", "registry", r.Name)
+	}
+	g.told, g.listed = true, g.ready
+}
+
+// appReadyLocked records whether the app is ready.
+func (r *registration) appReadyLocked(ready bool) {
+	g := &r.registering
+	if !g.ours() || r.target != inService || g.known && g.ready == ready {
+		return
+	}
+	g.known, g.ready, g.told = true, ready, false
+	g.dueAt = time.Time{}
+	g.retry.reset()
+	notify(r.worker.changed)
+}
