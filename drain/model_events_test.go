@@ -104,6 +104,7 @@ func (m *model) event() {
 
 // appEvent is something that happens to one of the app's ports, or all.
 func (m *model) appEvent() {
+	defer func() { m.portsAt = time.Now() }()
 	ports := m.app.Ports()
 	port := ports[m.rng.IntN(len(ports))]
 	m.app.mu.Lock()

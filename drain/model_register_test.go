@@ -31,8 +31,9 @@ func (r *modelReady) ask(ctx context.Context) error {
 func (r *modelReady) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was := r.ready
-	if change(); r.ready != was {
+	is := func() bool { return r.ready && r.mode == healthy }
+	was := is()
+	if change(); is() != was {
 		r.since = time.Now()
 	}
 }
@@ -50,11 +51,8 @@ func (m *model) readiness() (ready bool, since time.Time) {
 	}
 	m.app.mu.Lock()
 	defer m.app.mu.Unlock()
-	if m.app.mode != healthy || m.blind {
-		return true, time.Time{} // what cannot be seen is taken as if it listened
-	}
 	listens := !slices.ContainsFunc(m.app.Ports(), func(port int) bool { return len(m.app.listeners[port]) == 0 })
-	return listens, m.app.since
+	return listens, m.portsAt
 }
 
 // mayRegister holds that the app is registered only while the pod serves, and it is
@@ -66,7 +64,10 @@ func (m *model) mayRegister(i int) {
 	if run != nil && run.began.Before(time.Now()) {
 		m.fail("registry%d: registered in a drain", i)
 	}
-	if ready, since := m.readiness(); !ready && !stopping && time.Since(since) > seenNotReadyWithin {
+	m.mu.Lock()
+	blind := m.blind && m.appReady == nil // what cannot be seen is taken as if it listened
+	m.mu.Unlock()
+	if ready, since := m.readiness(); !ready && !stopping && !blind && time.Since(since) > seenNotReadyWithin {
 		m.fail("registry%d: registered, and the app is not ready since %v", i, time.Since(since))
 	}
 }

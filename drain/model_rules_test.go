@@ -238,6 +238,7 @@ func (m *model) comesBack() {
 	m.app.mode = healthy
 	m.app.mu.Unlock()
 	m.app.set(true)
+	m.portsAt = time.Now()
 	m.log("the app listens, for good")
 	after(m.cfg.GracePeriod + signalMargin + lookWhileServing)
 	synctest.Wait()

@@ -87,6 +87,7 @@ type model struct {
 	atHook   map[int]bool // the ports that were listened on then
 	wasReady bool         // at some time
 	overAt   time.Time    // when it was ready because registries had taken too long
+	portsAt  time.Time    // when the app's ports last changed
 	blind    bool         // the look at the app has failed: what it has missed is not modelled
 }
 
