@@ -75,7 +75,7 @@ func (m *model) mayRegister(i int) {
 // keepsLease holds that an instance that the sidecar has registered has a lease for
 // as long as the drain has not ended, unless the registry cannot be called.
 func (m *model) keepsLease(s Status) {
-	if s.Phase == Serving || s.Deadline != nil && time.Until(*s.Deadline) <= 0 {
+	if s.Phase == Serving || m.over() || s.Deadline != nil && time.Until(*s.Deadline) <= 0 {
 		return
 	}
 	for i, f := range m.registries {
