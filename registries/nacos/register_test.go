@@ -59,6 +59,7 @@ func generations() (all []kind) {
 	for _, k := range kinds() {
 		same := func(o kind) bool { return strings.Split(o.name, ",")[0] == strings.Split(k.name, ",")[0] }
 		if k.client = beats; !slices.ContainsFunc(all, same) {
+			k.name, _, _ = strings.Cut(k.name, ",")
 			all = append(all, k)
 		}
 	}
