@@ -57,8 +57,8 @@ func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 		}
 		id = host + ":" + pod.Service.Name + ":" + strconv.Itoa(pod.AppPort)
 	}
-	if strings.ContainsAny(id, `/\`) {
-		return nil, fmt.Errorf("LASTCALL_EUREKA_INSTANCE_ID and LASTCALL_SERVICE_NAME: %q must hold no slash or backslash, which Eureka's server refuses", id)
+	if strings.ContainsAny(cfg.InstanceID, `/\`) {
+		return nil, fmt.Errorf("LASTCALL_EUREKA_INSTANCE_ID=%q: must hold no slash or backslash, which Eureka's server refuses", id)
 	}
 	return &registrant{
 		name: name{strings.ToUpper(pod.Service.Name), id},
