@@ -191,7 +191,7 @@ func TestARegistrationAfterADrainWasTakenBack(t *testing.T) {
 func TestARegistrationThatTakesEffectInADrain(t *testing.T) {
 	inRegisteringPod(t, func(c *Config, p *pod) {
 		p.registry.mode = late
-		c.GracePeriod = time.Minute
+		c.GracePeriod, c.Registries[0].ClientRefresh, c.Quiet = time.Minute, 500*ms, 100*ms
 	}, func(t *testing.T, p *pod, _ *recorder) {
 		after(100 * ms)
 		began := time.Now()
