@@ -16,7 +16,6 @@ import (
 	"lastcall/counters/tcp"
 	"lastcall/drain"
 	"lastcall/internal/drainfile"
-	"lastcall/internal/fetch"
 	"lastcall/internal/podip"
 	"lastcall/internal/settings"
 )
@@ -170,10 +169,7 @@ func (p *process) check() (mistakes []error) {
 	if p.ReadyzOnDrain != "fail" && p.ReadyzOnDrain != "pass" {
 		wrong("LASTCALL_READYZ_ON_DRAIN=%q: must be fail or pass", p.ReadyzOnDrain)
 	}
-	if p.AppReadyURL != "" {
-		_, err := fetch.ParseURL("LASTCALL_APP_READY_URL", p.AppReadyURL, "http://127.0.0.1:8080/ready")
-		mistakes = append(mistakes, err)
-	}
+	mistakes = append(mistakes, p.checkReadyURL())
 	if err := p.level.UnmarshalText([]byte(p.LogLevel)); err != nil {
 		wrong("LASTCALL_LOG_LEVEL=%q: must be debug, info, warn or error", p.LogLevel)
 	}
