@@ -39,7 +39,8 @@ type Finder interface {
 	//
 	// It is called at start, when the app begins to listen, and when a drain was
 	// taken back, until it succeeds; and some more times in the minutes after
-	// that, in which the app may still be registering.
+	// that, in which the app may still be registering. Where the sidecar registers
+	// the app (Registrar), it is called only after it has.
 	Find(ctx context.Context) (string, error)
 }
 

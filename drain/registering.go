@@ -31,6 +31,10 @@ func newRegistering(r Registrar) registering {
 // ours reports whether the sidecar registers the app.
 func (g *registering) ours() bool { return g.registrar != nil }
 
+// mayBeThere reports whether the instance is worth looking up: what the sidecar has
+// not registered is not there.
+func (g *registering) mayBeThere() bool { return !g.ours() || g.told && g.listed }
+
 // retarget records that the registration has another target. What the app was is
 // not what it is after a drain: it may have been restarted.
 func (g *registering) retarget() {
@@ -116,6 +120,8 @@ func (r *registration) registerDoneLocked(err error, now time.Time) {
 		return
 	case !g.told && g.ready:
 		slog.Info("registry: registered", "registry", r.Name)
+		// An earlier pod's withdrawal may come back with what servers tell each other.
+		r.lookup = lookup{found: r.lookup.found, startedAt: now}
 	case !g.told:
 		slog.Info("registry: the app is not ready, and not in service", "registry", r.Name)
 	}

@@ -178,7 +178,7 @@ func (r *registration) nextInServiceLocked(now time.Time) (*call, time.Duration)
 		}
 		return !now.Before(at)
 	}
-	if _, canFind := r.Registry.(Finder); canFind && !r.registering.ours() && !r.lookup.over(now) && isDue(r.lookup.dueAt) {
+	if _, canFind := r.Registry.(Finder); canFind && r.registering.mayBeThere() && !r.lookup.over(now) && isDue(r.lookup.dueAt) {
 		return r.callLocked(opFind, now), 0
 	}
 	if r.recovery.underWay() && isDue(r.recovery.askAt) {

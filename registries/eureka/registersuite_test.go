@@ -2,6 +2,7 @@ package eureka
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"lastcall/drain"
@@ -84,4 +85,34 @@ func TestRegistrationAfterAServersRestart(t *testing.T) {
 	s.Restart(t, 0)
 	wait.For(t, "the registration", register)
 	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
+}
+
+// The Java client discovers an app that the sidecar has registered, and leaves it.
+// What it does with its copy, it logs.
+func TestJavaClientOfARegisteredApp(t *testing.T) {
+	t.Setenv("LOGGING_LEVEL_COM_NETFLIX_DISCOVERY", "DEBUG")
+	s := startServers(t, oneServer)
+	consumer := newApp(s, nil)
+	java := servers.StartEurekaApp(t, s, consumer.app, consumer.id, "127.0.0.1")
+	a := newRegistered(s)
+	r := a.plugIn(t, a.pod)
+	logs := func(what string) {
+		t.Helper()
+		wait.Until(t, what+" instance "+a.id+" in the client's log", func() bool {
+			return strings.Contains(java.Log(), what+" instance "+a.id)
+		})
+	}
+	call := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	call(r.Register(t.Context(), true))
+	logs("Added")
+	call(r.Withdraw(t.Context()))
+	call(r.Renew(t.Context()))
+	logs("Modified")
+	call(r.Deregister(t.Context()))
+	logs("Deleted")
 }
