@@ -22,6 +22,15 @@ func (d *Drainer) registersLocked() bool {
 	return slices.ContainsFunc(d.registrations, func(r *registration) bool { return r.registering.ours() })
 }
 
+// startWatchingReady has the app asked, where the sidecar registers it.
+func (d *Drainer) startWatchingReady() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cfg.AppReady != nil && d.registersLocked() {
+		d.spawn(d.watchReady)
+	}
+}
+
 // watchReady asks the app whether it is ready, for as long as the process lives. In
 // a drain it is not asked: to some counters that would be work.
 func (d *Drainer) watchReady() {

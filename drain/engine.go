@@ -32,10 +32,7 @@ func (d *Drainer) addRegistration(n NamedRegistry) {
 		r.changes = c.Changes()
 	}
 	_, r.presence.unknown = n.Registry.(Locator) // until it is found
-	if registrar, can := n.Registry.(Registrar); can && n.Register {
-		r.registering = newRegistering(registrar)
-		r.presence.unknown = false // what the sidecar has not registered is not there
-	}
+	r.registerOurselves()
 	r.worker = newWorker(&d.mu, r)
 	d.registrations, d.workers = append(d.registrations, r), append(d.workers, r.worker)
 }
@@ -73,9 +70,7 @@ func (d *Drainer) start() {
 	if d.cfg.App != nil {
 		d.spawn(d.watchApp)
 	}
-	if d.cfg.AppReady != nil && d.registersLocked() { // nobody else has the lock yet
-		d.spawn(d.watchReady)
-	}
+	d.startWatchingReady()
 	if len(d.pollers.all) > 0 {
 		d.spawn(d.tryCounters)
 	}

@@ -113,29 +113,6 @@ type Lister interface {
 	Listed(ctx context.Context) (listed bool, why string, err error)
 }
 
-// Registrar is a Registry that can register the instance itself, for an app that
-// has no client of the registry (NamedRegistry.Register). Its methods are called
-// one at a time with all others, and are idempotent; their contexts end after 5 s.
-type Registrar interface {
-	// Register is called when the app is first seen to be ready or not, when that
-	// changes, and then every RegisterEvery, until it succeeds. It is never called
-	// while the pod drains.
-	//
-	// With ready, the registry holds the instance as one in service, and goes on
-	// doing so for longer than RegisterEvery: what it holds is renewed, and what
-	// it has lost, or holds of an earlier pod, is registered anew. What is
-	// registered anew is in service whatever an earlier withdrawal has left, but
-	// for one by a Withdraw that no Restore has undone. Without ready, clients are
-	// no longer told of the instance, and nothing is registered anew.
-	Register(ctx context.Context, ready bool) error
-	// Renew keeps the lease of a withdrawn instance from ending, and never
-	// registers it: what the registry does not hold needs no lease. It is called
-	// every RegisterEvery in a drain, after the first Withdraw.
-	Renew(ctx context.Context) error
-	// RegisterEvery is called once, by New.
-	RegisterEvery() time.Duration
-}
-
 // Counter counts the work in flight.
 type Counter interface {
 	// Count takes one reading. What cannot be read is an error, never zero;
@@ -282,13 +259,6 @@ type Pod struct {
 	AppPorts []int
 	// Service is what the sidecar registers; nil where the app registers itself.
 	Service *Service
-}
-
-// Service is an app as the sidecar registers it, at the pod's first address and
-// AppPort.
-type Service struct {
-	Name     string
-	Metadata map[string]string
 }
 
 // Addresses returns the pod's addresses, parsed: IPs, or IP where these are not

@@ -24,8 +24,18 @@ type registering struct {
 	retry        backoff
 }
 
-func newRegistering(r Registrar) registering {
-	return registering{registrar: r, every: r.RegisterEvery(), retry: backoff{first: 200 * time.Millisecond, most: 5 * time.Second}}
+// registerOurselves has the sidecar register the app, where it shall. What it has
+// not registered is then known not to be there.
+func (r *registration) registerOurselves() {
+	registrar, can := r.Registry.(Registrar)
+	if !can || !r.Register {
+		return
+	}
+	r.presence.unknown = false
+	r.registering = registering{
+		registrar: registrar, every: registrar.RegisterEvery(),
+		retry: backoff{first: 200 * time.Millisecond, most: 5 * time.Second},
+	}
 }
 
 // ours reports whether the sidecar registers the app.

@@ -293,12 +293,3 @@ func (r *registration) forgottenAtLocked() time.Time {
 	}
 	return later(r.goneAt, r.registering.late.until).Add(r.ClientRefresh)
 }
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}

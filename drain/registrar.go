@@ -1,0 +1,36 @@
+package drain
+
+import (
+	"context"
+	"time"
+)
+
+// Registrar is a Registry that can register the instance itself, for an app that
+// has no client of the registry (NamedRegistry.Register). Its methods are called
+// one at a time with all others, and are idempotent; their contexts end after 5 s.
+type Registrar interface {
+	// Register is called when the app is first seen to be ready or not, when that
+	// changes, and then every RegisterEvery, until it succeeds. It is never called
+	// while the pod drains.
+	//
+	// With ready, the registry holds the instance as one in service, and goes on
+	// doing so for longer than RegisterEvery: what it holds is renewed, and what
+	// it has lost, or holds of an earlier pod, is registered anew. What is
+	// registered anew is in service whatever an earlier withdrawal has left, but
+	// for one by a Withdraw that no Restore has undone. Without ready, clients are
+	// no longer told of the instance, and nothing is registered anew.
+	Register(ctx context.Context, ready bool) error
+	// Renew keeps the lease of a withdrawn instance from ending, and never
+	// registers it: what the registry does not hold needs no lease. It is called
+	// every RegisterEvery in a drain, after the first Withdraw.
+	Renew(ctx context.Context) error
+	// RegisterEvery is called once, by New.
+	RegisterEvery() time.Duration
+}
+
+// Service is an app as the sidecar registers it, at the pod's first address and
+// AppPort.
+type Service struct {
+	Name     string
+	Metadata map[string]string
+}
