@@ -123,9 +123,15 @@ func TestARegistryThatIsDownAtStart(t *testing.T) {
 		if n := len(calls.take()); n < 10 || n > 40 {
 			t.Errorf("%d tries in a minute", n)
 		}
+		if found, known := p.Totals(t.Context()).Found["registry"]; found || !known {
+			t.Errorf("found %v, known %v, and it is not registered", found, known)
+		}
 		p.registry.set(func() { p.registry.mode = healthy })
 		after(5 * time.Second)
 		p.wantOps(calls, "register")
+		if !p.Totals(t.Context()).Found["registry"] {
+			t.Error("not found, and it is registered")
+		}
 	})
 }
 
