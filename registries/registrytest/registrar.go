@@ -60,7 +60,9 @@ func registersReady(t *testing.T, h RegistrarHarness) {
 	if !h.Listed(t) {
 		t.Fatal("a renewal took the instance from clients")
 	}
+	h.Settle(t)
 	withdrawAndSee(t, r)
+	h.Settle(t)
 	call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 }
