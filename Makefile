@@ -33,6 +33,10 @@ demo: build ## see the whole job on this machine, in under a minute; needs only 
 build: ## bin/lastcall, static
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/lastcall ./cmd/lastcall
 
+.PHONY: build-admission
+build-admission: ## bin/lastcall-admission, the cluster's side, static
+	@CGO_ENABLED=0 go build -C admission -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o ../bin/lastcall-admission ./cmd/lastcall-admission
+
 .PHONY: test
 test: ## all tests, against real servers, which it installs first (some minutes, once)
 	@internal/test/servers/install
@@ -41,6 +45,13 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 	REQUIRE_SERVERS=1 go test -race -count=1 -timeout 20m ./...
 	go test -count=1 -run '^TestModel$$' ./drain -model.runs 5000
 	go test -C internal/tools/manifests -count=1 ./...
+
+.PHONY: test-admission
+test-admission: ## tests of the cluster's side, against real API servers, which it builds first (10 minutes, once)
+	@internal/testservers/install
+	@e2e/node/build
+	go vet -C admission ./...
+	REQUIRE_SERVERS=1 go test -C admission -race -count=1 -timeout 20m ./...
 
 .PHONY: nacos
 nacos: ## the tests of registries/nacos against rnacos and the Java client (10 minutes, once, to install them)
@@ -63,6 +74,7 @@ lint: ## gofmt, go vet, golangci-lint, shellcheck, govulncheck
 	go vet ./...
 	$(TOOLS)/golangci-lint run --build-tags nacos ./...
 	cd e2e && $(TOOLS)/golangci-lint run --build-tags soak ./...
+	cd admission && $(TOOLS)/golangci-lint run ./...
 	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); else echo "shellcheck: not run, it is not installed"; fi
 	@internal/tools/vulncheck ./...
 
@@ -82,7 +94,7 @@ e2e-examples: ## deploy each example to a real node, and restart it under load (
 	e2e/examples/run -v -timeout 40m
 
 .PHONY: e2e
-e2e: ## a real Kubernetes node, real pods, real load: no request may fail (15 minutes)
+e2e: ## a real Kubernetes node, real pods, real load: no request may fail (25 minutes)
 	go test -C e2e -race ./load
 	@e2e/run -timeout 90m -parallel 4 $(if $(WRITE),-args -write $(abspath $(WRITE)))
 

@@ -31,12 +31,14 @@ const (
 const hookUsage = `usage: lastcall hook [flags] [-- COMMAND…]
 
 For exec preStop hooks in the app's container. It calls the sidecar's /prestop,
-and again while the sidecar is away, until the pod is drained or the limit is
-over. Then it becomes COMMAND, whatever has come of the drain.
+and retries while the sidecar does not answer, until the pod has drained or the
+limit is reached. It then runs COMMAND in place of itself, whatever the outcome of
+the drain.
 
-Exit codes: COMMAND's, or 127 or 126 if that cannot be run; without COMMAND 0
-drained, 2 mistakes in flags or variables, or the sidecar refused the call, 3 not
-drained (the answer says why), 4 nobody answered within the limit.
+Exit codes: that of COMMAND, 127 if there is no such program, 126 if it cannot be
+run. Without COMMAND: 0 if the pod drained, 2 if a flag or a variable is wrong or
+the sidecar refused the call, 3 if the pod did not drain (the message says why), 4
+if there was no answer within the limit.
 
 `
 
@@ -47,8 +49,8 @@ type hookCall struct {
 	mistakes []error // what was used instead is the default
 }
 
-// hook waits for the drain, and then becomes the command, if there is one. That
-// is run in any case: an app that needs it to stop would not stop without it.
+// hook waits for the drain, and then runs the command, if there is one. The command
+// runs in any case: an app that needs it to stop would not stop without it.
 func hook(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	say := func(line string) { fmt.Fprintln(stderr, "lastcall hook: "+line) }
 	h, help := readHook(args, getenv, stdout)
@@ -71,7 +73,7 @@ func hook(args []string, getenv func(string) string, stdout, stderr io.Writer) i
 	}
 	switch {
 	case len(h.command) > 0:
-		return become(h.command, say)
+		return execCommand(h.command, say)
 	case err == nil && len(h.mistakes) == 0:
 		return exitOK
 	case err == nil || errors.Is(err, prestop.ErrRefused) || len(h.mistakes) > 0:
@@ -95,9 +97,9 @@ func (h *hookCall) consequence(err error) string {
 	return then
 }
 
-// become replaces the process by the command, which so gets its signals, its
-// output and its exit code.
-func become(command []string, say func(string)) int {
+// execCommand replaces the process with the command, which receives the signals,
+// and has the output and the exit code. It returns only if that fails.
+func execCommand(command []string, say func(string)) int {
 	path, err := exec.LookPath(command[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		say(fmt.Sprintf("cannot run %q: %v: is it in this container's image?", command[0], err))

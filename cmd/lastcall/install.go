@@ -30,9 +30,9 @@ func install(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// copyProgram copies a program, and returns where it is then. Nobody ever sees
-// half of it: it is written beside its place and then put there, also over one
-// that is running.
+// copyProgram copies a program, and returns the path of the copy. It writes to a
+// temporary file and renames that, so that the copy is complete when it appears,
+// and replaces a program that is running.
 func copyProgram(from, to string) (path string, size int64, err error) {
 	path = filepath.Clean(to)
 	if info, err := os.Stat(to); err == nil && info.IsDir() { //nolint:gosec // whoever deploys the pod names it

@@ -21,6 +21,8 @@ const (
 	answerLimit = 4 << 10
 	// restLimit is how long the rest of an answer that has begun may take.
 	restLimit = 200 * time.Millisecond
+	// leaveLimit bounds what is read of the rest when a connection is left.
+	leaveLimit = 64 << 10
 )
 
 // protocol is what a port speaks, as far as it was found out.
@@ -119,7 +121,7 @@ func question(ctx context.Context, address netip.AddrPort, dialed func(netip.Add
 	if err != nil {
 		return reply{}, fmt.Errorf("asking %v what it speaks: %w", address, err)
 	}
-	defer func() { _ = conn.Close() }() // nothing of use is in it
+	defer func() { leave(conn) }()
 	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		dialed(local.AddrPort())
 	}
@@ -142,6 +144,24 @@ func question(ctx context.Context, address netip.AddrPort, dialed func(netip.Add
 	r.read = errors.Is(err, io.EOF)
 	r.end = r.read || err != nil && isReset(err)
 	return r, nil
+}
+
+// leave closes conn without a reset: it says that nothing more is sent, and
+// reads what the server still sends. A server that answers twice, as some
+// answer the two lines of the preface, and one that has sent session tickets,
+// would log a connection that was closed with these unread as an error.
+func leave(conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(restLimit)) // what fails here leaves a reset, and nothing else
+	raw := conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		_ = secure.CloseWrite()
+		raw = secure.NetConn()
+	}
+	if end, ok := raw.(*net.TCPConn); ok {
+		_ = end.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, raw, leaveLimit)
+	_ = raw.Close()
 }
 
 // handshaken makes a TLS handshake on conn. What is negotiated is known before

@@ -110,11 +110,11 @@ func nginxAsked(listen string, onlyHTTP2 bool) func(t *testing.T) *askedServer {
 func haproxyAsked(bind, alpn string) func(t *testing.T) *askedServer {
 	return func(t *testing.T) *askedServer {
 		t.Helper()
-		port, scheme := freeport.Port(t), "http"
+		port, scheme, options := freeport.Port(t), "http", ""
 		if bind != "" {
-			bind, scheme = bind+newCertificate(t, false).both+alpn, "https"
+			options, scheme = bind+newCertificate(t, false).both+alpn, "https"
 		}
-		p, logFile := startHAProxyWith(t, fmt.Sprintf("frontend web\n    bind 127.0.0.1:%d %s\n    http-request return status 200", port, bind))
+		p, logFile := startHAProxyWith(t, fmt.Sprintf("frontend web\n    bind 127.0.0.1:%d %s\n    http-request return status 200", port, options))
 		(&app{Process: p, port: port}).listensOn(t)
 		return &askedServer{port, readAll(logFile), clientOf(t, false), scheme}
 	}
@@ -419,5 +419,54 @@ func TestNobodyIsAsked(t *testing.T) {
 	l.Close()
 	if p, err := ask(t.Context(), loopback(l.port), func(netip.AddrPort) { t.Error("somebody was") }); err == nil {
 		t.Errorf("found %+v where nobody listens", p)
+	}
+}
+
+// A connection that is reset is an error in the logs of many servers, however
+// much they were still sending.
+func TestConnectionsAreLeftWithoutAReset(t *testing.T) {
+	c := newCertificate(t, false)
+	pair, err := tls.LoadX509KeyPair(c.chain, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			ended := make(chan error, 1)
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					ended <- err
+					return
+				}
+				defer conn.Close()
+				if secure {
+					conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{pair}})
+				}
+				if _, err := io.ReadFull(conn, make([]byte, len(preface))); err != nil {
+					ended <- err
+					return
+				}
+				// More than is read of an answer, and it is all there at once.
+				answer := "HTTP/1.1 405 Method Not Allowed\r\n\r\n" + strings.Repeat("x", 4*answerLimit)
+				if _, err := io.WriteString(conn, answer); err != nil {
+					ended <- err
+					return
+				}
+				_, err = io.Copy(io.Discard, conn)
+				ended <- err
+			}()
+			if _, err := question(t.Context(), loopback(l.Addr().(*net.TCPAddr).Port), func(netip.AddrPort) {}, secure, preface); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; err != nil {
+				t.Errorf("the server met an error: %v", err)
+			}
+		})
 	}
 }

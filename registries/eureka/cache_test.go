@@ -9,6 +9,7 @@ import (
 
 	"lastcall/internal/test/servers"
 	"lastcall/internal/test/wait"
+	"lastcall/registries/registrytest"
 )
 
 // Once Withdrawn says true, no client of a server with a response cache is told
@@ -41,14 +42,14 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 			wait.Until(t, what+" telling of the instance", ask)
 		}
 		r := a.registry(t)
-		do(t, "Withdraw", r.Withdraw)
+		registrytest.Call(t, "Withdraw", r.Withdraw)
 
 		// Nobody has asked for this one before, so it is made on demand.
 		naive := tells(t, server+"/apps/"+a.app, "application/json", a.id)
 		if !naive && told["all, JSON"]() {
 			ahead = true
 		}
-		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		for what, ask := range told {
 			if ask() {
 				t.Errorf("%s: clients are told of the instance although Withdrawn says true", what)
@@ -119,7 +120,7 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 		wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 		r := a.registry(t)
 		noise.Register(t) // what is being made now was begun before the withdrawal
-		do(t, "Withdraw", r.Withdraw)
+		registrytest.Call(t, "Withdraw", r.Withdraw)
 		// How old the withdrawal is, by the server's clock.
 		age := func() time.Duration {
 			i, err := r.peers[0].instance(t.Context(), name{a.app, a.id})
@@ -137,14 +138,14 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 		if !a.Listed(t) {
 			continue // it was but late
 		}
-		if isWithdrawn(t, r) {
+		if registrytest.Withdrawn(t, r) {
 			t.Error("Withdrawn says true while the server tells clients of the instance")
 		}
 		// What is written anew may be missed by one more answer that is being made:
 		// a drain withdraws again and again, too.
 		wait.Until(t, "Withdrawn", func() bool {
-			do(t, "Withdraw again", r.Withdraw)
-			return isWithdrawn(t, r)
+			registrytest.Call(t, "Withdraw again", r.Withdraw)
+			return registrytest.Withdrawn(t, r)
 		})
 		if a.Listed(t) {
 			t.Error("Withdrawn says true, and a client is still told")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/registries/registrytest"
 )
 
 // cachingServer is a server with the product's default cache, in the time of a
@@ -86,18 +87,18 @@ func TestCallsOfADrain(t *testing.T) {
 				}
 				r.peers[0].transport = new(http.Transport)
 				r.peers[0].transport.RegisterProtocol("http", s)
-				find(t, r)
+				registrytest.Find(t, r)
 
 				s.calls = 0
 				began := time.Now()
-				do(t, "Withdraw", r.Withdraw)
+				registrytest.Call(t, "Withdraw", r.Withdraw)
 				toldAgain, gone := time.Now(), false
 				for pause := 50 * time.Millisecond; !gone; pause = min(2*pause, 250*time.Millisecond) {
-					if gone = isWithdrawn(t, r); gone {
+					if gone = registrytest.Withdrawn(t, r); gone {
 						break
 					}
 					if time.Since(toldAgain) >= 5*time.Second {
-						do(t, "Withdraw again", r.Withdraw)
+						registrytest.Call(t, "Withdraw again", r.Withdraw)
 						toldAgain = time.Now()
 					}
 					<-time.After(pause)
@@ -108,11 +109,11 @@ func TestCallsOfADrain(t *testing.T) {
 				}
 				for range 32 { // clients refresh, and a second of quiet
 					<-time.After(time.Second)
-					if !isWithdrawn(t, r) {
+					if !registrytest.Withdrawn(t, r) {
 						t.Fatal("Withdrawn says false")
 					}
 				}
-				do(t, "Deregister", func(ctx context.Context) error { return r.Deregister(ctx) })
+				registrytest.Call(t, "Deregister", func(ctx context.Context) error { return r.Deregister(ctx) })
 				if s.calls > 40 {
 					t.Errorf("%d calls, want at most 40", s.calls)
 				}
@@ -135,14 +136,14 @@ func TestBackInServiceIsSeen(t *testing.T) {
 			s := &cachingServer{passes: time.Now(), status: up, since: time.Now().Add(-time.Hour), cached: map[string]bool{}}
 			r.peers[0].transport = new(http.Transport)
 			r.peers[0].transport.RegisterProtocol("http", s)
-			do(t, "Withdraw", r.Withdraw)
-			for !isWithdrawn(t, r) {
+			registrytest.Call(t, "Withdraw", r.Withdraw)
+			for !registrytest.Withdrawn(t, r) {
 				<-time.After(250 * time.Millisecond)
 			}
 			gone := time.Now()
 			<-time.After(after)
 			s.status, s.since = up, time.Now()
-			for isWithdrawn(t, r) {
+			for registrytest.Withdrawn(t, r) {
 				<-time.After(time.Second)
 			}
 			if seen := time.Since(gone); seen > max(refresh, after+time.Second) || seen-after > refresh/3+time.Second {

@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"lastcall/drain"
+	"lastcall/registries/registrytest"
 )
 
 // What only a broken server does is told by a fake one.
@@ -366,9 +367,9 @@ func TestTLS(t *testing.T) {
 		t.Errorf("with a certificate of an unknown authority: got %v, want an error that names LASTCALL_EUREKA_CA_FILE", err)
 	}
 	cfg.CAFile = file
-	do(t, "Withdraw with the authority's file", newRegistry(t, cfg).Withdraw)
+	registrytest.Call(t, "Withdraw with the authority's file", newRegistry(t, cfg).Withdraw)
 	cfg.CAFile, cfg.Insecure = "", true
-	do(t, "Withdraw without verification", newRegistry(t, cfg).Withdraw)
+	registrytest.Call(t, "Withdraw without verification", newRegistry(t, cfg).Withdraw)
 }
 
 // Each answer that clients read can be the last to change.
@@ -494,7 +495,7 @@ func TestWholeRegistryIsReadOnce(t *testing.T) {
 	r := newRegistry(t, Config{URLs: []string{server}, App: "orders", InstanceID: "pod-1"})
 	want := func(n int) {
 		t.Helper()
-		if !isWithdrawn(t, r) {
+		if !registrytest.Withdrawn(t, r) {
 			t.Fatal("Withdrawn says false")
 		}
 		mu.Lock()
@@ -509,7 +510,7 @@ func TestWholeRegistryIsReadOnce(t *testing.T) {
 	updated++
 	mu.Unlock()
 	want(4)
-	do(t, "Restore", r.Restore)
+	registrytest.Call(t, "Restore", r.Restore)
 	want(6)
 }
 

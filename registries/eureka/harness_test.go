@@ -289,31 +289,3 @@ func sendWith(t *testing.T, method, url string, body []byte, header http.Header)
 	}
 	return resp.StatusCode, answer
 }
-
-// do makes one call to the plug-in, which must succeed.
-func do(t *testing.T, what string, f func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := f(ctx); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-func isWithdrawn(t *testing.T, r *Registry) (gone bool) {
-	t.Helper()
-	do(t, "Withdrawn", func(ctx context.Context) (err error) {
-		gone, err = r.Withdrawn(ctx)
-		return err
-	})
-	return gone
-}
-
-func find(t *testing.T, r *Registry) (text string) {
-	t.Helper()
-	do(t, "Find", func(ctx context.Context) (err error) {
-		text, err = r.Find(ctx)
-		return err
-	})
-	return text
-}

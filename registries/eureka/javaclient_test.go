@@ -13,6 +13,7 @@ import (
 	"lastcall/drain"
 	"lastcall/internal/test/servers"
 	"lastcall/internal/test/wait"
+	"lastcall/registries/registrytest"
 )
 
 // javaApp is a pod whose app is a Spring Boot program with the real client.
@@ -127,8 +128,8 @@ func TestJavaClient(t *testing.T) {
 
 	withdraw := func() {
 		t.Helper()
-		do(t, "Withdraw", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		registrytest.Call(t, "Withdraw", r.Withdraw)
+		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if j.Listed(t) {
 			t.Fatal("Withdrawn says true, and clients are told")
 		}
@@ -138,12 +139,12 @@ func TestJavaClient(t *testing.T) {
 	stop := j.neverUp(t)
 	j.renewed(t)
 	stop()
-	if !isWithdrawn(t, r) {
+	if !registrytest.Withdrawn(t, r) {
 		t.Fatal("heartbeats put it back into service")
 	}
 
 	j.Settle(t)
-	do(t, "Restore", r.Restore)
+	registrytest.Call(t, "Restore", r.Restore)
 	wait.Until(t, "it being in service again", func() bool { return j.Listed(t) })
 	j.renewed(t)
 
@@ -151,7 +152,7 @@ func TestJavaClient(t *testing.T) {
 	// UP: the withdrawal is lost, which is seen.
 	withdraw()
 	send(t, "DELETE", j.urls[0]+j.path(), nil)
-	wait.Until(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
+	wait.Until(t, "its registering again being seen", func() bool { return !registrytest.Withdrawn(t, r) })
 	wait.Until(t, "both servers holding it as UP", func() bool {
 		return j.statusAt(t, j.urls[0]) == up && j.statusAt(t, j.urls[1]) == up
 	})
@@ -162,25 +163,25 @@ func TestJavaClient(t *testing.T) {
 	// Its own end: it says DOWN and cancels, while it is being withdrawn.
 	j.Terminate(t)
 	for exited := false; !exited; {
-		do(t, "Withdraw during its shutdown", r.Withdraw)
+		registrytest.Call(t, "Withdraw during its shutdown", r.Withdraw)
 		select {
 		case <-j.Exited():
 			exited = true
 		default:
 		}
 	}
-	do(t, "Deregister", r.Deregister)
+	registrytest.Call(t, "Deregister", r.Deregister)
 	stop()
 	// What the servers tell each other later than that is up to them.
 	wait.Until(t, "nothing being left behind", func() bool {
 		if !j.Known(t) {
 			return true
 		}
-		do(t, "Deregister again", r.Deregister)
+		registrytest.Call(t, "Deregister again", r.Deregister)
 		j.Settle(t)
 		return false
 	})
-	if !isWithdrawn(t, r) || j.Listed(t) {
+	if !registrytest.Withdrawn(t, r) || j.Listed(t) {
 		t.Error("it is in service, dead")
 	}
 }
@@ -193,8 +194,8 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	pod := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 	j := startJavaApp(t, s, pod, "127.0.0.12")
 	r := j.registry(t)
-	do(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 	j.Kill()
 
 	// The next sidecar is there before its app has registered.
@@ -232,18 +233,18 @@ func TestJavaClientAndLostRegistry(t *testing.T) {
 	defer s.Stop()
 	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.14")
 	r := j.registry(t)
-	do(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 	s.Kill(0)
 	if gone, err := r.Withdrawn(t.Context()); gone || err == nil {
 		t.Errorf("with the only server dead: got %v, %v; want an error", gone, err)
 	}
 	s.Restart(t, 0)
-	wait.Until(t, "its registering again being seen", func() bool { return !isWithdrawn(t, r) })
-	do(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	wait.Until(t, "its registering again being seen", func() bool { return !registrytest.Withdrawn(t, r) })
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 	j.renewed(t)
-	if !isWithdrawn(t, r) || j.Listed(t) {
+	if !registrytest.Withdrawn(t, r) || j.Listed(t) {
 		t.Error("it is in service again")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"lastcall/drain"
+	"lastcall/registries/registrytest"
 )
 
 // What the app has sent last, that it is DOWN, is registered by the real server
@@ -28,8 +29,8 @@ func TestLateRegistrationIsCancelled(t *testing.T) {
 		forward.ServeHTTP(w, r)
 		once.Do(func() { a.registerAs(t, down) })
 	})
-	do(t, "Withdraw", r.Withdraw)
-	do(t, "Deregister", r.Deregister)
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	registrytest.Call(t, "Deregister", r.Deregister)
 	once.Do(func() { t.Error("the stage has seen no cancellation") })
 	if a.Known(t) {
 		t.Error("an instance that was registered late is left behind")
@@ -46,10 +47,10 @@ func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
 		a := newApp(startServers(t, twoServers), nil)
 		a.Register(t)
 		r := a.registry(t)
-		do(t, "Withdraw", r.Withdraw)
+		registrytest.Call(t, "Withdraw", r.Withdraw)
 		a.Settle(t)
 		a.Heartbeat(t)
-		do(t, "Deregister", r.Deregister)
+		registrytest.Call(t, "Deregister", r.Deregister)
 		a.Settle(t) // the heartbeat,
 		a.Settle(t) // and what came of it
 		if !a.Known(t) {

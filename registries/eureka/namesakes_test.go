@@ -8,6 +8,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/test/wait"
+	"lastcall/registries/registrytest"
 )
 
 // namesakes are two applications with one instance id, the second of which is
@@ -47,10 +48,10 @@ func TestNamesakesAreSpared(t *testing.T) {
 			other.Register(t)
 			wait.Until(t, "both being listed", func() bool { return own.Listed(t) && other.Listed(t) })
 			r := own.registry(t)
-			if text := find(t, r); !strings.Contains(text, other.app+"/"+other.id+" has the same id") {
+			if text := registrytest.Find(t, r); !strings.Contains(text, other.app+"/"+other.id+" has the same id") {
 				t.Errorf("Find says %q, and does not warn", text)
 			}
-			do(t, "Withdraw", r.Withdraw)
+			registrytest.Call(t, "Withdraw", r.Withdraw)
 			for range 2 {
 				own.Settle(t)
 				beats(t, other)
@@ -58,15 +59,15 @@ func TestNamesakesAreSpared(t *testing.T) {
 			}
 			other.holds(t, up)
 			own.holds(t, outOfService)
-			wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
-			do(t, "a second Withdraw", r.Withdraw)
+			wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+			registrytest.Call(t, "a second Withdraw", r.Withdraw)
 
 			// The app's status changes, by which it escapes; it is withdrawn again.
 			own.registerAs(t, down)
 			own.registerAs(t, up)
 			wait.Until(t, "Withdrawn again", func() bool {
-				do(t, "Withdraw again", r.Withdraw)
-				return isWithdrawn(t, r)
+				registrytest.Call(t, "Withdraw again", r.Withdraw)
+				return registrytest.Withdrawn(t, r)
 			})
 			own.Settle(t)
 			beats(t, other)
@@ -74,7 +75,7 @@ func TestNamesakesAreSpared(t *testing.T) {
 			own.holds(t, outOfService)
 			other.holds(t, up)
 
-			do(t, "Deregister", r.Deregister)
+			registrytest.Call(t, "Deregister", r.Deregister)
 			own.Settle(t)
 			beats(t, other)
 			other.holds(t, up)
@@ -91,10 +92,10 @@ func TestNamesakesRestore(t *testing.T) {
 	other.Register(t)
 	wait.Until(t, "both being listed", func() bool { return own.Listed(t) && other.Listed(t) })
 	r := own.registry(t)
-	find(t, r)
-	do(t, "Withdraw", r.Withdraw)
+	registrytest.Find(t, r)
+	registrytest.Call(t, "Withdraw", r.Withdraw)
 	own.Settle(t)
-	do(t, "Restore", r.Restore)
+	registrytest.Call(t, "Restore", r.Restore)
 	own.Settle(t)
 	beats(t, own)
 	beats(t, other)
@@ -102,11 +103,11 @@ func TestNamesakesRestore(t *testing.T) {
 	other.holds(t, up)
 
 	// A sidecar that remembers nothing asks the app.
-	do(t, "Withdraw", r.Withdraw)
+	registrytest.Call(t, "Withdraw", r.Withdraw)
 	own.Settle(t)
 	r = own.registry(t)
-	find(t, r)
-	do(t, "Restore", r.Restore)
+	registrytest.Find(t, r)
+	registrytest.Call(t, "Restore", r.Restore)
 	own.Settle(t)
 	own.Heartbeat(t)
 	own.holds(t, up)
@@ -125,8 +126,8 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 			own.Register(t)
 			wait.Until(t, "it being listed", func() bool { return own.Listed(t) })
 			r := own.registry(t)
-			find(t, r)
-			do(t, "Withdraw", r.Withdraw)
+			registrytest.Find(t, r)
+			registrytest.Call(t, "Withdraw", r.Withdraw)
 			own.Settle(t)
 			other.Register(t)
 			beats(t, other)
@@ -135,9 +136,9 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 			})
 			wait.Until(t, "Withdrawn seeing the namesake", func() bool {
 				r.views = nil // as if the answers had been looked at later
-				return isWithdrawn(t, r) && len(r.namesakesOf(own.name())) > 0
+				return registrytest.Withdrawn(t, r) && len(r.namesakesOf(own.name())) > 0
 			})
-			do(t, name, end(r))
+			registrytest.Call(t, name, end(r))
 			own.Settle(t)
 			for _, u := range other.urls {
 				if got := other.statusAt(t, u); got != up {
@@ -169,8 +170,8 @@ func TestAnyAddressOfThePod(t *testing.T) {
 		}
 	}
 	r := newApp(s, nil).registry(t)
-	do(t, "Withdraw of what is not there", r.Withdraw)
-	if !isWithdrawn(t, r) || r.Located() {
+	registrytest.Call(t, "Withdraw of what is not there", r.Withdraw)
+	if !registrytest.Withdrawn(t, r) || r.Located() {
 		t.Error("what was never found must be withdrawn, and not located")
 	}
 }

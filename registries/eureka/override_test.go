@@ -7,6 +7,7 @@ import (
 
 	"lastcall/internal/test/servers"
 	"lastcall/internal/test/wait"
+	"lastcall/registries/registrytest"
 )
 
 // The status of an app that is withdrawn, by what it said before: an override
@@ -32,17 +33,17 @@ func TestOverrideOfAnyStatus(t *testing.T) {
 			at := s.URLs[0]
 			a.registerAs(t, test.own)
 			r := a.registry(t)
-			do(t, "Withdraw", r.Withdraw)
+			registrytest.Call(t, "Withdraw", r.Withdraw)
 			i, _ := a.at(t, at)
 			if i["status"] != test.shown || i["overriddenStatus"] != test.shown {
 				t.Fatalf("withdrawn, it is %v, overridden by %v; want %s for both", i["status"], i["overriddenStatus"], test.shown)
 			}
-			do(t, "a second Withdraw", r.Withdraw)
+			registrytest.Call(t, "a second Withdraw", r.Withdraw)
 			if got := a.statusAt(t, at); got != test.shown {
 				t.Fatalf("a second Withdraw made it %s, want %s", got, test.shown)
 			}
 
-			do(t, "Restore", r.Restore)
+			registrytest.Call(t, "Restore", r.Restore)
 			want := test.restored
 			if want == "" {
 				if got := a.statusAt(t, at); got != "UNKNOWN" {
@@ -71,7 +72,7 @@ func TestAppSaysDownAndUpWhileWithdrawn(t *testing.T) {
 			a.registerAs(t, before)
 			r := a.registry(t)
 			wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
-			do(t, "Withdraw", r.Withdraw)
+			registrytest.Call(t, "Withdraw", r.Withdraw)
 			for _, says := range []string{down, up, "STARTING", outOfService, up} {
 				a.registerAs(t, says)
 				if got := a.statusAt(t, s.URLs[0]); got == up {
@@ -82,7 +83,7 @@ func TestAppSaysDownAndUpWhileWithdrawn(t *testing.T) {
 					t.Fatalf("it said %s, and is UP again after a heartbeat", says)
 				}
 			}
-			wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+			wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		})
 	}
 }
@@ -94,9 +95,9 @@ func TestRestoreMakesNothingUpThatIsDown(t *testing.T) {
 		a := newApp(s, func(a *fakeApp) { a.cfg.Status = configured; a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 		a.registerAs(t, up)
 		r := a.registry(t)
-		do(t, "Withdraw", r.Withdraw)
+		registrytest.Call(t, "Withdraw", r.Withdraw)
 		a.registerAs(t, down)
-		do(t, "Restore", a.registry(t).Restore) // by a sidecar that remembers nothing
+		registrytest.Call(t, "Restore", a.registry(t).Restore) // by a sidecar that remembers nothing
 		if got := a.statusAt(t, s.URLs[0]); got == up {
 			t.Errorf("with %s: an app that says DOWN was made UP", configured)
 		}
@@ -104,7 +105,7 @@ func TestRestoreMakesNothingUpThatIsDown(t *testing.T) {
 		// And where there is nothing to restore, nothing is changed.
 		b := newApp(s, func(b *fakeApp) { b.cfg.App, b.cfg.InstanceID = b.app, b.id })
 		b.registerAs(t, "STARTING")
-		do(t, "Restore", b.registry(t).Restore)
+		registrytest.Call(t, "Restore", b.registry(t).Restore)
 		if got := b.statusAt(t, s.URLs[0]); got != "STARTING" {
 			t.Errorf("Restore of what is not withdrawn made it %s", got)
 		}
@@ -118,15 +119,15 @@ func TestFindKeepsOwnWithdrawal(t *testing.T) {
 	a := newApp(s, func(a *fakeApp) { a.cfg.InstanceID = a.id })
 	a.registerAs(t, "STARTING")
 	r := a.registry(t)
-	do(t, "Withdraw", r.Withdraw)
+	registrytest.Call(t, "Withdraw", r.Withdraw)
 	a.Register(t) // it is up now; the override is older than this registration
-	if text := find(t, r); !strings.Contains(text, "stays so") {
+	if text := registrytest.Find(t, r); !strings.Contains(text, "stays so") {
 		t.Errorf("Find says %q", text)
 	}
 	if got := a.statusAt(t, s.URLs[0]); got == up {
 		t.Fatal("Find undid the withdrawal of the drain that is under way")
 	}
-	do(t, "Restore", r.Restore)
+	registrytest.Call(t, "Restore", r.Restore)
 	a.Heartbeat(t)
 	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 }
@@ -145,15 +146,15 @@ func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
 	a.Register(t)
 	r := a.registry(t)
 	wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
-	do(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "clients of both being told", func() bool { return isWithdrawn(t, r) })
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "clients of both being told", func() bool { return registrytest.Withdrawn(t, r) })
 	s.Kill(1)
 	s.Restart(t, 1)
 	a.replicated(t, s.URLs[1])
 	if i, _ := a.at(t, s.URLs[1]); i["overriddenStatus"] != outOfService || i["actionType"] != "ADDED" {
 		t.Fatalf("the server that was started anew holds %v: this test rests on an override that it has copied", i)
 	}
-	find(t, a.registry(t)) // by a sidecar that remembers nothing
+	registrytest.Find(t, a.registry(t)) // by a sidecar that remembers nothing
 	a.holds(t, outOfService)
 }
 
@@ -175,15 +176,15 @@ func TestOddIDs(t *testing.T) {
 				a.Register(t)
 				r := a.registry(t)
 				wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
-				do(t, "Withdraw", r.Withdraw)
-				wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+				registrytest.Call(t, "Withdraw", r.Withdraw)
+				wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 				a.holds(t, outOfService)
 				a.Settle(t)
-				do(t, "Restore", r.Restore)
+				registrytest.Call(t, "Restore", r.Restore)
 				if got := a.statusAt(t, s.URLs[0]); got != up {
 					t.Errorf("restored, it is %s", got)
 				}
-				do(t, "Deregister", r.Deregister)
+				registrytest.Call(t, "Deregister", r.Deregister)
 				if a.Known(t) {
 					t.Error("deregistered, it is still known")
 				}
@@ -225,8 +226,8 @@ func TestLowerCaseApp(t *testing.T) {
 		a.Register(t)
 		r := a.registry(t)
 		wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
-		do(t, "Withdraw", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		registrytest.Call(t, "Withdraw", r.Withdraw)
+		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
 			t.Error("it is still listed")
 		}
@@ -244,12 +245,12 @@ func TestSeveralNamesAtOneAddress(t *testing.T) {
 	wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 	second.Register(t)
 	wait.Until(t, "the second being listed", func() bool { return second.Listed(t) })
-	do(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 	if first.Listed(t) || second.Listed(t) {
 		t.Error("Withdrawn says true while clients are led to the pod's address")
 	}
-	do(t, "Deregister", r.Deregister)
+	registrytest.Call(t, "Deregister", r.Deregister)
 	if first.Known(t) || second.Known(t) {
 		t.Error("an entry for the pod's address was left behind")
 	}
@@ -280,7 +281,7 @@ func TestFindSaysWhatToSet(t *testing.T) {
 			}
 		})
 	}
-	if text, want := find(t, a.registry(t)), a.app+"/"+a.id+" is UP at 1 of 1 servers"; text != want {
+	if text, want := registrytest.Find(t, a.registry(t)), a.app+"/"+a.id+" is UP at 1 of 1 servers"; text != want {
 		t.Errorf("Find says %q, want %q", text, want)
 	}
 }

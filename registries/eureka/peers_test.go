@@ -9,6 +9,7 @@ import (
 
 	"lastcall/internal/test/servers"
 	"lastcall/internal/test/wait"
+	"lastcall/registries/registrytest"
 )
 
 // One of two peers dies, freezes and comes back.
@@ -30,7 +31,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 	t.Run("frozen", func(t *testing.T) {
 		a := registered(t)
 		r := a.registry(t)
-		find(t, r)
+		registrytest.Find(t, r)
 		s.Freeze(t, 1)
 		thaw := func() { s.Thaw(t, 1) }
 		defer func() { thaw() }()
@@ -63,8 +64,8 @@ func TestOneOfTwoPeers(t *testing.T) {
 		}
 		thaw()
 		thaw = func() {}
-		do(t, "Withdraw once it answers", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		registrytest.Call(t, "Withdraw once it answers", r.Withdraw)
+		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
 			t.Error("Withdrawn says true, and a client is still told")
 		}
@@ -75,11 +76,11 @@ func TestOneOfTwoPeers(t *testing.T) {
 		r := a.registry(t)
 		s.Kill(1)
 		a.urls, b.urls = s.URLs[:1], s.URLs[:1]
-		if text := find(t, r); !strings.Contains(text, "is UP at 1 of 2 servers") {
+		if text := registrytest.Find(t, r); !strings.Contains(text, "is UP at 1 of 2 servers") {
 			t.Errorf("Find says %q", text)
 		}
-		do(t, "Withdraw", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		registrytest.Call(t, "Withdraw", r.Withdraw)
+		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
 			t.Error("Withdrawn says true, and a client is still told")
 		}
@@ -91,25 +92,25 @@ func TestOneOfTwoPeers(t *testing.T) {
 		if got := a.statusAt(t, s.URLs[1]); got != outOfService {
 			t.Errorf("at the peer that came back it is %s, want OUT_OF_SERVICE", got)
 		}
-		wait.Until(t, "Withdrawn of both", func() bool { return isWithdrawn(t, r) })
+		wait.Until(t, "Withdrawn of both", func() bool { return registrytest.Withdrawn(t, r) })
 
 		// If the app speaks to it first, that is seen, and withdrawn again.
 		if code, _ := send(t, "DELETE", s.URLs[1]+a.path()+"/status?value=UP", nil); code != 200 {
 			t.Fatalf("removing the override: status %d", code)
 		}
-		if isWithdrawn(t, r) {
+		if registrytest.Withdrawn(t, r) {
 			t.Error("Withdrawn says true although a peer holds the instance as UP")
 		}
-		do(t, "Withdraw again", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
+		registrytest.Call(t, "Withdraw again", r.Withdraw)
+		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 
 		a.Settle(t)
 		s.Kill(0)
-		do(t, "Restore at the one that is left", r.Restore)
+		registrytest.Call(t, "Restore at the one that is left", r.Restore)
 		if got := a.statusAt(t, s.URLs[1]); got != up {
 			t.Errorf("restored, it is %s", got)
 		}
-		do(t, "Deregister at the one that is left", r.Deregister)
+		registrytest.Call(t, "Deregister at the one that is left", r.Deregister)
 		if a.urls = s.URLs[1:]; a.Known(t) {
 			t.Error("deregistered, it is still known")
 		}

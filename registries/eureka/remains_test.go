@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lastcall/internal/test/wait"
+	"lastcall/registries/registrytest"
 )
 
 // An app that is started again registers while its drain is taken back. Now and
@@ -31,17 +32,17 @@ func TestAppRegistersDuringRestore(t *testing.T) {
 				a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 				a.post(t, up)
 				r := a.registry(t)
-				do(t, "Withdraw", r.Withdraw)
+				registrytest.Call(t, "Withdraw", r.Withdraw)
 				var both sync.WaitGroup
 				both.Go(func() { a.post(t, up) })
-				both.Go(func() { do(t, "Restore", r.Restore) })
+				both.Go(func() { registrytest.Call(t, "Restore", r.Restore) })
 				both.Wait()
 				a.Heartbeat(t)
 				if a.statusAt(t, s.URLs[0]) == up {
 					continue
 				}
 				found.Do(func() { close(kept) })
-				find(t, r)
+				registrytest.Find(t, r)
 				a.Heartbeat(t)
 				if got := a.statusAt(t, s.URLs[0]); got != up {
 					i, _ := a.at(t, s.URLs[0])
@@ -75,9 +76,9 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 		a.Register(t)
 		r := a.registry(t)
-		do(t, "Withdraw", r.Withdraw)
+		registrytest.Call(t, "Withdraw", r.Withdraw)
 		a.Settle(t)
-		do(t, "Restore", r.Restore)
+		registrytest.Call(t, "Restore", r.Restore)
 		a.Settle(t)
 		return a, r
 	}
@@ -86,7 +87,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		t.Parallel()
 		a, r := restored(t)
 		keeps(t, a, s.URLs[1])
-		if text := find(t, r); !strings.Contains(text, "set anew") {
+		if text := registrytest.Find(t, r); !strings.Contains(text, "set anew") {
 			t.Errorf("Find says %q", text)
 		}
 		if got := a.statusAt(t, s.URLs[1]); got != up {
@@ -94,7 +95,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		}
 		a.Settle(t)
 		a.holds(t, up)
-		if text := find(t, r); strings.Contains(text, "set anew") {
+		if text := registrytest.Find(t, r); strings.Contains(text, "set anew") {
 			t.Errorf("Find does it again: %q", text)
 		}
 	})
@@ -106,7 +107,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		if code, _ := sendWith(t, http.MethodPut, s.URLs[1]+a.path()+"/status?value="+outOfService, nil, fromPeer()); code != http.StatusOK {
 			t.Fatalf("the override was answered with %d", code)
 		}
-		wait.Until(t, "Find putting it right", func() bool { return strings.Contains(find(t, r), "set anew") })
+		wait.Until(t, "Find putting it right", func() bool { return strings.Contains(registrytest.Find(t, r), "set anew") })
 		a.Settle(t)
 		a.holds(t, up)
 	})
@@ -118,7 +119,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 			for _, u := range s.URLs {
 				keeps(t, a, u)
 			}
-			find(t, r)
+			registrytest.Find(t, r)
 			a.Settle(t)
 			if code, _ := send(t, http.MethodPut, s.URLs[0]+a.path()+"?status="+says, nil); code != http.StatusNotFound {
 				t.Fatalf("the next heartbeat was answered with %d, want 404, which makes the app register", code)
@@ -132,7 +133,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		t.Parallel()
 		a, _ := restored(t)
 		keeps(t, a, s.URLs[1])
-		find(t, a.registry(t)) // by a sidecar that has withdrawn nothing
+		registrytest.Find(t, a.registry(t)) // by a sidecar that has withdrawn nothing
 		if got := a.statusAt(t, s.URLs[1]); got != outOfService {
 			t.Errorf("it was made %s", got)
 		}
@@ -142,8 +143,8 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		t.Parallel()
 		a, r := restored(t)
 		keeps(t, a, s.URLs[1])
-		do(t, "Withdraw", r.Withdraw)
-		find(t, r)
+		registrytest.Call(t, "Withdraw", r.Withdraw)
+		registrytest.Find(t, r)
 		for _, u := range s.URLs {
 			if got := a.statusAt(t, u); got == up || got == "UNKNOWN" {
 				t.Errorf("it is %s at %s", got, u)
@@ -196,7 +197,7 @@ func TestWhatIsLeftBehind(t *testing.T) {
 // an override by the first. It must not be taken for somebody's will.
 func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
 	a, r := setAnewByHalf(t)
-	find(t, r)
+	registrytest.Find(t, r)
 	a.Heartbeat(t)
 	if got := a.statusAt(t, a.urls[0]); got != up {
 		t.Errorf("the app has said that it is UP, and is %s", got)
@@ -206,14 +207,14 @@ func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
 // And once another drain has been taken back, an override is somebody's again.
 func TestSomebodysWillAfterAServerFailed(t *testing.T) {
 	a, r := setAnewByHalf(t)
-	do(t, "Deregister", r.Deregister) // so that there is nothing to restore
-	do(t, "Withdraw", r.Withdraw)
-	do(t, "Restore", r.Restore)
+	registrytest.Call(t, "Deregister", r.Deregister) // so that there is nothing to restore
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	registrytest.Call(t, "Restore", r.Restore)
 	a.registerAs(t, up)
 	if code, _ := send(t, http.MethodPut, a.urls[0]+a.path()+"/status?value="+outOfService, nil); code != http.StatusOK {
 		t.Fatalf("the override was answered with %d", code)
 	}
-	if text := find(t, r); !strings.Contains(text, "stays so") {
+	if text := registrytest.Find(t, r); !strings.Contains(text, "stays so") {
 		t.Errorf("Find says %q", text)
 	}
 	a.holds(t, outOfService)
@@ -232,8 +233,8 @@ func setAnewByHalf(t *testing.T) (*fakeApp, *Registry) {
 		}
 		forward.ServeHTTP(w, r)
 	})
-	do(t, "Withdraw", r.Withdraw)
-	do(t, "Restore", r.Restore)
+	registrytest.Call(t, "Withdraw", r.Withdraw)
+	registrytest.Call(t, "Restore", r.Restore)
 	a.registerAs(t, down)
 	a.registerAs(t, outOfService)
 	failing.Store(true)

@@ -49,12 +49,12 @@ func listedFollowsClients(t *testing.T, h Harness) {
 		t.Fatal("Listed says true of an instance that is withdrawn")
 	}
 	h.Settle(t)
-	call(t, "Restore", r.Restore)
+	Call(t, "Restore", r.Restore)
 	h.Heartbeat(t)
 	wait.Until(t, "Listed after Restore", func() bool { return isListed(l) })
-	call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
-	call(t, "Deregister", r.Deregister)
+	Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
+	Call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 	if isListed(l) {
 		t.Fatal("Listed says true of a deregistered instance")

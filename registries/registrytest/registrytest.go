@@ -63,11 +63,11 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 func withdrawKeepsKnown(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
-	if gone := withdrawn(t, r); gone {
+	if gone := Withdrawn(t, r); gone {
 		t.Fatal("Withdrawn says true while clients are told of the instance")
 	}
-	call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
 	if h.Listed(t) {
 		t.Fatal("Withdrawn says true, and a client is still told of the instance")
 	}
@@ -83,7 +83,7 @@ func withdrawOutlivesHeartbeats(t *testing.T, h Harness) {
 	for range 3 {
 		h.Heartbeat(t)
 	}
-	if !withdrawn(t, r) || h.Listed(t) {
+	if !Withdrawn(t, r) || h.Listed(t) {
 		t.Fatal("the app's heartbeat put the instance back into service")
 	}
 }
@@ -93,19 +93,19 @@ func restoreGivesBack(t *testing.T, h Harness) {
 	r := h.Registry(t)
 	withdrawAndSee(t, r)
 	h.Settle(t)
-	call(t, "Restore", r.Restore)
+	Call(t, "Restore", r.Restore)
 	h.Heartbeat(t)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
-	wait.Until(t, "Withdrawn saying false", func() bool { return !withdrawn(t, r) })
+	wait.Until(t, "Withdrawn saying false", func() bool { return !Withdrawn(t, r) })
 }
 
 func deregisterRemoves(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
 	withdrawAndSee(t, r)
-	call(t, "Deregister", r.Deregister)
+	Call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
-	if !withdrawn(t, r) {
+	if !Withdrawn(t, r) {
 		t.Fatal("Withdrawn says false of a deregistered instance")
 	}
 	// The same id comes back, as a StatefulSet's does: it must be in service.
@@ -115,18 +115,18 @@ func deregisterRemoves(t *testing.T, h Harness) {
 func callsRepeat(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
-	call(t, "Restore of what is in service", r.Restore)
-	call(t, "Withdraw", r.Withdraw)
-	call(t, "a second Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	Call(t, "Restore of what is in service", r.Restore)
+	Call(t, "Withdraw", r.Withdraw)
+	Call(t, "a second Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
 	h.Settle(t)
-	call(t, "Restore", r.Restore)
-	call(t, "a second Restore", r.Restore)
+	Call(t, "Restore", r.Restore)
+	Call(t, "a second Restore", r.Restore)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 	h.Settle(t)
-	call(t, "Withdraw after Restore", r.Withdraw)
-	call(t, "Deregister", r.Deregister)
-	call(t, "a second Deregister", r.Deregister)
+	Call(t, "Withdraw after Restore", r.Withdraw)
+	Call(t, "Deregister", r.Deregister)
+	Call(t, "a second Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 }
 
@@ -135,11 +135,11 @@ func newRegistryGoesOn(t *testing.T, h Harness) {
 	withdrawAndSee(t, h.Registry(t))
 	// The sidecar was killed and started again: nothing is remembered.
 	r := h.Registry(t)
-	if !withdrawn(t, r) {
+	if !Withdrawn(t, r) {
 		t.Fatal("a registry made anew does not see the withdrawal")
 	}
 	h.Settle(t)
-	call(t, "Restore", r.Restore)
+	Call(t, "Restore", r.Restore)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 }
 
@@ -181,12 +181,12 @@ func findLeavesOwn(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
 	withdrawAndSee(t, r)
-	call(t, "Find", func(ctx context.Context) error {
+	Call(t, "Find", func(ctx context.Context) error {
 		_, err := finder(t, h.Registry(t)).Find(ctx)
 		return err
 	})
 	h.Heartbeat(t)
-	if !withdrawn(t, r) || h.Listed(t) {
+	if !Withdrawn(t, r) || h.Listed(t) {
 		t.Fatal("Find undid a withdrawal that is newer than the registration")
 	}
 }
@@ -209,19 +209,19 @@ func findClearsLeftover(t *testing.T, h Harness) {
 
 func unknownIsWithdrawn(t *testing.T, h Harness) {
 	r := h.Registry(t)
-	if !withdrawn(t, r) {
+	if !Withdrawn(t, r) {
 		t.Fatal("Withdrawn says false of an instance that nobody registered")
 	}
-	call(t, "Withdraw of what is not known", r.Withdraw)
-	call(t, "Restore of what is not known", r.Restore)
-	call(t, "Deregister of what is not known", r.Deregister)
+	Call(t, "Withdraw of what is not known", r.Withdraw)
+	Call(t, "Restore of what is not known", r.Restore)
+	Call(t, "Deregister of what is not known", r.Deregister)
 	located(t, r, false)
 	// Found by whatever call comes next, it stays so.
 	registerListed(t, h)
-	call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
 	located(t, r, true)
-	call(t, "Deregister", r.Deregister)
+	Call(t, "Deregister", r.Deregister)
 	located(t, r, true)
 }
 
@@ -254,8 +254,8 @@ func registerListed(t *testing.T, h Harness) {
 
 func withdrawAndSee(t *testing.T, r drain.Registry) {
 	t.Helper()
-	call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
+	Call(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
 }
 
 func finder(t *testing.T, r drain.Registry) drain.Finder {
@@ -267,7 +267,9 @@ func finder(t *testing.T, r drain.Registry) drain.Finder {
 	return f
 }
 
-func call(t *testing.T, what string, f func(context.Context) error) {
+// Call makes one call to a plug-in, within the time that a drainer gives it. It must
+// succeed.
+func Call(t *testing.T, what string, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 	defer cancel()
@@ -276,7 +278,9 @@ func call(t *testing.T, what string, f func(context.Context) error) {
 	}
 }
 
-func withdrawn(t *testing.T, r drain.Registry) bool {
+// Withdrawn asks a registry whether clients are no longer told of the instance. It
+// must answer.
+func Withdrawn(t *testing.T, r drain.Registry) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 	defer cancel()
@@ -285,4 +289,14 @@ func withdrawn(t *testing.T, r drain.Registry) bool {
 		t.Fatalf("Withdrawn: %v", err)
 	}
 	return gone
+}
+
+// Find has a registry look for the instance, which it must find.
+func Find(t *testing.T, f drain.Finder) (text string) {
+	t.Helper()
+	Call(t, "Find", func(ctx context.Context) (err error) {
+		text, err = f.Find(ctx)
+		return err
+	})
+	return text
 }

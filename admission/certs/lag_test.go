@@ -1,0 +1,83 @@
+package certs_test
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"lastcall/admission/certs"
+)
+
+// A replica that hears of nothing any more is trusted for as long as the
+// certificate lasts that it has, although another replica has replaced the
+// authority meanwhile.
+func TestReplicaThatHearsOfNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(&admissionregistrationv1.MutatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "lastcall-inject"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}, {Name: "b"}},
+		})
+		var running sync.WaitGroup
+		replica := func() (*certs.Manager, context.CancelFunc) {
+			m := certs.New(certs.Config{
+				Client: client, Namespace: "lastcall-system", Secret: "tls", Names: []string{service}, Mutating: []string{"lastcall-inject"},
+				Life: certs.Lifetimes{CA: 24 * time.Hour, Leaf: 12 * time.Hour}, Log: slog.New(slog.DiscardHandler),
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			running.Go(func() { m.Run(ctx) })
+			synctest.Wait()
+			return m, cancel
+		}
+		first, stop := replica()
+		second, cut := replica()
+		defer running.Wait()
+		defer stop()
+
+		leaf := func(m *certs.Manager) *x509.Certificate {
+			pair, err := m.Get(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pair.Leaf
+		}
+		began := leaf(first).Issuer.CommonName
+		minute := time.NewTicker(time.Minute)
+		defer minute.Stop()
+		wasCut := false
+		for leaf(first).Issuer.CommonName == began || time.Now().Before(leaf(second).NotAfter.Add(-time.Minute)) {
+			<-minute.C
+			synctest.Wait()
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM(bundleOf(t, client))
+			for name, m := range map[string]*certs.Manager{"first": first, "second": second} {
+				if _, err := leaf(m).Verify(x509.VerifyOptions{Roots: roots, DNSName: service, CurrentTime: time.Now()}); err != nil {
+					t.Fatalf("%s, after %s: %v", name, time.Since(leaf(first).NotBefore), err)
+				}
+			}
+			if left := time.Until(leaf(second).NotAfter); !wasCut && leaf(second).Issuer.CommonName == began && left > 4*time.Hour && time.Since(leaf(second).NotBefore) < 2*time.Hour && len(nextOf(t, client)) > 0 {
+				cut()
+				wasCut = true
+			}
+		}
+		if !wasCut || leaf(second).Issuer.CommonName != began {
+			t.Error("the second replica was not cut off in time")
+		}
+		cut()
+	})
+}
+
+func nextOf(t *testing.T, client *fake.Clientset) []byte {
+	t.Helper()
+	secret, err := client.CoreV1().Secrets("lastcall-system").Get(t.Context(), "tls", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret.Data["next-ca.crt"]
+}

@@ -1,0 +1,127 @@
+package certs_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"lastcall/admission/certs"
+)
+
+// API servers that call two replicas all the time, each time with a new
+// connection and with the caBundle of some moments ago, see no failure while two
+// authorities are replaced.
+func TestRotationUnderLoad(t *testing.T) {
+	client := fake.NewClientset(
+		&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "lastcall-inject"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}, {Name: "b"}}},
+		&admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "lastcall-gate"}, Webhooks: []admissionregistrationv1.ValidatingWebhook{{Name: "c"}}},
+	)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	var urls []string
+	for range 2 {
+		m := certs.New(certs.Config{
+			Client: client, Namespace: "lastcall-system", Secret: "tls", Names: []string{"127.0.0.1"},
+			Mutating: []string{"lastcall-inject", "not installed"}, Validating: []string{"lastcall-gate"},
+			Life: certs.Lifetimes{CA: 18 * time.Second, Leaf: 9 * time.Second}, Log: slog.New(slog.DiscardHandler),
+		})
+		if _, err := m.Get(nil); err == nil {
+			t.Error("a certificate before there is one")
+		}
+		running.Go(func() { m.Run(ctx) })
+		wait(t, m.Ready)
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		// The test's own server takes GetCertificate only if it has no certificate.
+		server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: m.Get}, nil
+		}}
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		urls = append(urls, server.URL)
+	}
+
+	var calls, failed atomic.Int64
+	seen := map[string]bool{}
+	end := time.After(2 * time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	lagging := [][]byte{bundleOf(t, client)}
+	for len(seen) < 3 {
+		select {
+		case <-end:
+			t.Fatalf("%d authorities in two minutes", len(seen))
+		case <-tick.C:
+		}
+		// The caBundle that is used is that of half a second ago.
+		if lagging = append(lagging, bundleOf(t, client)); len(lagging) > 25 {
+			lagging = lagging[1:]
+		}
+		for _, url := range urls {
+			issuer, err := call(t, url, lagging[0])
+			calls.Add(1)
+			if err != nil {
+				failed.Add(1)
+				t.Errorf("call %d: %v", calls.Load(), err)
+			}
+			seen[issuer] = true
+		}
+	}
+	t.Logf("%d calls, %d failed, %d authorities", calls.Load(), failed.Load(), len(seen))
+}
+
+func bundleOf(t *testing.T, client *fake.Clientset) []byte {
+	t.Helper()
+	mutating, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), "lastcall-inject", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Clone(mutating.Webhooks[1].ClientConfig.CABundle)
+}
+
+// call calls with a connection of its own, and returns who signed the certificate.
+func call(t *testing.T, url string, bundle []byte) (string, error) {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(bundle)
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	if err := answer.Body.Close(); err != nil {
+		return "", err
+	}
+	return fmt.Sprint(answer.TLS.PeerCertificates[0].Issuer), nil
+}
+
+func wait(t *testing.T, holds func() bool) {
+	t.Helper()
+	end := time.After(time.Minute)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-end:
+			t.Fatal("not in a minute")
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// carryOut does what was asked. That it was done before, by another replica or by
+// who asked, is no error.
+func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.Duration, error) {
+	if r.Released == "drained" {
+		// An eviction may wait for its budget for long. Whoever takes the drain back
+		// at the sidecar meanwhile takes the release back.
+		if s, err := g.sidecars.status(ctx, pod); err == nil && s.Phase == "serving" {
+			held := *r
+			held.Released = ""
+			return 0, g.record(ctx, pod, &held)
+		}
+	}
+	call, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	var err error
+	if r.Verb == Evict {
+		err = g.Client.PolicyV1().Evictions(pod.Namespace).Evict(call, &policyv1.Eviction{
+			ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}, DeleteOptions: r.options(),
+		})
+	} else {
+		err = g.Client.CoreV1().Pods(pod.Namespace).Delete(call, pod.Name, *r.options())
+	}
+	switch {
+	case err == nil:
+		g.Metrics.carriedOut(r.Verb)
+		g.Log.Info("carried out", "verb", r.Verb, "pod", keyOf(pod), "uid", pod.UID)
+		g.Events.Eventf(pod, corev1.EventTypeNormal, "GateOpened", "%s: %s as %s asked", r.Released, r.Verb, r.By[0])
+		return 0, nil
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return 0, nil
+	case apierrors.IsTooManyRequests(err) && r.Verb == Evict:
+		g.Log.Info("an eviction waits for its budget", "pod", keyOf(pod), "error", err.Error())
+		return evictEvery, nil
+	default:
+		return 0, fmt.Errorf("asking to %s the pod: %w", r.Verb, err)
+	}
+}

@@ -1,0 +1,221 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+)
+
+// Config is what a Gate is made of.
+type Config struct {
+	Client kubernetes.Interface
+	// Own is the user name under which Client calls.
+	Own string
+	// Never are namespaces in which nothing is held.
+	Never []string
+	// Hold is how long a person's deletion is kept waiting for an answer at most,
+	// so that kubectl delete succeeds; 0: not at all.
+	Hold time.Duration
+	// Gone is for how long a sidecar may be out of reach before its pod is let go.
+	Gone   time.Duration
+	Events record.EventRecorder
+	Log    *slog.Logger
+}
+
+// Gate is the webhook and the controller of one replica. It is safe for
+// concurrent use.
+type Gate struct {
+	Config
+	Metrics Metrics
+
+	informer cache.SharedIndexInformer
+	pods     listers.PodLister
+	factory  informers.SharedInformerFactory
+	queue    workqueue.TypedRateLimitingInterface[string]
+	sidecars *sidecars
+
+	recording sync.Mutex // held from looking at other pods until the request is recorded
+	holds     chan struct{}
+
+	mu       sync.Mutex // guards everything that follows
+	changed  map[string]chan struct{}
+	before   map[string]remembered
+	starting map[string]started
+	out      map[string]*outOfReach
+	held     map[string]bool // past their time
+	left     map[string]bool // those that may be there still, without the label
+}
+
+// mostHeld bounds the calls that are kept waiting: each takes a seat at the API
+// server.
+const mostHeld = 50
+
+type remembered struct {
+	request *Request
+	until   time.Time
+}
+
+// resync is how often every pod is looked at although nothing has happened.
+const resync = 10 * time.Minute
+
+// New makes a gate. It does nothing until Run is called.
+func New(c Config) *Gate {
+	g := &Gate{
+		Config:   c,
+		sidecars: newSidecars(),
+		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](pollEvery, 30*time.Second)),
+		holds:    make(chan struct{}, mostHeld),
+		changed:  map[string]chan struct{}{},
+		before:   map[string]remembered{},
+		starting: map[string]started{},
+		out:      map[string]*outOfReach{},
+		held:     map[string]bool{},
+		left:     map[string]bool{},
+	}
+	g.factory = informers.NewSharedInformerFactoryWithOptions(c.Client, resync,
+		informers.WithTransform(slim),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = Label + "=true" }))
+	pods := g.factory.Core().V1().Pods()
+	g.informer, g.pods = pods.Informer(), pods.Lister()
+	return g
+}
+
+// Run watches pods and does what is recorded on them, until ctx ends.
+func (g *Gate) Run(ctx context.Context) error {
+	handler, err := g.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    g.seen,
+		UpdateFunc: func(_, now any) { g.seen(now) },
+		DeleteFunc: g.gone,
+	})
+	if err != nil {
+		return fmt.Errorf("watching pods: %w", err)
+	}
+	g.factory.Start(ctx.Done())
+	defer g.factory.Shutdown()
+	defer g.queue.ShutDown()
+	if !cache.WaitForCacheSync(ctx.Done(), handler.HasSynced) {
+		return nil // the end came first
+	}
+	var workers sync.WaitGroup
+	for range 16 {
+		workers.Go(func() { g.work(ctx) })
+	}
+	<-ctx.Done()
+	g.queue.ShutDown()
+	workers.Wait()
+	return nil
+}
+
+// Synced reports whether the gate knows all pods.
+func (g *Gate) Synced() bool { return g.informer.HasSynced() }
+
+func keyOf(pod *corev1.Pod) string { return pod.Namespace + "/" + pod.Name }
+
+func (g *Gate) seen(object any) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	g.notify(keyOf(pod))
+	if pod.Annotations[Recorded] != "" || pod.Annotations[Begun] != "" {
+		g.queue.Add(keyOf(pod))
+	}
+}
+
+func (g *Gate) gone(object any) {
+	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = unknown.Obj
+	}
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	key := keyOf(pod)
+	if r := RequestOn(pod); r != nil {
+		g.remember(key, r)
+	}
+	if pod.Annotations[Begun] != "" && pod.DeletionTimestamp == nil {
+		g.mu.Lock()
+		g.left[key] = true
+		g.mu.Unlock()
+	}
+	g.notify(key)
+	g.queue.Add(key)
+}
+
+// remember keeps the request of a pod that is gone, for a while.
+func (g *Gate) remember(key string, r *Request) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	for k, b := range g.before {
+		if now.After(b.until) {
+			delete(g.before, k)
+		}
+	}
+	g.before[key] = remembered{r, now.Add(Remember)}
+}
+
+func (g *Gate) beforeOf(key string, now time.Time) *Request {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if b, ok := g.before[key]; ok && now.Before(b.until) {
+		return b.request
+	}
+	return nil
+}
+
+// notify wakes those that wait for a change of the pod.
+func (g *Gate) notify(key string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c, ok := g.changed[key]; ok {
+		close(c)
+		delete(g.changed, key)
+	}
+}
+
+// change returns a channel that is closed when the pod changes next.
+func (g *Gate) change(key string) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c, ok := g.changed[key]
+	if !ok {
+		c = make(chan struct{})
+		g.changed[key] = c
+	}
+	return c
+}
+
+func (g *Gate) work(ctx context.Context) {
+	for {
+		key, over := g.queue.Get()
+		if over {
+			return
+		}
+		again, err := g.reconcile(ctx, key)
+		switch {
+		case err != nil && !errors.Is(err, context.Canceled):
+			g.Log.Warn("a pod is looked at again after a failure", "pod", key, "error", err.Error())
+			g.queue.AddRateLimited(key)
+		case again > 0:
+			g.queue.Forget(key)
+			g.queue.AddAfter(key, again)
+		default:
+			g.queue.Forget(key)
+		}
+		g.queue.Done(key)
+	}
+}

@@ -1,0 +1,175 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// A request that is recorded takes the pod out of service at once. So it is not
+// recorded while what the other pods are doing speaks against it.
+
+// started is a drain that has begun and that a PodDisruptionBudget may not have
+// seen yet.
+type started struct {
+	labels labels.Set
+	until  time.Time
+}
+
+// unseen is how long a pod that begins to drain may still look ready.
+const unseen = 10 * time.Second
+
+// controls reports whether a user is one of Kubernetes' own controllers.
+func controls(user string) bool {
+	return strings.HasPrefix(user, "system:serviceaccount:kube-system:") || strings.HasPrefix(user, "system:kube-")
+}
+
+// notNow returns a denial if the pod must not begin to drain now.
+func (g *Gate) notNow(ctx context.Context, a *Ask) *Decision {
+	if a.Verb == Evict {
+		return g.overBudget(ctx, a)
+	}
+	return g.overSurplus(ctx, a)
+}
+
+// noteStart remembers a drain that begins, until the API server's objects show it.
+func (g *Gate) noteStart(a *Ask) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key, s := range g.starting {
+		if a.Now.After(s.until) {
+			delete(g.starting, key)
+		}
+	}
+	g.starting[keyOf(a.Pod)] = started{labels.Set(a.Pod.Labels), a.Now.Add(unseen)}
+}
+
+// overBudget asks the API server whether it would evict the pod: a denial by
+// admission comes before it looks at PodDisruptionBudgets, and a pod that drains
+// is as good as disrupted.
+func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
+	client := g.Client.PolicyV1()
+	err := client.Evictions(a.Pod.Namespace).Evict(ctx, &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Name: a.Pod.Name, Namespace: a.Pod.Namespace},
+		DeleteOptions: &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}, Preconditions: &metav1.Preconditions{UID: &a.Pod.UID}},
+	})
+	switch {
+	case err == nil:
+	case apierrors.IsTooManyRequests(err):
+		return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf("lastcall: pod %s does not begin to drain: %v", a.Pod.Name, err)}
+	case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
+		return &Decision{Allow: true, Why: "no such pod"}
+	default:
+		g.Log.Warn("whether a budget allows an eviction is not known", "pod", keyOf(a.Pod), "error", err.Error())
+		return nil
+	}
+	budgets, err := client.PodDisruptionBudgets(a.Pod.Namespace).List(ctx, metav1.ListOptions{Limit: 500})
+	if err != nil {
+		g.Log.Warn("PodDisruptionBudgets cannot be read", "namespace", a.Pod.Namespace, "error", err.Error())
+		return nil
+	}
+	for i := range budgets.Items {
+		selector, err := metav1.LabelSelectorAsSelector(budgets.Items[i].Spec.Selector)
+		if err != nil || !selector.Matches(labels.Set(a.Pod.Labels)) {
+			continue
+		}
+		if other := g.startingIn(a, selector); other != "" {
+			return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
+				"lastcall: pod %s does not begin to drain before PodDisruptionBudget %s counts pod %s as disrupted, which has just begun to", a.Pod.Name, budgets.Items[i].Name, other)}
+		}
+	}
+	return nil
+}
+
+// startingIn returns another pod of the namespace that selector selects, and that
+// has begun to drain and is ready still.
+func (g *Gate) startingIn(a *Ask, selector labels.Selector) string {
+	pods, err := g.pods.Pods(a.Pod.Namespace).List(selector)
+	if err != nil {
+		return ""
+	}
+	recent := func(pod *corev1.Pod) bool {
+		r := RequestOn(pod)
+		return r != nil && a.Now.Sub(r.At) < unseen
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, pod := range pods {
+		_, own := g.starting[keyOf(pod)]
+		if pod.Name != a.Pod.Name && pod.DeletionTimestamp == nil && isReady(pod) && (recent(pod) || own && a.Now.Before(g.starting[keyOf(pod)].until)) {
+			return pod.Name
+		}
+	}
+	return ""
+}
+
+// overSurplus keeps a ReplicaSet that changes its mind between two attempts from
+// having more pods drained than it has too many.
+func (g *Gate) overSurplus(ctx context.Context, a *Ask) *Decision {
+	if !controls(a.User) {
+		return nil
+	}
+	surplus, owner, err := g.surplus(ctx, a.Pod)
+	if err != nil {
+		g.Log.Warn("how many pods a ReplicaSet has too many is not known", "pod", keyOf(a.Pod), "error", err.Error())
+		return nil
+	}
+	if owner == nil || surplus <= 0 {
+		return nil // it knows better
+	}
+	leaving := 0
+	g.mu.Lock()
+	for _, pod := range g.podsOf(owner, a.Pod.Namespace) {
+		s, own := g.starting[keyOf(pod)]
+		if RequestOn(pod) != nil || own && a.Now.Before(s.until) {
+			leaving++
+		}
+	}
+	g.mu.Unlock()
+	if leaving < surplus {
+		return nil
+	}
+	return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
+		"lastcall: pod %s does not begin to drain: ReplicaSet %s has %d pods too many, and %d are being drained", a.Pod.Name, owner.Name, surplus, leaving)}
+}
+
+// surplus returns how many pods the pod's ReplicaSet has too many, and the
+// ReplicaSet; nil if the pod has none.
+func (g *Gate) surplus(ctx context.Context, pod *corev1.Pod) (int, *metav1.OwnerReference, error) {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil || owner.Kind != "ReplicaSet" || owner.APIVersion != "apps/v1" {
+		return 0, nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	set, err := g.Client.AppsV1().ReplicaSets(pod.Namespace).Get(ctx, owner.Name, metav1.GetOptions{})
+	if err != nil {
+		return 0, owner, fmt.Errorf("reading ReplicaSet %s/%s: %w", pod.Namespace, owner.Name, err)
+	}
+	want := 1
+	if set.Spec.Replicas != nil {
+		want = int(*set.Spec.Replicas)
+	}
+	return max(len(g.podsOf(owner, pod.Namespace)), int(set.Status.Replicas)) - want, owner, nil
+}
+
+// podsOf returns the active pods of an owner.
+func (g *Gate) podsOf(owner *metav1.OwnerReference, namespace string) []*corev1.Pod {
+	pods, err := g.pods.Pods(namespace).List(labels.Everything())
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+		of := metav1.GetControllerOf(pod)
+		return !isActive(pod) || of == nil || of.UID != owner.UID
+	})
+}

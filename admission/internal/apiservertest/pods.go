@@ -1,0 +1,54 @@
+package apiservertest
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Clients returns clients of the administrator and of the gate's ServiceAccount.
+func (s *Server) Clients(t testing.TB) (admin, gate *kubernetes.Clientset) {
+	t.Helper()
+	client := func(token string) *kubernetes.Clientset {
+		c, err := kubernetes.NewForConfig(&rest.Config{
+			Host: s.url, BearerToken: token, QPS: 1000, Burst: 1000,
+			TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // as Do's
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	return client(token), client(gateToken)
+}
+
+// Created is a pod that the API server would have created.
+type Created struct {
+	Pod      *corev1.Pod
+	Warnings []string
+}
+
+// DryRun has the API server create the pod, without keeping it. The result is
+// without what differs each time.
+func (s *Server) DryRun(t testing.TB, namespace string, pod *corev1.Pod) (Created, error) {
+	t.Helper()
+	pod = pod.DeepCopy()
+	pod.APIVersion, pod.Kind = "v1", "Pod"
+	no := false
+	pod.Spec.AutomountServiceAccountToken = &no // its volume has a random name
+	reply, err := s.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods?dryRun=All", pod)
+	if err != nil {
+		return Created{}, err
+	}
+	var created corev1.Pod
+	if err := json.Unmarshal(reply.Body, &created); err != nil {
+		return Created{}, err
+	}
+	created.UID, created.Namespace, created.ManagedFields = "", "", nil
+	created.CreationTimestamp.Reset()
+	return Created{&created, reply.Warnings}, nil
+}
