@@ -24,12 +24,10 @@ type fakeRegistry struct {
 	deregistered  int
 	located       bool // a call has seen that it is registered
 	locatedAt     time.Time
-	registrations int // where the sidecar registers the app
-	renewals      int
-	renewed       time.Time // the last of either
-	hopeless      string    // why it cannot be withdrawn; empty: it can
-	asks          int       // how often it was asked whether it lists the pod
-	sawListed     bool      // and has said so, or that the pod is not withdrawn
+	registrations int    // where the sidecar registers the app
+	hopeless      string // why it cannot be withdrawn; empty: it can
+	asks          int    // how often it was asked whether it lists the pod
+	sawListed     bool   // and has said so, or that the pod is not withdrawn
 }
 
 func (f *fakeRegistry) set(change func()) {
@@ -205,11 +203,8 @@ type fakeRegistrar struct{ *fakeRegistry }
 
 func (f fakeRegistrar) RegisterEvery() time.Duration { return registerEvery }
 
-// registerEvery is how often leases are renewed, and leaseFor how long they last.
-const (
-	registerEvery = 10 * time.Second
-	leaseFor      = 3 * registerEvery
-)
+// registerEvery is how often leases are renewed.
+const registerEvery = 10 * time.Second
 
 func (f fakeRegistrar) Register(ctx context.Context, ready bool) error {
 	op := "register"
@@ -223,11 +218,6 @@ func (f fakeRegistrar) Register(ctx context.Context, ready bool) error {
 		case !f.registered:
 			f.registered, f.override = true, false
 		}
-		f.renewed = time.Now()
 		f.registrations++
 	})
-}
-
-func (f fakeRegistrar) Renew(ctx context.Context) error {
-	return f.do(ctx, "renew", func() { f.renewed = time.Now(); f.renewals++ })
 }

@@ -72,23 +72,6 @@ func (m *model) mayRegister(i int) {
 	}
 }
 
-// keepsLease holds that an instance that the sidecar has registered has a lease for
-// as long as the drain has not ended, unless the registry cannot be called.
-func (m *model) keepsLease(s Status) {
-	if s.Phase == Serving || m.over() || s.Deadline != nil && time.Until(*s.Deadline) <= 0 {
-		return
-	}
-	for i, f := range m.registries {
-		f.mu.Lock()
-		well, renewed := f.mode == healthy && time.Since(f.modeAt) > leaseFor, f.renewed
-		f.mu.Unlock()
-		state := s.Registries[i].State
-		if m.ours[i] && well && state != "deregistered" && state != "deregistering" && time.Since(*s.Began) > leaseFor && time.Since(renewed) > leaseFor {
-			m.fail("registry%d: the lease has ended in the drain: last renewed %v ago", i, time.Since(renewed))
-		}
-	}
-}
-
 // registeredAgain holds that what a registry has lost is registered again, and that
 // an app that is not ready is not.
 func (m *model) registeredAgain() {

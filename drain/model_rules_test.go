@@ -221,7 +221,6 @@ func (m *model) check() {
 	m.ownCalls(s)
 	m.unfoundIsNotGone(s)
 	m.toldToLeave(s)
-	m.keepsLease(s)
 }
 
 // comesBack holds that a pod which is not deleted is in service again within a

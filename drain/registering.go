@@ -19,7 +19,7 @@ type registering struct {
 	told, listed bool
 	tried        bool      // one was called since the pod came back into service
 	as           bool      // the ready of the last Register
-	dueAt        time.Time // when the next Register or Renew is due
+	dueAt        time.Time // when the next Register is due
 	late         doubt     // Registers that may take effect after a Withdraw
 	retry        backoff
 }
@@ -55,32 +55,21 @@ func (g *registering) retarget() {
 
 // nextOfOursLocked is nextLocked where the sidecar registers the app. In service,
 // the registry is told whether the app is ready before anything else: an app that
-// is not must not be restored as one that is. In a drain, the lease is renewed
-// between two questions, and a Withdraw never waits for that.
+// is not must not be restored as one that is. In a drain nothing is registered, and
+// no lease is renewed, see Registrar.
 func (r *registration) nextOfOursLocked(now time.Time) (*call, time.Duration) {
 	g := &r.registering
-	left := g.dueAt.Sub(now)
-	switch r.target {
-	case inService:
-		switch {
-		case !g.known:
-			return nil, forever
-		case left <= 0:
-			return r.callLocked(opRegister, now), 0
-		case !g.tried:
-			return nil, left
-		}
-	case outOfService:
-		c, wait := r.nextForTargetLocked(now)
-		switch {
-		case !r.tried || c != nil && c.op == opWithdraw:
-			return c, wait
-		case left <= 0:
-			return r.callLocked(opRenew, now), 0
-		}
-		return c, sooner(wait, left)
-	case deregistered:
+	if r.target != inService {
 		return r.nextForTargetLocked(now)
+	}
+	left := g.dueAt.Sub(now)
+	switch {
+	case !g.known:
+		return nil, forever
+	case left <= 0:
+		return r.callLocked(opRegister, now), 0
+	case !g.tried:
+		return nil, left
 	}
 	c, wait := r.nextForTargetLocked(now)
 	return c, sooner(wait, left)
@@ -94,15 +83,11 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-// callLocked makes c the call that registers or renews. A Register is finished
+// callLocked makes c the call that registers. A Register is finished
 // even if a drain begins: one that was cancelled could put the pod back after it
 // was withdrawn.
 func (g *registering) callLocked(c *call, now time.Time) {
 	c.limit = min(c.limit, callLimit)
-	if c.op == opRenew {
-		c.do = onlyError(g.registrar.Renew)
-		return
-	}
 	ready := g.ready
 	g.as, g.tried = ready, true
 	if ready {
@@ -113,7 +98,7 @@ func (g *registering) callLocked(c *call, now time.Time) {
 	c.do = onlyError(func(ctx context.Context) error { return g.registrar.Register(ctx, ready) })
 }
 
-// registerDoneLocked records how a Register or a Renew has ended.
+// registerDoneLocked records how a Register has ended.
 func (r *registration) registerDoneLocked(err error, now time.Time) {
 	g := &r.registering
 	if err != nil {
@@ -123,8 +108,6 @@ func (r *registration) registerDoneLocked(err error, now time.Time) {
 	g.retry.reset()
 	g.dueAt = now.Add(g.every)
 	switch {
-	case r.target != inService:
-		return
 	case g.as != g.ready:
 		g.dueAt = now // it has changed meanwhile
 		return

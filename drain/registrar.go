@@ -11,7 +11,9 @@ import (
 type Registrar interface {
 	// Register is called when the app is first seen to be ready or not, when that
 	// changes, and then every RegisterEvery, until it succeeds. It is never called
-	// while the pod drains.
+	// while the pod drains: a lease that ends then takes out what is to be taken
+	// out, and a renewal may come back from one server to another when the
+	// instance has been deregistered.
 	//
 	// With ready, the registry holds the instance as one in service, and goes on
 	// doing so for longer than RegisterEvery: what it holds is renewed, and what
@@ -20,10 +22,6 @@ type Registrar interface {
 	// for one by a Withdraw that no Restore has undone. Without ready, clients are
 	// no longer told of the instance, and nothing is registered anew.
 	Register(ctx context.Context, ready bool) error
-	// Renew keeps the lease of a withdrawn instance from ending, and never
-	// registers it: what the registry does not hold needs no lease. It is called
-	// every RegisterEvery in a drain, after the first Withdraw.
-	Renew(ctx context.Context) error
 	// RegisterEvery is called once, by New.
 	RegisterEvery() time.Duration
 }

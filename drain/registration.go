@@ -27,7 +27,6 @@ const (
 	opDeregister = "deregister"
 	opListed     = "listed"
 	opRegister   = "register"
-	opRenew      = "renew"
 	opAppGone    = "" // no call to the registry, and not counted
 )
 
@@ -218,7 +217,7 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 		}
 	case opListed:
 		c.do = r.askListed
-	case opRegister, opRenew:
+	case opRegister:
 		r.registering.callLocked(c, now)
 	case opAppGone:
 		c.do = func(ctx context.Context) (answer, error) { return answer{yes: r.appGone(ctx)}, nil }
@@ -272,7 +271,7 @@ func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 		r.deregisterDoneLocked(err, now)
 	case opListed:
 		r.listedDoneLocked(a, err, now)
-	case opRegister, opRenew:
+	case opRegister:
 		r.registerDoneLocked(err, now)
 	case opAppGone:
 		if r.appIsGone = a.yes; !a.yes {

@@ -30,19 +30,6 @@ func (r *Registry) Register(ctx context.Context, ready bool) error {
 	return r.registerAtAgent(ctx, ready)
 }
 
-// Renew renews the check of an instance that is there. What is in the catalog needs
-// no renewal.
-func (r *Registry) Renew(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("consul at %s was not asked: %w", r.at, err)
-	}
-	if r.registrant.inCatalog {
-		return nil
-	}
-	_, err := r.updateCheck(ctx, true)
-	return err
-}
-
 func (r *Registry) registerAtAgent(ctx context.Context, ready bool) error {
 	g := r.registrant
 	if state := g.seen(); state == checkFailing || state == checkPassing {

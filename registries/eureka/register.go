@@ -34,8 +34,9 @@ type registrant struct {
 	mu sync.Mutex // guards what follows
 	// status is what this process last registered or has found; empty: not known.
 	status string
-	at     int   // the peer that has answered last
-	dirty  int64 // the time stamp of the last registration: it must grow
+	at     int       // the peer that has answered last
+	saidAt time.Time // when a registration or a renewal was last under way
+	dirty  int64     // the time stamp of the last registration: it must grow
 }
 
 // newRegistrant registers the app as Spring's client names its instances. A pod's
@@ -149,6 +150,7 @@ func (r *Registry) announce(ctx context.Context, status string) error {
 		return err
 	}
 	g.learn(halfway)
+	defer g.said()
 	if err := r.atPeers(ctx, func(ctx context.Context, p *peer) error { return p.register(ctx, g.name.app, body) }); err != nil {
 		return err
 	}
@@ -181,11 +183,9 @@ func (r *Registry) clearInherited(ctx context.Context) error {
 	})
 }
 
-// Renew keeps the lease of a withdrawn instance, and never registers it.
-func (r *Registry) Renew(ctx context.Context) error { return passOver404(r.renew(ctx, up)) }
-
 func (r *Registry) renew(ctx context.Context, status string) error {
 	g := r.registrant
+	defer g.said()
 	return g.atOne(ctx, r.peers, func(p *peer) error { return p.heartbeat(ctx, g.name, status) })
 }
 
@@ -211,6 +211,20 @@ func (g *registrant) learn(status string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.status = status
+}
+
+// said records that a registration or a renewal was sent, however it has ended.
+func (g *registrant) said() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.saidAt = time.Now()
+}
+
+// lastSaid is when one was last sent, by this process.
+func (g *registrant) lastSaid() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.saidAt
 }
 
 // atOne asks one peer after the other until one answers, beginning with the one

@@ -200,9 +200,6 @@ func TestRegister(t *testing.T) {
 	if err := r.Withdraw(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Renew(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	say(true, outOfService) // the drain was taken back: Restore comes next
 	if err := r.Restore(t.Context()); err != nil {
 		t.Fatal(err)

@@ -111,7 +111,6 @@ func TestJavaClientOfARegisteredApp(t *testing.T) {
 	call(r.Register(t.Context(), true))
 	logs("Added")
 	call(r.Withdraw(t.Context()))
-	call(r.Renew(t.Context()))
 	logs("Modified")
 	call(r.Deregister(t.Context()))
 	logs("Deleted")

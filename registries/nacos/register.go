@@ -60,14 +60,6 @@ func (r *Registry) Register(ctx context.Context, ready bool) error {
 	})
 }
 
-// Renew sends a heartbeat, which registers nothing.
-func (r *Registry) Renew(ctx context.Context) error {
-	return r.forTargets(ctx, func(ctx context.Context, s *server, t *target) error {
-		_, err := s.beat(ctx, t, r.registeredAs(t))
-		return err
-	})
-}
-
 // takeAway deletes the instance of an app that is not ready, once.
 func (r *Registry) takeAway(ctx context.Context, s *server, t *target) error {
 	r.mu.Lock()

@@ -85,8 +85,8 @@ func TestRegistrarSuiteWithAServerThatIsDown(t *testing.T) {
 	})
 }
 
-// What is registered carries what was configured, keeps its lease through a drain,
-// and goes without it.
+// What is registered carries what was configured, stays while it is renewed, and
+// goes without that.
 func TestWhatIsRegistered(t *testing.T) {
 	t.Parallel()
 	for _, k := range generations() {
@@ -98,14 +98,14 @@ func TestWhatIsRegistered(t *testing.T) {
 			if i := h.shown(t); i.metadata["version"] != "2" || i.weight != 1 || !i.ephemeral {
 				t.Errorf("registered as %+v", i)
 			}
-			do(t, "Withdraw", r.Withdraw)
 			for range 20 {
 				h.f.advance(beatEvery)
-				do(t, "Renew", r.Renew)
+				do(t, "Register", func(ctx context.Context) error { return r.Register(ctx, true) })
 			}
-			if i := h.shown(t); i.enabled || !i.healthy {
-				t.Errorf("after 100 s of a drain: %+v", i)
+			if i := h.shown(t); !i.enabled || !i.healthy {
+				t.Errorf("after 100 s: %+v", i)
 			}
+			do(t, "Withdraw", r.Withdraw)
 			h.f.advance(31 * time.Second)
 			if h.Known(t) {
 				t.Error("nobody renews it, and it is still there")

@@ -135,7 +135,6 @@ func TestJavaClientOfARegisteredApp(t *testing.T) {
 	ready(true)
 	wait.Until(t, "the consumer knowing it again", would)
 	do(t, "Withdraw", r.Withdraw)
-	do(t, "Renew", r.Renew)
 	wait.Until(t, "the consumer leaving it", func() bool { return !would() })
 	do(t, "Deregister", r.Deregister)
 	if would() {

@@ -37,8 +37,8 @@ func RunRegistrar(t *testing.T, start func(t *testing.T) RegistrarHarness) {
 		{"an app that is ready is registered, renewed and deregistered", registersReady},
 		{"an app that is not ready is not in service", registersNotReady},
 		{"what the registry has lost is registered again", registersWhatIsLost},
-		{"a renewal never registers", renewalRegistersNothing},
-		{"a withdrawal outlives renewals, and is undone", withdrawalOutlivesRenewals},
+		{"an instance that was lost in a drain is in service after it", withdrawalOutlivesTheInstance},
+		{"a withdrawal is undone, with what the app is by then", withdrawalIsUndone},
 		{"a registration does not undo its own pod's withdrawal", registrationLeavesWithdrawal},
 		{"the next pod of an id is in service", nextPodIsInService},
 		{"an ended context ends registering", endedContextRegisters},
@@ -60,10 +60,10 @@ func registersReady(t *testing.T, h RegistrarHarness) {
 	if !h.Listed(t) {
 		t.Fatal("a renewal took the instance from clients")
 	}
-	h.Settle(t)
 	withdrawAndSee(t, r)
-	h.Settle(t)
-	call(t, "Deregister", r.Deregister)
+	Call(t, "Deregister", r.Deregister)
+	h.Settle(t) // what servers had yet to tell each other,
+	h.Settle(t) // and what came of it
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 }
 
@@ -98,42 +98,37 @@ func registersWhatIsLost(t *testing.T, h RegistrarHarness) {
 	registerAndSee(t, h, r)
 }
 
-func renewalRegistersNothing(t *testing.T, h RegistrarHarness) {
+func withdrawalOutlivesTheInstance(t *testing.T, h RegistrarHarness) {
 	r := h.Registry(t)
-	renew(t, r)
-	if h.Known(t) {
-		t.Fatal("Renew has registered the instance")
-	}
 	registerAndSee(t, h, r)
 	withdrawAndSee(t, r)
 	h.Settle(t)
+	// Nobody renews the lease in a drain.
 	h.Lose(t)
 	wait.Until(t, "the instance being lost", func() bool { return !h.Known(t) })
-	renew(t, r)
+	withdrawAndSee(t, r)
 	if h.Known(t) || h.Listed(t) {
-		t.Fatal("Renew has registered the instance again")
+		t.Fatal("a withdrawal has registered the instance")
 	}
+	// The drain is taken back.
+	register(t, r, true)
+	Call(t, "Restore", r.Restore)
+	registerAndSee(t, h, r)
 }
 
-func withdrawalOutlivesRenewals(t *testing.T, h RegistrarHarness) {
+func withdrawalIsUndone(t *testing.T, h RegistrarHarness) {
 	r := h.Registry(t)
 	registerAndSee(t, h, r)
 	withdrawAndSee(t, r)
-	for range 3 {
-		renew(t, r)
-	}
-	if !withdrawn(t, r) || h.Listed(t) {
-		t.Fatal("a renewal put the instance back into service")
-	}
 	h.Settle(t)
 	// As a drain that is taken back does.
 	register(t, r, true)
-	call(t, "Restore", r.Restore)
+	Call(t, "Restore", r.Restore)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
 	withdrawAndSee(t, r)
 	h.Settle(t)
 	register(t, r, false)
-	call(t, "Restore", r.Restore)
+	Call(t, "Restore", r.Restore)
 	if h.Listed(t) {
 		t.Fatal("restored as one that is ready, and the app is not")
 	}
@@ -168,7 +163,7 @@ func endedContextRegisters(t *testing.T, h RegistrarHarness) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, err := range map[string]error{
-		"Register": r.Register(ctx, true), "Register not ready": r.Register(ctx, false), "Renew": r.Renew(ctx),
+		"Register": r.Register(ctx, true), "Register not ready": r.Register(ctx, false),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with an ended context: got %v, want an error that is context.Canceled", name, err)
@@ -190,12 +185,7 @@ func registrar(t *testing.T, r drain.Registry) drain.Registrar {
 
 func register(t *testing.T, r drain.Registry, ready bool) {
 	t.Helper()
-	call(t, "Register", func(ctx context.Context) error { return registrar(t, r).Register(ctx, ready) })
-}
-
-func renew(t *testing.T, r drain.Registry) {
-	t.Helper()
-	call(t, "Renew", registrar(t, r).Renew)
+	Call(t, "Register", func(ctx context.Context) error { return registrar(t, r).Register(ctx, ready) })
 }
 
 // registerAndSee calls Register until the instance is listed, as a drainer does in
