@@ -35,6 +35,7 @@ func TestExamples(t *testing.T) {
 		apps             int // containers with the hook
 	}{
 		{"consul-go", "web", "consul", []string{"Draining", "Withdrawn", "Drained"}, 1},
+		{"registered-go", "web", "consul", []string{"Draining", "Withdrawn", "Drained"}, 1},
 		{"eureka-spring", "orders", "eureka", []string{"Draining", "Withdrawn", "Drained"}, 1},
 		{"nginx-python", "pages", "", []string{"Draining", "Drained"}, 2},
 	} {
