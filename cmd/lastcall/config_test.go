@@ -87,6 +87,7 @@ func TestErrors(t *testing.T) {
 		"LASTCALL_POLL=9ms":                                   "LASTCALL_POLL=9ms: must be at least 10ms",
 		"LASTCALL_THRESHOLD=-1":                               "LASTCALL_THRESHOLD=-1: must be 0 or more",
 		"LASTCALL_READY_WHEN_LISTED=maybe":                    "LASTCALL_READY_WHEN_LISTED",
+		"LASTCALL_REGISTER=maybe":                             "LASTCALL_REGISTER",
 		"LASTCALL_READY_WHEN_LISTED_WITHIN=0s":                "LASTCALL_READY_WHEN_LISTED_WITHIN=0s: must be at least 1s",
 		"LASTCALL_READYZ_ON_DRAIN=no":                         `LASTCALL_READYZ_ON_DRAIN="no": must be fail or pass`,
 		"LASTCALL_LOG_LEVEL=trace":                            `LASTCALL_LOG_LEVEL="trace": must be debug, info, warn or error`,
