@@ -135,8 +135,7 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 	return r.nextOfOursLocked(now)
 }
 
-// nextForTargetLocked is nextLocked without what keeps the lease of an instance
-// that the sidecar has registered.
+// nextForTargetLocked is nextLocked without what registers the app.
 func (r *registration) nextForTargetLocked(now time.Time) (*call, time.Duration) {
 	switch {
 	case now.Before(r.dueAt):

@@ -52,7 +52,7 @@
 // # An app that the sidecar registers
 //
 // It is registered as Spring's client does, with every peer, and renewed at one.
-// Its override in a drain is the same, and its heartbeats go on. See register.go.
+// In a drain its override is the same, and its heartbeats end. See register.go.
 //
 // # A peer that is down
 //

@@ -36,8 +36,8 @@
 //
 // # An app that the sidecar registers
 //
-// It is an ephemeral instance, which light heartbeats keep: those with all of the
-// instance would register it again in a drain. An app that is not ready is deleted:
+// It is an ephemeral instance, which light heartbeats keep: they show whether the
+// server still has it, and do not register it. An app that is not ready is deleted:
 // the enabled that an instance itself has does not count once an operator has set
 // it. See register.go.
 //
