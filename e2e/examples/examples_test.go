@@ -37,6 +37,7 @@ func TestExamples(t *testing.T) {
 		orderly bool
 	}{
 		{"consul-go", "web", "consul", []string{"Draining", "Withdrawn", "Drained"}, 1, false},
+		{"registered-go", "web", "consul", []string{"Draining", "Withdrawn", "Drained"}, 1, false},
 		{"eureka-spring", "orders", "eureka", []string{"Draining", "Withdrawn", "Drained"}, 1, false},
 		{"dubbo-zookeeper", "greeter", "zookeeper", []string{"Draining", "Withdrawn", "Drained"}, 1, true},
 		{"nginx-python", "pages", "", []string{"Draining", "Drained"}, 2, false},

@@ -61,7 +61,7 @@ func TestManifests(t *testing.T) {
 }
 
 func TestExamples(t *testing.T) {
-	files, err := filepath.Glob("../../../examples/*/deployment.yaml")
+	files, err := filepath.Glob("../../../examples/*/[de]*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found %v (%v), want the examples", files, err)
 	}
