@@ -61,10 +61,11 @@ func TestManifests(t *testing.T) {
 }
 
 func TestExamples(t *testing.T) {
-	files, err := filepath.Glob("../../../examples/*/[de]*.yaml")
+	files, err := filepath.Glob("../../../examples/*/deployment.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found %v (%v), want the examples", files, err)
 	}
+	files = append(files, "../../../examples/etcd/etcd.yaml")
 	for _, file := range files {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
 			checkAll(t, decode(t, readFile(t, file)), anyKind)
