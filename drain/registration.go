@@ -137,8 +137,7 @@ func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
 
 // nextForTargetLocked is nextLocked without what registers the app.
 func (r *registration) nextForTargetLocked(now time.Time) (*call, time.Duration) {
-	switch {
-	case now.Before(r.dueAt):
+	if now.Before(r.dueAt) {
 		return nil, r.dueAt.Sub(now)
 	}
 	switch r.target {

@@ -68,7 +68,9 @@ func (f *fakeConsul) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("true"))
 		return
 	}
-	_ = json.NewEncoder(w).Encode(f.getLocked(r, path))
+	if err := json.NewEncoder(w).Encode(f.getLocked(r, path)); err != nil {
+		panic(err) // a mistake in the fake
+	}
 }
 
 // wait is what an open call does.

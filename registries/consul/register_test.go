@@ -21,7 +21,7 @@ type fakeHarness struct {
 func (h fakeHarness) entries() []*api.ServiceEntry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r, _ := http.NewRequest(http.MethodGet, "/", nil) //nolint:noctx // it is not sent
+	r, _ := http.NewRequest(http.MethodGet, "/", nil)
 	return h.healthLocked(r, "orders")
 }
 

@@ -90,19 +90,15 @@ func (r *Registry) Register(ctx context.Context, ready bool) error {
 			return err
 		}
 	}
-	switch {
-	case known == status:
-		err := r.renew(ctx, status)
-		if !isNotFound(err) {
+	if known == status {
+		if err := r.renew(ctx, status); !isNotFound(err) {
 			return err
 		}
-		// The server was restarted, or the lease has ended.
-		fallthrough
-	case known == absent:
-		if !ready {
-			g.learn("")
-			return nil
-		}
+		known = absent // the server was restarted, or the lease has ended
+	}
+	if known == absent && !ready {
+		g.learn("")
+		return nil
 	}
 	return r.announce(ctx, status)
 }

@@ -66,7 +66,9 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case i == nil:
 		w.WriteHeader(http.StatusNotFound)
 	case r.Method == http.MethodGet:
-		_ = json.NewEncoder(w).Encode(map[string]any{"instance": i})
+		if err := json.NewEncoder(w).Encode(map[string]any{"instance": i}); err != nil {
+			panic(err) // a mistake in the fake
+		}
 	case len(path) == 4 && r.Method == http.MethodPut:
 		if status := r.FormValue("value"); i["status"] != status {
 			f.overrides[id], i["overriddenStatus"], i["status"], i["actionType"] = status, status, status, "MODIFIED"
@@ -139,10 +141,14 @@ func (f *fakeServer) list(w http.ResponseWriter, r *http.Request, path []string)
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"application": map[string]any{"name": path[1], "instance": all}})
+		if err := json.NewEncoder(w).Encode(map[string]any{"application": map[string]any{"name": path[1], "instance": all}}); err != nil {
+			panic(err) // a mistake in the fake
+		}
 		return
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"applications": map[string]any{"application": []any{map[string]any{"name": "ORDERS", "instance": all}}}})
+	if err := json.NewEncoder(w).Encode(map[string]any{"applications": map[string]any{"application": []any{map[string]any{"name": "ORDERS", "instance": all}}}}); err != nil {
+		panic(err) // a mistake in the fake
+	}
 }
 
 // held returns what the server holds of the one instance: its status, empty
