@@ -126,20 +126,36 @@ func (g *Gate) overSurplus(ctx context.Context, a *Ask) *Decision {
 	if owner == nil || surplus <= 0 {
 		return nil // it knows better
 	}
-	leaving := 0
-	g.mu.Lock()
-	for _, pod := range g.podsOf(owner, a.Pod.Namespace) {
-		s, own := g.starting[keyOf(pod)]
-		if RequestOn(pod) != nil || own && a.Now.Before(s.until) {
-			leaving++
-		}
+	leaving, err := g.leaving(ctx, owner, a.Pod.Namespace)
+	if err != nil {
+		return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
+			"lastcall: pod %s does not begin to drain: how many others do is not known: %v", a.Pod.Name, err)}
 	}
-	g.mu.Unlock()
 	if leaving < surplus {
 		return nil
 	}
 	return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
 		"lastcall: pod %s does not begin to drain: ReplicaSet %s has %d pods too many, and %d are being drained", a.Pod.Name, owner.Name, surplus, leaving)}
+}
+
+// leaving returns how many pods of an owner are to go, as the API server has it: a
+// controller that was denied asks again within milliseconds, for other pods, and
+// another replica of the gate may have recorded what it asked for first.
+func (g *Gate) leaving(ctx context.Context, owner *metav1.OwnerReference, namespace string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	list, err := g.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: Label + "=true"})
+	if err != nil {
+		return 0, fmt.Errorf("listing the pods of namespace %s: %w", namespace, err)
+	}
+	n := 0
+	for i := range list.Items {
+		pod := &list.Items[i]
+		if isOf(pod, owner) && RequestOn(pod) != nil {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // surplus returns how many pods the pod's ReplicaSet has too many, and the
@@ -169,7 +185,12 @@ func (g *Gate) podsOf(owner *metav1.OwnerReference, namespace string) []*corev1.
 		return nil
 	}
 	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
-		of := metav1.GetControllerOf(pod)
-		return !isActive(pod) || of == nil || of.UID != owner.UID
+		return !isOf(pod, owner)
 	})
+}
+
+// isOf reports whether a pod is an active one of the owner.
+func isOf(pod *corev1.Pod, owner *metav1.OwnerReference) bool {
+	of := metav1.GetControllerOf(pod)
+	return isActive(pod) && of != nil && of.UID == owner.UID
 }
