@@ -7,6 +7,7 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 IMAGE   ?= lastcall:$(VERSION)
+ADMISSION_IMAGE ?= lastcall-admission:$(VERSION)
 # For each fuzz target, as go test takes it: 30s, 10m, 100000x.
 FUZZTIME ?= 30s
 # How many rolling restarts, and how many restarts of hung apps by their liveness
@@ -23,7 +24,7 @@ SCRIPTS += e2e/images e2e/registries e2e/run $(addprefix e2e/node/,build cgroup 
 
 .PHONY: help
 help: ## list what there is to run
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-15s %s\n' "$$name" "$$what"; done
 
 .PHONY: demo
 demo: build ## see the whole job on this machine, in under a minute; needs only Go
@@ -48,7 +49,7 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 
 .PHONY: test-admission
 test-admission: ## tests of the cluster's side, against real API servers, which it builds first (10 minutes, once)
-	@internal/testservers/install
+	@internal/test/servers/install
 	@e2e/node/build
 	go vet -C admission ./...
 	REQUIRE_SERVERS=1 go test -C admission -race -count=1 -timeout 20m ./...
@@ -81,6 +82,10 @@ lint: ## gofmt, go vet, golangci-lint, shellcheck, govulncheck
 .PHONY: image
 image: ## the container image IMAGE (lastcall:VERSION), by docker, podman or buildah
 	@internal/tools/image '$(IMAGE)' '$(VERSION)' '$(COMMIT)'
+
+.PHONY: image-admission
+image-admission: ## the image of the cluster's side, ADMISSION_IMAGE (lastcall-admission:VERSION)
+	@internal/tools/image '$(ADMISSION_IMAGE)' '$(VERSION)' '$(COMMIT)' admission
 
 .PHONY: bench
 bench: ## measure the figures in docs/benchmarks.md, and write them there (40 minutes)

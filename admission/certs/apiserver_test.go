@@ -31,7 +31,7 @@ func TestAPIServer(t *testing.T) {
 		s.Namespace(t, namespace)
 	}
 	_, client := s.Clients(t)
-	s.Apply(t, "../../deploy/admission/rbac.yaml", "", nil)
+	s.Apply(t, "../../deploy/admission/server/rbac.yaml", "", nil)
 
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	h := &webhook.Handler{Parameters: func() (inject.Parameters, error) { return inject.Parameters{Image: "lastcall"}, nil }, Log: log}
@@ -52,7 +52,9 @@ func TestAPIServer(t *testing.T) {
 	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	s.Apply(t, "../../deploy/admission/webhooks.yaml", server.URL, nil)
+	for _, part := range []string{"inject", "check"} {
+		s.Apply(t, "../../deploy/admission/"+part+"/webhook.yaml", server.URL, nil)
+	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup

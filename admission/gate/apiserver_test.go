@@ -63,7 +63,8 @@ func startCluster(t *testing.T, version apiservertest.Version) *cluster {
 		Client: client, Own: own, Never: []string{"kube-system", "lastcall-system"},
 		Hold: 10 * time.Second, Gone: time.Hour, Events: record.NewFakeRecorder(10000), Log: log,
 	})
-	c.Apply(t, "../../deploy/admission/rbac.yaml", "", nil)
+	c.Apply(t, "../../deploy/admission/server/rbac.yaml", "", nil)
+	c.Apply(t, "../../deploy/admission/gate/rbac.yaml", "", nil)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
@@ -73,7 +74,7 @@ func startCluster(t *testing.T, version apiservertest.Version) *cluster {
 	server := httptest.NewTLSServer(c.counting(g.Webhook(ctx)))
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	c.Apply(t, "../../deploy/admission/gate.yaml", server.URL, ca)
+	c.Apply(t, "../../deploy/admission/gate/webhook.yaml", server.URL, ca)
 	// The API server hears of the configuration some moments later.
 	n := 0
 	eventually(t, "the webhook is asked", func() bool {

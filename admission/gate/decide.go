@@ -46,7 +46,7 @@ type Decision struct {
 
 // Decide decides on an ask. It depends on nothing but its argument. Whatever is
 // let through for good the API server does not even ask about, see
-// deploy/admission/gate.yaml; Decide does not rely on that.
+// deploy/admission/gate/webhook.yaml; Decide does not rely on that.
 func Decide(a *Ask) Decision {
 	if why := passes(a); why != "" {
 		d := Decision{Allow: true, Why: why}

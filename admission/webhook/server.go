@@ -35,7 +35,7 @@ func (h *Handler) Mux() *http.ServeMux {
 	}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := h.notReady(); err != nil {
+		if err := h.NotReady(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -44,8 +44,8 @@ func (h *Handler) Mux() *http.ServeMux {
 	return mux
 }
 
-// notReady returns why the API server is not to call yet.
-func (h *Handler) notReady() error {
+// NotReady returns why the API server is not to call yet.
+func (h *Handler) NotReady() error {
 	var err error
 	if h.Parameters != nil {
 		_, err = h.Parameters()

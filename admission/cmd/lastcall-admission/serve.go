@@ -105,6 +105,13 @@ func (o *options) run(ctx context.Context, handler *webhook.Handler, log *slog.L
 	if err != nil {
 		return err
 	}
+	gate := handler.Metrics
+	handler.Metrics = func(w io.Writer) {
+		writeMetrics(w, handler.NotReady(), certificates)
+		if gate != nil {
+			gate(w)
+		}
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		return err

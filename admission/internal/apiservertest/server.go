@@ -22,7 +22,7 @@ import (
 )
 
 // token is the administrator's, gateToken that of the ServiceAccount that
-// deploy/admission/rbac.yaml is about, and managerToken that of the controllers.
+// deploy/admission/server/rbac.yaml is about, and managerToken that of the controllers.
 const token, gateToken, managerToken = "test-token", "gate-token", "manager-token"
 
 // Version is a kube-apiserver that e2e/node/build builds.

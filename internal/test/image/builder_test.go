@@ -24,8 +24,7 @@ type builder struct {
 
 func newBuilder(t *testing.T) *builder {
 	t.Helper()
-	servers.DependsOn(t, "lastcall/cmd/lastcall")
-	for _, file := range []string{"Dockerfile", ".dockerignore", "go.mod", "go.sum"} {
+	for _, file := range []string{"Dockerfile", ".dockerignore", "go.mod", "go.sum", "admission/go.mod", "admission/go.sum"} {
 		if !exists(filepath.Join(project, file)) {
 			t.Fatalf("%s is not in the project", file)
 		}
@@ -114,8 +113,9 @@ var systemFolders = []string{"bin", "lib", "lib64"}
 // project is the folder that holds the Dockerfile.
 var project = filepath.Join("..", "..", "..")
 
-// build builds the project's Dockerfile and returns the image's id.
-func (b *builder) build() string {
+// build builds the project's Dockerfile, or a target of it, and returns the
+// image's id.
+func (b *builder) build(target string) string {
 	b.t.Helper()
 	args := []string{
 		"build", "--quiet", "--no-cache", "--pull-never",
@@ -132,6 +132,9 @@ func (b *builder) build() string {
 		if _, err := os.Readlink("/" + dir); err != nil && exists("/"+dir) {
 			args = append(args, "--volume", "/"+dir+":/"+dir+":ro")
 		}
+	}
+	if target != "" {
+		args = append(args, "--target", target)
 	}
 	return b.run(append(args, project)...)
 }

@@ -40,9 +40,10 @@ const (
 const roots = "/etc/ssl/certs/ca-certificates.crt"
 
 func TestImage(t *testing.T) {
+	servers.DependsOn(t, "lastcall/cmd/lastcall")
 	b := newBuilder(t)
 	b.base()
-	id := b.build()
+	id := b.build("")
 	image := unpack(t, b.export(id))
 
 	t.Run("it is small", func(t *testing.T) {
@@ -81,7 +82,7 @@ func TestImage(t *testing.T) {
 		}
 	})
 	t.Run("the same source gives the same image", func(t *testing.T) {
-		if again := b.build(); again != id {
+		if again := b.build(""); again != id {
 			t.Errorf("a second build gave image %s, the first %s", again, id)
 		}
 	})
@@ -103,7 +104,7 @@ func TestImage(t *testing.T) {
 			"LASTCALL_ENDPOINTS_WAIT=0s",
 			"LASTCALL_QUIET=100ms",
 		}, "serve")
-		if err := c.ready("http://" + address + "/readyz"); err != nil {
+		if err := c.ready(http.DefaultClient, "http://"+address+"/readyz"); err != nil {
 			t.Fatalf("%v\n%s", err, c.output())
 		}
 		if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -185,14 +186,14 @@ func (c *container) output() string {
 }
 
 // ready waits until url answers 200 "ok".
-func (c *container) ready(url string) error {
+func (c *container) ready(client *http.Client, url string) error {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
 	var last error
 	for {
-		err := get(ctx, url)
+		err := get(ctx, client, url)
 		if err == nil {
 			return nil
 		}
@@ -209,12 +210,12 @@ func (c *container) ready(url string) error {
 	}
 }
 
-func get(ctx context.Context, url string) error {
+func get(ctx context.Context, client *http.Client, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,14 @@ import (
 // the program has changed, because only what a test itself looks at counts.
 func DependsOn(t testing.TB, pkg string) {
 	t.Helper()
-	list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}", pkg)
+	DependsOnIn(t, ".", pkg)
+}
+
+// DependsOnIn is DependsOn for a package of the module whose folder is dir. What it
+// imports of modules that are folders too counts as well.
+func DependsOnIn(t testing.TB, dir, pkg string) {
+	t.Helper()
+	list := exec.Command("go", "list", "-C", dir, "-deps", "-f", "{{with .Module}}{{if or .Main .Replace}}{{$.Dir}}{{end}}{{end}}", pkg)
 	var problems strings.Builder
 	list.Stderr = &problems
 	out, err := list.Output()

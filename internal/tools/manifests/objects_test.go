@@ -8,9 +8,11 @@ import (
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -33,15 +35,20 @@ type objects struct {
 	configMaps map[string]*corev1.ConfigMap
 }
 
-// find returns the only object of type T.
-func find[T runtime.Object](t *testing.T, o objects) T {
-	t.Helper()
-	var found []T
+// findAll returns the objects of type T.
+func findAll[T runtime.Object](o objects) (found []T) {
 	for _, object := range o.all {
 		if o, ok := object.(T); ok {
 			found = append(found, o)
 		}
 	}
+	return found
+}
+
+// find returns the only object of type T.
+func find[T runtime.Object](t *testing.T, o objects) T {
+	t.Helper()
+	found := findAll[T](o)
 	if len(found) != 1 {
 		t.Fatalf("%d objects of type %T, want one", len(found), *new(T))
 	}
@@ -55,6 +62,7 @@ func decode(t *testing.T, text []byte) objects {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		appsv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, rbacv1.AddToScheme, monitoringv1.AddToScheme,
+		admissionv1.AddToScheme, policyv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
