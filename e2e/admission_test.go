@@ -164,7 +164,8 @@ func (s *scenario) injected(v variant) {
 	if v.injected() {
 		s.injects(web)
 	}
-	s.judge(v, s.rollingRestart("rolling restart of 4 replicas, whose pods have nothing but a label, and a grace period of 30 s; the app exits at SIGTERM", web))
+	s.judge(v, s.rollingRestart("rolling restart of 4 replicas, whose pods have nothing but a label, and a grace period of 30 s; the app exits at SIGTERM", web,
+		"-patience", "15s")) // a request to a pod that is gone is never answered
 	for _, end := range s.pods.terminations(web.name) {
 		if hasSidecar(end.pod) != v.injected() {
 			s.Errorf("%s has a sidecar: %v, want %v", end.pod.Name, hasSidecar(end.pod), v.injected())
