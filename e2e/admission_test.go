@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -61,6 +62,13 @@ func installAdmission(t *testing.T) *admission {
 	s.namespace = systemNamespace
 	s.pods = watchPods(s.ctx, s.client, s.namespace, admissionName)
 	manifests := s.admissionManifests()
+	s.eventually("what was there before is gone", func(ctx context.Context) (bool, error) {
+		namespace, err := s.client.CoreV1().Namespaces().Get(ctx, s.namespace, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return true, nil
+		}
+		return err == nil && namespace.DeletionTimestamp == nil, err
+	})
 	began := time.Now()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), stepPatience)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -138,8 +137,8 @@ func nobodyIsHeldUp(t *testing.T) {
 	names := s.createPods(web, func(int) corev1.PodSpec { return web.podSpec() })
 	s.gates()
 	s.ready(web)
-	for i, pod := range s.podsOf(web) {
-		s.runClient(fmt.Sprintf("socket-%d", i), "socket", "-url", fmt.Sprintf("ws://%s:%d/socket", pod.Status.PodIP, appPort))
+	for _, pod := range s.podsOf(web) {
+		s.keepsOpen(pod)
 		s.isEvictedLater(pod)
 	}
 	withdrawn, forced, left := names[0], names[1], names[2]
@@ -188,7 +187,7 @@ func (s *scenario) isEvictedLater(pod *corev1.Pod) {
 // their drains had ended, and not before.
 func (s *scenario) wentOnceDrained(a app) {
 	s.Helper()
-	const soon = 15 * time.Second
+	const soon = 20 * time.Second
 	var longest time.Duration
 	for _, end := range s.pods.terminations(a.name) {
 		drained, ok := s.drainedAt(end)
@@ -222,60 +221,14 @@ func (s *scenario) drainedAt(end termination) (at time.Time, ok bool) {
 	return at, ok
 }
 
-// The gate's pods are killed in the middle of a drain, and both are away at the
-// end of another: what was recorded is done when they are back. While they are
-// away, deletions work as without them.
-func (a *admission) gateIsKilled(t *testing.T) {
-	s := startFor(t, patience)
-	system := *a.scenario
-	system.T = t
-	a = &admission{&system}
-	web := app{name: "web", replicas: 3, variant: gated, grace: shortGrace, flags: exitsAtOnce()}
-	s.createPods(web, func(int) corev1.PodSpec { return web.podSpec() })
-	address := s.service(web.name)
-	s.gates()
-	s.ready(web)
-	pods := s.podsOf(web)
-	clients := s.load(address, longRequests()...)
-
-	first := pods[0]
-	s.isEvictedLater(first)
-	a.kill()
-	if p := byName(s.pods.now(), first.Name); p == nil || p.DeletionTimestamp != nil {
-		s.Errorf("%s was gone before the gate was back: its drain is too short to tell", first.Name)
+// keepsOpen has a client keep a connection to a pod, which does not drain before
+// letGo is called.
+func (s *scenario) keepsOpen(pod *corev1.Pod) (letGo func()) {
+	s.Helper()
+	name := "keeps-" + pod.Name
+	s.runClient(name, "socket", "-url", fmt.Sprintf("ws://%s:%d/socket", pod.Status.PodIP, appPort))
+	return func() {
+		s.Helper()
+		s.must("ending "+name, s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
 	}
-	s.waitForPods(first.Name+" is gone", func(pods []*corev1.Pod) bool { return byName(pods, first.Name) == nil })
-
-	s.gates() // the API server reaches the new ones
-	second := pods[1]
-	s.isEvictedLater(second)
-	a.scaleTo(app{name: admissionName}, 0)
-	a.has(0, nil)
-	s.eventually(second.Name+" has drained", s.phaseIs(second.Name, "drained"))
-	counts := clients.stop()
-
-	third := pods[2] // no request is in flight any more
-	s.must("deleting a pod without the gate", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, third.Name, metav1.DeleteOptions{}))
-	s.waitForPods(third.Name+" is gone", func(pods []*corev1.Pod) bool { return byName(pods, third.Name) == nil })
-	if p := byName(s.pods.now(), second.Name); p == nil || p.DeletionTimestamp != nil {
-		s.Errorf("%s was let go while there was no gate", second.Name)
-	}
-	a.scaleTo(app{name: admissionName}, 2)
-	s.waitForPods(second.Name+" is gone", func(pods []*corev1.Pod) bool { return byName(pods, second.Name) == nil })
-	a.has(2, nil)
-
-	results.add("2 pods are evicted, with a grace period of 10 s and requests of 15 to 20 s, and the gate's pods are killed; the app exits at SIGTERM", gated, counts, s.longest(web))
-	s.noneFailed(counts)
-	s.wentWell(web)
-}
-
-// kill ends both replicas by force, and waits until others are in their place.
-func (a *admission) kill() {
-	a.Helper()
-	old := uids(a.pods.now())
-	kill := exec.CommandContext(a.ctx, "kubectl", "delete", "pod", "--all", "--force", "--grace-period=0", "--namespace", a.namespace)
-	if out, err := kill.CombinedOutput(); err != nil {
-		a.Fatalf("killing the gate: %v\n%s", err, out)
-	}
-	a.has(2, old)
 }
