@@ -54,6 +54,12 @@ test-admission: ## tests of the cluster's side, against real API servers, which 
 	go vet -C admission ./...
 	REQUIRE_SERVERS=1 go test -C admission -race -count=1 -timeout 20m ./...
 
+.PHONY: bench-admission
+bench-admission: ## measure the figures in docs/admission.md, and write them there (5 minutes)
+	@internal/test/servers/install
+	@e2e/node/build
+	go test -C admission -run '^$$' -bench . -benchtime 1x -timeout 20m ./internal/bench -args -write ../../../docs/admission.md
+
 .PHONY: nacos
 nacos: ## the tests of registries/nacos against rnacos and the Java client (10 minutes, once, to install them)
 	@internal/test/servers/install-nacos

@@ -55,3 +55,12 @@ func notify(c chan<- struct{}) {
 	default:
 	}
 }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

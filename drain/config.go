@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"time"
@@ -24,10 +25,14 @@ type Config struct {
 	ListedWithin    time.Duration
 	Registries      []NamedRegistry
 	Counters        []NamedCounter
-	App             App    // nil when the app's port is not known
-	Notice          Notice // nil when the app is not notified
-	Observers       []Observer
-	Kubelet         []netip.Addr // from where the kubelet calls, as far as that is configured
+	App             App // nil when the app's port is not known
+	// AppReady returns why the app is not ready, or nil. It is asked once a second
+	// where the sidecar registers the app, and not during a drain; its context ends
+	// after 1 s. Where it is nil, an app that listens on each of its ports is ready.
+	AppReady  func(context.Context) error
+	Notice    Notice // nil when the app is not notified
+	Observers []Observer
+	Kubelet   []netip.Addr // from where the kubelet calls, as far as that is configured
 }
 
 // NamedRegistry is a registry with its name in reports, metrics and the log.
@@ -40,6 +45,9 @@ type NamedRegistry struct {
 	ServerCache time.Duration
 	// ClientRefresh is how long a client may use an answer of the registry's.
 	ClientRefresh time.Duration
+	// Register has the sidecar register the app, and be the only one who does.
+	// The Registry must be a Registrar.
+	Register bool
 }
 
 // NamedCounter is a counter with its name in reports, metrics and the log.

@@ -39,6 +39,8 @@
 //     is the only one that makes them. What to call next is decided by its task;
 //   - a registration and an acceptControl are such tasks: they decide under the
 //     lock, and call nothing;
+//     Where the sidecar registers the app (Registrar), the registration does that
+//     too, between the other calls, and never in a drain;
 //   - a poller reads one counter; an appWatch looks who listens in the pod;
 //   - a drainRun is one drain, which a driver moves through its phases;
 //   - the Drainer's own methods begin, end and take back drains, distinguish a

@@ -37,6 +37,7 @@ type Drainer struct {
 	// listingChanged receives when the wait for registries to list the pod may be
 	// over, or goes on.
 	listingChanged chan struct{}
+	servesAgain    chan struct{} // receives when a drain was taken back
 
 	mu          sync.Mutex // guards everything that follows, and the parts above where they say so
 	run         *drainRun  // nil while serving
@@ -49,6 +50,7 @@ type Drainer struct {
 	totals      Totals
 	lastReport  *Report // of the last drain that ended
 	kubelet     kubelet
+	notReady    bool // the app was last seen not to be ready, where that matters
 }
 
 // New returns a Drainer that serves. No plug-in is called before Run, but for
@@ -61,6 +63,7 @@ func New(cfg Config) *Drainer {
 		aborted:        make(chan struct{}),
 		appSeen:        make(chan struct{}, 1),
 		listingChanged: make(chan struct{}, 1),
+		servesAgain:    make(chan struct{}, 1),
 		began:          time.Now(),
 		journal:        &journal{observers: cfg.Observers},
 		totals:         newTotals(),

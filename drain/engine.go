@@ -32,6 +32,7 @@ func (d *Drainer) addRegistration(n NamedRegistry) {
 		r.changes = c.Changes()
 	}
 	_, r.presence.unknown = n.Registry.(Locator) // until it is found
+	r.registerOurselves()
 	r.worker = newWorker(&d.mu, r)
 	d.registrations, d.workers = append(d.registrations, r), append(d.workers, r.worker)
 }
@@ -69,6 +70,7 @@ func (d *Drainer) start() {
 	if d.cfg.App != nil {
 		d.spawn(d.watchApp)
 	}
+	d.startWatchingReady()
 	if len(d.pollers.all) > 0 {
 		d.spawn(d.tryCounters)
 	}
@@ -173,6 +175,8 @@ func (d *Drainer) takeBackLocked(run *drainRun, why string) {
 	d.run, d.journal.timeline = nil, nil
 	d.totals.since = now
 	notify(d.listingChanged)
+	notify(d.servesAgain)
+	notify(d.app.soon)
 	d.retargetLocked(inService, time.Time{})
 	for _, c := range d.controls {
 		c.setLocked(false, time.Time{})

@@ -13,19 +13,21 @@ type fakeRegistry struct {
 	onDone  func(op string, began time.Time, err error)
 	onAsked func(gone bool, began time.Time, err error)
 
-	mu           sync.Mutex
-	mode         mode
-	registered   bool
-	override     bool
-	changed      time.Time // when registered or override last changed
-	before       bool      // whether clients were told of the pod before that
-	withdrawals  int       // that had an effect
-	deregistered int
-	located      bool // a call has seen that it is registered
-	locatedAt    time.Time
-	hopeless     string // why it cannot be withdrawn; empty: it can
-	asks         int    // how often it was asked whether it lists the pod
-	sawListed    bool   // and has said so, or that the pod is not withdrawn
+	mu            sync.Mutex
+	mode          mode
+	modeAt        time.Time
+	registered    bool
+	override      bool
+	changed       time.Time // when registered or override last changed
+	before        bool      // whether clients were told of the pod before that
+	withdrawals   int       // that had an effect
+	deregistered  int
+	located       bool // a call has seen that it is registered
+	locatedAt     time.Time
+	registrations int    // where the sidecar registers the app
+	hopeless      string // why it cannot be withdrawn; empty: it can
+	asks          int    // how often it was asked whether it lists the pod
+	sawListed     bool   // and has said so, or that the pod is not withdrawn
 }
 
 func (f *fakeRegistry) set(change func()) {
@@ -193,4 +195,29 @@ func (f *fakeRegistry) Find(ctx context.Context) (_ string, err error) {
 	f.search()
 	f.mu.Unlock()
 	return "the instance", m.answered(ctx)
+}
+
+// fakeRegistrar is one in which the sidecar registers the app. It has one layer:
+// an instance that is registered anew is in service, whatever was withdrawn.
+type fakeRegistrar struct{ *fakeRegistry }
+
+func (f fakeRegistrar) RegisterEvery() time.Duration { return registerEvery }
+
+// registerEvery is how often leases are renewed.
+const registerEvery = 10 * time.Second
+
+func (f fakeRegistrar) Register(ctx context.Context, ready bool) error {
+	op := "register"
+	if !ready {
+		op = "register not ready"
+	}
+	return f.do(ctx, op, func() {
+		switch {
+		case !ready:
+			f.registered, f.override = false, false
+		case !f.registered:
+			f.registered, f.override = true, false
+		}
+		f.registrations++
+	})
 }

@@ -120,6 +120,11 @@ func (l *listeners) any() bool {
 	return slices.ContainsFunc(l.ports, func(p *portState) bool { return p.listen })
 }
 
+// all reports whether somebody did on each of the ports.
+func (l *listeners) all() bool {
+	return !slices.ContainsFunc(l.ports, func(p *portState) bool { return !p.listen })
+}
+
 // ever reports whether somebody has ever listened on one of the ports.
 func (l *listeners) ever() bool {
 	return slices.ContainsFunc(l.ports, func(p *portState) bool { return p.last != nil })

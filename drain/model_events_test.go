@@ -57,13 +57,15 @@ func (m *model) event() {
 		c.mu.Lock()
 		c.mode = md
 		c.mu.Unlock()
-	case n < 75 && len(m.registries) > 0:
+	case n < 71 && len(m.registries) > 0:
 		f := m.registries[m.rng.IntN(len(m.registries))]
 		md := []mode{healthy, healthy, healthy, failing, hanging, lying, panics, halfway, slow, late}[m.rng.IntN(10)]
 		m.log("a registry turns to mode %d", md)
 		f.mu.Lock()
-		f.mode = md
+		f.mode, f.modeAt = md, time.Now()
 		f.mu.Unlock()
+	case n < 76:
+		m.registerEvent()
 	case n < 77 && len(m.registries) > 0:
 		i := m.rng.IntN(len(m.registries))
 		if !m.locators[i] {
@@ -76,8 +78,11 @@ func (m *model) event() {
 		f.mu.Unlock()
 	case n < 81 && len(m.registries) > 0:
 		m.log("a registry forgets the withdrawal: the app registered again")
-		f := m.registries[m.rng.IntN(len(m.registries))]
-		f.set(func() { f.registered, f.override = true, false })
+		i := m.rng.IntN(len(m.registries))
+		f := m.registries[i]
+		if !m.ours[i] {
+			f.set(func() { f.registered, f.override = true, false })
+		}
 	case n < 88 && len(m.switches) > 0:
 		w := m.switches[m.rng.IntN(len(m.switches))]
 		md := []mode{healthy, healthy, failing, hanging, panics, halfway, slow, late}[m.rng.IntN(8)]
@@ -99,6 +104,7 @@ func (m *model) event() {
 
 // appEvent is something that happens to one of the app's ports, or all.
 func (m *model) appEvent() {
+	defer func() { m.portsAt = time.Now() }()
 	ports := m.app.Ports()
 	port := ports[m.rng.IntN(len(ports))]
 	m.app.mu.Lock()

@@ -30,6 +30,8 @@ func (m *model) registryCalled(i int, op string) {
 		}
 	case "deregister":
 		m.mayDeregister(i)
+	case "register":
+		m.mayRegister(i)
 	}
 }
 
@@ -235,6 +237,7 @@ func (m *model) comesBack() {
 	m.app.mode = healthy
 	m.app.mu.Unlock()
 	m.app.set(true)
+	m.portsAt = time.Now()
 	m.log("the app listens, for good")
 	after(m.cfg.GracePeriod + signalMargin + lookWhileServing)
 	synctest.Wait()
@@ -256,6 +259,9 @@ func (m *model) backInService() {
 	for _, w := range m.switches {
 		w.turn(healthy)
 	}
+	if m.appReady != nil {
+		m.appReady.set(func() { m.appReady.mode = healthy })
+	}
 	if m.app != nil {
 		m.app.mu.Lock()
 		m.app.mode = healthy
@@ -270,6 +276,7 @@ func (m *model) backInService() {
 		}
 		f.mu.Unlock()
 	}
+	m.registeredAgain()
 	for _, w := range m.switches {
 		if on, _, _ := w.is(); on && w.undone {
 			m.fail("%s still holds two minutes after the drain was taken back", w.told)

@@ -60,7 +60,9 @@ type model struct {
 	d   *Drainer
 
 	registries []*fakeRegistry
-	locators   []bool // which of them say whether they have ever found the instance
+	ours       []bool      // in which of them the sidecar registers the app
+	appReady   *modelReady // nil: it cannot be asked
+	locators   []bool      // which of them say whether they have ever found the instance
 	counters   []*fakeCounter
 	switches   []modelSwitch // proxies and the notice
 	app        *fakeApp
@@ -85,6 +87,7 @@ type model struct {
 	atHook   map[int]bool // the ports that were listened on then
 	wasReady bool         // at some time
 	overAt   time.Time    // when it was ready because registries had taken too long
+	portsAt  time.Time    // when the app's ports last changed
 	blind    bool         // the look at the app has failed: what it has missed is not modelled
 }
 
@@ -118,8 +121,14 @@ func newModel(t *testing.T, seed uint64) *model {
 				registry = fakeLister{fakeLocator{f}}
 			}
 		}
+		ours := rng.IntN(3) == 0
+		if ours {
+			f.registered, m.locators[i] = rng.IntN(3) == 0, false
+			registry = fakeRegistrar{f}
+		}
+		m.ours = append(m.ours, ours)
 		m.cfg.Registries = append(m.cfg.Registries, NamedRegistry{
-			Name: fmt.Sprintf("registry%d", i), Registry: registry, ServerCache: f.lag, ClientRefresh: pick(0, time.Second, 4*time.Second),
+			Name: fmt.Sprintf("registry%d", i), Registry: registry, Register: ours, ServerCache: f.lag, ClientRefresh: pick(0, time.Second, 4*time.Second),
 		})
 	}
 	m.asked, m.calls = make([]asked, len(m.registries)), make([]calls, len(m.registries))
@@ -146,6 +155,10 @@ func newModel(t *testing.T, seed uint64) *model {
 			m.app.others = []int{9090}
 		}
 		m.cfg.App = m.app
+	}
+	if m.app == nil || rng.IntN(2) == 0 {
+		m.appReady = &modelReady{ready: rng.IntN(2) == 0, since: m.start.Add(-time.Hour)}
+		m.cfg.AppReady = m.appReady.ask
 	}
 	m.d = New(m.cfg)
 	return m

@@ -39,7 +39,8 @@ type Finder interface {
 	//
 	// It is called at start, when the app begins to listen, and when a drain was
 	// taken back, until it succeeds; and some more times in the minutes after
-	// that, in which the app may still be registering.
+	// that, in which the app may still be registering. Where the sidecar registers
+	// the app (Registrar), it is called only after it has.
 	Find(ctx context.Context) (string, error)
 }
 
@@ -256,6 +257,8 @@ type Pod struct {
 	AppPort int    // the app's port, by which registries know it; 0 if not configured
 	// AppPorts are all ports at which the app takes its work, AppPort first.
 	AppPorts []int
+	// Service is what the sidecar registers; nil where the app registers itself.
+	Service *Service
 }
 
 // Addresses returns the pod's addresses, parsed: IPs, or IP where these are not

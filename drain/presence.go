@@ -23,6 +23,16 @@ type presence struct {
 // unknownLocked reports whether the instance was searched for and never found.
 func (r *registration) unknownLocked() bool { return r.presence.unknown && r.presence.searched }
 
+// foundLocked reports whether the registry has held the instance, and whether that is
+// known. Where the sidecar registers the app, it is whether it has, while it should.
+func (r *registration) foundLocked() (found, known bool) {
+	if g := &r.registering; g.ours() {
+		return g.told, g.known && g.ready
+	}
+	_, says := r.Registry.(Locator)
+	return !r.presence.unknown, says && (r.presence.searched || !r.presence.unknown)
+}
+
 // absentLocked reports whether a search in this drain has ended, and the
 // instance was never found.
 func (r *registration) absentLocked() bool {

@@ -26,6 +26,7 @@ const (
 	opFind       = "find"
 	opDeregister = "deregister"
 	opListed     = "listed"
+	opRegister   = "register"
 	opAppGone    = "" // no call to the registry, and not counted
 )
 
@@ -79,6 +80,8 @@ type registration struct {
 	recovery recovery // for the target inService
 	listing  listing  // for the target inService
 
+	registering registering // where the sidecar registers the app
+
 	failures    int    // in this drain
 	inARow      int    // the last ones of them, since a success
 	unreachable bool   // that was emitted, in this drain
@@ -114,6 +117,7 @@ func (r *registration) setTargetLocked(t target, until time.Time) {
 		r.recovery = recovery{}
 	}
 	r.appIsGone = false
+	r.registering.retarget()
 	r.worker.retargetLocked()
 	if t == deregistered {
 		r.worker.cancelLocked() // for good: there is no time to wait for a Withdraw
@@ -122,9 +126,18 @@ func (r *registration) setTargetLocked(t target, until time.Time) {
 
 // nextLocked is a task's.
 func (r *registration) nextLocked(now time.Time) (*call, time.Duration) {
-	switch {
-	case !r.until.IsZero() && !now.Before(r.until):
+	if !r.until.IsZero() && !now.Before(r.until) {
 		return nil, forever
+	}
+	if !r.registering.ours() {
+		return r.nextForTargetLocked(now)
+	}
+	return r.nextOfOursLocked(now)
+}
+
+// nextForTargetLocked is nextLocked without what registers the app.
+func (r *registration) nextForTargetLocked(now time.Time) (*call, time.Duration) {
+	switch {
 	case now.Before(r.dueAt):
 		return nil, r.dueAt.Sub(now)
 	}
@@ -163,7 +176,7 @@ func (r *registration) nextInServiceLocked(now time.Time) (*call, time.Duration)
 		}
 		return !now.Before(at)
 	}
-	if _, canFind := r.Registry.(Finder); canFind && !r.lookup.over(now) && isDue(r.lookup.dueAt) {
+	if _, canFind := r.Registry.(Finder); canFind && r.registering.mayBeThere() && !r.lookup.over(now) && isDue(r.lookup.dueAt) {
 		return r.callLocked(opFind, now), 0
 	}
 	if r.recovery.underWay() && isDue(r.recovery.askAt) {
@@ -182,16 +195,13 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 	if !r.until.IsZero() {
 		c.limit = min(c.limit, r.until.Sub(now))
 	}
-	nothing := func(f func(context.Context) error) func(context.Context) (answer, error) {
-		return func(ctx context.Context) (answer, error) { return answer{}, f(ctx) }
-	}
 	switch op {
 	case opWithdraw:
-		c.do, c.mustFinish = nothing(r.Registry.Withdraw), true
+		c.do, c.mustFinish = onlyError(r.Registry.Withdraw), true
 	case opRestore:
-		c.do = nothing(r.Registry.Restore)
+		c.do = onlyError(r.Registry.Restore)
 	case opDeregister:
-		c.do = nothing(r.Registry.Deregister)
+		c.do = onlyError(r.Registry.Deregister)
 	case opAsk:
 		c.do = func(ctx context.Context) (a answer, err error) {
 			a.yes, err = r.Registry.Withdrawn(ctx)
@@ -206,6 +216,8 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 		}
 	case opListed:
 		c.do = r.askListed
+	case opRegister:
+		r.registering.callLocked(c, now)
 	case opAppGone:
 		c.do = func(ctx context.Context) (answer, error) { return answer{yes: r.appGone(ctx)}, nil }
 		return c
@@ -222,6 +234,11 @@ func (r *registration) callLocked(op string, now time.Time) *call {
 		return a, err
 	}
 	return c
+}
+
+// onlyError is a call that answers nothing.
+func onlyError(f func(context.Context) error) func(context.Context) (answer, error) {
+	return func(ctx context.Context) (answer, error) { return answer{}, f(ctx) }
 }
 
 // doneLocked is a task's.
@@ -253,6 +270,8 @@ func (r *registration) doneLocked(c *call, a answer, err error, now time.Time) {
 		r.deregisterDoneLocked(err, now)
 	case opListed:
 		r.listedDoneLocked(a, err, now)
+	case opRegister:
+		r.registerDoneLocked(err, now)
 	case opAppGone:
 		if r.appIsGone = a.yes; !a.yes {
 			r.dueAt = now.Add(appGoneEvery)
@@ -270,14 +289,5 @@ func (r *registration) forgottenAtLocked() time.Time {
 	case r.goneAt.IsZero():
 		return time.Time{}
 	}
-	return r.goneAt.Add(r.ClientRefresh)
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
+	return later(r.goneAt, r.registering.late.until).Add(r.ClientRefresh)
 }

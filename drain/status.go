@@ -50,7 +50,8 @@ type LearnedState struct {
 // RegistryState is where one registry stands.
 type RegistryState struct {
 	Name string `json:"name"`
-	// State is "in service", "restoring", "withdrawing", "withdrawn" (accepted,
+	// State is "not registered" (by the sidecar, where it registers the app, or the
+	// app is not ready), "in service", "restoring", "withdrawing", "withdrawn" (accepted,
 	// and the registry still lists the pod), "gone" (no longer lists it), "forgotten"
 	// (its clients have refreshed), "deregistering" or "deregistered"; "not found"
 	// if the registry was searched and has never held the pod's instance; "given
@@ -200,6 +201,8 @@ func (r *registration) stateLocked(now time.Time) string {
 		return "not found"
 	case r.target == inService && (r.mayBeWithdrawn || r.recovery.underWay()):
 		return "restoring"
+	case r.target == inService && r.registering.ours() && !(r.registering.told && r.registering.listed):
+		return "not registered"
 	case r.target == inService:
 		return "in service"
 	case r.target == deregistered && isClosed(r.settled):

@@ -30,7 +30,7 @@ type Totals struct {
 	Drains     map[Outcome]Sum                 // that ended so
 	Seconds    map[Phase]time.Duration         // spent in each phase
 	Registries map[string]map[string]CallCount // calls, by registry and call
-	Found      map[string]bool                 // registries that say whether they have ever held the pod's instance, once they were searched
+	Found      map[string]bool                 // registries that say whether they have ever held the pod's instance, once they were searched; where the sidecar registers the app, whether it has, while that is ready and the pod serves
 	Listed     map[string]bool                 // registries that readiness waits for, or has waited for: whether they have been seen to list the pod
 	Counters   []CounterState
 	Errors     map[string]uint64 // readings that failed, by counter
@@ -87,8 +87,8 @@ func (d *Drainer) totalsLocked(readings []reading, now time.Time) Totals {
 		if r.listing.awaited {
 			t.Listed[r.Name] = !r.listing.open()
 		}
-		if _, says := r.Registry.(Locator); says && (r.presence.searched || !r.presence.unknown) {
-			t.Found[r.Name] = !r.presence.unknown
+		if found, known := r.foundLocked(); known {
+			t.Found[r.Name] = found
 		}
 	}
 	return t

@@ -63,6 +63,7 @@ func (d *Drainer) appLookedLocked(started int) {
 			r.appStartedLocked()
 		}
 	}
+	d.appLooksReadyLocked()
 	run := d.run
 	if run == nil {
 		return

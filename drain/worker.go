@@ -23,6 +23,9 @@ type call struct {
 	// already read it would carry it out after the call that undoes it.
 	mustFinish bool
 	do         func(context.Context) (answer, error)
+	// landedLocked, if there is one, is called when the call has succeeded,
+	// whether its target still stands or not.
+	landedLocked func()
 }
 
 // An answer is what a call returned besides an error.
@@ -114,6 +117,9 @@ func (w *worker) step(ctx context.Context) time.Duration {
 	defer w.mu.Unlock()
 	w.cancel = nil
 	current := w.generation == generation
+	if err == nil && c.landedLocked != nil {
+		c.landedLocked()
+	}
 	if current || err == nil { // else it was cancelled, or is no longer wanted
 		w.countLocked(c.op, err)
 	}

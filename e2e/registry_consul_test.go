@@ -65,6 +65,24 @@ func TestConsulRollingRestart(t *testing.T) {
 	})
 }
 
+// The app has no client of Consul: the sidecar registers it, under the pod's name,
+// and no pod is ready before it can be found. Without a sidecar somebody else has to
+// do that: here the program around the app, which registers and deregisters it.
+func TestRegisteredApp(t *testing.T) {
+	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
+		consul, web := s.consul(), app{name: "web", replicas: 3, variant: v}
+		if v.lastcall() {
+			consul.announce = func(*scenario, *corev1.Container, bool) {}
+			consul.registersWithin = 0
+			web.lastcall = map[string]string{
+				"LASTCALL_REGISTER": "true", "LASTCALL_SERVICE_NAME": s.namespace,
+				"LASTCALL_CONSUL_SERVICE_ID": "$(LASTCALL_POD_NAME)", "LASTCALL_READY_WHEN_LISTED": "true",
+			}
+		}
+		consul.rollingRestart(s, "rolling restart of 3 replicas that the sidecar registers in Consul (without it, they do that themselves), clients use their copy for 5 s", web)
+	})
+}
+
 // Pods have an address of each family, and register the second. Where the
 // machine has no IPv6 they have one address, and its row says so.
 func TestConsulTwoFamilies(t *testing.T) {

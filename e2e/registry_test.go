@@ -38,7 +38,8 @@ type registry struct {
 }
 
 // runServer runs a registry's server in a pod behind a Service, and returns that
-// one's HOST:PORT.
+// one's HOST:PORT. It is ready when it answers the path ready, or where that is
+// empty takes connections.
 func (s *scenario) runServer(name string, port int, ready string, command ...string) string {
 	s.Helper()
 	labels := map[string]string{"app": name}
@@ -50,7 +51,7 @@ func (s *scenario) runServer(name string, port int, ready string, command ...str
 			Volumes:                      []corev1.Volume{temporary()},
 			Containers: []corev1.Container{{
 				Name: "server", Image: registriesImage(), Command: command,
-				ReadinessProbe:  probe(port, ready, 1, 1),
+				ReadinessProbe:  serverProbe(port, ready),
 				SecurityContext: restricted(), Resources: corev1.ResourceRequirements{Requests: requests("10m", "128Mi")},
 				VolumeMounts: []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},
 			}},
@@ -64,6 +65,18 @@ func (s *scenario) runServer(name string, port int, ready string, command ...str
 	s.must("creating a Service", err)
 	s.ready(app{name: name, replicas: 1})
 	return fmt.Sprintf("%s:%d", service.Spec.ClusterIP, port)
+}
+
+func serverProbe(port int, path string) *corev1.Probe {
+	p := probe(port, path, 1, 1)
+	if path == "" {
+		p.ProbeHandler = takesConnections(port)
+	}
+	return p
+}
+
+func takesConnections(port int) corev1.ProbeHandler {
+	return corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(port)}}
 }
 
 // registriesImage holds the servers, and the Java app.

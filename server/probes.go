@@ -54,6 +54,12 @@ type appProbe struct {
 	shared shared[error]
 }
 
+// AppReady returns the question for the app's own readiness at a URL, as /readyz asks
+// it. It may be called by several goroutines; they share an answer.
+func AppReady(address string) func(context.Context) error {
+	return newAppProbe(address, appReadyLimit).ask
+}
+
 func newAppProbe(address string, limit time.Duration) *appProbe {
 	p := &appProbe{url: address, client: &http.Client{
 		Timeout: limit,

@@ -16,7 +16,6 @@ import (
 	"lastcall/counters/tcp"
 	"lastcall/drain"
 	"lastcall/internal/drainfile"
-	"lastcall/internal/fetch"
 	"lastcall/internal/podip"
 	"lastcall/internal/settings"
 )
@@ -39,12 +38,17 @@ type config struct {
 	AppReadyURL   string        `envconfig:"LASTCALL_APP_READY_URL" desc:"URL of the app's own readiness; while it fails, so does /readyz" secret:"url"`
 	WhenListed    bool          `envconfig:"LASTCALL_READY_WHEN_LISTED" default:"false" desc:"true: /readyz is 503 until every registry has been seen to list the pod in its answers to clients"`
 	ListedWithin  time.Duration `envconfig:"LASTCALL_READY_WHEN_LISTED_WITHIN" default:"3m" desc:"how long that may take from the app's start; then the pod is ready all the same, with a warning"`
-	LogLevel      string        `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
-	LogFormat     string        `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
-	Registries    []string      `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul, nacos, steps, and the presets of steps: apisix, dubbo, elasticsearch, etcd, patroni, spring, tikv, vault"`
-	Counters      []string      `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum; tcp when unset and LASTCALL_APP_PORT is set"`
-	Events        bool          `envconfig:"LASTCALL_EVENTS" default:"false" desc:"write Kubernetes Events for the pod; needs a Role that may create events"`
-	DrainingFile  string        `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app that exists while a drain is under way: the app can then answer with Connection: close"`
+	Register      bool          `envconfig:"LASTCALL_REGISTER" default:"false" desc:"true: lastcall registers the app in its registries when the app is ready, renews that, and is the only one who does; for apps that have no client of the registry"`
+	ServiceName   string        `envconfig:"LASTCALL_SERVICE_NAME" desc:"the name under which LASTCALL_REGISTER registers the app"`
+
+	ServiceMetadata []string `envconfig:"LASTCALL_SERVICE_METADATA" desc:"what it registers with the app: a list of key=value"`
+
+	LogLevel     string   `envconfig:"LASTCALL_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
+	LogFormat    string   `envconfig:"LASTCALL_LOG_FORMAT" default:"json" desc:"json or text, on standard error"`
+	Registries   []string `envconfig:"LASTCALL_REGISTRIES" desc:"where the pod is announced: any of eureka, consul, nacos, steps, and the presets of steps: apisix, dubbo, elasticsearch, etcd, patroni, spring, tikv, vault"`
+	Counters     []string `envconfig:"LASTCALL_COUNTERS" desc:"how work in flight is seen: any of file, tcp, envoy, nginx, haproxy, prometheus; what is in flight is their sum; tcp when unset and LASTCALL_APP_PORT is set"`
+	Events       bool     `envconfig:"LASTCALL_EVENTS" default:"false" desc:"write Kubernetes Events for the pod; needs a Role that may create events"`
+	DrainingFile string   `envconfig:"LASTCALL_DRAINING_FILE" desc:"a file on a volume shared with the app that exists while a drain is under way: the app can then answer with Connection: close"`
 }
 
 // process holds the configuration of the sidecar and what is built from it.
@@ -77,6 +81,11 @@ func configure() (process, error) {
 	mistakes = append(mistakes, p.check()...)
 	pod, err := p.pod()
 	mistakes = append(mistakes, err)
+	pod.Service, err = p.service()
+	mistakes = append(mistakes, err)
+	if pod.Service != nil && pod.Service.Name == "" {
+		pod.Service.Name = "unnamed" // so that only what is really wrong is reported
+	}
 
 	p.drain = drain.Config{
 		GracePeriod:   p.GracePeriod,
@@ -110,6 +119,9 @@ func configure() (process, error) {
 	}
 	p.drain.Registries, err = choose("LASTCALL_REGISTRIES", p.Registries, known.registries, pod)
 	mistakes = append(mistakes, err)
+	if p.Register {
+		mistakes = append(mistakes, p.register())
+	}
 	counters := p.Counters
 	if len(p.AppPorts.check()) > 0 { // the tcp counter would report it again
 		counters = slices.DeleteFunc(slices.Clone(counters), func(name string) bool { return name == "tcp" })
@@ -157,10 +169,7 @@ func (p *process) check() (mistakes []error) {
 	if p.ReadyzOnDrain != "fail" && p.ReadyzOnDrain != "pass" {
 		wrong("LASTCALL_READYZ_ON_DRAIN=%q: must be fail or pass", p.ReadyzOnDrain)
 	}
-	if p.AppReadyURL != "" {
-		_, err := fetch.ParseURL("LASTCALL_APP_READY_URL", p.AppReadyURL, "http://127.0.0.1:8080/ready")
-		mistakes = append(mistakes, err)
-	}
+	mistakes = append(mistakes, p.checkReadyURL())
 	if err := p.level.UnmarshalText([]byte(p.LogLevel)); err != nil {
 		wrong("LASTCALL_LOG_LEVEL=%q: must be debug, info, warn or error", p.LogLevel)
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+
+	"lastcall/internal/fetch"
 )
 
 // ports is LASTCALL_APP_PORT: one port, or a list.
@@ -37,6 +40,27 @@ func (p ports) check() (mistakes []error) {
 		}
 	}
 	return mistakes
+}
+
+// checkReadyURL finds mistakes in the URL of the app's readiness. Lastcall's own is
+// none: the one would wait for the other.
+func (p *process) checkReadyURL() error {
+	if p.AppReadyURL == "" {
+		return nil
+	}
+	u, err := fetch.ParseURL("LASTCALL_APP_READY_URL", p.AppReadyURL, "http://127.0.0.1:8080/ready")
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(p.Listen)
+	if err != nil {
+		return nil //nolint:nilerr // said of LASTCALL_LISTEN
+	}
+	own := slices.ContainsFunc(append([]string{""}, p.PodIPs...), func(ip string) bool { return fetch.Local(u.Hostname(), ip) })
+	if own && port == strconv.Itoa(fetch.Port(u)) {
+		return fmt.Errorf("LASTCALL_APP_READY_URL leads to port %s, which is lastcall's own (LASTCALL_LISTEN): its readiness would wait for itself; set it to the app's", port)
+	}
+	return nil
 }
 
 // first is the port by which registries know the app; 0 when none is set.

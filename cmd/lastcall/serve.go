@@ -64,7 +64,7 @@ func serve() int {
 		}
 	}()
 	slog.Info("serving", "address", listener.Addr().String(), "version", version,
-		"registries", p.Registries, "counters", p.Counters, "budget", p.drain.Budget().String())
+		"registries", p.Registries, "registers", p.registersIn(), "counters", p.Counters, "budget", p.drain.Budget().String())
 
 	err = drainer.Run(ctx)
 

@@ -34,6 +34,8 @@ func loadFlags(flags *flag.FlagSet) *load.Config {
 	flags.DurationVar(&config.Longest, "longest", 3*time.Second, "the longest request")
 	flags.Float64Var(&config.KeepAlive, "keep-alive", 0.5, "the share of requests on kept connections")
 	flags.DurationVar(&config.Idle, "idle", 90*time.Second, "how long a kept connection may be idle")
+	flags.StringVar(&config.Body, "body", "", "what is sent, instead of a few bytes")
+	flags.BoolVar(&config.Any, "any", false, "an answer of any text will do, if its status is 200")
 	flags.DurationVar(&config.Patience, "patience", time.Minute, "how long an answer may take beyond the time asked for")
 	return config
 }

@@ -2,6 +2,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type Load struct {
 	// Target returns the address for the next request; empty when there is
 	// nobody to ask just now.
 	Target func() (url string)
+	// Body is what each request sends; an order by default.
+	Body string
 	// Beside runs beside the workers, until ctx ends; it may be nil.
 	Beside func(ctx context.Context)
 
@@ -89,7 +92,7 @@ func (l *Load) work(ctx context.Context, client *http.Client) {
 			Pause(ctx, 50*time.Millisecond)
 			continue
 		}
-		err := post(context.WithoutCancel(ctx), client, url) // what was begun is finished
+		err := post(context.WithoutCancel(ctx), client, url, cmp.Or(l.Body, "an order")) // what was begun is finished
 		l.mu.Lock()
 		if err == nil {
 			l.answered++
@@ -105,13 +108,12 @@ func (l *Load) work(ctx context.Context, client *http.Client) {
 
 // post sends a request that is never sent twice: nobody would know what the
 // first has done. Go's client cannot, without GetBody.
-func post(ctx context.Context, client *http.Client, url string) error {
-	body := io.LimitReader(strings.NewReader("an order"), 8)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
+func post(ctx context.Context, client *http.Client, url, body string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, io.LimitReader(strings.NewReader(body), int64(len(body))))
 	if err != nil {
 		return err
 	}
-	request.ContentLength = 8
+	request.ContentLength = int64(len(body))
 	request.Close = rand.IntN(4) == 0 //nolint:gosec // one in four on a connection of its own
 	response, err := client.Do(request)
 	if err != nil {

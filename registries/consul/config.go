@@ -19,6 +19,7 @@ import (
 type Config struct {
 	ServiceID     string        `envconfig:"LASTCALL_CONSUL_SERVICE_ID" desc:"which service instance; found by LASTCALL_POD_IP and LASTCALL_APP_PORT when unset"`
 	ClientRefresh time.Duration `envconfig:"LASTCALL_CONSUL_CLIENT_REFRESH" default:"1s" desc:"how long clients may use what they were told: DNS TTL or cache time"`
+	RegisterIn    string        `envconfig:"LASTCALL_CONSUL_REGISTER_IN" default:"agent" desc:"where LASTCALL_REGISTER registers the app: at the agent at CONSUL_HTTP_ADDR, or in the catalog, where there are no agents"`
 
 	Address       string `envconfig:"CONSUL_HTTP_ADDR" desc:"Consul's HTTP address: http://10.0.0.5:8500, or unix:///path; when unset, port 8500 (8501 with CONSUL_HTTP_SSL) of LASTCALL_HOST_IP, or of localhost" secret:"url"`
 	Token         string `envconfig:"CONSUL_HTTP_TOKEN" desc:"ACL token; needs service:write on the service and its sidecar proxy" secret:"true"`
@@ -45,7 +46,12 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	if cfg.ClientRefresh < 0 {
 		wrong("LASTCALL_CONSUL_CLIENT_REFRESH=%v: must not be negative; it is the DNS TTL or cache time of clients, such as 1s", cfg.ClientRefresh)
 	}
-	if cfg.ServiceID == "" && (pod.AppPort == 0 || pod.IP == "") {
+	var registrant *registrant
+	if pod.Service != nil {
+		var err error
+		registrant, err = newRegistrant(cfg, pod)
+		mistakes = append(mistakes, err)
+	} else if cfg.ServiceID == "" && (pod.AppPort == 0 || pod.IP == "") {
 		wrong("LASTCALL_CONSUL_SERVICE_ID is not set: set it to the id that the app registers with, or set LASTCALL_APP_PORT and LASTCALL_POD_IP, by which the instance can be found")
 	}
 	overTLS, err := yes("CONSUL_HTTP_SSL", cfg.SSL, false)
@@ -83,7 +89,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting up Consul's client from the CONSUL_ variables: %w", err)
 	}
-	return &Registry{
+	r := &Registry{
 		client:    consul,
 		id:        cfg.ServiceID,
 		pod:       pod,
@@ -92,7 +98,11 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		changes:   make(chan struct{}, 1),
 		at:        server.String(),
 		anonymous: token == "",
-	}, nil
+	}
+	if registrant != nil {
+		r.registrant, r.id, r.names = registrant, registrant.id, []string{registrant.service.Name}
+	}
+	return r, nil
 }
 
 // yes reads a variable that says yes or no.

@@ -114,7 +114,7 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("CONSUL_NAMESPACE", "team")
 	var config Config
 	check(t, envconfig.Process("", &config))
-	want := Config{ServiceID: "web-1", ClientRefresh: time.Second, Address: "http://10.0.0.5:8500", Namespace: "team"}
+	want := Config{ServiceID: "web-1", ClientRefresh: time.Second, RegisterIn: "agent", Address: "http://10.0.0.5:8500", Namespace: "team"}
 	if config != want {
 		t.Errorf("the environment was read as %+v, want %+v", config, want)
 	}

@@ -54,6 +54,12 @@
 // the catalog endpoint instead of the health endpoint see no health at all:
 // they are told of the instance until it is deregistered.
 //
+// # An app that the sidecar registers
+//
+// A TTL check at the agent stands for its readiness. The maintenance mode of a
+// drain is another check, so that neither undoes the other. In the catalog the
+// check is written, and nothing fails by itself. See register.go.
+//
 // # What must outlive the drain
 //
 // An agent in the pod: one that is stopped before lastcall leaves the cluster

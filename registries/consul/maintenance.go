@@ -124,9 +124,13 @@ func (r *Registry) remove(ctx context.Context, i instance) error {
 	if err := i.heldByAgent(r.at); err != nil {
 		return err
 	}
+	id := i.service.ID
+	if r.isOwnNode(i) {
+		id = "" // the node, with all that is on it
+	}
 	_, err := r.client.Catalog().Deregister(&api.CatalogDeregistration{
 		Node:      i.node.Node,
-		ServiceID: i.service.ID,
+		ServiceID: id,
 		Namespace: i.service.Namespace,
 		Partition: i.node.Partition,
 	}, write(ctx))

@@ -30,6 +30,8 @@ type Registry struct {
 	limit     time.Duration // of one request
 	changes   chan struct{}
 
+	registrant *registrant // nil: the app registers itself
+
 	mu        sync.Mutex // guards what follows
 	names     []string   // of the pod's services, once seen
 	known     known
@@ -50,6 +52,7 @@ var (
 	_ drain.Locator        = (*Registry)(nil)
 	_ drain.Lister         = (*Registry)(nil)
 	_ drain.ChangeNotifier = (*Registry)(nil)
+	_ drain.Registrar      = (*Registry)(nil)
 )
 
 // CallLimit returns the time that the longest chain of requests takes at a

@@ -49,7 +49,11 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	peers, err := parsePeers(cfg.URLs)
 	mistakes = append(mistakes, err)
 	ips := pod.Addresses() // what is not an address finds nothing, and is the pod's own variable
-	if cfg.InstanceID == "" && (len(ips) == 0 || pod.AppPort == 0) {
+	var registrant *registrant
+	if pod.Service != nil {
+		registrant, err = newRegistrant(cfg, pod)
+		mistakes = append(mistakes, err)
+	} else if cfg.InstanceID == "" && (len(ips) == 0 || pod.AppPort == 0) {
 		wrong("LASTCALL_EUREKA_INSTANCE_ID is not set: set it to the id that the app registers with, or set LASTCALL_APP_PORT and LASTCALL_POD_IP, by which the instance can be found")
 	}
 	if cfg.Status != outOfService && cfg.Status != down {
@@ -68,10 +72,15 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	for _, p := range peers {
 		p.transport = transport
 	}
+	own := name{strings.ToUpper(cfg.App), cfg.InstanceID} // as the server does with whatever it is given
+	if registrant != nil {
+		own = registrant.name
+	}
 	return &Registry{
+		registrant:      registrant,
 		peers:           peers,
-		app:             strings.ToUpper(cfg.App), // as the server does with whatever it is given
-		id:              cfg.InstanceID,
+		app:             own.app,
+		id:              own.id,
 		ips:             ips,
 		port:            pod.AppPort,
 		status:          cfg.Status,

@@ -49,6 +49,11 @@
 //
 // Servers keep overrides by instance id alone. See namesakes.go.
 //
+// # An app that the sidecar registers
+//
+// It is registered as Spring's client does, with every peer, and renewed at one.
+// In a drain its override is the same, and its heartbeats end. See register.go.
+//
 // # A peer that is down
 //
 // A peer that refuses connections, or whose name does not resolve, can tell

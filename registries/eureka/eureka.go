@@ -27,6 +27,8 @@ type Registry struct {
 	refresh time.Duration // how long clients use their copy
 	began   time.Time     // when New made it
 
+	registrant *registrant // nil: the app registers itself
+
 	mu sync.Mutex // guards what follows
 	// known are the names under which peers have held the instance.
 	known []name
@@ -59,6 +61,7 @@ var (
 	_ drain.CallLimiter = (*Registry)(nil)
 	_ drain.Locator     = (*Registry)(nil)
 	_ drain.Lister      = (*Registry)(nil)
+	_ drain.Registrar   = (*Registry)(nil)
 )
 
 // maxKnown bounds the names that are remembered: an app that takes a new id

@@ -108,7 +108,7 @@ func (r *Registry) clearLeftover(ctx context.Context, of []sighting) error {
 		if !s.overridden() {
 			return nil
 		}
-		return r.removeOverride(ctx, s.peer, s.name, r.ownStatus(s.instance))
+		return r.removeOverride(ctx, s.peer, s.name, r.ownWord(s.instance))
 	})
 }
 

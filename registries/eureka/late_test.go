@@ -88,19 +88,44 @@ func TestCancellationsThatFitIn(t *testing.T) {
 	const ms = time.Millisecond
 	for name, test := range map[string]struct {
 		limit time.Duration // 0: none
+		back  []int         // at which cancellations the instance was there again
+		ours  time.Duration // how long ago the sidecar has sent a renewal; 0: it registers nothing
 		want  []time.Duration
 	}{
-		"no limit":        {0, []time.Duration{0, 500 * ms, 1250 * ms}},
-		"much time":       {5 * time.Second, []time.Duration{0, 500 * ms, 1250 * ms}},
-		"a second":        {time.Second, []time.Duration{0, 500 * ms}},
-		"less":            {800 * ms, []time.Duration{0, 500 * ms}},
-		"next to no time": {300 * ms, []time.Duration{0}},
+		"no limit":        {want: []time.Duration{0, 500 * ms, 1250 * ms}},
+		"much time":       {limit: 5 * time.Second, want: []time.Duration{0, 500 * ms, 1250 * ms}},
+		"a second":        {limit: time.Second, want: []time.Duration{0, 500 * ms}},
+		"less":            {limit: 800 * ms, want: []time.Duration{0, 500 * ms}},
+		"next to no time": {limit: 300 * ms, want: []time.Duration{0}},
+		"it was back": {
+			back: []int{3}, want: []time.Duration{0, 500 * ms, 1250 * ms, 2000 * ms, 2500 * ms},
+		},
+		"renewed long ago": {ours: time.Minute, want: []time.Duration{0, 500 * ms, 1250 * ms}},
+		"renewed right before": {
+			ours: 4 * time.Second, want: []time.Duration{0, 500 * ms, 1250 * ms, 2000 * ms},
+		},
+		"renewed right before, and it was back": {
+			ours: 4 * time.Second, back: []int{4}, want: []time.Duration{0, 500 * ms, 1250 * ms, 2000 * ms, 2750 * ms, 3250 * ms},
+		},
+		"it comes back for ever": {
+			ours: time.Minute, back: []int{2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+			want: []time.Duration{
+				0, 500 * ms, 1250 * ms, 2000 * ms, 2750 * ms, 3500 * ms, 4250 * ms, 5000 * ms, 5750 * ms,
+				6500 * ms, 7250 * ms, 8000 * ms, 8750 * ms, 9500 * ms, 10000 * ms,
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, err := New(Config{URLs: []string{"http://eureka:8761/eureka"}, App: "APP", InstanceID: "pod", Status: outOfService}, drain.Pod{})
 				if err != nil {
 					t.Fatal(err)
+				}
+				if test.ours > 0 {
+					r.registrant = &registrant{}
+					r.registrant.said()
+					after := time.NewTimer(test.ours)
+					<-after.C
 				}
 				began := time.Now()
 				var got []time.Duration
@@ -110,7 +135,11 @@ func TestCancellationsThatFitIn(t *testing.T) {
 						return nil, fmt.Errorf("%s %s is no cancellation", req.Method, req.URL)
 					}
 					got = append(got, time.Since(began))
-					return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+					answer := http.StatusOK
+					if len(got) > 1 && !slices.Contains(test.back, len(got)) {
+						answer = http.StatusNotFound
+					}
+					return &http.Response{StatusCode: answer, Body: http.NoBody, Request: req}, nil
 				}))
 				ctx := t.Context()
 				if test.limit > 0 {

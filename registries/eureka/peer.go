@@ -44,6 +44,15 @@ func (n name) path() string { return "apps/" + url.PathEscape(n.app) + "/" + url
 // read. Everything else is an error: see statusError for answers other than
 // 2xx, which are neither retried nor followed.
 func (p *peer) call(ctx context.Context, method, path, accept string, read func(http.Header, *bounded) error) error {
+	return p.do(ctx, method, path, accept, nil, read)
+}
+
+// send makes a call with a JSON body, whose answer is empty.
+func (p *peer) send(ctx context.Context, method, path string, body []byte) error {
+	return p.do(ctx, method, path, asJSON, body, nothing)
+}
+
+func (p *peer) do(ctx context.Context, method, path, accept string, body []byte, read func(http.Header, *bounded) error) error {
 	// A cancellation is sent in any case: there may be no time for another.
 	if err := p.busy.Err(); err != nil && (method != http.MethodDelete || strings.Contains(path, "/status")) {
 		return err
@@ -68,6 +77,8 @@ func (p *peer) call(ctx context.Context, method, path, accept string, read func(
 		_, err = library.Get(path)
 	case http.MethodPut:
 		_, err = library.Put(path, nil)
+	case http.MethodPost:
+		_, err = library.Post(path, body)
 	case http.MethodDelete:
 		_, err = library.Delete(path)
 	}
@@ -185,6 +196,13 @@ func nothing(_ http.Header, body *bounded) error {
 		return err
 	}
 	return nil
+}
+
+// anything is the answer to a heartbeat: empty, or the instance where the server
+// thinks that the client should know more of it.
+func anything(_ http.Header, body *bounded) error {
+	_, err := io.Copy(io.Discard, io.LimitReader(body, maxInstance))
+	return err
 }
 
 // check reports whether there is a Eureka server at the URL at all. It is asked

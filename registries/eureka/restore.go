@@ -19,7 +19,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 			case err != nil:
 				return err
 			case i.overridden():
-				err = r.removeOverride(ctx, p, n, r.ownStatus(i.instance))
+				err = r.removeOverride(ctx, p, n, r.ownWord(i.instance))
 			case i.Status == outOfService && len(r.namesakesOf(n)) > 0:
 				// Withdrawn without an override, for the sake of its namesakes.
 				own := ""

@@ -81,6 +81,9 @@ func (c *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(c.ctx)
 	req.Header.Set("Accept", c.accept)
 	req.Header.Set("User-Agent", "lastcall")
+	if req.Method == http.MethodPost {
+		req.Header.Set("Content-Type", asJSON) // the library says that it is a form
+	}
 	// All calls are idempotent: one that meets a connection which the server has
 	// closed meanwhile is repeated. Without a value the header is not sent.
 	req.Header["Idempotency-Key"] = []string{}

@@ -42,6 +42,10 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	urls, err := parseURLs(cfg.URLs)
 	mistakes = append(mistakes, err)
 	services := trimmed(cfg.Services)
+	if pod.Service != nil {
+		mistakes = append(mistakes, checkService(cfg, pod))
+		services = []string{pod.Service.Name}
+	}
 	switch {
 	case len(services) == 0:
 		wrong("LASTCALL_NACOS_SERVICE is not set: set it to the name under which the app registers, such as orders (spring.application.name)")
@@ -86,6 +90,10 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 			now: func() time.Time { return r.now() }, limit: requestLimit, silentLimit: silentLimit,
 			others: others, gate: make(chan struct{}, 1),
 		})
+	}
+	if pod.Service != nil { // one instance is registered
+		r.service, pod.AppPorts = *pod.Service, nil
+		pod.IPs = []string{ips[0].String()}
 	}
 	for _, s := range services {
 		r.targets = append(r.targets, targets(service{cfg.Namespace, cfg.Group, s}, cfg.Cluster, pod)...)

@@ -34,6 +34,13 @@
 // has lost its clients to others: they leave a server that is silent for 20 s. An
 // answer that is not in Nacos' own form, as gateways give it, is an error.
 //
+// # An app that the sidecar registers
+//
+// It is an ephemeral instance, which light heartbeats keep: they show whether the
+// server still has it, and do not register it. An app that is not ready is deleted:
+// the enabled that an instance itself has does not count once an operator has set
+// it. See register.go.
+//
 // The rules of the servers are from the sources of Nacos 2 and 3
 // (ServiceStorage, InstanceOperatorClientImpl and the controllers of the module
 // naming), and were measured with Nacos 3.1.

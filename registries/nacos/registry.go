@@ -15,6 +15,7 @@ type Registry struct {
 	targets []*target
 	owner   string // the pod, in marks
 	now     func() time.Time
+	service drain.Service // what the sidecar registers, where it does
 
 	mu sync.Mutex // guards what follows, and the changing part of targets
 	// first is the server that is asked first: the one that answered last, or
@@ -41,6 +42,7 @@ var (
 	_ drain.Locator        = (*Registry)(nil)
 	_ drain.GiveUpReporter = (*Registry)(nil)
 	_ drain.Lister         = (*Registry)(nil)
+	_ drain.Registrar      = (*Registry)(nil)
 )
 
 const (

@@ -3,6 +3,7 @@
 package nacos
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -103,6 +104,41 @@ func TestJavaClient(t *testing.T) {
 	do(t, "Deregister", r.Deregister)
 	if !isWithdrawn(t, r) || would(provider, "5.0") {
 		t.Error("it is listed after its app's end")
+	}
+}
+
+// rnacos in which the sidecar registers the app.
+func TestRnacosRegistrarSuite(t *testing.T) {
+	t.Parallel()
+	s := servers.StartRnacos(t)
+	registrytest.RunRegistrar(t, func(*testing.T) registrytest.RegistrarHarness { return register(newHarness(nil, s.URL, beats)) })
+}
+
+// The Java client discovers an app that the sidecar has registered, and leaves it.
+func TestJavaClientOfARegisteredApp(t *testing.T) {
+	t.Parallel()
+	s := servers.StartRnacos(t)
+	consumer := servers.StartNacosConsumer(t, s, "orders")
+	h := newHarness(nil, s.URL, beats)
+	h.cfg.Services = []string{"orders"}
+	r := register(h).plugIn(t)
+	would := func() bool {
+		return strings.Contains(ask(t, http.MethodGet, consumer.URL), fmt.Sprintf("%s:%d 1.0\n", h.pod.IP, h.pod.AppPort))
+	}
+	ready := func(ready bool) {
+		do(t, "Register", func(ctx context.Context) error { return r.Register(ctx, ready) })
+	}
+	ready(true)
+	wait.Until(t, "the consumer knowing it", would)
+	ready(false)
+	wait.Until(t, "the consumer leaving an app that is not ready", func() bool { return !would() })
+	ready(true)
+	wait.Until(t, "the consumer knowing it again", would)
+	do(t, "Withdraw", r.Withdraw)
+	wait.Until(t, "the consumer leaving it", func() bool { return !would() })
+	do(t, "Deregister", r.Deregister)
+	if would() {
+		t.Error("it is called after it was deregistered")
 	}
 }
 

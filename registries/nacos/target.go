@@ -34,6 +34,10 @@ type target struct {
 	// is the mark that it gets; nil: its owner was not asked for yet.
 	unmarked bool
 	owner    *mark
+	// Where the sidecar registers the instance: fresh is set while one that was
+	// registered anew has not been seen in service, and away once that of an app
+	// that is not ready is deleted.
+	fresh, away bool
 	// lateUntil is how long a change whose answer never came may yet disable it.
 	lateUntil time.Time
 }

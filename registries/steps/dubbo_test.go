@@ -21,11 +21,11 @@ func TestDubbo(t *testing.T) {
 	consumer := servers.StartDubboConsumer(t, z)
 	call := func() string {
 		t.Helper()
-		who, err := ask(consumer)
+		_, header, err := get(consumer)
 		if err != nil {
 			t.Fatalf("a consumer's call failed: %v", err)
 		}
-		return who
+		return header.Get("X-Pod")
 	}
 	wait.Until(t, "calls to a", func() bool { return call() == "a" })
 	wait.Until(t, "calls to b", func() bool { return call() == "b" })
@@ -73,15 +73,20 @@ func TestDubbo(t *testing.T) {
 	}
 }
 
-func ask(url string) (string, error) {
+func ask(url string) (body string, err error) {
+	body, _, err = get(url)
+	return body, err
+}
+
+func get(url string) (body string, header http.Header, err error) {
 	resp, err := http.Get(url)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", resp.Status, body)
+		err = fmt.Errorf("%s: %s", resp.Status, text)
 	}
-	return string(body), err
+	return string(text), resp.Header, err
 }

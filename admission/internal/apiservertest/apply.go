@@ -16,6 +16,16 @@ import (
 // path, instead of behind a Service.
 func (s *Server) Apply(t testing.TB, file, url string, ca []byte) {
 	t.Helper()
+	for _, object := range readManifest(t, file) {
+		callAt(object, url, ca)
+		metadata, _ := object["metadata"].(map[string]any)
+		s.Put(t, collection(object, metadata), fmt.Sprint(metadata["name"]), object)
+	}
+}
+
+// readManifest returns the objects of a file.
+func readManifest(t testing.TB, file string) (objects []map[string]any) {
+	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
@@ -25,14 +35,12 @@ func (s *Server) Apply(t testing.TB, file, url string, ca []byte) {
 		var object map[string]any
 		err := decoder.Decode(&object)
 		if errors.Is(err, io.EOF) {
-			return
+			return objects
 		}
 		if err != nil {
 			t.Fatalf("reading %s: %v", file, err)
 		}
-		callAt(object, url, ca)
-		metadata, _ := object["metadata"].(map[string]any)
-		s.Put(t, collection(object, metadata), fmt.Sprint(metadata["name"]), object)
+		objects = append(objects, object)
 	}
 }
 

@@ -2,7 +2,10 @@ package apiservertest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +27,19 @@ func (s *Server) Clients(t testing.TB) (admin, gate *kubernetes.Clientset) {
 		return c
 	}
 	return client(token), client(gateToken)
+}
+
+// Kubeconfig writes a file with which a program runs as the gate's ServiceAccount.
+func (s *Server) Kubeconfig(t testing.TB) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: gate,
+contexts: [{name: gate, context: {cluster: test, user: gate}}], users: [{name: gate, user: {token: %s}}],
+clusters: [{name: test, cluster: {server: %q, insecure-skip-tls-verify: true}}]}`, gateToken, s.url)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // Created is a pod that the API server would have created.

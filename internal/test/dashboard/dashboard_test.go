@@ -1,5 +1,5 @@
 // Package dashboard runs the queries of the dashboard and of the alerts in
-// a real Prometheus that scrapes real sidecars, and draws the picture of the
+// a real Prometheus that scrapes real sidecars and the cluster's side, and draws the picture of the
 // dashboard in the docs.
 package dashboard
 
@@ -50,6 +50,8 @@ func TestDashboard(t *testing.T) {
 	startPod(t, "broken", consul, prom, "CONSUL_HTTP_ADDR=http://"+freeport.Address(t), "LASTCALL_FILE_PATH=/nowhere/inflight",
 		"LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port())
 
+	startAdmission(t, prom)
+
 	good.Want(t, http.StatusOK, http.MethodGet, "/prestop")
 	late.Want(t, http.StatusGatewayTimeout, http.MethodGet, "/prestop")
 
@@ -64,6 +66,7 @@ func TestDashboard(t *testing.T) {
 			`count(lastcall_counter_up == 0)`:                                                                       1,
 			`count(lastcall_app_port_silent == 1)`:                                                                  1,
 			`count(lastcall_build_info)`:                                                                            3,
+			`sum(count_over_time(lastcall_admission_build_info[1h])) >= bool 3`:                                     1,
 		} {
 			found := prom.query(t, expr, seen)
 			if len(found) != 1 || found[0].points[0].value != want {
@@ -112,6 +115,10 @@ func TestDashboard(t *testing.T) {
 	holds("Silences in the middle of work", "longest seen, tcp", 0)
 	holds("Silences in the middle of work", "silence used, tcp", 7)
 	holds("Pods that have seen too little to say", "tcp", 1)
+	holds("Pods held by the gate", "waiting", 0)
+	holds("Pods held by the gate", "overdue", 0)
+	holds("Pods let go by the gate", "no_sidecar", 0)
+	holds("Ready replicas of lastcall-admission", "", 0)
 	ports := map[string]float64{}
 	for _, s := range d.Panels[slices.IndexFunc(d.Panels, func(p panel) bool { return p.Title == "The app's ports" })].ask(t, prom, v) {
 		ports[s.labels["pod"]+" "+s.labels["port"]+" "+[]string{"starts", "listens", "never listened"}[s.target]] = s.points[0].value
@@ -170,6 +177,8 @@ func alerts(t *testing.T, prom *prometheus) {
 			"LastcallCounterUnreadable shop/broken pending",
 			"LastcallAppPortSilent shop/late pending",
 			"LastcallPodStaysOut shop/good pending",
+			"LastcallAdmissionDown lastcall-system/ pending",
+			"LastcallAdmissionNotReady lastcall-system/gate pending",
 		} {
 			if !slices.Contains(firing, want) {
 				return fmt.Errorf("%q is not among %q", want, firing)
@@ -185,7 +194,7 @@ func alerts(t *testing.T, prom *prometheus) {
 var metricName = regexp.MustCompile(`\blastcall_[a-z_]+`)
 
 // names holds that every metric in the dashboard and the rules is one that the
-// sidecar has.
+// sidecar or the cluster's side has.
 func names(t *testing.T, prom *prometheus) {
 	t.Helper()
 	var known []string

@@ -54,6 +54,7 @@ rule_files: [%[2]q]
 scrape_configs:
   - job_name: lastcall
     file_sd_configs: [{files: [%[3]q], refresh_interval: 1s}]
+    tls_config: {insecure_skip_verify: true} # of the cluster's side
 `, interval, rules, p.targets)
 	file := filepath.Join(dir, "prometheus.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -82,7 +83,12 @@ func (p *prometheus) scrape(t testing.TB, pod string, s *sidecar.Sidecar) {
 	t.Helper()
 	// The labels that a PodMonitor's targets have.
 	labels := map[string]string{"namespace": "shop", "pod": pod, "container": "lastcall"}
-	p.pods = append(p.pods, target{[]string{strings.TrimPrefix(s.URL, "http://")}, labels})
+	p.scrapeAt(t, strings.TrimPrefix(s.URL, "http://"), labels)
+}
+
+func (p *prometheus) scrapeAt(t testing.TB, address string, labels map[string]string) {
+	t.Helper()
+	p.pods = append(p.pods, target{[]string{address}, labels})
 	p.tell(t)
 }
 

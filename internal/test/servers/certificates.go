@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// writeCertificates makes a CA, and a certificate for 127.0.0.1 that it has
+// WriteCertificates makes a CA, and a certificate for 127.0.0.1 that it has
 // signed, good for servers and clients.
-func writeCertificates(t testing.TB, dir, name string) (caFile, certFile, keyFile string) {
+func WriteCertificates(t testing.TB, dir, name string) (caFile, certFile, keyFile string) {
 	t.Helper()
 	fail := func(err error) {
 		t.Helper()

@@ -55,7 +55,7 @@ func StartConsul(t testing.TB, o ConsulOptions) *ConsulAgent {
 	c.Address = fmt.Sprintf("http://127.0.0.1:%d", c.web)
 	if o.TLS {
 		c.Address = fmt.Sprintf("https://127.0.0.1:%d", c.web)
-		c.CAFile, c.CertFile, c.KeyFile = writeCertificates(t, c.dir, c.Node)
+		c.CAFile, c.CertFile, c.KeyFile = WriteCertificates(t, c.dir, c.Node)
 	}
 	c.Start(t)
 	return c

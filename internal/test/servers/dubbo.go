@@ -18,11 +18,13 @@ func StartZooKeeper(t testing.TB) *ZooKeeper {
 	t.Helper()
 	z := &ZooKeeper{}
 	freePorts(t, &z.Port)
-	z.Process = startJava(t, "-Dzookeeper.admin.enableServer=false", "-cp", Need(t, "steps-dubbo.jar"),
+	z.Process = startJava(t, "-Dzookeeper.admin.enableServer=false", "-cp", Need(t, "dubbo-zookeeper.jar"),
 		"org.apache.zookeeper.server.ZooKeeperServerMain", strconv.Itoa(z.Port), t.TempDir())
 	z.Wait(t, func() error { return listens(z.Port) })
 	return z
 }
+
+func (z *ZooKeeper) address() string { return fmt.Sprintf("127.0.0.1:%d", z.Port) }
 
 // DubboProvider is a running provider of the service apps.Greeter.
 type DubboProvider struct {
@@ -37,18 +39,18 @@ func StartDubboProvider(t testing.TB, z *ZooKeeper, name string) *DubboProvider 
 	var port, qos int
 	freePorts(t, &port, &qos)
 	p := &DubboProvider{QoS: fmt.Sprintf("http://127.0.0.1:%d", qos)}
-	p.Process = startJava(t, "-cp", Need(t, "steps-dubbo.jar"), "apps.Provider", name, strconv.Itoa(z.Port), strconv.Itoa(port), strconv.Itoa(qos))
+	p.Process = startJava(t, "-cp", Need(t, "dubbo-zookeeper.jar"), "apps.Provider", name, z.address(), strconv.Itoa(port), strconv.Itoa(qos), "127.0.0.1")
 	p.Wait(t, func() error { return healthy(t, p.QoS+"/ready") })
 	return p
 }
 
 // StartDubboConsumer starts a consumer, which ends with the test. Each GET of
-// the URL that it returns is one call, answered with the provider's name.
+// the URL that it returns is one call. The header X-Pod names its provider.
 func StartDubboConsumer(t testing.TB, z *ZooKeeper) string {
 	t.Helper()
 	var port int
 	freePorts(t, &port)
-	c := startJava(t, "-cp", Need(t, "steps-dubbo.jar"), "apps.Consumer", strconv.Itoa(z.Port), strconv.Itoa(port))
+	c := startJava(t, "-cp", Need(t, "dubbo-zookeeper.jar"), "apps.Consumer", z.address(), strconv.Itoa(port))
 	url := fmt.Sprintf("http://127.0.0.1:%d/", port)
 	c.Wait(t, func() error { return healthy(t, url) })
 	return url

@@ -32,7 +32,7 @@ func StartEtcd(t testing.TB, members int, withTLS bool) []*EtcdMember {
 	var ca, cert, key string
 	if withTLS {
 		scheme = "https"
-		ca, cert, key = writeCertificates(t, dir, "etcd")
+		ca, cert, key = WriteCertificates(t, dir, "etcd")
 	}
 	all := make([]*EtcdMember, members)
 	for n := range members {

@@ -200,6 +200,9 @@ func (a *EurekaApp) Start(t testing.TB) {
 	}
 }
 
+// Log returns the end of what the app has logged.
+func (a *EurekaApp) Log() string { return a.log.String() }
+
 // Exited is closed when the app has ended.
 func (a *EurekaApp) Exited() <-chan struct{} { return a.exited }
 

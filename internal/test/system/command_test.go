@@ -85,6 +85,7 @@ func wrong() (env, says []string) {
 		"LASTCALL_EUREKA_URLS=ftp://u:hunter3@e/":   "LASTCALL_EUREKA_URLS",
 		"LASTCALL_COUNTERS=file,file,guess":         "LASTCALL_COUNTERS names file twice",
 		"LASTCALL_FILE_PATH=inflight":               `LASTCALL_FILE_PATH="inflight": must be an absolute path`,
+		"LASTCALL_SERVICE_NAME=orders":              "LASTCALL_REGISTER=true",
 		"LASTCALL_EUREKA_CLIENT_REFRESH=-1s":        "LASTCALL_EUREKA_CLIENT_REFRESH",
 		"LASTCALL_EUREKA_STATUS=STARTING":           "LASTCALL_EUREKA_STATUS",
 		"LASTCALL_EVENTS=true":                      "LASTCALL_EVENTS=true, and KUBERNETES_SERVICE_HOST",

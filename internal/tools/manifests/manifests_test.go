@@ -65,6 +65,7 @@ func TestExamples(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found %v (%v), want the examples", files, err)
 	}
+	files = append(files, "../../../examples/etcd/etcd.yaml")
 	for _, file := range files {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
 			checkAll(t, decode(t, readFile(t, file)), anyKind)

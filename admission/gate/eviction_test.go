@@ -1,0 +1,99 @@
+package gate_test
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
+
+	"lastcall/admission/gate"
+)
+
+// evictable has the played API server evict pods, unless blocked holds true.
+func evictable(w *world, blocked *atomic.Bool) {
+	w.client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		create, ok := a.(clienttesting.CreateAction)
+		if !ok || a.GetSubresource() != "eviction" {
+			return false, nil, nil
+		}
+		eviction, ok := create.GetObject().(*policyv1.Eviction)
+		if !ok {
+			return true, nil, errors.New("no eviction")
+		}
+		if blocked.Load() {
+			return true, nil, apierrors.NewTooManyRequests("the budget does not allow it", 0)
+		}
+		if len(eviction.DeleteOptions.DryRun) > 0 {
+			return true, nil, nil
+		}
+		return true, nil, w.client.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), a.GetNamespace(), eviction.Name)
+	})
+}
+
+// An eviction is carried out by the eviction API, and waits for its budget: before
+// the pod begins to drain, and after.
+func TestEviction(t *testing.T) {
+	sidecar := newSidecar(t)
+	w := start(t, nil, sidecar.at(t, running("web-0")))
+	var blocked atomic.Bool
+	evictable(w, &blocked)
+	blocked.Store(true)
+	response := w.evicts(t, "jane", "web-0")
+	if response.Allowed || response.Result.Code != 429 || !strings.Contains(response.Result.Message, "the budget does not allow it") {
+		t.Errorf("answered %+v", response)
+	}
+	if w.pod(t, "web-0").Annotations[gate.Recorded] != "" {
+		t.Error("an eviction that its budget forbids is recorded")
+	}
+	blocked.Store(false)
+	if response := w.evicts(t, "jane", "web-0"); response.Allowed || response.Result.Details != nil {
+		t.Errorf("answered %+v", response)
+	}
+	sidecar.drains(t)
+	blocked.Store(true)
+	sidecar.become("drained")
+	eventually(t, "the pod is let go", func() bool {
+		r := gate.RequestOn(w.pod(t, "web-0"))
+		return r != nil && r.Released == "drained"
+	})
+	if response := w.evicts(t, "somebody else", "web-0"); !response.Allowed {
+		t.Errorf("a drained pod's eviction is denied: %+v", response) // its budget is the API server's business
+	}
+	blocked.Store(false)
+	eventually(t, "the pod is evicted", func() bool { return w.pod(t, "web-0") == nil })
+	if n := w.actions("delete pods"); n != 0 {
+		t.Errorf("%d deletions", n)
+	}
+}
+
+// Two pods of one budget do not begin to drain at once: the second one is not
+// asked before the first one is seen not to be ready.
+func TestEvictionsOfOneBudget(t *testing.T) {
+	one, two := newSidecar(t), newSidecar(t)
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team"},
+		Spec: policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}}
+	w := start(t, nil, one.at(t, running("web-0")), two.at(t, running("web-1")), budget)
+	var blocked atomic.Bool
+	evictable(w, &blocked)
+	w.evicts(t, "jane", "web-0")
+	response := w.evicts(t, "jane", "web-1")
+	if response.Allowed || !strings.Contains(response.Result.Message, "web-0") || w.pod(t, "web-1").Annotations[gate.Recorded] != "" {
+		t.Errorf("answered %+v", response)
+	}
+	unready := w.pod(t, "web-0")
+	unready.Status.Conditions[0].Status = corev1.ConditionFalse
+	if _, err := w.client.CoreV1().Pods("team").UpdateStatus(t.Context(), unready, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second one is recorded", func() bool {
+		w.evicts(t, "jane", "web-1")
+		return w.pod(t, "web-1").Annotations[gate.Recorded] != ""
+	})
+}

@@ -1,0 +1,86 @@
+package gate_test
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"lastcall/admission/gate"
+)
+
+// A ReplicaSet that is scaled from 6 to 3 has three pods drained, whichever it
+// asks for; when it is scaled up again, they serve again.
+func TestScaleDown(t *testing.T) {
+	yes, three := true, int32(3)
+	set := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team", UID: "set"}, Spec: appsv1.ReplicaSetSpec{Replicas: &three}}
+	objects := []runtime.Object{set}
+	sidecars := map[string]*fakeSidecar{}
+	for i := range 6 {
+		name := fmt.Sprintf("web-%d", i)
+		sidecars[name] = newSidecar(t)
+		pod := sidecars[name].at(t, running(name))
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "set", Controller: &yes}}
+		objects = append(objects, pod)
+	}
+	w := start(t, nil, objects...)
+	const controller = "system:serviceaccount:kube-system:replicaset-controller"
+	for range 3 { // it asks again and again, each time for others
+		for name := range sidecars {
+			if response := w.asks(t, controller, name, &metav1.DeleteOptions{}); response.Allowed {
+				t.Fatalf("answered %+v", response)
+			}
+		}
+	}
+	var leaving []string
+	for name := range sidecars {
+		if w.pod(t, name).Annotations[gate.Recorded] != "" {
+			leaving = append(leaving, name)
+		}
+	}
+	if len(leaving) != 3 {
+		t.Fatalf("%q leave", leaving)
+	}
+	slices.Sort(leaving)
+	sidecars[leaving[0]].drains(t)
+	sidecars[leaving[0]].become("drained")
+	eventually(t, "the first one is deleted", func() bool { return w.pod(t, leaving[0]) == nil })
+
+	five := int32(5)
+	set.Spec.Replicas = &five
+	if _, err := w.client.AppsV1().ReplicaSets("team").Update(t.Context(), set, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	sidecars[leaving[1]].drains(t)
+	sidecars[leaving[1]].become("drained")
+	sidecars[leaving[1]].is(t, "DELETE /drain")
+	if w.pod(t, leaving[1]) == nil {
+		t.Error("a pod that is needed again is deleted")
+	}
+}
+
+// Whoever asks by name does not hit the successor of the pod it has asked for.
+func TestSuccessor(t *testing.T) {
+	sidecar := newSidecar(t)
+	w := start(t, nil, sidecar.at(t, running("web-0")))
+	var never atomic.Bool
+	evictable(w, &never)
+	w.evicts(t, "jane", "web-0")
+	sidecar.drains(t)
+	sidecar.become("drained")
+	eventually(t, "the pod is evicted", func() bool { return w.pod(t, "web-0") == nil })
+	sidecar.become("serving")
+	next := sidecar.at(t, running("web-0"))
+	next.UID = "next"
+	if _, err := w.client.CoreV1().Pods("team").Create(t.Context(), next, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gate has seen that it is gone", func() bool {
+		response := w.evicts(t, "jane", "web-0")
+		return !response.Allowed && response.Result.Code == 404
+	})
+}

@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The three members of examples/etcd are restarted one by one under writes. With
+// Lastcall no write fails. A test logs how many elections there were.
+func TestEtcd(t *testing.T) {
+	each(t, []variant{native, bare}, func(s *scenario, v variant) {
+		web := app{name: "etcd", replicas: 3, variant: v}
+		s.volumes("data-etcd-", web.replicas)
+		s.apply(s.etcd(v))
+		service, err := s.client.CoreV1().Services(s.namespace).Get(s.ctx, "etcd", metav1.GetOptions{})
+		s.must("asking for the Service", err)
+		s.ready(web)
+		before := s.raftTerm()
+
+		clients := s.loadBy("load", "-url", "http://"+service.Spec.ClusterIP+":2379/v3/kv/put", "-body", `{"key":"a2V5","value":"dmFsdWU="}`, "-any",
+			"-rate", "50", "-shortest", "1ms", "-longest", "1ms", "-keep-alive", "0")
+		s.restartStatefulSet(web)
+		clients.more(100)
+		counts := clients.stop()
+		elections := s.raftTerm() - before
+		s.Logf("%d elections", elections)
+		results.add("rolling restart of etcd's 3 members under writes", v, counts, s.longest(web))
+		if v == bare {
+			return
+		}
+		s.noneFailed(counts)
+		s.wentWell(web)
+	})
+}
+
+// etcd is the example with the images of the tests, and without Lastcall where
+// that is not wanted.
+func (s *scenario) etcd(v variant) []byte {
+	s.Helper()
+	dir, err := filepath.EvalSymlinks(s.TempDir())
+	s.must("making a folder", err)
+	example, err := filepath.Abs("../examples/etcd")
+	s.must("looking for examples/etcd", err)
+	example, err = filepath.Rel(dir, example)
+	s.must("looking for examples/etcd", err)
+	text := fmt.Sprintf("namespace: %s\nresources: [%q]\n", s.namespace, example)
+	if !v.lastcall() {
+		text += `patches:
+  - target: {kind: StatefulSet}
+    patch: '[{"op": "remove", "path": "/spec/template/spec/initContainers"}, {"op": "remove", "path": "/spec/template/spec/containers/0/lifecycle"}]'
+`
+	}
+	s.must("writing a kustomization", os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
+	lines := strings.Split(string(s.kubectl(nil, "kustomize", dir)), "\n")
+	for i, line := range lines {
+		switch before, name, _ := strings.Cut(line, "image: "); {
+		case strings.HasPrefix(name, "lastcall:"):
+			lines[i] = before + "image: " + lastcallImage()
+		case strings.Contains(name, "/etcd:"):
+			lines[i] = before + "image: " + registriesImage()
+		}
+	}
+	return []byte(strings.Join(lines, "\n"))
+}
+
+// volumes makes one for each claim PREFIX-NUMBER, as the tests' own node has
+// nobody who would.
+func (s *scenario) volumes(claims string, n int) {
+	s.Helper()
+	if os.Getenv("E2E_NODE") == "" {
+		return
+	}
+	for i := range n {
+		dir := s.TempDir()
+		s.must("giving a volume to its user", os.Chown(dir, 65532, 65532))
+		claim := claims + strconv.Itoa(i)
+		size := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+		volume, err := s.client.CoreV1().PersistentVolumes().Create(s.ctx, &corev1.PersistentVolume{
+			ObjectMeta: metav1.ObjectMeta{Name: s.namespace + "-" + claim},
+			Spec: corev1.PersistentVolumeSpec{
+				Capacity: size, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+				ClaimRef:               &corev1.ObjectReference{Namespace: s.namespace, Name: claim},
+				PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: dir}},
+			},
+		}, metav1.CreateOptions{})
+		s.must("creating a volume", err)
+		s.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 30*time.Second)
+			defer cancel()
+			if err := s.client.CoreV1().PersistentVolumes().Delete(ctx, volume.Name, metav1.DeleteOptions{}); err != nil {
+				s.Logf("deleting a volume: %v", err)
+			}
+		})
+	}
+}
+
+// raftTerm is one more after each election.
+func (s *scenario) raftTerm() (term int) {
+	s.Helper()
+	body, err := s.post("etcd-0", 2379, "/v3/maintenance/status")
+	s.must("asking etcd for its status", err)
+	var status struct {
+		Header struct {
+			RaftTerm string `json:"raft_term"`
+		} `json:"header"`
+	}
+	s.must("reading etcd's status", json.Unmarshal(body, &status))
+	term, err = strconv.Atoi(status.Header.RaftTerm)
+	s.must("reading etcd's status", err)
+	return term
+}

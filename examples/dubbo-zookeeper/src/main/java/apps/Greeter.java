@@ -1,0 +1,7 @@
+package apps;
+
+/** What the provider offers. */
+public interface Greeter {
+    /** Returns the name of the provider that was called, after the given time. */
+    String greet(long milliseconds);
+}

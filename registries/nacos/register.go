@@ -1,0 +1,185 @@
+package nacos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"lastcall/drain"
+)
+
+// beatEvery is how often a registration is renewed, as Nacos' clients do: it is
+// unhealthy 15 s after its last heartbeat, and gone after 30 s.
+const beatEvery = 5 * time.Second
+
+// The codes of a heartbeat's answer in the API before v3 (NamingResponseCode in
+// Nacos): it is renewed, or nobody has registered it.
+const (
+	beatTaken  = 10200
+	beatNobody = 20404
+)
+
+// checkService returns what is wrong with what is to be registered.
+func checkService(cfg Config, pod drain.Pod) error {
+	for _, name := range trimmed(cfg.Services) {
+		if name != pod.Service.Name {
+			return fmt.Errorf("LASTCALL_NACOS_SERVICE=%q and LASTCALL_SERVICE_NAME=%q: must be the same where LASTCALL_REGISTER=true; set only LASTCALL_SERVICE_NAME", name, pod.Service.Name)
+		}
+	}
+	return nil
+}
+
+// RegisterEvery returns how often the registration is renewed.
+func (r *Registry) RegisterEvery() time.Duration { return beatEvery }
+
+// Register registers the app as an ephemeral instance that heartbeats keep, and
+// deletes it when the app is not ready: what an instance itself says of being
+// enabled no longer counts once an operator has said anything.
+//
+// What an earlier withdrawal has left, which outlives the instance by a minute, is
+// cleared from an instance that is registered anew. One that was there when the
+// process began keeps its withdrawal: it may be that of this pod's drain.
+func (r *Registry) Register(ctx context.Context, ready bool) error {
+	return r.forTargets(ctx, func(ctx context.Context, s *server, t *target) error {
+		if !ready {
+			return r.takeAway(ctx, s, t)
+		}
+		beating, err := s.beat(ctx, t, r.registeredAs(t))
+		if err != nil {
+			return err
+		}
+		if !beating {
+			r.setFresh(t, true, false)
+			if err := s.register(ctx, t, r.registeredAs(t), r.service); err != nil {
+				return err
+			}
+		}
+		return r.clearFresh(ctx, s, t)
+	})
+}
+
+// takeAway deletes the instance of an app that is not ready, once.
+func (r *Registry) takeAway(ctx context.Context, s *server, t *target) error {
+	r.mu.Lock()
+	done := t.away
+	r.mu.Unlock()
+	if done {
+		return ctx.Err()
+	}
+	if err := s.remove(ctx, t, r.registeredAs(t), true); err != nil {
+		return err
+	}
+	r.setFresh(t, false, true)
+	return nil
+}
+
+// clearFresh enables an instance that was registered anew and that an earlier
+// withdrawal keeps out, as soon as the server shows it.
+func (r *Registry) clearFresh(ctx context.Context, s *server, t *target) error {
+	r.mu.Lock()
+	waits := !t.fresh || r.leaving
+	r.mu.Unlock()
+	if waits {
+		return nil
+	}
+	h, enabled, found, err := r.look(ctx, s, t)
+	if err != nil || !found {
+		return err
+	}
+	if _, marked := markOf(h); !enabled || marked {
+		r.setTried(t, !enabled)
+		if err := r.restore(ctx, s, t); err != nil {
+			return fmt.Errorf("an earlier withdrawal is still there and could not be undone: %w", err)
+		}
+	}
+	r.setFresh(t, false, false)
+	return nil
+}
+
+func (r *Registry) setFresh(t *target, fresh, away bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.fresh, t.away = fresh, away
+}
+
+// registeredAs is how the sidecar names the instance that it registers.
+func (r *Registry) registeredAs(t *target) naming { return naming{t.ip.String(), t.cluster} }
+
+// clientPath is the path of the calls by which apps register.
+func clientPath(v version) string {
+	if v == v3 {
+		return "/v3/client/ns/instance"
+	}
+	return instancePath(v)
+}
+
+// register registers the instance, in service.
+func (s *server) register(ctx context.Context, t *target, as naming, of drain.Service) error {
+	metadata := of.Metadata
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	text, err := json.Marshal(metadata)
+	if err != nil {
+		return err
+	}
+	a, v, r, err := s.run(ctx, t.service, func(v version) request {
+		q := t.query(v == v1, as)
+		for key, value := range map[string]string{
+			"weight": "1", "enabled": "true", "healthy": "true", "ephemeral": "true", "metadata": string(text),
+		} {
+			q.Set(key, value)
+		}
+		return request{method: http.MethodPost, path: clientPath(v), query: q}
+	})
+	if err != nil {
+		return err
+	}
+	if _, ok := a.data(v); !ok {
+		return s.refusal(r, a)
+	}
+	return nil
+}
+
+// beat renews the instance. It reports false where the server does not hold it: the
+// heartbeat is a light one, which names the instance and no more. One with all of
+// it would register what is not there. With v1 the instance is looked at before:
+// rnacos registers by a light one too, without what belongs to the instance.
+func (s *server) beat(ctx context.Context, t *target, as naming) (bool, error) {
+	has, err := s.ready(ctx, t.service)
+	if err == nil && has == v1 {
+		var found bool
+		if _, found, err = s.detail(ctx, t, as); err == nil && !found {
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	a, v, r, err := s.run(ctx, t.service, func(v version) request {
+		q := t.query(v != v3, as) // that of v2 has no parameter for the group
+		if v == v3 {
+			q.Set("heartBeat", "true")
+			return request{method: http.MethodPost, path: clientPath(v3), query: q}
+		}
+		return request{method: http.MethodPut, path: instancePath(v) + "/beat", query: q}
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case v == v3:
+		return s.done(a, v, r, nil)
+	}
+	said, ok := a.result()
+	switch {
+	case a.code != http.StatusOK || !ok:
+		return false, s.refusal(r, a)
+	case *said.Code == beatNobody:
+		return false, nil
+	case *said.Code != beatTaken && *said.Code != http.StatusOK && *said.Code != 0:
+		return false, s.refusal(r, a)
+	}
+	return true, nil
+}

@@ -1,7 +1,0 @@
-package apps;
-
-/** What the provider offers. */
-public interface Greeter {
-    /** Returns the name of the provider that was called. */
-    String who();
-}
