@@ -32,9 +32,17 @@ const (
 	sleep30 variant = "sleep 30" // preStop: {sleep: {seconds: 30}}
 	classic variant = "classic sidecar"
 	native  variant = "native sidecar"
+	// The pod asks for the sidecar by a label, and nothing else.
+	byPolicy  variant = "native sidecar, added by the policy"
+	byWebhook variant = "native sidecar, added by the webhook"
+	gated     variant = "native sidecar and the gate"
 )
 
-func (v variant) lastcall() bool { return v == classic || v == native }
+func (v variant) injected() bool { return v == byPolicy || v == byWebhook }
+
+func (v variant) lastcall() bool {
+	return v == classic || v == native || v == gated || v.injected()
+}
 
 // app is e2e/app with Lastcall, or without.
 type app struct {
@@ -48,6 +56,8 @@ type app struct {
 	// probeGrace is the liveness probe's own terminationGracePeriodSeconds.
 	probeGrace time.Duration
 	minReady   int32 // minReadySeconds
+	// ordered has the pods of a StatefulSet start and end one after another.
+	ordered bool
 	// shareProcesses lets the app's /kill find the sidecar.
 	shareProcesses bool
 	// hook is what the app's exec hook runs after the drain; nil: the kubelet
@@ -84,7 +94,7 @@ func (s *scenario) createDeployment(a app, spec corev1.PodSpec) {
 			Replicas:        &replicas,
 			MinReadySeconds: a.minReady,
 			Selector:        &metav1.LabelSelector{MatchLabels: labels},
-			Template:        corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+			Template:        corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: a.labels()}, Spec: spec},
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating a Deployment", err)
@@ -152,6 +162,18 @@ func (s *scenario) longest(a app) time.Duration {
 	return longest
 }
 
+// labels are those of the app's pods.
+func (a app) labels() map[string]string {
+	labels := map[string]string{"app": a.name}
+	switch {
+	case a.variant.injected():
+		labels["lastcall/inject"] = "true"
+	case a.variant == gated:
+		labels["lastcall/gate"] = "true"
+	}
+	return labels
+}
+
 func (a app) gracePeriod() time.Duration { return cmp.Or(a.grace, time.Minute) }
 
 func (a app) podSpec() corev1.PodSpec {
@@ -180,9 +202,12 @@ func (a app) podSpec() corev1.PodSpec {
 	}
 	switch a.variant {
 	case bare:
+	case byPolicy, byWebhook: // what the app does about its end, with the grace period that pods have by default
+		main.Args = append(main.Args, "-draining-file", drainingFile)
+		spec.TerminationGracePeriodSeconds = nil
 	case sleep30:
 		main.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 30}}}
-	case classic, native:
+	case classic, native, gated:
 		main.Args = append(main.Args, "-draining-file", drainingFile)
 		main.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: httpGet(sidecarPort, "/prestop")}}
 		shared := corev1.VolumeMount{Name: "lastcall", MountPath: "/lastcall"}

@@ -128,10 +128,6 @@ func (s *scenario) overlay(manifest []byte, more string) []byte {
 		components, err = filepath.Rel(dir, components)
 	}
 	s.must("looking for the components", err)
-	image := func(name, is string) string {
-		colon := strings.LastIndex(is, ":")
-		return fmt.Sprintf("{name: %s, newName: %q, newTag: %q}", name, is[:colon], is[colon+1:])
-	}
 	text := fmt.Sprintf(`
 namespace: %s
 resources: [app.yaml]
@@ -143,14 +139,20 @@ images:
 patches:
   - target: {group: apps}
     patch: '[{"op": "add", "path": "/spec/template/spec/containers/0/args", "value": ["serve", "-draining-file", "%s", "-linger", "3s"]}]'
-`, s.namespace, image("lastcall", lastcallImage()), image("registry.example.com/lastcall", lastcallImage()),
-		image("web", appImage()), image("registry.example.com/web", appImage()), drainingFile)
+`, s.namespace, kustomizeImage("lastcall", lastcallImage()), kustomizeImage("registry.example.com/lastcall", lastcallImage()),
+		kustomizeImage("web", appImage()), kustomizeImage("registry.example.com/web", appImage()), drainingFile)
 	text += strings.ReplaceAll(more, "COMPONENTS", components)
 	s.must("writing a kustomization", cmp.Or(
 		os.WriteFile(filepath.Join(dir, "app.yaml"), manifest, 0o600),
 		os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600),
 	))
 	return s.kubectl(nil, "kustomize", dir)
+}
+
+// kustomizeImage has kustomize put an image in the place of another.
+func kustomizeImage(name, is string) string {
+	colon := strings.LastIndex(is, ":")
+	return fmt.Sprintf("{name: %s, newName: %q, newTag: %q}", name, is[:colon], is[colon+1:])
 }
 
 // apply creates what a manifest holds.

@@ -303,7 +303,7 @@ func (s *scenario) createPods(a app, spec func(n int) corev1.PodSpec) []string {
 	for i := range names {
 		names[i] = fmt.Sprintf("%s-%d", a.name, i)
 		_, err := s.client.CoreV1().Pods(s.namespace).Create(s.ctx, &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: names[i], Labels: map[string]string{"app": a.name}},
+			ObjectMeta: metav1.ObjectMeta{Name: names[i], Labels: a.labels()},
 			Spec:       spec(i),
 		}, metav1.CreateOptions{})
 		s.must("creating a pod", err)

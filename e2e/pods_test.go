@@ -21,6 +21,7 @@ import (
 type podWatch struct {
 	client    *kubernetes.Clientset
 	namespace string
+	container string // whose log is read
 
 	mu      sync.Mutex
 	pods    map[types.UID]*corev1.Pod
@@ -34,11 +35,12 @@ type podWatch struct {
 type termination struct {
 	pod  *corev1.Pod // as it was last seen
 	took time.Duration
+	at   time.Time // when it was gone
 }
 
-func watchPods(ctx context.Context, client *kubernetes.Clientset, namespace string) *podWatch {
+func watchPods(ctx context.Context, client *kubernetes.Clientset, namespace, container string) *podWatch {
 	w := &podWatch{
-		client: client, namespace: namespace, changed: make(chan struct{}),
+		client: client, namespace: namespace, container: container, changed: make(chan struct{}),
 		pods: map[types.UID]*corev1.Pod{}, deleted: map[types.UID]time.Time{}, log: map[string]*logBuffer{},
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
@@ -64,7 +66,7 @@ func (w *podWatch) seen(ctx context.Context, what any) {
 		w.deleted[pod.UID] = time.Now()
 	}
 	for _, c := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
-		if c.Name != sidecarName || c.State.Running == nil {
+		if c.Name != w.container || c.State.Running == nil {
 			continue
 		}
 		key := pod.Name + "/" + c.ContainerID
@@ -88,7 +90,7 @@ func (w *podWatch) isGone(what any) {
 	defer w.mu.Unlock()
 	delete(w.pods, pod.UID)
 	if began, known := w.deleted[pod.UID]; known {
-		w.gone = append(w.gone, termination{pod: pod, took: time.Since(began)})
+		w.gone = append(w.gone, termination{pod: pod, took: time.Since(began), at: time.Now()})
 	}
 	w.tell()
 }
@@ -165,7 +167,7 @@ func (w *podWatch) follow(ctx context.Context, pod *corev1.Pod, container string
 }
 
 func (w *podWatch) readLog(ctx context.Context, pod string, into io.Writer) error {
-	stream, err := w.client.CoreV1().Pods(w.namespace).GetLogs(pod, &corev1.PodLogOptions{Container: sidecarName, Follow: true}).Stream(ctx)
+	stream, err := w.client.CoreV1().Pods(w.namespace).GetLogs(pod, &corev1.PodLogOptions{Container: w.container, Follow: true}).Stream(ctx)
 	if err != nil {
 		return err
 	}

@@ -33,10 +33,10 @@ func TestRollingRestartOfAnAppThatExits(t *testing.T) {
 const restartsUntilFailed = 5
 
 // rollingRestart returns what clients have seen of one; without anything, of as
-// many as it takes for a request to fail.
-func (s *scenario) rollingRestart(name string, web app) load.Counts {
+// many as it takes for a request to fail. Flags are those of the clients.
+func (s *scenario) rollingRestart(name string, web app, flags ...string) load.Counts {
 	s.Helper()
-	clients := s.load(s.deploy(web))
+	clients := s.load(s.deploy(web), flags...)
 	for n := 1; ; n++ {
 		s.restart(web)
 		clients.more(40)

@@ -35,6 +35,8 @@ type scenario struct {
 	client    *kubernetes.Clientset
 	namespace string
 	pods      *podWatch
+	// held tells that the gate may hold its pods.
+	held bool
 }
 
 // start begins a scenario, which runs besides others. Its namespace goes with
@@ -57,6 +59,25 @@ func each(t *testing.T, variants []variant, run func(*scenario, variant)) {
 // startFor begins a scenario with a bound of its own, which runs alone.
 func startFor(t *testing.T, patience time.Duration) *scenario {
 	t.Helper()
+	s := connect(t, patience)
+	s.namespace = s.createNamespace()
+	s.pods = watchPods(s.ctx, s.client, s.namespace, sidecarName)
+	results.ranOn(s.where())
+	began := time.Now()
+	t.Cleanup(func() {
+		s.remove()
+		outcome := "ok  "
+		if t.Failed() {
+			outcome = "FAIL"
+		}
+		fmt.Printf("%s %s, %.0f s\n", outcome, t.Name(), time.Since(began).Seconds())
+	})
+	return s
+}
+
+// connect returns a scenario that has no namespace yet.
+func connect(t *testing.T, patience time.Duration) *scenario {
+	t.Helper()
 	if os.Getenv("KUBECONFIG") == "" {
 		t.Fatal("KUBECONFIG names no cluster: `make e2e` brings one up")
 	}
@@ -71,20 +92,7 @@ func startFor(t *testing.T, patience time.Duration) *scenario {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	s := &scenario{T: t, ctx: ctx, client: client}
-	s.namespace = s.createNamespace()
-	s.pods = watchPods(ctx, client, s.namespace)
-	results.ranOn(s.where())
-	began := time.Now()
-	t.Cleanup(func() {
-		s.remove()
-		outcome := "ok  "
-		if t.Failed() {
-			outcome = "FAIL"
-		}
-		fmt.Printf("%s %s, %.0f s\n", outcome, t.Name(), time.Since(began).Seconds())
-	})
-	return s
+	return &scenario{T: t, ctx: ctx, client: client}
 }
 
 func (s *scenario) createNamespace() string {
@@ -111,9 +119,12 @@ func (s *scenario) remove() {
 	if s.Failed() {
 		s.Log(s.evidence(ctx))
 	}
-	// Pods would go on to drain for as long as their grace period.
+	// Pods would go on to drain for as long as their grace period. Those that the
+	// gate holds go with their namespace only.
 	soon := int64(1)
-	if err := s.client.CoreV1().Pods(s.namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &soon}, metav1.ListOptions{}); err != nil {
+	if s.held {
+		s.Logf("the gate may hold pods of %s", s.namespace)
+	} else if err := s.client.CoreV1().Pods(s.namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &soon}, metav1.ListOptions{}); err != nil {
 		s.Logf("deleting the pods of %s: %v", s.namespace, err)
 	}
 	if err := s.client.CoreV1().Namespaces().Delete(ctx, s.namespace, metav1.DeleteOptions{}); err != nil {

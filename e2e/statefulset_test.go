@@ -12,15 +12,19 @@ import (
 func (s *scenario) createStatefulSet(web app, spec corev1.PodSpec) {
 	s.Helper()
 	labels := map[string]string{"app": web.name}
+	policy := appsv1.ParallelPodManagement // for the start; restarts are one by one
+	if web.ordered {
+		policy = appsv1.OrderedReadyPodManagement
+	}
 	_, err := s.client.AppsV1().StatefulSets(s.namespace).Create(s.ctx, &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: web.name},
 		Spec: appsv1.StatefulSetSpec{
 			Replicas:            new(int32(web.replicas)),
 			MinReadySeconds:     web.minReady,
 			ServiceName:         web.name,
-			PodManagementPolicy: appsv1.ParallelPodManagement, // for the start; restarts are one by one
+			PodManagementPolicy: policy,
 			Selector:            &metav1.LabelSelector{MatchLabels: labels},
-			Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+			Template:            corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: web.labels()}, Spec: spec},
 		},
 	}, metav1.CreateOptions{})
 	s.must("creating a StatefulSet", err)

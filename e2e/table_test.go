@@ -55,7 +55,7 @@ func (t *table) markdown() string {
 	out.WriteString("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, scenario := range t.scenarios {
 		of := t.results[scenario]
-		for _, v := range []variant{native, classic} {
+		for _, v := range []variant{native, classic, byPolicy, byWebhook, gated} {
 			r, ok := of[v]
 			if !ok {
 				continue

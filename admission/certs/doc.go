@@ -36,4 +36,7 @@ func Defaults() Lifetimes { return Lifetimes{CA: 365 * 24 * time.Hour, Leaf: 30 
 // every is how often the Secret is looked at.
 func (l Lifetimes) every() time.Duration { return min(time.Minute, l.CA/40, l.Leaf/20) }
 
+// soonest is after how long it is looked at again the first time after a failure.
+const soonest = 200 * time.Millisecond
+
 const callLimit = 10 * time.Second

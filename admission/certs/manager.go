@@ -62,24 +62,33 @@ func (m *Manager) Ready() bool {
 	return m.ready
 }
 
-// Run keeps the Secret and the caBundles until ctx ends. While the API server
-// cannot be reached, the certificate in memory is served.
+// Run keeps the Secret and the caBundles until ctx ends. What failed is tried
+// again soon, and then less and less often. While the API server cannot be
+// reached, the certificate in memory is served.
 func (m *Manager) Run(ctx context.Context) {
-	tick := time.NewTicker(m.Life.every())
-	defer tick.Stop()
+	again := soonest
 	for {
-		if err := m.step(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			m.Log.Warn("keeping the certificates failed, it is tried again", "error", err.Error())
+		next := m.Life.every()
+		if err := m.step(ctx, time.Now()); err != nil {
+			if ctx.Err() == nil && !apierrors.IsConflict(err) { // it is no failure that another replica was first
+				m.Log.Warn("keeping the certificates failed, it is tried again", "error", err.Error())
+			}
+			next, again = min(again, next), min(2*again, next)
+		} else {
+			again = soonest
 		}
+		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }
 
-// step looks at everything once.
+// step looks at everything once. It returns an error if not all is as it is to be,
+// a conflict if another replica has written meanwhile.
 func (m *Manager) step(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
@@ -101,16 +110,23 @@ func (m *Manager) step(ctx context.Context, now time.Time) error {
 	// The bundles come first. The certificate is served all the same if they cannot
 	// be written: the one before ends.
 	want := bundle(data)
+	var conflict error
 	var wrong []error
-	trusted := true
 	for _, b := range bundles {
-		err := b.write(ctx, want)
-		trusted = trusted && err == nil
-		if err != nil && !apierrors.IsConflict(err) { // after a conflict it is looked at again
+		switch err := b.write(ctx, want); {
+		case apierrors.IsConflict(err):
+			conflict = err
+		case err != nil:
 			wrong = append(wrong, fmt.Errorf("writing the caBundle of %s: %w", b.name, err))
 		}
 	}
-	return errors.Join(errors.Join(wrong...), m.serve(data, trusted))
+	if err := m.serve(data, conflict == nil && len(wrong) == 0); err != nil {
+		wrong = append(wrong, err)
+	}
+	if len(wrong) == 0 {
+		return conflict
+	}
+	return errors.Join(wrong...)
 }
 
 // plan brings the Secret up to date, and returns what it holds.

@@ -43,6 +43,9 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 		return 0, nil
 	case apierrors.IsTooManyRequests(err) && r.Verb == Evict:
 		g.Log.Info("an eviction waits for its budget", "pod", keyOf(pod), "error", err.Error())
+		if isReady(pod) {
+			return evictEvery, g.giveBack(call, pod)
+		}
 		return evictEvery, nil
 	default:
 		return 0, fmt.Errorf("asking to %s the pod: %w", r.Verb, err)

@@ -78,7 +78,8 @@ func TestEviction(t *testing.T) {
 func TestEvictionsOfOneBudget(t *testing.T) {
 	one, two := newSidecar(t), newSidecar(t)
 	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team"},
-		Spec: policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}}
+		Spec:   policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+		Status: policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 2}}
 	w := start(t, nil, one.at(t, running("web-0")), two.at(t, running("web-1")), budget)
 	var blocked atomic.Bool
 	evictable(w, &blocked)
@@ -96,4 +97,57 @@ func TestEvictionsOfOneBudget(t *testing.T) {
 		w.evicts(t, "jane", "web-1")
 		return w.pod(t, "web-1").Annotations[gate.Recorded] != ""
 	})
+}
+
+// A pod that begins to drain is taken from its budget. Another replica that has
+// begun a drain at the same moment has changed the budget, and it is looked at
+// again: no more drains begin than it allows.
+func TestEvictionsAtTwoReplicas(t *testing.T) {
+	for name, c := range map[string]struct {
+		allowed int32
+		taken   bool // by another replica, just before this one
+		drains  bool
+	}{
+		"alone":                         {1, false, true},
+		"another one takes the last":    {1, true, false},
+		"another one leaves one":        {2, true, true},
+		"the budget was used up before": {0, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sidecar := newSidecar(t)
+			budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team"},
+				Spec:   policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+				Status: policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: c.allowed}}
+			w := start(t, nil, sidecar.at(t, running("web-0")), budget)
+			evictable(w, new(atomic.Bool))
+			budgets := policyv1.SchemeGroupVersion.WithResource("poddisruptionbudgets")
+			w.client.PrependReactor("update", "poddisruptionbudgets", func(a clienttesting.Action) (bool, runtime.Object, error) {
+				if a.GetSubresource() != "status" || !c.taken {
+					return false, nil, nil
+				}
+				c.taken = false
+				other := budget.DeepCopy()
+				other.Status.DisruptionsAllowed--
+				other.Status.DisruptedPods = map[string]metav1.Time{"web-1": metav1.Now()}
+				if err := w.client.Tracker().Update(budgets, other, "team"); err != nil {
+					return true, nil, err
+				}
+				return true, nil, apierrors.NewConflict(budgets.GroupResource(), "web", errors.New("changed"))
+			})
+			response := w.evicts(t, "jane", "web-0")
+			if response.Allowed || response.Result.Code != 429 {
+				t.Errorf("answered %+v", response)
+			}
+			if got := w.pod(t, "web-0").Annotations[gate.Recorded] != ""; got != c.drains {
+				t.Errorf("it is recorded: %v, want %v (%s)", got, c.drains, response.Result.Message)
+			}
+			now, err := w.client.PolicyV1().PodDisruptionBudgets("team").Get(t.Context(), "web", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, taken := now.Status.DisruptedPods["web-0"]; taken != c.drains || now.Status.DisruptionsAllowed < 0 {
+				t.Errorf("the budget is %+v", now.Status)
+			}
+		})
+	}
 }

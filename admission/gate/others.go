@@ -86,6 +86,9 @@ func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 			return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
 				"lastcall: pod %s does not begin to drain before PodDisruptionBudget %s counts pod %s as disrupted, which has just begun to", a.Pod.Name, budgets.Items[i].Name, other)}
 		}
+		if not := g.takeFrom(ctx, a, &budgets.Items[i]); not != nil {
+			return not
+		}
 	}
 	return nil
 }

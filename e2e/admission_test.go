@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// The names of deploy/admission.
+const (
+	systemNamespace = "lastcall-system"
+	admissionName   = "lastcall-admission"
+)
+
+// injectedBy is a label of namespaces, in which pods get their sidecar by that
+// variant: other scenarios have none of what is installed.
+const injectedBy = "lastcall-e2e/injected-by"
+
+// admissionPatience bounds all of TestAdmission, whose scenarios wait for others.
+const admissionPatience = 40 * time.Minute
+
+func admissionImage() string {
+	return cmp.Or(os.Getenv("E2E_ADMISSION_IMAGE"), "localhost/lastcall-admission:e2e")
+}
+
+// The cluster's side, as deploy/ installs it: once, for all of these scenarios.
+// Other scenarios run meanwhile.
+func TestAdmission(t *testing.T) {
+	t.Parallel()
+	system := installAdmission(t)
+	// Before the others, which need the gate.
+	t.Run("killed", system.gateIsKilled)
+	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
+	t.Run("gate", func(t *testing.T) {
+		t.Parallel()
+		t.Run("StatefulSet", func(t *testing.T) { each(t, []variant{gated, native}, (*scenario).gatedStatefulSet) })
+		t.Run("node drain", func(t *testing.T) { each(t, []variant{gated}, (*scenario).gatedNodeDrain) })
+		t.Run("nobody is held up", nobodyIsHeldUp)
+	})
+}
+
+// admission is what deploy/ installs, in the namespace lastcall-system.
+type admission struct{ *scenario }
+
+// installAdmission applies deploy/, and waits until the API server uses it. It is
+// removed with the test.
+func installAdmission(t *testing.T) *admission {
+	t.Helper()
+	s := connect(t, admissionPatience)
+	s.namespace = systemNamespace
+	s.pods = watchPods(s.ctx, s.client, s.namespace, admissionName)
+	manifests := s.admissionManifests()
+	s.eventually("what was there before is gone", func(ctx context.Context) (bool, error) {
+		namespace, err := s.client.CoreV1().Namespaces().Get(ctx, s.namespace, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return true, nil
+		}
+		return err == nil && namespace.DeletionTimestamp == nil, err
+	})
+	began := time.Now()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), stepPatience)
+		defer cancel()
+		if t.Failed() {
+			t.Log(s.evidence(ctx))
+		}
+		remove := exec.CommandContext(ctx, "kubectl", "delete", "--ignore-not-found", "--wait=false", "-f", "-")
+		remove.Stdin = bytes.NewReader(manifests)
+		if out, err := remove.CombinedOutput(); err != nil {
+			t.Errorf("removing the cluster's side: %v\n%s", err, out)
+		}
+	})
+	s.kubectl(manifests, "apply", "--validate=strict", "-f", "-")
+	a := &admission{s}
+	a.has(2, nil)
+	s.Logf("the cluster's side was ready after %.1f s", time.Since(began).Seconds())
+	return a
+}
+
+// admissionManifests is all of the cluster's side: injection by policy and by
+// webhook, the check, and the gate. Injection and check are only for namespaces
+// with the label.
+func (s *scenario) admissionManifests() []byte {
+	s.Helper()
+	dir := s.TempDir()
+	deploy, err := filepath.Abs(deployments)
+	if err == nil {
+		deploy, err = filepath.Rel(dir, deploy)
+	}
+	s.must("looking for the manifests", err)
+	only := func(path, operator, values string) string {
+		return fmt.Sprintf(`'[{"op": "add", "path": "%s/namespaceSelector/matchExpressions/-", "value": {"key": %q, "operator": %q%s}}]'`, path, injectedBy, operator, values)
+	}
+	text := fmt.Sprintf(`
+resources: [%[1]s/policy/%[2]s, %[1]s/admission/server]
+components: [%[1]s/admission/inject, %[1]s/admission/check, %[1]s/admission/gate]
+images: [%[3]s]
+patches:
+  - target: {kind: ConfigMap, name: lastcall-injection}
+    patch: '[{"op": "replace", "path": "/data", "value": {"image": %[4]q, "LASTCALL_DRAINING_FILE": %[5]q}}]'
+  - target: {kind: MutatingAdmissionPolicy, name: lastcall-inject}
+    patch: %[6]s
+  - target: {kind: MutatingWebhookConfiguration, name: lastcall-inject}
+    patch: %[7]s
+  - target: {kind: ValidatingWebhookConfiguration, name: lastcall-check}
+    patch: %[8]s
+`, deploy, s.policyVersion(), kustomizeImage("registry.example.com/lastcall-admission", admissionImage()),
+		lastcallImage(), drainingFile,
+		only("/spec/matchConstraints", "In", `, "values": ["policy"]`),
+		only("/webhooks/0", "In", `, "values": ["webhook"]`),
+		only("/webhooks/0", "Exists", ""))
+	s.must("writing a kustomization", os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
+	return s.kubectl(nil, "kustomize", dir)
+}
+
+// policyVersion returns the folder of deploy/policy that the API server takes.
+func (s *scenario) policyVersion() string {
+	s.Helper()
+	for _, version := range []string{"v1", "v1beta1"} {
+		list, err := s.client.Discovery().ServerResourcesForGroupVersion("admissionregistration.k8s.io/" + version)
+		if err != nil {
+			continue
+		}
+		for _, resource := range list.APIResources {
+			if resource.Name == "mutatingadmissionpolicies" {
+				return version
+			}
+		}
+	}
+	s.Fatal("the API server has no MutatingAdmissionPolicy: docs/admission.md says how it is switched on")
+	return ""
+}
+
+// has waits until there are n replicas, all of them ready and none of them old.
+func (a *admission) has(n int, old map[types.UID]bool) {
+	a.Helper()
+	a.waitForPods(fmt.Sprintf("%d replicas are ready", n), func(pods []*corev1.Pod) bool {
+		for _, p := range pods {
+			if old[p.UID] || !isReady(p) || p.DeletionTimestamp != nil {
+				return false
+			}
+		}
+		return len(pods) == n
+	})
+}
+
+// setLabel labels the scenario's namespace.
+func (s *scenario) setLabel(key, value string) {
+	s.Helper()
+	_, err := s.client.CoreV1().Namespaces().Patch(s.ctx, s.namespace, types.MergePatchType,
+		fmt.Appendf(nil, `{"metadata": {"labels": {%q: %q}}}`, key, value), metav1.PatchOptions{})
+	s.must("labelling the namespace", err)
+}
+
+// injected is a Deployment with nothing but the label, which is restarted under
+// load; without anything: without the label too.
+func (s *scenario) injected(v variant) {
+	s.Helper()
+	web := app{name: "web", replicas: 4, variant: v, flags: exitsAtOnce()}
+	if v.injected() {
+		s.injects(web)
+	}
+	s.judge(v, s.rollingRestart("rolling restart of 4 replicas, whose pods have nothing but a label, and a grace period of 30 s; the app exits at SIGTERM", web,
+		"-patience", "15s")) // a request to a pod that is gone is never answered
+	for _, end := range s.pods.terminations(web.name) {
+		if hasSidecar(end.pod) != v.injected() {
+			s.Errorf("%s has a sidecar: %v, want %v", end.pod.Name, hasSidecar(end.pod), v.injected())
+		}
+	}
+}
+
+// injects switches the injection on in the scenario's namespace, and waits until
+// the API server knows that. By the webhook it has to succeed some times in a
+// row: kube-proxy learns of replicas that are gone some time later.
+func (s *scenario) injects(a app) {
+	s.Helper()
+	s.setLabel(injectedBy, map[variant]string{byPolicy: "policy", byWebhook: "webhook"}[a.variant])
+	const enough = 10
+	row := 0
+	s.eventually("pods with the label get a sidecar", func(ctx context.Context) (bool, error) {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "tried", Labels: a.labels()}, Spec: a.podSpec()}
+		created, err := s.client.CoreV1().Pods(s.namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err != nil {
+			row = 0
+			return false, err
+		}
+		if row++; !hasSidecar(created) {
+			row = 0
+		}
+		return row == enough, errors.New("it has none")
+	})
+}
+
+// hasSidecar reports whether a pod has a native sidecar.
+func hasSidecar(pod *corev1.Pod) bool {
+	for _, c := range pod.Spec.InitContainers {
+		if c.Name == sidecarName && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			return true
+		}
+	}
+	return false
+}

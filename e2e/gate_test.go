@@ -1,0 +1,234 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// shortGrace is a grace period that is shorter than the requests.
+const shortGrace = 10 * time.Second
+
+// longRequests are flags of `app load`.
+func longRequests() []string { return []string{"-rate", "10", "-shortest", "15s", "-longest", "20s"} }
+
+// gates has the gate hold evictions in the scenario's namespace too, and waits
+// until the API server can ask it.
+func (s *scenario) gates() {
+	s.Helper()
+	s.held = true
+	s.setLabel("lastcall/gate", "true")
+	s.injects(app{name: "tried", variant: byWebhook})
+}
+
+// An OrderedReady StatefulSet with requests that are longer than the grace period
+// is restarted, one of its pods is deleted by kubectl, and it is scaled down.
+// Without the gate, requests are cut off.
+func (s *scenario) gatedStatefulSet(v variant) {
+	s.Helper()
+	web := app{name: "web", replicas: 3, variant: v, grace: shortGrace, ordered: true, flags: exitsAtOnce()}
+	s.createStatefulSet(web, web.podSpec())
+	address := s.service(web.name)
+	s.gates()
+	s.ready(web)
+	clients := s.load(address, longRequests()...)
+	s.restartStatefulSet(web)
+	pod := s.podsOf(web)[1]
+	s.kubectl(nil, "delete", "pod", pod.Name, "--namespace", s.namespace) // which waits until it is gone
+	s.replaced(web, uids([]*corev1.Pod{pod}))
+	s.scaleStatefulSet(&web, 2)
+	counts := clients.stop()
+	results.add("StatefulSet of 3 (OrderedReady) with a grace period of 10 s and requests of 15 to 20 s restarts, a pod is deleted, and it is scaled down; the app exits at SIGTERM", v, counts, s.longest(web))
+	if gone := len(s.pods.terminations(web.name)); gone != 5 {
+		s.Errorf("%d pods are gone, want 5", gone)
+	}
+	if v != gated {
+		if counts.Failed == 0 {
+			s.Errorf("none of %d requests failed without the gate: the load is too weak", counts.Requests)
+		}
+		return
+	}
+	s.noneFailed(counts)
+	s.wentWell(web)
+	s.wentOnceDrained(web)
+}
+
+// kubectl drain evicts the pods of a Deployment, as its PodDisruptionBudget lets
+// it: one after another. Each takes longer than its grace period.
+func (s *scenario) gatedNodeDrain(v variant) {
+	s.Helper()
+	// kubectl selects pods in all namespaces: the label must be unique.
+	web := app{name: s.namespace, replicas: 2, variant: v, grace: shortGrace, flags: exitsAtOnce()}
+	address := s.deploy(web)
+	s.gates()
+	clients := s.load(address, longRequests()...)
+	const available = 1
+	least := intstr.FromInt(available)
+	_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: web.name},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &least, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": web.name}}},
+	}, metav1.CreateOptions{})
+	s.must("creating a PodDisruptionBudget", err)
+
+	pods := s.podsOf(web)
+	evicted := map[types.UID]bool{}
+	for _, p := range pods {
+		if p.Spec.NodeName == pods[0].Spec.NodeName {
+			evicted[p.UID] = true
+		}
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	held := s.watchReady(ctx, web, available)
+	s.drain(pods[0].Spec.NodeName, web)
+	s.replaced(web, evicted)
+	cancel()
+	if err := <-held; err != nil {
+		s.Error(err)
+	}
+	counts := clients.stop()
+	results.add("kubectl drain, PodDisruptionBudget of 1 of 2, with a grace period of 10 s and requests of 15 to 20 s; the app exits at SIGTERM", v, counts, s.longest(web))
+	s.noneFailed(counts)
+	s.wentWell(web)
+	s.wentOnceDrained(web)
+}
+
+// watchReady looks at the app's pods until ctx ends, and tells whether fewer than
+// least were ever ready.
+func (s *scenario) watchReady(ctx context.Context, a app, least int) <-chan error {
+	told := make(chan error, 1)
+	go func() {
+		fewest := a.replicas
+		_ = s.pods.wait(ctx, func(pods []*corev1.Pod) bool { // until ctx ends
+			ready := 0
+			for _, p := range ofApp(pods, a.name) {
+				if isReady(p) && p.DeletionTimestamp == nil {
+					ready++
+				}
+			}
+			fewest = min(fewest, ready)
+			return false
+		})
+		if fewest < least {
+			told <- fmt.Errorf("only %d pods of %s were ready at a time, want %d", fewest, a.name, least)
+		}
+		close(told)
+	}()
+	return told
+}
+
+// Pods that never drain, since a client keeps a connection for ever: the request
+// can be taken back, a forced deletion does not wait, and neither does that of
+// the whole namespace.
+func nobodyIsHeldUp(t *testing.T) {
+	s := start(t)
+	web := app{name: "web", replicas: 3, variant: gated, grace: shortGrace, flags: exitsAtOnce()}
+	names := s.createPods(web, func(int) corev1.PodSpec { return web.podSpec() })
+	s.gates()
+	s.ready(web)
+	for _, pod := range s.podsOf(web) {
+		s.keepsOpen(pod)
+		s.isEvictedLater(pod)
+	}
+	withdrawn, forced, left := names[0], names[1], names[2]
+	s.kubectl(nil, "annotate", "pod", withdrawn, recorded+"-", "--namespace", s.namespace)
+	s.eventually(withdrawn+" serves again", s.phaseIs(withdrawn, "serving"))
+	s.waitForPods(withdrawn+" is ready again", func(pods []*corev1.Pod) bool {
+		p := byName(pods, withdrawn)
+		return p != nil && isReady(p)
+	})
+
+	s.kubectl(nil, "delete", "pod", forced, "--force", "--grace-period=0", "--namespace", s.namespace)
+	s.waitForPods(forced+" is gone", func(pods []*corev1.Pod) bool { return byName(pods, forced) == nil })
+
+	if p := byName(s.pods.now(), left); p == nil || p.DeletionTimestamp != nil {
+		s.Errorf("%s was let go, although it is not drained", left)
+	}
+	s.must("deleting the namespace", s.client.CoreV1().Namespaces().Delete(s.ctx, s.namespace, metav1.DeleteOptions{}))
+	s.eventually("the namespace is gone", func(ctx context.Context) (bool, error) {
+		_, err := s.client.CoreV1().Namespaces().Get(ctx, s.namespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), cmp.Or(err, errors.New("it is there"))
+	})
+}
+
+// recorded is the annotation that holds what was asked.
+const recorded = "lastcall/gate-request"
+
+// isEvictedLater asks for an eviction once, which is denied and recorded, and
+// waits until the pod drains.
+func (s *scenario) isEvictedLater(pod *corev1.Pod) {
+	s.Helper()
+	err := s.client.PolicyV1().Evictions(s.namespace).Evict(s.ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
+	if !apierrors.IsTooManyRequests(err) || !strings.Contains(err.Error(), "waits to be drained") {
+		s.Fatalf("evicting %s: %v, want it denied by the gate", pod.Name, err)
+	}
+	s.waitForPods("the request is recorded", func(pods []*corev1.Pod) bool {
+		p := byName(pods, pod.Name)
+		return p != nil && p.Annotations[recorded] != ""
+	})
+	s.eventually(pod.Name+" drains", func(ctx context.Context) (bool, error) {
+		serving, err := s.phaseIs(pod.Name, "serving")(ctx)
+		return err == nil && !serving, err
+	})
+}
+
+// wentOnceDrained checks that the app's pods were deleted and gone soon after
+// their drains had ended, and not before.
+func (s *scenario) wentOnceDrained(a app) {
+	s.Helper()
+	const soon = 20 * time.Second
+	var longest time.Duration
+	for _, end := range s.pods.terminations(a.name) {
+		drained, ok := s.drainedAt(end)
+		if !ok {
+			s.Errorf("the log of %s does not tell when it had drained", end.pod.Name)
+			continue
+		}
+		// What the API server says is the end of the grace period, in whole seconds.
+		deleted := end.pod.DeletionTimestamp.Add(-time.Duration(*end.pod.DeletionGracePeriodSeconds) * time.Second)
+		took := end.at.Sub(drained)
+		longest = max(longest, took)
+		if took > soon || deleted.Before(drained.Truncate(time.Second)) {
+			s.Errorf("%s had drained at %s, was deleted at %s and gone at %s: want it gone within %v", end.pod.Name, drained, deleted, end.at, soon)
+		}
+	}
+	s.Logf("the slowest pod was gone %.1f s after it had drained", longest.Seconds())
+}
+
+// drainedAt returns when a pod had drained, from its sidecar's log: where several
+// had that name, the last one before it was gone.
+func (s *scenario) drainedAt(end termination) (at time.Time, ok bool) {
+	for line := range strings.Lines(s.logOf(end.pod.Name)) {
+		var entry struct {
+			Time    time.Time
+			Outcome string
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Outcome == "drained" && !entry.Time.After(end.at) && entry.Time.After(at) {
+			at, ok = entry.Time, true
+		}
+	}
+	return at, ok
+}
+
+// keepsOpen has a client keep a connection to a pod, which does not drain before
+// letGo is called.
+func (s *scenario) keepsOpen(pod *corev1.Pod) (letGo func()) {
+	s.Helper()
+	name := "keeps-" + pod.Name
+	s.runClient(name, "socket", "-url", fmt.Sprintf("ws://%s:%d/socket", pod.Status.PodIP, appPort))
+	return func() {
+		s.Helper()
+		s.must("ending "+name, s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
+	}
+}

@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"os/exec"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The gate's pods are killed in the middle of a drain, and both are away at the
+// end of another: what was recorded is done when they are back. While they are
+// away, deletions work as without them.
+func (a *admission) gateIsKilled(t *testing.T) {
+	s := startFor(t, patience)
+	system := *a.scenario
+	system.T = t
+	a = &admission{&system}
+	web := app{name: "web", replicas: 3, variant: gated, grace: shortGrace, flags: exitsAtOnce()}
+	s.createPods(web, func(int) corev1.PodSpec { return web.podSpec() })
+	address := s.service(web.name)
+	s.gates()
+	s.ready(web)
+	pods := s.podsOf(web)
+	clients := s.load(address, longRequests()...)
+	isGone := func(pod *corev1.Pod) {
+		s.waitForPods(pod.Name+" is gone", func(pods []*corev1.Pod) bool { return byName(pods, pod.Name) == nil })
+	}
+	isThere := func(pod *corev1.Pod) {
+		if p := byName(s.pods.now(), pod.Name); p == nil || p.DeletionTimestamp != nil {
+			s.Errorf("%s was let go before the gate was back", pod.Name)
+		}
+	}
+
+	first := pods[0]
+	letGo := s.keepsOpen(first) // so that the drain lasts until the gate is back
+	s.isEvictedLater(first)
+	a.kill()
+	isThere(first)
+	letGo()
+	isGone(first)
+
+	s.gates() // the API server reaches the new ones
+	second := pods[1]
+	letGo = s.keepsOpen(second) // so that it does not end before the gate
+	s.isEvictedLater(second)
+	a.scaleTo(app{name: admissionName}, 0)
+	a.has(0, nil)
+	letGo()
+	s.eventually(second.Name+" has drained", s.phaseIs(second.Name, "drained"))
+	counts := clients.stop()
+
+	third := pods[2] // no request is in flight any more
+	s.must("deleting a pod without the gate", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, third.Name, metav1.DeleteOptions{}))
+	isGone(third)
+	isThere(second)
+	a.scaleTo(app{name: admissionName}, 2)
+	isGone(second)
+	a.has(2, nil)
+
+	results.add("2 pods are evicted, with a grace period of 10 s and requests of 15 to 20 s, and the gate's pods are killed; the app exits at SIGTERM", gated, counts, s.longest(web))
+	s.noneFailed(counts)
+	s.wentWell(web)
+}
+
+// kill ends both replicas by force, and waits until others are in their place.
+func (a *admission) kill() {
+	a.Helper()
+	old := uids(a.pods.now())
+	kill := exec.CommandContext(a.ctx, "kubectl", "delete", "pod", "--all", "--force", "--grace-period=0", "--namespace", a.namespace)
+	if out, err := kill.CombinedOutput(); err != nil {
+		a.Fatalf("killing the gate: %v\n%s", err, out)
+	}
+	a.has(2, old)
+}
