@@ -43,7 +43,9 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 		return 0, nil
 	case apierrors.IsTooManyRequests(err) && r.Verb == Evict:
 		g.Log.Info("an eviction waits for its budget", "pod", keyOf(pod), "error", err.Error())
-		if isReady(pod) {
+		// A pod that has drained is not ready, some moments later: then it needs no
+		// room in its budget. One that stays ready has no probe that would tell.
+		if isReady(pod) && time.Since(r.At) >= unseen {
 			return evictEvery, g.giveBack(call, pod)
 		}
 		return evictEvery, nil

@@ -2,15 +2,18 @@ package gate_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"lastcall/admission/gate"
@@ -70,6 +73,55 @@ func TestEviction(t *testing.T) {
 	eventually(t, "the pod is evicted", func() bool { return w.pod(t, "web-0") == nil })
 	if n := w.actions("delete pods"); n != 0 {
 		t.Errorf("%d deletions", n)
+	}
+}
+
+// A pod that stays ready although it has drained is given back to its budget, which
+// allows its eviction then. One that may become unready yet is not: another one
+// would begin to drain in its place.
+func TestDrainedAndReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		ago  time.Duration
+		back bool
+	}{
+		"for some moments": {0, false},
+		"for a minute":     {time.Minute, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sidecar := newSidecar(t)
+			sidecar.become("drained")
+			pod := sidecar.at(t, running("web-0"))
+			pod.Annotations[gate.Begun] = string(pod.UID)
+			pod.Annotations[gate.Recorded] = fmt.Sprintf(`{"uid":%q,"verb":"evict","by":["jane"],"at":%q}`, pod.UID, time.Now().Add(-c.ago).UTC().Format(time.RFC3339))
+			budget := &policyv1.PodDisruptionBudget{
+				ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team"},
+				Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+				Status:     policyv1.PodDisruptionBudgetStatus{DisruptedPods: map[string]metav1.Time{"web-0": metav1.Now()}},
+			}
+			client := fake.NewClientset(pod, budget)
+			var blocked atomic.Bool
+			blocked.Store(true)
+			evictable(&world{client: client}, &blocked)
+			w := join(t, client, nil)
+			eventually(t, "an eviction was tried", func() bool { return w.actions("create pods/eviction") > 0 })
+			if c.back {
+				eventually(t, "the pod is given back", func() bool { return w.actions("update poddisruptionbudgets/status") > 0 })
+			} else { // the next try comes after all that the first one does
+				changed := w.pod(t, "web-0")
+				changed.Labels["changed"] = "yes"
+				if _, err := client.CoreV1().Pods("team").Update(t.Context(), changed, metav1.UpdateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "another eviction was tried", func() bool { return w.actions("create pods/eviction") > 1 })
+			}
+			now, err := client.PolicyV1().PodDisruptionBudgets("team").Get(t.Context(), "web", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, taken := now.Status.DisruptedPods["web-0"]; taken == c.back || now.Status.DisruptionsAllowed != map[bool]int32{true: 1}[c.back] {
+				t.Errorf("the budget is %+v", now.Status)
+			}
+		})
 	}
 }
 
