@@ -22,6 +22,7 @@ type cachingServer struct {
 	status string
 	since  time.Time // when it got that status
 	cached map[string]bool
+	gone   bool // cancelled
 	calls  int
 }
 
@@ -30,11 +31,14 @@ func (s *cachingServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	code, body := http.StatusOK, ""
 	kind := r.URL.Path + " " + r.Header.Get("Accept")
 	switch {
-	case r.Method == http.MethodPut:
+	case !s.gone && r.Method == http.MethodPut:
 		if value := r.URL.Query().Get("value"); value != s.status {
 			s.status, s.since = value, time.Now()
 		}
+	case s.gone:
+		code = http.StatusNotFound
 	case r.Method == http.MethodDelete:
+		s.gone = true
 	case strings.HasSuffix(r.URL.Path, "/pod-1"):
 		body = `{"instance":` + s.instance(s.status, asJSON) + `}`
 	default:
