@@ -96,8 +96,9 @@ func TestEureka(t *testing.T) {
 		})
 	}
 	const statefulSet = "StatefulSet of 2 (Spring Boot) restarts, Eureka as above"
-	t.Run("with Lastcall", func(t *testing.T) {
+	t.Run("first", func(t *testing.T) {
 		rollingRestart(t, native)
+		rollingRestart(t, sleep30) // takes as long as the StatefulSet
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)
 			orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
@@ -109,15 +110,12 @@ func TestEureka(t *testing.T) {
 			eureka.holds(s, orders)
 		})
 	})
-	t.Run("with Lastcall, too", func(t *testing.T) {
+	t.Run("second", func(t *testing.T) {
 		rollingRestart(t, classic)
 		livenessFails(t, native)
 	})
-	t.Run("without Lastcall", func(t *testing.T) {
+	t.Run("third", func(t *testing.T) {
 		rollingRestart(t, bare)
-		rollingRestart(t, sleep30)
-	})
-	t.Run("without Lastcall, too", func(t *testing.T) {
 		livenessFails(t, bare)
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)
