@@ -42,13 +42,13 @@ func TestAdmission(t *testing.T) {
 	system := installAdmission(t)
 	// Before the others, which need the gate.
 	t.Run("killed", system.gateIsKilled)
-	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
 	t.Run("gate", func(t *testing.T) {
 		t.Parallel()
 		t.Run("StatefulSet", func(t *testing.T) { each(t, []variant{gated, native}, (*scenario).gatedStatefulSet) })
 		t.Run("node drain", func(t *testing.T) { each(t, []variant{gated}, (*scenario).gatedNodeDrain) })
 		t.Run("nobody is held up", nobodyIsHeldUp)
 	})
+	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
 }
 
 // admission is what deploy/ installs, in the namespace lastcall-system.
