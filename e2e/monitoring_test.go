@@ -79,7 +79,8 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	s.must("asking Prometheus for its rules", getJSON(s.ctx, "http://"+address+"/api/v1/rules", &rules))
-	if groups := rules.Data.Groups; len(groups) != 1 || len(groups[0].Rules) < 5 {
+	// The sidecar's, and those of the cluster's side.
+	if groups := rules.Data.Groups; len(groups) != 2 || len(groups[0].Rules) < 5 || len(groups[1].Rules) < 5 {
 		t.Errorf("the rules are %v", groups)
 	}
 }
