@@ -68,8 +68,8 @@ func (g *Gate) takeFrom(ctx context.Context, a *Ask, budget *policyv1.PodDisrupt
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		if err != nil { // the eviction itself will be the API server's business
-			g.Log.Warn("a PodDisruptionBudget cannot be told of a drain", "namespace", a.Pod.Namespace, "pod", a.Pod.Name, "error", err.Error())
+		if err != nil {
+			return g.budgetUnknown(a, err)
 		}
 		return nil
 	}

@@ -125,6 +125,42 @@ func TestDrainedAndReady(t *testing.T) {
 	}
 }
 
+// An eviction of which the API server cannot say whether a budget allows it is
+// answered as the API server does, and the pod does not drain for it.
+func TestEvictionsWithoutAnAnswer(t *testing.T) {
+	forbidden := apierrors.NewForbidden(corev1.Resource("pods/eviction"), "web-0", errors.New("no such right"))
+	for name, c := range map[string]struct {
+		verb, resource string
+		err            error
+		allowed        bool
+	}{
+		"two budgets select the pod":   {"create", "pods", apierrors.NewInternalError(errors.New("more than one PodDisruptionBudget")), false},
+		"the gate may not evict":       {"create", "pods", forbidden, true},
+		"budgets cannot be read":       {"list", "poddisruptionbudgets", errors.New("no answer"), false},
+		"the budget cannot be written": {"update", "poddisruptionbudgets", errors.New("no answer"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			budget := &policyv1.PodDisruptionBudget{
+				ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team"},
+				Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+				Status:     policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 1},
+			}
+			w := start(t, nil, newSidecar(t).at(t, running("web-0")), budget)
+			evictable(w, new(atomic.Bool))
+			w.client.PrependReactor(c.verb, c.resource, func(a clienttesting.Action) (bool, runtime.Object, error) {
+				return c.verb != "create" || a.GetSubresource() == "eviction", nil, c.err
+			})
+			response := w.evicts(t, "jane", "web-0")
+			if response.Allowed != c.allowed || !c.allowed && (response.Result.Code != 500 || !strings.Contains(response.Result.Message, c.err.Error())) || c.allowed && len(response.Warnings) == 0 {
+				t.Errorf("answered %+v", response)
+			}
+			if w.pod(t, "web-0").Annotations[gate.Recorded] != "" {
+				t.Error("it is recorded")
+			}
+		})
+	}
+}
+
 // Two pods of one budget do not begin to drain at once: the second one is not
 // asked before the first one is seen not to be ready.
 func TestEvictionsOfOneBudget(t *testing.T) {

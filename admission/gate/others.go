@@ -68,14 +68,16 @@ func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 		return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf("lastcall: pod %s does not begin to drain: %v", a.Pod.Name, err)}
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
 		return &Decision{Allow: true, Why: "no such pod"}
+	case apierrors.IsForbidden(err):
+		// The gate could never carry it out, and the pod could never be evicted.
+		g.Log.Error("an eviction is let through: the gate may not evict", "pod", keyOf(a.Pod), "error", err.Error())
+		return &Decision{Allow: true, Why: "unrecordable", Warning: fmt.Sprintf("lastcall: let through undrained: %v", err)}
 	default:
-		g.Log.Warn("whether a budget allows an eviction is not known", "pod", keyOf(a.Pod), "error", err.Error())
-		return nil
+		return g.budgetUnknown(a, err)
 	}
 	budgets, err := client.PodDisruptionBudgets(a.Pod.Namespace).List(ctx, metav1.ListOptions{Limit: 500})
 	if err != nil {
-		g.Log.Warn("PodDisruptionBudgets cannot be read", "namespace", a.Pod.Namespace, "error", err.Error())
-		return nil
+		return g.budgetUnknown(a, err)
 	}
 	for i := range budgets.Items {
 		selector, err := metav1.LabelSelectorAsSelector(budgets.Items[i].Spec.Selector)
@@ -91,6 +93,14 @@ func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 		}
 	}
 	return nil
+}
+
+// budgetUnknown denies an eviction as the API server would, with its reason: a pod
+// that two budgets select is never evicted, and would drain for nothing.
+func (g *Gate) budgetUnknown(a *Ask, err error) *Decision {
+	g.Log.Warn("whether a budget allows an eviction is not known", "pod", keyOf(a.Pod), "error", err.Error())
+	return &Decision{Code: http.StatusInternalServerError, Message: fmt.Sprintf(
+		"lastcall: pod %s does not begin to drain: whether a PodDisruptionBudget allows its eviction is not known: %v", a.Pod.Name, err)}
 }
 
 // startingIn returns another pod of the namespace that selector selects, and that

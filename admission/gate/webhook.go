@@ -223,8 +223,11 @@ func respond(d *Decision, a *Ask) *admissionv1.AdmissionResponse {
 		return r
 	}
 	r.Result = &metav1.Status{Status: metav1.StatusFailure, Code: d.Code, Message: d.Message, Reason: metav1.StatusReasonTooManyRequests}
-	if d.Code == http.StatusNotFound {
+	switch d.Code {
+	case http.StatusNotFound:
 		r.Result.Reason = metav1.StatusReasonNotFound
+	case http.StatusInternalServerError:
+		r.Result.Reason = metav1.StatusReasonInternalError
 	}
 	// Clients made with client-go ask again ten times if they are told when. Only
 	// people's are: a controller's worker would do nothing else meanwhile, and
