@@ -198,7 +198,7 @@ func (f *fakeRegistry) Find(ctx context.Context) (_ string, err error) {
 }
 
 // fakeRegistrar is one in which the sidecar registers the app. It has one layer:
-// an instance that is registered anew is in service, whatever was withdrawn.
+// an instance that is registered again is in service, whatever was withdrawn.
 type fakeRegistrar struct{ *fakeRegistry }
 
 func (f fakeRegistrar) RegisterEvery() time.Duration { return registerEvery }

@@ -104,7 +104,7 @@ func (l *listeners) hookLooked() {
 	}
 }
 
-// restarted returns the ports that were started anew since the hook was called.
+// restarted returns the ports that were started again since the hook was called.
 func (l *listeners) restarted() (ports []int) {
 	for _, p := range l.ports {
 		if p.restarted {

@@ -110,7 +110,7 @@ func TestReadyWhenListed(t *testing.T) {
 	})
 }
 
-// A sidecar that is started anew beside an app that serves is ready at once.
+// A sidecar that is started again beside an app that serves is ready at once.
 func TestReadyWhenListedAfterTheSidecarsRestart(t *testing.T) {
 	inPod(t, whenListed(&notebook{}, func(_ *Config, p *pod) { p.registry.registered = true }), func(_ *testing.T, p *pod) {
 		p.isReady()

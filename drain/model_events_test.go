@@ -129,7 +129,7 @@ func (m *model) appEvent() {
 		m.log("port %d does not listen", port)
 		m.app.close(port)
 	case 4:
-		m.log("port %d is started anew, with no gap", port)
+		m.log("port %d is started again, with no gap", port)
 		m.started(port)
 		m.app.start(port)
 	case 5:

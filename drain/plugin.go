@@ -126,7 +126,7 @@ type Counter interface {
 
 // Reading is one look at a counter. Arrived grows with every new piece of work
 // where the counter can tell (HasArrived); a value below the last one means
-// that what is counted was started anew.
+// that what is counted was started again.
 //
 // Open is how many connections clients hold to what is counted, idle ones
 // included, where the counter knows (HasOpen). With none open, no client is

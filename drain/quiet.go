@@ -57,7 +57,7 @@ func allClosed(readings []reading) bool {
 }
 
 // arrival reports whether anything has arrived since the last look. A counter
-// that started anew, with a smaller number, may have missed something.
+// that started again, with a smaller number, may have missed something.
 func (q *quiet) arrival(readings []reading) bool {
 	first := q.arrived == nil
 	if first {

@@ -17,10 +17,10 @@ type Registrar interface {
 	//
 	// With ready, the registry holds the instance as one in service, and goes on
 	// doing so for longer than RegisterEvery: what it holds is renewed, and what
-	// it has lost, or holds of an earlier pod, is registered anew. What is
-	// registered anew is in service whatever an earlier withdrawal has left, but
+	// it has lost, or holds of an earlier pod, is registered again. What is
+	// registered again is in service whatever an earlier withdrawal has left, but
 	// for one by a Withdraw that no Restore has undone. Without ready, clients are
-	// no longer told of the instance, and nothing is registered anew.
+	// no longer told of the instance, and nothing is registered again.
 	Register(ctx context.Context, ready bool) error
 	// RegisterEvery is called once, by New.
 	RegisterEvery() time.Duration

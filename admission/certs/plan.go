@@ -11,7 +11,7 @@ import (
 
 // Plan returns what the Secret is to hold, given what it holds, and whether that
 // is something else. trusted reports whether every caBundle holds an authority.
-// What cannot be read, such as an empty Secret, is made anew.
+// What cannot be read, such as an empty Secret, is created again.
 func Plan(data map[string][]byte, names []string, life Lifetimes, now time.Time, trusted func(ca []byte) bool) (map[string][]byte, bool, error) {
 	out := maps.Clone(data)
 	if out == nil {

@@ -102,7 +102,7 @@ func TestPlanWaitsForTrust(t *testing.T) {
 	}
 }
 
-// What is broken is made anew, and nothing else.
+// What is broken is created again, and nothing else.
 func TestPlanRepairs(t *testing.T) {
 	whole, _ := plan(t, nil, start, false)
 	for name, c := range map[string]struct {

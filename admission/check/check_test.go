@@ -38,7 +38,7 @@ func TestRules(t *testing.T) {
 		file    string // good.yaml if empty
 		with    []edit
 		without []edit // besides the file as it is
-		fix     string // a part of what mends it
+		fix     string // a part of the fix
 		minor   int
 	}{
 		{rule: "grace-period-short", with: []edit{{grace, "terminationGracePeriodSeconds: 60"}, {period, "value: 60s"}},

@@ -2,7 +2,7 @@
 // lose requests.
 //
 // Read turns YAML and JSON into objects, Objects applies every rule to them, and
-// each Finding says where the mistake is and which line mends it. Objects that
+// each Finding says where the mistake is and which line fixes it. Objects that
 // have nothing to do with Lastcall give no findings: a pod is looked at if it
 // has the sidecar, or the label that asks for it, with which it is checked as
 // the injection would leave it.
@@ -23,7 +23,7 @@ type Finding struct {
 	Line    int    `json:"line,omitempty"` // of what has to change, or of what is nearest to it
 	Object  string `json:"object"`         // KIND/NAME, with NAMESPACE/ before it if it has one
 	Message string `json:"message"`        // what happens, in one sentence or two
-	Fix     string `json:"fix"`            // YAML that mends it, or what to do
+	Fix     string `json:"fix"`            // YAML that fixes it, or what to do
 }
 
 // String is the finding as the command prints it, without the fix.

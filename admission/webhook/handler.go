@@ -100,7 +100,7 @@ func (h *Handler) Check() http.Handler {
 		}
 		var warnings []string
 		for _, finding := range check.Objects([]check.Object{object}, check.Options{Parameters: parameters, Minor: h.Minor}) {
-			// What mends it comes first: the rest may be cut off.
+			// The fix comes first: the rest may be cut off.
 			fix := strings.ReplaceAll(finding.Fix, "\n", ", ")
 			warnings = append(warnings, fmt.Sprintf("lastcall: %s: %s (%s)", finding.Rule, fix, finding.Message))
 		}

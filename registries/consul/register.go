@@ -17,7 +17,7 @@ func (r *Registry) RegisterEvery() time.Duration { return checkEvery }
 // ends by itself. The maintenance mode of a drain is another check.
 //
 // What an earlier withdrawal has left is removed from an instance that is
-// registered anew, or that is ready again: an agent keeps its maintenance mode. An
+// registered again, or that is ready again: an agent keeps its maintenance mode. An
 // instance that was ready when the process began keeps it: it may be that of this
 // pod's drain.
 func (r *Registry) Register(ctx context.Context, ready bool) error {
@@ -40,7 +40,7 @@ func (r *Registry) registerAtAgent(ctx context.Context, ready bool) error {
 		if there {
 			return r.booked(ctx, ready, state)
 		}
-		g.learn(checkNotSeen) // the agent was started anew
+		g.learn(checkNotSeen) // the agent was started again
 	}
 	state := g.seen()
 	if state == checkNotSeen || state == checkAbsent {

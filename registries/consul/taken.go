@@ -61,7 +61,7 @@ func (r *Registry) isElsewhere(service *api.AgentService, node string) bool {
 }
 
 // handBack ends the withdrawal of this pod at instances that others have taken
-// over: an agent keeps the check when the id is registered anew.
+// over: an agent keeps the check when the id is registered again.
 func (r *Registry) handBack(ctx context.Context, taken []instance) error {
 	for _, i := range taken {
 		if err := r.leaveMaintenance(ctx, i, func(reason string) bool { return reason == r.reason() }); err != nil {

@@ -77,14 +77,14 @@ func (r *Registry) RegisterEvery() time.Duration { return renewEvery }
 // A registration goes to every server, and a renewal to one, which passes it on.
 // An override that the registration has inherited, as from a StatefulSet's earlier
 // pod, is removed; one that was set later is somebody's will, and stays until the
-// app is registered anew.
+// app is registered again.
 func (r *Registry) Register(ctx context.Context, ready bool) error {
 	g := r.registrant
 	status, known := down, g.known()
 	if ready {
 		status = up
 	}
-	if known == "" || !ready && known != down { // nothing is registered anew as not ready
+	if known == "" || !ready && known != down { // nothing is registered again as not ready
 		var err error
 		if known, err = r.found(ctx); err != nil {
 			return err
@@ -112,7 +112,7 @@ const (
 
 // found returns what the servers hold of the pod's instance when the process
 // begins: UP or DOWN by the word of an earlier process of this pod, absent, or
-// something that has to be registered anew.
+// something that has to be registered again.
 func (r *Registry) found(ctx context.Context) (status string, err error) {
 	g := r.registrant
 	status = absent

@@ -45,7 +45,7 @@ func TestTokenRenewal(t *testing.T) {
 		look(1, "after four fifths of it")
 		h.f.advance(6 * time.Second)
 		h.f.mu.Lock()
-		clear(h.f.tokens) // the server was started anew, with another key
+		clear(h.f.tokens) // the server was started again, with another key
 		h.f.mu.Unlock()
 		look(1, "when it is not known any more")
 	}

@@ -85,7 +85,7 @@ func TestTokenEndsInADrain(t *testing.T) {
 	}
 }
 
-// A server that was started anew and has lost all knows of no withdrawal: what
+// A server that was started again and has lost all knows of no withdrawal: what
 // the app registers then is withdrawn again. A sidecar that has never seen the
 // instance does not take that for a withdrawal.
 func TestServerLosesAll(t *testing.T) {
@@ -116,7 +116,7 @@ func TestServerLosesAll(t *testing.T) {
 		}
 		h.f.mu.Unlock()
 		if isWithdrawn(t, r) {
-			t.Fatal("withdrawn, although it is registered anew")
+			t.Fatal("withdrawn, although it is registered again")
 		}
 		do(t, "Withdraw", r.Withdraw)
 		if !isWithdrawn(t, r) || h.Listed(t) {

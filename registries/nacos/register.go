@@ -39,7 +39,7 @@ func (r *Registry) RegisterEvery() time.Duration { return beatEvery }
 // enabled no longer counts once an operator has said anything.
 //
 // What an earlier withdrawal has left, which outlives the instance by a minute, is
-// cleared from an instance that is registered anew. One that was there when the
+// cleared from an instance that is registered again. One that was there when the
 // process began keeps its withdrawal: it may be that of this pod's drain.
 func (r *Registry) Register(ctx context.Context, ready bool) error {
 	return r.forTargets(ctx, func(ctx context.Context, s *server, t *target) error {
@@ -75,7 +75,7 @@ func (r *Registry) takeAway(ctx context.Context, s *server, t *target) error {
 	return nil
 }
 
-// clearFresh enables an instance that was registered anew and that an earlier
+// clearFresh enables an instance that was registered again and that an earlier
 // withdrawal keeps out, as soon as the server shows it.
 func (r *Registry) clearFresh(ctx context.Context, s *server, t *target) error {
 	r.mu.Lock()

@@ -107,7 +107,7 @@ func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
 	}
 	r.setTried(t, true)
 	r.mu.Lock()
-	t.owner = nil // it may have registered anew since
+	t.owner = nil // it may have registered again since
 	r.mu.Unlock()
 	if enabled {
 		if found, err := r.setEnabled(ctx, s, t, h, false); err != nil || !found {

@@ -35,7 +35,7 @@ type target struct {
 	unmarked bool
 	owner    *mark
 	// Where the sidecar registers the instance: fresh is set while one that was
-	// registered anew has not been seen in service, and away once that of an app
+	// registered again has not been seen in service, and away once that of an app
 	// that is not ready is deleted.
 	fresh, away bool
 	// lateUntil is how long a change whose answer never came may yet disable it.

@@ -40,7 +40,7 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	registerListed(t, h)
 	h.Settle(t)
 	wait.Until(t, "Listed", func() bool { return isListed(l) })
-	wait.Until(t, "Listed of a registry made anew", func() bool {
+	wait.Until(t, "Listed of a registry made again", func() bool {
 		anew, says := h.Registry(t).(drain.Lister)
 		return says && isListed(anew)
 	})

@@ -82,7 +82,7 @@ func registersNotReady(t *testing.T, h RegistrarHarness) {
 	}
 	registerAndSee(t, h, r)
 	register(t, h.Registry(t), false)
-	wait.Until(t, "the instance not being listed, by a registry made anew", func() bool { return !h.Listed(t) })
+	wait.Until(t, "the instance not being listed, by a registry made again", func() bool { return !h.Listed(t) })
 }
 
 func registersWhatIsLost(t *testing.T, h RegistrarHarness) {

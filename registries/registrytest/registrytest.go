@@ -47,7 +47,7 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		{"restore gives the instance back", restoreGivesBack},
 		{"deregister removes the instance", deregisterRemoves},
 		{"every call can be repeated", callsRepeat},
-		{"a registry made anew goes on", newRegistryGoesOn},
+		{"a registry made again goes on", newRegistryGoesOn},
 		{"find tells what is there", findTells},
 		{"find leaves a withdrawal of this registration", findLeavesOwn},
 		{"find clears what an earlier pod left", findClearsLeftover},
@@ -136,7 +136,7 @@ func newRegistryGoesOn(t *testing.T, h Harness) {
 	// The sidecar was killed and started again: nothing is remembered.
 	r := h.Registry(t)
 	if !Withdrawn(t, r) {
-		t.Fatal("a registry made anew does not see the withdrawal")
+		t.Fatal("a registry made again does not see the withdrawal")
 	}
 	h.Settle(t)
 	Call(t, "Restore", r.Restore)

@@ -52,9 +52,9 @@ func TestDubbo(t *testing.T) {
 		t.Error("listed while it is withdrawn")
 	}
 
-	// A sidecar that is started anew finds it so.
+	// A sidecar that is started again finds it so.
 	if !isWithdrawn(t, preset(t, "dubbo", drain.Pod{}, nil)) {
-		t.Error("a registry made anew does not see the withdrawal")
+		t.Error("a registry made again does not see the withdrawal")
 	}
 
 	do(t, "Restore", r.Restore)

@@ -172,7 +172,7 @@ func TestLookups(t *testing.T) {
 	if !isWithdrawn(t, r) {
 		t.Error("not withdrawn")
 	}
-	// One that is made anew knows nothing.
+	// One that is made again knows nothing.
 	r = s.registry(t, yaml)
 	for what, call := range map[string]func(context.Context) error{"Withdraw": r.Withdraw, "Restore": r.Restore} {
 		if err := call(within(t)); err == nil || !strings.Contains(err.Error(), "404") {

@@ -85,7 +85,7 @@ func TestSpring(t *testing.T) {
 			}
 			do(t, "Withdraw again", r.Withdraw)
 			if !isWithdrawn(t, preset(t, "spring", drain.Pod{}, env)) || listed() {
-				t.Error("a second withdrawal, or a registry made anew, brings it back")
+				t.Error("a second withdrawal, or a registry made again, brings it back")
 			}
 			do(t, "Restore", r.Restore)
 			wait.Until(t, "being listed", listed)

@@ -22,7 +22,7 @@ var picture = flag.String("picture", "", "the file that BenchmarkPicture draws t
 
 // BenchmarkPicture draws the picture in the docs, after some minutes in which
 // pods are replaced, a registry hangs, a request never ends and an app is
-// started anew:
+// started again:
 //
 //	go test -run '^$' -bench Picture -benchtime 1x ./internal/test/dashboard -args -picture ../../../docs/dashboard.svg
 func BenchmarkPicture(b *testing.B) {
@@ -62,7 +62,7 @@ func BenchmarkPicture(b *testing.B) {
 		fresh = append(fresh, startBusy(b, consul, prom))
 	}
 	pause(10 * time.Second)
-	// An app that is started anew.
+	// An app that is started again.
 	fresh[1].app.stop()
 	pause(2 * time.Second)
 	fresh[1].app.start(b)
