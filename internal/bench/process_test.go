@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
+	"lastcall/internal/test/cputime"
 	"lastcall/internal/test/freeport"
 	"lastcall/internal/test/servers"
 	"lastcall/internal/test/sidecar"
@@ -207,7 +207,7 @@ func measureIdle(b *testing.B, t *table) {
 	s.Await(b, "the instances being found", func(drain.Status) bool { return strings.Count(s.Log(), "instance found") == 2 })
 	probe(b, s)
 	scrape(b, s)
-	before, began := cpuTime(b, s), time.Now()
+	before, began := cputime.Of(b, s.Pid), time.Now()
 	probes, scrapes := time.NewTicker(10*time.Second), time.NewTicker(30*time.Second)
 	defer probes.Stop()
 	defer scrapes.Stop()
@@ -223,28 +223,6 @@ func measureIdle(b *testing.B, t *table) {
 			running = false
 		}
 	}
-	share := 100 * (cpuTime(b, s) - before).Seconds() / time.Since(began).Seconds()
+	share := 100 * (cputime.Of(b, s.Pid) - before).Seconds() / time.Since(began).Seconds()
 	t.add("CPU of an idle sidecar, probed every 10 s (/readyz and /livez) and scraped every 30 s", []float64{share}, "% of a core", 3, "0.1 %", idleFor.String())
-}
-
-// cpuTime is how long all threads of the process have run so far, to the
-// nanosecond; /proc/PID/stat counts in hundredths of a second.
-func cpuTime(b testing.TB, s *sidecar.Sidecar) (total time.Duration) {
-	b.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.Pid))
-	if err != nil || len(files) == 0 {
-		b.Fatalf("no threads of process %d: %v", s.Pid, err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			b.Fatal(err)
-		}
-		var nanoseconds int64
-		if _, err := fmt.Sscan(string(text), &nanoseconds); err != nil {
-			b.Fatalf("%s: %v", file, err)
-		}
-		total += time.Duration(nanoseconds)
-	}
-	return total
 }

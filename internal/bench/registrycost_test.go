@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/internal/bench/fleet"
+	"lastcall/internal/test/cputime"
 	"lastcall/internal/test/servers"
 	"lastcall/internal/test/sidecar"
 )
@@ -207,7 +208,7 @@ func measureDrain(b *testing.B, app net.Listener, env []string, reset func(), ge
 		s.AwaitLog(b, "instance found")
 	}
 	reset()
-	cpu := cpuTime(b, s)
+	cpu := cputime.Of(b, s.Pid)
 	c := drainCost{began: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -216,7 +217,7 @@ func measureDrain(b *testing.B, app net.Listener, env []string, reset func(), ge
 	if answer.Code != http.StatusOK {
 		b.Errorf("the hook was answered with %d: %s", answer.Code, answer.Body)
 	}
-	c.cpu = cpuTime(b, s) - cpu
+	c.cpu = cputime.Of(b, s.Pid) - cpu
 	c.memory = memory(b, s, "VmHWM")
 	if err := app.Close(); err != nil {
 		b.Error(err)

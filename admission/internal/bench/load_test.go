@@ -20,6 +20,7 @@ import (
 
 	"lastcall/admission/internal/apiservertest"
 	"lastcall/admission/internal/corpus"
+	"lastcall/internal/test/cputime"
 )
 
 // corpusFolder has the pods and the parameters.
@@ -87,7 +88,7 @@ func (p *process) load(b *testing.B) measured {
 	var asked sync.WaitGroup
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	before, began := p.cpu(b), time.Now()
+	before, began := cputime.Of(b, p.cmd.Process.Pid), time.Now()
 	for range calls {
 		<-tick.C
 		asked.Go(func() {
@@ -102,7 +103,7 @@ func (p *process) load(b *testing.B) measured {
 		})
 	}
 	asked.Wait()
-	m.cpu, m.took = p.cpu(b)-before, time.Since(began)
+	m.cpu, m.took = cputime.Of(b, p.cmd.Process.Pid)-before, time.Since(began)
 	if b.Failed() {
 		b.FailNow()
 	}

@@ -97,24 +97,3 @@ func (p *process) memory(b *testing.B, name string) float64 {
 	b.Fatalf("no %s in %s", name, text)
 	return 0
 }
-
-// cpu is how long all threads of the process have run so far.
-func (p *process) cpu(b *testing.B) (total time.Duration) {
-	b.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
-	if err != nil || len(files) == 0 {
-		b.Fatalf("no threads: %v", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			b.Fatal(err)
-		}
-		var nanoseconds int64
-		if _, err := fmt.Sscan(string(text), &nanoseconds); err != nil {
-			b.Fatalf("%s: %v", file, err)
-		}
-		total += time.Duration(nanoseconds)
-	}
-	return total
-}

@@ -44,22 +44,7 @@ func TestAdmissionImage(t *testing.T) {
 			t.Errorf("files %s, want /bin/lastcall-admission", got)
 		}
 	})
-	t.Run("it asks for no root, and tells its source", func(t *testing.T) {
-		if image.config.User != "65532:65532" {
-			t.Errorf("user %q, want 65532:65532: Kubernetes takes only a number for non-root", image.config.User)
-		}
-		if got := strings.Join(image.config.Entrypoint, " "); got != "/bin/lastcall-admission" {
-			t.Errorf("entry point %q, want /bin/lastcall-admission", got)
-		}
-		if _, exposed := image.config.ExposedPorts["9443/tcp"]; !exposed {
-			t.Errorf("exposed ports %v, want 9443/tcp", image.config.ExposedPorts)
-		}
-		for label, want := range map[string]string{"version": version, "revision": commit} {
-			if got := image.config.Labels["org.opencontainers.image."+label]; got != want {
-				t.Errorf("label %s is %q, want %q", label, got, want)
-			}
-		}
-	})
+	describes(t, image, "/bin/lastcall-admission", "9443/tcp")
 	t.Run("the same source gives the same image", func(t *testing.T) {
 		if again := b.build("admission"); again != id {
 			t.Errorf("a second build gave image %s, the first %s", again, id)

@@ -52,22 +52,7 @@ func TestImage(t *testing.T) {
 			t.Errorf("the image holds %d bytes, want at most %d", image.size, sizeLimit)
 		}
 	})
-	t.Run("it asks for no root, and tells its source", func(t *testing.T) {
-		if image.config.User != "65532:65532" {
-			t.Errorf("user %q, want 65532:65532: Kubernetes takes only a number for non-root", image.config.User)
-		}
-		if got := strings.Join(image.config.Entrypoint, " "); got != "/bin/lastcall" {
-			t.Errorf("entry point %q, want /bin/lastcall", got)
-		}
-		if _, exposed := image.config.ExposedPorts["8099/tcp"]; !exposed {
-			t.Errorf("exposed ports %v, want 8099/tcp", image.config.ExposedPorts)
-		}
-		for label, want := range map[string]string{"version": version, "revision": commit} {
-			if got := image.config.Labels["org.opencontainers.image."+label]; got != want {
-				t.Errorf("label %s is %q, want %q", label, got, want)
-			}
-		}
-	})
+	describes(t, image, "/bin/lastcall", "8099/tcp")
 	t.Run("it holds what it needs and no more", func(t *testing.T) {
 		want := "/bin/lastcall /etc/ssl/certs/ca-certificates.crt"
 		if got := strings.Join(image.files, " "); got != want {
@@ -112,6 +97,28 @@ func TestImage(t *testing.T) {
 		}
 		if err := c.wait(); err != nil {
 			t.Fatalf("after SIGTERM: %v, want exit code 0\n%s", err, c.output())
+		}
+	})
+}
+
+// describes checks what the image says of itself: its user, program, port and
+// source.
+func describes(t *testing.T, image *image, program, port string) {
+	t.Helper()
+	t.Run("it asks for no root, and tells its source", func(t *testing.T) {
+		if image.config.User != "65532:65532" {
+			t.Errorf("user %q, want 65532:65532: Kubernetes takes only a number for non-root", image.config.User)
+		}
+		if got := strings.Join(image.config.Entrypoint, " "); got != program {
+			t.Errorf("entry point %q, want %s", got, program)
+		}
+		if _, exposed := image.config.ExposedPorts[port]; !exposed {
+			t.Errorf("exposed ports %v, want %s", image.config.ExposedPorts, port)
+		}
+		for label, want := range map[string]string{"version": version, "revision": commit} {
+			if got := image.config.Labels["org.opencontainers.image."+label]; got != want {
+				t.Errorf("label %s is %q, want %q", label, got, want)
+			}
 		}
 	})
 }
