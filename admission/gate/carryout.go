@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,7 +15,7 @@ import (
 // carryOut does what was asked. That it was done before, by another replica or by
 // who asked, is no error.
 func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.Duration, error) {
-	if r.Released == "drained" {
+	if strings.HasPrefix(r.Released, "drained") {
 		// An eviction may wait for its budget for long. Whoever takes the drain back
 		// at the sidecar meanwhile takes the release back.
 		if s, err := g.sidecars.status(ctx, pod); err == nil && s.Phase == "serving" {

@@ -92,3 +92,27 @@ func TestUnrecordable(t *testing.T) {
 		t.Errorf("answered %+v", response)
 	}
 }
+
+// A pod that a registry has never held, or cannot withdraw, is let go when nothing
+// is in flight, and the reason says what is not known of its clients.
+func TestDrainedAndNotWithdrawn(t *testing.T) {
+	for held, want := range map[string]string{
+		`{"name":"eureka","state":"forgotten"}`: "drained",
+		`{"name":"eureka","state":"not found"}`: "drained, but not withdrawn from eureka: it was never found there",
+		`{"name":"consul","state":"forgotten"},{"name":"nacos","state":"given up","gave_up":"the last one"}`: "drained, but not withdrawn from nacos: the last one",
+	} {
+		sidecar := newSidecar(t)
+		sidecar.held = held
+		w := start(t, nil, sidecar.at(t, running("web-0")))
+		w.asks(t, "jane", "web-0", &metav1.DeleteOptions{})
+		sidecar.drains(t)
+		sidecar.become("drained")
+		eventually(t, "the pod is deleted", func() bool { return w.pod(t, "web-0") == nil })
+		for told := ""; !strings.HasPrefix(told, "Normal GateOpened"); {
+			told = <-w.events.Events
+			if got, opened := strings.CutPrefix(told, "Normal GateOpened "); opened && got != want+": delete as jane asked" {
+				t.Errorf("with %s it was told %q, want %q", held, got, want)
+			}
+		}
+	}
+}

@@ -39,6 +39,8 @@ func (m *Metrics) released(why string) {
 	switch {
 	case why == "drained":
 		kind = "drained"
+	case strings.HasPrefix(why, "drained"):
+		kind = "not_withdrawn"
 	case strings.HasPrefix(why, "the sidecar"):
 		kind = "no_sidecar"
 	case strings.HasPrefix(why, "the label"):
@@ -100,7 +102,7 @@ func (m *Metrics) Write(w io.Writer) {
 		}
 	}
 	family("lastcall_gate_released_total", "counter", "Pods that this replica let go, by the reason.")
-	for _, kind := range []string{"drained", "timeout", "no_sidecar", "no_label"} {
+	for _, kind := range []string{"drained", "not_withdrawn", "timeout", "no_sidecar", "no_label"} {
 		fmt.Fprintf(w, "lastcall_gate_released_total{reason=%q} %d\n", kind, m.releases[kind])
 	}
 	family("lastcall_gate_carried_out_total", "counter", "Deletions and evictions that this replica carried out.")

@@ -92,7 +92,7 @@ func (g *Gate) drain(ctx context.Context, pod *corev1.Pod, r *Request) (why stri
 		}
 		why, again = g.unreachable(pod, err)
 	case s.Phase == "drained":
-		why = "drained"
+		why = s.drained()
 	default:
 		g.mu.Lock()
 		delete(g.out, keyOf(pod))

@@ -22,6 +22,26 @@ type standing struct {
 	Phase      string     `json:"phase"`
 	Deadline   *time.Time `json:"deadline"`
 	WaitingFor string     `json:"waiting_for"`
+	Registries []struct {
+		Name   string `json:"name"`
+		State  string `json:"state"`
+		GaveUp string `json:"gave_up"`
+	} `json:"registries"`
+}
+
+// drained says what a drain that has ended has come to. There is nothing more to
+// wait for where a registry could not be asked to withdraw the pod, and clients
+// may still be sent to it.
+func (s *standing) drained() string {
+	for _, r := range s.Registries {
+		switch {
+		case r.GaveUp != "":
+			return fmt.Sprintf("drained, but not withdrawn from %s: %s", r.Name, r.GaveUp)
+		case r.State == "not found":
+			return fmt.Sprintf("drained, but not withdrawn from %s: it was never found there", r.Name)
+		}
+	}
+	return "drained"
 }
 
 // refused is an answer of a sidecar that is there and will not do it.

@@ -33,6 +33,7 @@ const patience = 60 * time.Second
 type fakeSidecar struct {
 	mu     sync.Mutex
 	phase  string
+	held   string // its registries, as /status has them
 	token  string
 	calls  []string
 	server *httptest.Server
@@ -75,7 +76,7 @@ func (s *fakeSidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	fmt.Fprintf(w, `{"phase":%q}`, s.phase)
+	fmt.Fprintf(w, `{"phase":%q,"registries":[%s]}`, s.phase, s.held)
 }
 
 func (s *fakeSidecar) become(phase string) {
