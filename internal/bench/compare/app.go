@@ -19,8 +19,19 @@ import (
 	"time"
 )
 
-// appVariable makes this program an app.
-const appVariable = "BENCH_APP"
+// appVariable makes this program an app. drainingVariable is LASTCALL_DRAINING_FILE,
+// for an app that closes its connections while that exists.
+const (
+	appVariable      = "BENCH_APP"
+	drainingVariable = "BENCH_APP_DRAINING_FILE"
+)
+
+// lookEvery is how often an app looks for that file, and closeAfter how long after
+// it has come the app closes idle connections: clients use them until then.
+const (
+	lookEvery  = 50 * time.Millisecond
+	closeAfter = 2500 * time.Millisecond
+)
 
 // maxWork is the longest work that the app takes.
 const maxWork = time.Minute
@@ -59,6 +70,10 @@ func serve(in io.Reader, out io.Writer) error {
 	say("listening %s", listener.Addr())
 	server := &http.Server{Handler: worker(say), ReadHeaderTimeout: time.Minute}
 	failed := make(chan error, 3)
+	if file := os.Getenv(drainingVariable); file != "" {
+		server.Handler = closing(file, server.Handler)
+		go closeIdle(ctx, file, server)
+	}
 	go func() { failed <- server.Serve(listener) }()
 	go func() {
 		_, _ = io.Copy(io.Discard, in)
@@ -74,6 +89,47 @@ func serve(in io.Reader, out io.Writer) error {
 		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
+	}
+}
+
+// closing answers with Connection: close while the file exists.
+func closing(file string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&farewell{w, file}, r)
+	})
+}
+
+// farewell looks for the file when the answer begins.
+type farewell struct {
+	http.ResponseWriter
+	file string
+}
+
+func (f *farewell) Write(p []byte) (int, error) {
+	if exists(f.file) {
+		f.Header().Set("Connection", "close")
+	}
+	return f.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (f *farewell) Unwrap() http.ResponseWriter { return f.ResponseWriter }
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
+// closeIdle closes idle connections some time after the file has come, and from
+// then on each after its answer.
+func closeIdle(ctx context.Context, file string, server *http.Server) {
+	for !exists(file) {
+		if sleep(ctx, lookEvery) != nil {
+			return
+		}
+	}
+	if sleep(ctx, closeAfter) == nil {
+		server.SetKeepAlivesEnabled(false)
 	}
 }
 
@@ -109,10 +165,11 @@ type app struct {
 }
 
 // startApp starts command, which is this program. The app runs until it is
-// ended, or this program ends.
-func startApp(command string) (*app, error) {
+// ended, or this program ends. Where draining is not empty, it closes its
+// connections while that file exists.
+func startApp(command, draining string) (*app, error) {
 	cmd := exec.CommandContext(context.Background(), command)
-	cmd.Env = append(os.Environ(), appVariable+"=1", "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), appVariable+"=1", drainingVariable+"="+draining, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	life, err := cmd.StdinPipe()
 	if err != nil {

@@ -12,15 +12,24 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// Lastcall is the approach that this project is.
-const Lastcall = "Lastcall, `tcp`"
+// Lastcall is the approach that this project is; the others are the same where the
+// app closes its connections in the drain (LASTCALL_DRAINING_FILE), and where it
+// has just started, so that little was seen of it.
+const (
+	Lastcall       = "Lastcall, `tcp`"
+	lastcallCloses = "Lastcall, `tcp`; the app closes its connections"
+	lastcallYoung  = "Lastcall, `tcp`; the app has just started"
+)
 
 // approach is a way of letting a pod leave.
 type approach struct {
 	name  string
 	runs  int
-	envoy bool     // clients come to the pod through an Envoy
-	only  Scenario // where it makes no difference otherwise; empty: both
+	envoy bool // clients come to the pod through an Envoy
+	// closes: the app closes its connections in the drain.
+	closes bool
+	young  bool     // the app has just started
+	only   Scenario // where it makes no difference otherwise; empty: both
 	// hook makes the preStop hook of a pod that is ready.
 	hook func(b testing.TB, t *testbed, p *pod) func(context.Context) error
 }
@@ -52,6 +61,8 @@ func approaches(runs, lastcallRuns int) []approach {
 			return func(ctx context.Context) error { return t.knative.wait(ctx, p.app.arrived) }
 		}},
 		{name: Lastcall, runs: lastcallRuns, hook: lastcall},
+		{name: lastcallCloses, runs: lastcallRuns, closes: true, hook: lastcall},
+		{name: lastcallYoung, runs: lastcallRuns, young: true, hook: lastcall},
 	}
 }
 
@@ -69,6 +80,9 @@ func lastcall(b testing.TB, t *testbed, p *pod) func(context.Context) error {
 		"LASTCALL_GRACE_PERIOD=" + t.grace.String(),
 		"LASTCALL_QUIET=" + t.Quiet.String(),
 		"LASTCALL_ENDPOINTS_WAIT=" + t.endpointsWait.String(),
+	}
+	if p.draining != "" {
+		env = append(env, "LASTCALL_DRAINING_FILE="+p.draining)
 	}
 	if p.instance != nil {
 		env = append(env,

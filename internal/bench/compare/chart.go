@@ -9,8 +9,8 @@ import (
 
 // The chart's measures, in pixels.
 const (
-	chartWidth = 900
-	labels     = 270 // for the names
+	chartWidth = 930
+	labels     = 300 // for the names
 	bars       = 380 // for the longest time
 	lineHeight = 26
 	barHeight  = 14
@@ -93,7 +93,7 @@ func drawRow(out *strings.Builder, r *Row, y float64, scale func(time.Duration) 
 }
 
 func ifUs(r *Row) string {
-	if r.Approach == Lastcall {
+	if r.isOurs() {
 		return ` class="us"`
 	}
 	return ""

@@ -39,6 +39,7 @@ type pod struct {
 	address  string    // where clients come to
 	admin    string    // of the Envoy that stands in front, if one does
 	instance *instance // in the registry; nil where there is none
+	draining string    // the file at which its app closes its connections, if it does
 	// hook is the app's preStop hook. It returns when SIGTERM may be sent.
 	hook func(ctx context.Context) error
 	said string // by the hook

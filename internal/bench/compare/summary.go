@@ -153,6 +153,9 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
+// isOurs reports whether it was Lastcall, whatever the app does.
+func (r *Row) isOurs() bool { return strings.HasPrefix(r.Approach, "Lastcall") }
+
 // perfect reports whether no request failed in any run.
 func (r *Row) perfect() bool { return r.Failed.Most == 0 }
 
@@ -170,7 +173,7 @@ func (s Summary) Verdict(scenario Scenario) string {
 	}
 	var nearest *Row
 	for i := range rows {
-		if r := &rows[i]; i != ours && r.perfect() && (nearest == nil || r.Wasted.Median < nearest.Wasted.Median) {
+		if r := &rows[i]; !r.isOurs() && r.perfect() && (nearest == nil || r.Wasted.Median < nearest.Wasted.Median) {
 			nearest = r
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +30,7 @@ type Settings struct {
 	serverCache   time.Duration // how often the registry renews its answers
 	sleep         time.Duration // what a shell hook sleeps
 	calm          time.Duration // what there is of normal life, before
+	youngCalm     time.Duration // the same of an app that has just started
 	grace         time.Duration // terminationGracePeriodSeconds
 	runs          int           // of each approach
 	lastcallRuns  int
@@ -53,7 +56,8 @@ func Defaults() Settings {
 		endpointsWait: 3 * time.Second,
 		serverCache:   3 * time.Second,
 		sleep:         30 * time.Second,
-		calm:          5 * time.Second,
+		calm:          40 * time.Second,
+		youngCalm:     5 * time.Second,
 		grace:         100 * time.Second,
 		runs:          5,
 		lastcallRuns:  7,
@@ -96,8 +100,8 @@ func Run(b testing.TB, program *sidecar.Program, s Settings) []Result {
 	// First the others, then Lastcall: theirs is a matter of seconds, on which
 	// the load of all runs at once has no influence.
 	others := approaches(s.runs, s.lastcallRuns)
-	ours := others[len(others)-1:]
-	others = others[:len(others)-1]
+	first := slices.IndexFunc(others, func(a approach) bool { return a.name == Lastcall })
+	others, ours := others[:first], others[first:]
 	return append(t.all(b, others), t.all(b, ours)...)
 }
 
@@ -144,6 +148,9 @@ func (t *testbed) prepare(b testing.TB, a approach, scenario Scenario, n int) *r
 		grace:    t.grace,
 		after:    t.lagMost,
 	}
+	if a.young {
+		r.calm = t.youngCalm
+	}
 	r.byEndpoints = clients
 	name := ""
 	if scenario == ByRegistry {
@@ -153,21 +160,25 @@ func (t *testbed) prepare(b testing.TB, a approach, scenario Scenario, n int) *r
 		t.apps++
 		name = fmt.Sprintf("WEB-%d", t.apps)
 	}
-	r.staying = t.pod(b, name, "staying", false)
-	r.leaving = t.pod(b, name, "leaving", a.envoy)
+	r.staying = t.pod(b, name, "staying", false, false)
+	r.leaving = t.pod(b, name, "leaving", a.envoy, a.closes)
 	r.leaving.hook = a.hook(b, t, r.leaving)
 	return r
 }
 
 // pod starts a pod, and registers it under name if there is one.
-func (t *testbed) pod(b testing.TB, name, id string, behindEnvoy bool) *pod {
+func (t *testbed) pod(b testing.TB, name, id string, behindEnvoy, closes bool) *pod {
 	b.Helper()
-	app, err := startApp(t.self)
+	draining := ""
+	if closes {
+		draining = filepath.Join(b.TempDir(), "draining")
+	}
+	app, err := startApp(t.self, draining)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(app.kill)
-	p := &pod{app: app, address: app.address, stop: func() {}}
+	p := &pod{app: app, address: app.address, draining: draining, stop: func() {}}
 	if behindEnvoy {
 		e := servers.StartEnvoy(b, &servers.Backend{Address: app.address}, servers.EnvoyOptions{})
 		p.address, p.admin = fmt.Sprintf("127.0.0.1:%d", e.Port), e.Admin

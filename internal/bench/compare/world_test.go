@@ -87,7 +87,7 @@ func TestApp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := startApp(self)
+	a, err := startApp(self, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestAppThatStaysIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := startApp(self)
+	a, err := startApp(self, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := func() *pod {
-		a, err := startApp(self)
+		a, err := startApp(self, "")
 		if err != nil {
 			t.Fatal(err)
 		}
