@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,9 +48,11 @@ func TestAdmission(t *testing.T) {
 	t.Run("gate", func(t *testing.T) {
 		t.Parallel()
 		t.Run("StatefulSet", func(t *testing.T) { each(t, []variant{gated, native}, (*scenario).gatedStatefulSet) })
-		t.Run("node drain", func(t *testing.T) { each(t, []variant{gated}, (*scenario).gatedNodeDrain) })
+		t.Run("Deployment", func(t *testing.T) { each(t, []variant{gated}, (*scenario).gatedDeployment) })
+		t.Run("etcd", func(t *testing.T) { each(t, []variant{gated}, (*scenario).etcdRestart) })
 		t.Run("nobody is held up", nobodyIsHeldUp)
 	})
+	t.Run("warns", kubectlWarns)
 	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
 }
 
@@ -180,6 +185,39 @@ func (s *scenario) injected(v variant) {
 		}
 	}
 }
+
+// kubectlWarns: kubectl apply prints what is wrong with a Deployment, with its fix,
+// and applies it.
+func kubectlWarns(t *testing.T) {
+	s := start(t)
+	web := app{name: "web", replicas: 1, variant: byWebhook}
+	s.injects(web)
+	spec := web.podSpec()
+	spec.TerminationGracePeriodSeconds = new(int64(0)) // no hook runs
+	manifest, err := json.Marshal(&appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
+		ObjectMeta: metav1.ObjectMeta{Name: web.name},
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": web.name}},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: web.labels()}, Spec: spec},
+		},
+	})
+	s.must("writing a Deployment", err)
+	// The API server does not ask about it where the webhook does not answer in time.
+	s.eventually("kubectl prints the warning", func(ctx context.Context) (bool, error) {
+		apply := exec.CommandContext(ctx, "kubectl", "apply", "--dry-run=server", "--namespace", s.namespace, "-f", "-")
+		apply.Stdin = bytes.NewReader(manifest)
+		out, err := apply.CombinedOutput()
+		if err != nil {
+			return false, fmt.Errorf("%w: %s", err, out)
+		}
+		s.Logf("%s", out)
+		return warning.Match(out) && bytes.Contains(out, []byte("deployment.apps/web created")), fmt.Errorf("it prints %s", out)
+	})
+}
+
+// warning is one of kubectl's, with a rule of the check.
+var warning = regexp.MustCompile(`(?m)^Warning: .*\[grace-period-zero\]`)
 
 // injects switches the injection on in the scenario's namespace, and waits until
 // the API server knows that. By the webhook it has to succeed some times in a

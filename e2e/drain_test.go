@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,29 +22,36 @@ func TestNodeDrain(t *testing.T) {
 		// kubectl selects pods in all namespaces: the label must be unique.
 		web := app{name: s.namespace, replicas: 4, variant: v, flags: exitsAtOnce()}
 		clients := s.load(s.deploy(web))
-		least := intstr.FromInt(web.replicas - 1)
-		_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{
-			ObjectMeta: metav1.ObjectMeta{Name: web.name},
-			Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &least, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": web.name}}},
-		}, metav1.CreateOptions{})
-		s.must("creating a PodDisruptionBudget", err)
-
-		pods := s.podsOf(web)
-		node := pods[0].Spec.NodeName
-		evicted := map[types.UID]bool{}
-		for _, p := range pods {
-			if p.Spec.NodeName == node {
-				evicted[p.UID] = true
-			}
-		}
-		s.drain(node, web)
-		s.replaced(web, evicted)
+		s.budget(web, web.replicas-1)
+		s.drainNodeOf(web)
 		clients.more(40)
 		counts := clients.stop()
 		results.add("kubectl drain, PodDisruptionBudget of 3 of 4; the app exits at SIGTERM", v, counts, s.longest(web))
 		s.judge(v, counts)
 		s.wentWell(web)
 	})
+}
+
+// budget creates a PodDisruptionBudget of the app.
+func (s *scenario) budget(a app, available int) {
+	s.Helper()
+	least := intstr.FromInt(available)
+	_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: a.name},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &least, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": a.name}}},
+	}, metav1.CreateOptions{})
+	s.must("creating a PodDisruptionBudget", err)
+}
+
+// drainNodeOf drains the node of the app's first pod, and waits until the app's
+// pods there are replaced.
+func (s *scenario) drainNodeOf(a app) {
+	s.Helper()
+	pods := s.podsOf(a)
+	node := pods[0].Spec.NodeName
+	evicted := slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Spec.NodeName != node })
+	s.drain(node, a)
+	s.replaced(a, uids(evicted))
 }
 
 // drain runs kubectl drain for the app's pods. The node takes pods again as

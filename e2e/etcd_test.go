@@ -16,36 +16,45 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The three members of examples/etcd are restarted one by one under writes. With
-// Lastcall no write fails. A test logs how many elections there were.
 func TestEtcd(t *testing.T) {
-	each(t, []variant{native, bare}, func(s *scenario, v variant) {
-		web := app{name: "etcd", replicas: 3, variant: v}
-		s.volumes("data-etcd-", web.replicas)
-		s.apply(s.etcd(v))
-		service, err := s.client.CoreV1().Services(s.namespace).Get(s.ctx, "etcd", metav1.GetOptions{})
-		s.must("asking for the Service", err)
-		s.ready(web)
-		before := s.raftTerm()
-
-		clients := s.loadBy("load", "-url", "http://"+service.Spec.ClusterIP+":2379/v3/kv/put", "-body", `{"key":"a2V5","value":"dmFsdWU="}`, "-any",
-			"-rate", "50", "-shortest", "1ms", "-longest", "1ms", "-keep-alive", "0")
-		s.restartStatefulSet(web)
-		clients.more(100)
-		counts := clients.stop()
-		elections := s.raftTerm() - before
-		s.Logf("%d elections", elections)
-		results.add("rolling restart of etcd's 3 members under writes", v, counts, s.longest(web))
-		if v == bare {
-			return
-		}
-		s.noneFailed(counts)
-		s.wentWell(web)
-	})
+	each(t, []variant{native, bare}, (*scenario).etcdRestart)
 }
 
-// etcd is the example with the images of the tests, and without Lastcall where
-// that is not wanted.
+// etcdRestart restarts the three members of examples/etcd one by one under writes.
+// With Lastcall no write fails. It logs how many elections there were.
+func (s *scenario) etcdRestart(v variant) {
+	s.Helper()
+	web := app{name: "etcd", replicas: 3, variant: v}
+	s.volumes("data-etcd-", web.replicas)
+	s.apply(s.etcd(v))
+	service, err := s.client.CoreV1().Services(s.namespace).Get(s.ctx, "etcd", metav1.GetOptions{})
+	s.must("asking for the Service", err)
+	if v == gated {
+		s.gates()
+	}
+	s.ready(web)
+	before := s.raftTerm()
+
+	clients := s.loadBy("load", "-url", "http://"+service.Spec.ClusterIP+":2379/v3/kv/put", "-body", `{"key":"a2V5","value":"dmFsdWU="}`, "-any",
+		"-rate", "50", "-shortest", "1ms", "-longest", "1ms", "-keep-alive", "0")
+	s.restartStatefulSet(web)
+	clients.more(100)
+	counts := clients.stop()
+	elections := s.raftTerm() - before
+	s.Logf("%d elections", elections)
+	results.add("rolling restart of etcd's 3 members under writes", v, counts, s.longest(web))
+	if v == bare {
+		return
+	}
+	s.noneFailed(counts)
+	s.wentWell(web)
+	if v == gated {
+		s.wentOnceDrained(web)
+	}
+}
+
+// etcd is the example with the images of the tests, without Lastcall where that
+// is not wanted, and with the gate's label where it is.
 func (s *scenario) etcd(v variant) []byte {
 	s.Helper()
 	dir, err := filepath.EvalSymlinks(s.TempDir())
@@ -55,11 +64,15 @@ func (s *scenario) etcd(v variant) []byte {
 	example, err = filepath.Rel(dir, example)
 	s.must("looking for examples/etcd", err)
 	text := fmt.Sprintf("namespace: %s\nresources: [%q]\n", s.namespace, example)
-	if !v.lastcall() {
-		text += `patches:
-  - target: {kind: StatefulSet}
-    patch: '[{"op": "remove", "path": "/spec/template/spec/initContainers"}, {"op": "remove", "path": "/spec/template/spec/containers/0/lifecycle"}]'
-`
+	var patch string
+	switch {
+	case !v.lastcall():
+		patch = `{"op": "remove", "path": "/spec/template/spec/initContainers"}, {"op": "remove", "path": "/spec/template/spec/containers/0/lifecycle"}`
+	case v == gated:
+		patch = `{"op": "add", "path": "/spec/template/metadata/labels/lastcall~1gate", "value": "true"}`
+	}
+	if patch != "" {
+		text += fmt.Sprintf("patches:\n  - target: {kind: StatefulSet}\n    patch: '[%s]'\n", patch)
 	}
 	s.must("writing a kustomization", os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
 	lines := strings.Split(string(s.kubectl(nil, "kustomize", dir)), "\n")

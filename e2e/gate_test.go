@@ -14,15 +14,13 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // shortGrace is a grace period that is shorter than the requests.
 const shortGrace = 10 * time.Second
 
 // longRequests are flags of `app load`.
-func longRequests() []string { return []string{"-rate", "10", "-shortest", "15s", "-longest", "20s"} }
+func longRequests() []string { return []string{"-rate", "10", "-shortest", "25s", "-longest", "30s"} }
 
 // gates has the gate hold evictions in the scenario's namespace too, and waits
 // until the API server can ask it.
@@ -34,25 +32,28 @@ func (s *scenario) gates() {
 }
 
 // An OrderedReady StatefulSet with requests that are longer than the grace period
-// is restarted, one of its pods is deleted by kubectl, and it is scaled down.
-// Without the gate, requests are cut off.
+// is restarted, one of its pods is deleted by kubectl, its node is drained, and it
+// is scaled down. Without the gate, requests are cut off.
 func (s *scenario) gatedStatefulSet(v variant) {
 	s.Helper()
-	web := app{name: "web", replicas: 3, variant: v, grace: shortGrace, ordered: true, flags: exitsAtOnce()}
+	// kubectl selects pods in all namespaces: the label must be unique.
+	web := app{name: s.namespace, replicas: 3, variant: v, grace: shortGrace, ordered: true, flags: exitsAtOnce()}
 	s.createStatefulSet(web, web.podSpec())
 	address := s.service(web.name)
 	s.gates()
 	s.ready(web)
+	s.budget(web, 2)
 	clients := s.load(address, longRequests()...)
 	s.restartStatefulSet(web)
 	pod := s.podsOf(web)[1]
 	s.kubectl(nil, "delete", "pod", pod.Name, "--namespace", s.namespace) // which waits until it is gone
 	s.replaced(web, uids([]*corev1.Pod{pod}))
+	s.drainNodeOf(web)
 	s.scaleStatefulSet(&web, 2)
 	counts := clients.stop()
-	results.add("StatefulSet of 3 (OrderedReady) with a grace period of 10 s and requests of 15 to 20 s restarts, a pod is deleted, and it is scaled down; the app exits at SIGTERM", v, counts, s.longest(web))
-	if gone := len(s.pods.terminations(web.name)); gone != 5 {
-		s.Errorf("%d pods are gone, want 5", gone)
+	results.add("StatefulSet of 3 (OrderedReady) with a grace period of 10 s and requests of 25 to 30 s restarts, a pod is deleted, its node is drained, and it is scaled down; the app exits at SIGTERM", v, counts, s.longest(web))
+	if gone := len(s.pods.terminations(web.name)); gone < 6 { // 3 more where the pods have one node
+		s.Errorf("%d pods are gone, want at least 6", gone)
 	}
 	if v != gated {
 		if counts.Failed == 0 {
@@ -65,46 +66,42 @@ func (s *scenario) gatedStatefulSet(v variant) {
 	s.wentOnceDrained(web)
 }
 
-// kubectl drain evicts the pods of a Deployment, as its PodDisruptionBudget lets
-// it: one after another. Each takes longer than its grace period.
-func (s *scenario) gatedNodeDrain(v variant) {
+// A Deployment with requests that are longer than the grace period is scaled down,
+// and kubectl drain evicts its other pods, as its PodDisruptionBudget lets it.
+func (s *scenario) gatedDeployment(v variant) {
 	s.Helper()
-	// kubectl selects pods in all namespaces: the label must be unique.
-	web := app{name: s.namespace, replicas: 2, variant: v, grace: shortGrace, flags: exitsAtOnce()}
+	web := app{name: s.namespace, replicas: 6, variant: v, grace: shortGrace, flags: exitsAtOnce()}
 	address := s.deploy(web)
 	s.gates()
 	clients := s.load(address, longRequests()...)
-	const available = 1
-	least := intstr.FromInt(available)
-	_, err := s.client.PolicyV1().PodDisruptionBudgets(s.namespace).Create(s.ctx, &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Name: web.name},
-		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &least, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": web.name}}},
-	}, metav1.CreateOptions{})
-	s.must("creating a PodDisruptionBudget", err)
-
-	pods := s.podsOf(web)
-	evicted := map[types.UID]bool{}
-	for _, p := range pods {
-		if p.Spec.NodeName == pods[0].Spec.NodeName {
-			evicted[p.UID] = true
+	s.scaleTo(web, 3)
+	s.waitForPods("3 of 6 pods are gone", func(pods []*corev1.Pod) bool { return len(ofApp(pods, web.name)) <= 3 })
+	web.replicas = 3
+	if gone := len(s.pods.terminations(web.name)); gone != 3 {
+		s.Errorf("%d pods are gone, want 3", gone)
+	}
+	for _, p := range s.podsOf(web) {
+		if serving, err := s.phaseIs(p.Name, "serving")(s.ctx); !serving || p.Annotations[recorded] != "" {
+			s.Errorf("%s is to stay, and does not serve (%v): %v", p.Name, err, p.Annotations)
 		}
 	}
+	const available = 1
+	s.budget(web, available)
 	ctx, cancel := context.WithCancel(s.ctx)
 	held := s.watchReady(ctx, web, available)
-	s.drain(pods[0].Spec.NodeName, web)
-	s.replaced(web, evicted)
+	s.drainNodeOf(web)
 	cancel()
 	if err := <-held; err != nil {
 		s.Error(err)
 	}
 	counts := clients.stop()
-	results.add("kubectl drain, PodDisruptionBudget of 1 of 2, with a grace period of 10 s and requests of 15 to 20 s; the app exits at SIGTERM", v, counts, s.longest(web))
+	results.add("Deployment of 6 with a grace period of 10 s and requests of 25 to 30 s is scaled to 3, and kubectl drain, PodDisruptionBudget of 1 of 3; the app exits at SIGTERM", v, counts, s.longest(web))
 	s.noneFailed(counts)
 	s.wentWell(web)
 	s.wentOnceDrained(web)
 }
 
-// watchReady looks at the app's pods until ctx ends, and tells whether fewer than
+// watchReady looks at the app's pods until ctx ends, and reports an error if fewer than
 // least were ever ready.
 func (s *scenario) watchReady(ctx context.Context, a app, least int) <-chan error {
 	told := make(chan error, 1)
