@@ -45,15 +45,20 @@ func BenchmarkAdmission(b *testing.B) {
 		s.Apply(b, "../../../deploy/admission/"+part+"/rbac.yaml", "", nil)
 	}
 	kubeconfig := s.Kubeconfig(b)
-	gate := func(pods string) {
+	gate := func(pods string) *process {
 		p := launch(b, program, dir, "-parameters", "", "-gate", "-kubeconfig", kubeconfig)
 		add("resident memory of the gate, "+pods, megabytes(p.memory(b, "VmRSS")), "1 process, when it is ready")
 		add("the most until then", megabytes(p.memory(b, "VmHWM")), "the same")
-		p.stop()
+		return p
 	}
-	gate("no pods with its label")
+	gate("no pods with its label").stop()
 	create(b, s, 10_000)
-	gate("10,000 pods with its label")
+	holding := gate("10,000 pods with its label")
+	took := fromDrained(b, s)
+	of := fmt.Sprintf("%d pods of these, 10 a second, half of them evicted", len(took))
+	add("from a sidecar's having drained to the gate's deletion: median", milliseconds(took[len(took)/2]), of)
+	add("the longest", milliseconds(took[len(took)-1]), of)
+	holding.stop()
 
 	var text strings.Builder
 	text.WriteString("| figure | value | of |\n| --- | --- | --- |\n")
