@@ -126,7 +126,7 @@ func TestTheAppLivesOnAfterAnEarlySIGTERM(t *testing.T) {
 }
 
 // A kubelet that was restarted calls the hook again, and its grace period begins
-// anew: the SIGTERM at its end belongs to the same drain.
+// again: the SIGTERM at its end belongs to the same drain.
 func TestASIGTERMAfterAHookThatWasCalledAgain(t *testing.T) {
 	notes := &notebook{}
 	inPod(t, on(notes, 8080), func(t *testing.T, p *pod) {

@@ -218,7 +218,7 @@ func (d *Drainer) finishLocked(run *drainRun, outcome Outcome) {
 	slog.Log(context.Background(), level, "drain: "+text, "outcome", outcome, "seconds", seconds(took))
 }
 
-// hookArrived records that a preStop hook is called: what listens anew from here on
+// hookArrived records that a preStop hook is called: what listens again from here on
 // was restarted. It returns its trigger.
 func (d *Drainer) hookArrived() trigger {
 	d.mu.Lock()

@@ -288,7 +288,7 @@ func (m *model) backInService() {
 func (m *model) sameReports() {
 	for i, a := range m.reports {
 		for _, b := range m.reports[:i] {
-			// In the bubble, a drain can be taken back and begun anew at one moment;
+			// In the bubble, a drain can be taken back and begun again at one moment;
 			// one that has ended too, when it took no time.
 			another := a.Outcome == OutcomeTakenBack || b.Outcome == OutcomeTakenBack || a.Seconds == 0 || b.Seconds == 0
 			if a.Began.Equal(b.Began) && !another && !reflect.DeepEqual(a, b) {

@@ -84,7 +84,7 @@ func TestANoticeThatFailsHoldsNothingUp(t *testing.T) {
 	})
 }
 
-// A drain that begins before the old notice could be removed posts it anew.
+// A drain that begins before the old notice could be removed posts it again.
 func TestANoticeIsPostedWhateverWasThere(t *testing.T) {
 	notice := &fakeNotice{mode: failing}
 	inPod(t, func(c *Config, _ *pod) { c.Notice = notice }, func(t *testing.T, p *pod) {

@@ -35,7 +35,7 @@ const (
 //
 //   - SIGTERM has come: the pod goes, for good. Left to decide is whether the
 //     drain's end has come with it.
-//   - A port that was listened on when the hook was called is listened on anew:
+//   - A port that was listened on when the hook was called is listened on again:
 //     the kubelet starts nothing in a pod that it deletes. But one that was
 //     silent then may only have been starting. Where more hooks wait than
 //     ports were started, another container's hook is one of them, and its
@@ -61,7 +61,7 @@ func (d *Drainer) decideLocked(now time.Time) {
 	started := d.app.restarted()
 	switch {
 	case len(started) > 0 && run.hooks <= len(started):
-		d.takeBackLocked(run, "the app was only restarted: it listens anew on port "+portList(started))
+		d.takeBackLocked(run, "the app was only restarted: it listens again on port "+portList(started))
 	case now.Before(d.noSignalAtLocked(run)):
 	case d.app.back():
 		d.takeBackLocked(run, fmt.Sprintf("the app listens, and no SIGTERM has come %v after the hook, when the grace period of %v was long over: the pod is not being deleted",

@@ -9,7 +9,7 @@ import (
 // Each row is a way in which a kubelet restarts a container. All of them end
 // with the pod in service.
 func TestEveryRestartIsSeen(t *testing.T) {
-	const anew, over = "the app was only restarted: it listens anew on port ", "the pod is not being deleted"
+	const listens, over = "the app was only restarted: it listens again on port ", "the pod is not being deleted"
 	for name, test := range map[string]struct {
 		ports  []int
 		change func(*Config)
@@ -24,14 +24,14 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.set(false)
 				after(200 * ms)
 				p.app.set(true)
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"the same with no look in the gap": {
 			[]int{8080}, nil, func(p *pod) {
 				p.hook()
 				after(24 * time.Second)
 				p.app.start(8080)
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"the same after minutes in back-off": {
 			[]int{8080}, nil, func(p *pod) {
@@ -39,7 +39,7 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.set(false)
 				after(7 * time.Minute)
 				p.app.set(true)
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"one of two containers": {
 			[]int{8080, 8081}, nil, func(p *pod) {
@@ -48,14 +48,14 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.close(8081)
 				after(3 * time.Second)
 				p.app.start(8081)
-			}, 100 * ms, anew + "8081",
+			}, 100 * ms, listens + "8081",
 		},
 		"the first of two containers, with no gap": {
 			[]int{8080, 8081}, nil, func(p *pod) {
 				p.hook()
 				after(2 * time.Second)
 				p.app.start(8080)
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"both containers, one after the other: the second one's hook finds the pod drained, and its app exits at once": {
 			[]int{8080, 8081}, nil, func(p *pod) {
@@ -69,7 +69,7 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				after(2 * time.Second)
 				p.app.start(8080)
 				p.app.start(8081)
-			}, 100 * ms, anew + "8081",
+			}, 100 * ms, listens + "8081",
 		},
 		"the hook is given up and its request left open": {
 			[]int{8080}, nil, func(p *pod) {
@@ -79,7 +79,7 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.set(false)
 				after(300 * ms)
 				p.app.set(true)
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"counters are polled every second": {
 			[]int{8080}, func(c *Config) { c.Poll = time.Second }, func(p *pod) {
@@ -88,14 +88,14 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.set(false)
 				after(100 * ms)
 				p.app.set(true)
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"the drain has expired": {
 			[]int{8080}, nil, func(p *pod) {
 				p.counter.set(1)
 				p.hook()
 				p.app.start(8080)
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"the kubelet is restarted in the hook, and the app is healthy again": {
 			[]int{8080}, nil, func(p *pod) {
@@ -131,7 +131,7 @@ func TestEveryRestartIsSeen(t *testing.T) {
 				p.app.start(8080)
 				after(time.Second)
 				p.app.change(func() { p.app.mode = healthy })
-			}, 100 * ms, anew + "8080",
+			}, 100 * ms, listens + "8080",
 		},
 		"an app that never listened before its hook": {
 			[]int{8080}, nil, func(p *pod) {
@@ -189,7 +189,7 @@ func TestListenersWithoutNumbers(t *testing.T) {
 		after(100 * ms)
 		unnumbered()
 		after(100 * ms)
-		p.serves(notes, "it listens anew")
+		p.serves(notes, "it listens again")
 	})
 }
 

@@ -61,7 +61,7 @@
 // new connections and requests are served as before.
 //
 // StartAccepting lets the health check pass again. The drain of the listeners
-// cannot be undone: from then on until it is started anew, Envoy ends a growing
+// cannot be undone: from then on until it is started again, Envoy ends a growing
 // part of its connections with an answer, over --drain-time-s all of them. No
 // request fails of that; clients connect more often.
 //

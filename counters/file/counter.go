@@ -7,7 +7,7 @@
 // in place with one write that ends in a new line.
 //
 // A writer that truncates the file and then writes (`echo 0 > inflight`), or
-// removes it and makes it anew, leaves a moment in which there is no number. An
+// removes it and creates it again, leaves a moment in which there is no number. An
 // empty file, and one that has gone missing, is therefore read again for a
 // quarter of a second before it counts as unreadable. A number that does not end
 // in a new line may be the first half of a longer one: it is taken once it has

@@ -41,7 +41,7 @@ func TestWhatIsBeingWrittenIsReadAgain(t *testing.T) {
 		"the first digit, and then no new line":  {[]look{half(1), half(12)}, 12, nil, 2 * time.Millisecond},
 		"never a new line":                       {[]look{half(1)}, 1, nil, time.Millisecond},
 		"truncated, the first digit, the second": {[]look{empty, half(0), number(7)}, 7, nil, 2 * time.Millisecond},
-		"removed and made anew":                  {[]look{missing, empty, number(5)}, 5, nil, 2 * time.Millisecond},
+		"removed and created again":              {[]look{missing, empty, number(5)}, 5, nil, 2 * time.Millisecond},
 		"removed for good":                       {[]look{missing}, unreadable, fs.ErrNotExist, patience},
 		"garbage":                                {[]look{{err: errors.New("garbage")}}, unreadable, nil, 0},
 	} {
@@ -98,13 +98,13 @@ func TestNoPauseForNothing(t *testing.T) {
 
 // writers write a number over and over, in ways that are not atomic.
 var writers = map[string]string{
-	"truncates and writes":   `while :; do echo 7 > "$1"; sleep 0.02; done`,
-	"ten times a second":     `while :; do echo 7 > "$1"; sleep 0.1; done`,
-	"in a hurry":             `while :; do echo 7 > "$1"; sleep 0.001; done`,
-	"no new line":            `while :; do printf 7 > "$1"; sleep 0.01; done`,
-	"removes and makes anew": `while :; do rm "$1"; echo 7 > "$1"; sleep 0.01; done`,
-	"digit by digit":         `while :; do { printf 0; printf 0; printf 7; echo; } > "$1"; sleep 0.01; done`,
-	"slowly":                 `while :; do { sleep 0.03; echo 7; } > "$1"; sleep 0.03; done`,
+	"truncates and writes":      `while :; do echo 7 > "$1"; sleep 0.02; done`,
+	"ten times a second":        `while :; do echo 7 > "$1"; sleep 0.1; done`,
+	"in a hurry":                `while :; do echo 7 > "$1"; sleep 0.001; done`,
+	"no new line":               `while :; do printf 7 > "$1"; sleep 0.01; done`,
+	"removes and creates again": `while :; do rm "$1"; echo 7 > "$1"; sleep 0.01; done`,
+	"digit by digit":            `while :; do { printf 0; printf 0; printf 7; echo; } > "$1"; sleep 0.01; done`,
+	"slowly":                    `while :; do { sleep 0.03; echo 7; } > "$1"; sleep 0.03; done`,
 }
 
 // A writer that is not atomic, and repeats itself, changes nothing: each reading
@@ -112,7 +112,7 @@ var writers = map[string]string{
 func TestWriterThatIsNotAtomic(t *testing.T) {
 	for name, script := range writers {
 		for _, folder := range []bool{false, true} {
-			if folder && name == "removes and makes anew" {
+			if folder && name == "removes and creates again" {
 				continue // in a folder, a file that is gone is a worker that has left
 			}
 			t.Run(fmt.Sprintf("%s, folder %v", name, folder), func(t *testing.T) {

@@ -29,7 +29,7 @@ func (h harness) Break(t *testing.T) (mend func())   { return h.garbage(t) }
 func (h harness) Except() map[countertest.Row]string {
 	except := map[countertest.Row]string{
 		countertest.Arrivals: "a number in a file does not tell that a request has come and gone between two readings",
-		countertest.Stale:    "a file is read anew each time, and holds nothing that must grow with each reading",
+		countertest.Stale:    "a file is read again each time, and holds nothing that must grow with each reading",
 	}
 	if h.how == "folder" {
 		except[countertest.Missing] = "a file that is missing from a folder is that of a worker that has ended, and its work with it"

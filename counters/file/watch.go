@@ -93,7 +93,7 @@ func (w *watch) see(e fsnotify.Event) {
 	w.again()
 }
 
-// again goes over the way anew: another may lead there now.
+// again follows the path again: another may lead there now.
 func (w *watch) again() {
 	if err := w.arm(); err != nil {
 		slog.Debug("watching the in-flight file", "path", w.path, "error", err)

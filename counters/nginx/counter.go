@@ -26,7 +26,7 @@
 // error, until all connections have ended that were open on LASTCALL_APP_PORT.
 //
 // Two limits. A worker that crashes leaves its requests on the page until nginx
-// is started anew, reloads not being enough; the drain then waits until its
+// is started again, reloads not being enough; the drain then waits until its
 // budget ends, with nginx's error log saying "exited on signal". And while a
 // new binary takes over (SIGUSR2 to the master), the page shows one of the two:
 // a change from one to the other is seen only when the number of requests falls.
@@ -118,7 +118,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 		return drain.Reading{}, err
 	}
 	// As many as at the last reading may also be those of an nginx that was
-	// started anew. It has one more at the next reading.
+	// started again. It has one more at the next reading.
 	if s.inFlight() < 0 || s.requests == c.last.requests {
 		return drain.Reading{}, errors.New("the page does not count the request that asks for it: it seems to be a cached copy")
 	}
@@ -131,7 +131,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	c.own++
 	c.last = s
 	c.proxy.Readable()
-	if err := c.previous.Left("nginx was started anew with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
+	if err := c.previous.Left("nginx was started again with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
 		return drain.Reading{}, err
 	}
 	return drain.Reading{

@@ -101,8 +101,8 @@ func TestListenersAreToldApart(t *testing.T) {
 		}
 		handed.Close()
 		reuse(port)
-		if anew := a.look(t)[port]; len(anew) != 1 || anew[0] == after[0] {
-			t.Errorf("after a new start got %v, want another than %v", anew, after)
+		if now := a.look(t)[port]; len(now) != 1 || now[0] == after[0] {
+			t.Errorf("after a new start got %v, want another than %v", now, after)
 		}
 	})
 }

@@ -23,7 +23,7 @@ const (
 	// bounds how late its end is seen.
 	whileBusy = 20 * time.Millisecond
 	// whileIdle is the longest pause otherwise. What comes then is seen so
-	// much later at most, and the quiet time begins anew.
+	// much later at most, and the quiet time begins again.
 	whileIdle = 40 * time.Millisecond
 	// lookShare bounds what looks cost: one that took 1 ms is followed by
 	// lookShare ms without one.

@@ -14,7 +14,7 @@ import (
 )
 
 // screen is where the acts are shown: lines as things happen, or a picture that
-// is drawn anew over itself.
+// is drawn again over itself.
 type screen struct {
 	out  io.Writer
 	size func() (width, height int) // nil: lines

@@ -261,7 +261,7 @@ func TestNoProxy(t *testing.T) {
 }
 
 // A server that another authority vouches for is not told the token; and the
-// roots are read anew when they have changed.
+// roots are read again when they have changed.
 func TestTheServerIsVerified(t *testing.T) {
 	log := logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {

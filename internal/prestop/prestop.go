@@ -59,7 +59,7 @@ var errAgain = errors.New("call again")
 // as long as the drain takes. When the connection is refused or breaks off, or
 // the answer is not the end of a drain, Do calls again, with pauses that grow to
 // a quarter of a second: a drain goes on without its callers, and a sidecar that
-// was started anew begins another. It returns ErrNotDrained, ErrRefused or
+// was started again begins another. It returns ErrNotDrained, ErrRefused or
 // ErrNoAnswer, wrapped, at most a second after Limit; or ctx's error.
 func (c *Call) Do(ctx context.Context) error {
 	began := time.Now()

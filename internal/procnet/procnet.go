@@ -43,7 +43,7 @@ func (t Table) Listeners() (map[int]bool, error) {
 }
 
 // ListeningSockets returns the sockets on which somebody accepts connections,
-// by port, as the kernel numbers them: a program that starts anew has others.
+// by port, as the kernel numbers them: a program that starts again has others.
 // Where the kernel gives a socket no number, it is zero. Its cost is that of
 // Listeners.
 func (t Table) ListeningSockets() (map[int][]uint64, error) {

@@ -75,7 +75,7 @@ func answer(status api.StatusError) error {
 	return fmt.Errorf("HTTP status %d (%s)", status.Code, body)
 }
 
-// is404 tells whether an agent has answered that it does not have what was
+// is404 reports whether an agent has answered that it does not have what was
 // asked for.
 func is404(err error) bool {
 	var status api.StatusError

@@ -112,14 +112,14 @@ func readToken(file string) (string, error) {
 	return token, nil
 }
 
-// plain tells whether all of s can stand in a header: what it refuses is no
+// plain reports whether all of s can stand in a header: what it refuses is no
 // token, and would otherwise show up in an error.
 func plain(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // transport bounds the bodies of answers, and reads a token that is kept in a
-// file anew for each call: the API's client reads it once, and by the time
+// file for each call: the API's client reads it once, and by the time
 // that a pod leaves, its token may have been replaced.
 type transport struct {
 	next      http.RoundTripper

@@ -65,7 +65,7 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 	}
 }
 
-// tells whether an answer, JSON or XML, holds the instance as UP. It looks no
+// reports whether an answer, JSON or XML, holds the instance as UP. It looks no
 // closer than a client that does not use the plug-in's own parser.
 func tells(t *testing.T, url, accept, id string) bool {
 	t.Helper()
@@ -141,7 +141,7 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 		if registrytest.Withdrawn(t, r) {
 			t.Error("Withdrawn says true while the server tells clients of the instance")
 		}
-		// What is written anew may be missed by one more answer that is being made:
+		// What is rewritten may be missed by one more answer that is being made:
 		// a drain withdraws again and again, too.
 		wait.Until(t, "Withdrawn", func() bool {
 			registrytest.Call(t, "Withdraw again", r.Withdraw)

@@ -5,7 +5,7 @@
 //
 // By a status override, set at every server (peer): the instance stays
 // registered, so that its client's heartbeats find it and do not register it
-// anew, and the override beats the UP that they carry. It is
+// again, and the override beats the UP that they carry. It is
 // LASTCALL_EUREKA_STATUS for an instance that is UP. A server records an
 // override only where it differs from the instance's present status, so one
 // that is not UP by its own word gets the other of OUT_OF_SERVICE and DOWN:
@@ -26,7 +26,7 @@
 // answers (X-Eureka-Accept), single VIPs, and answers with ?regions=. They are
 // renewed in the same passes.
 //
-// A server that is making an answer anew in the very moment of the override,
+// A server that is making a new answer in the very moment of the override,
 // because of another change just before, keeps the outdated one: for three
 // minutes, or until something else in it changes. (Guava's cache does not
 // invalidate what is being loaded.) It is rare in a small registry, and less so
@@ -60,7 +60,7 @@
 // nobody of the pod: it is left out, provided that another peer answers. When
 // it comes back it is told of the pod and its override by the others, with the
 // app's next heartbeat to them; should the app's client speak to it first, it
-// holds the pod as UP. Each call asks it anew.
+// holds the pod as UP. Each call asks it again.
 //
 // Any other failure (no answer in time, a 5xx, a broken answer, an address
 // without a route, a name server that does not answer) may be on this pod's

@@ -92,7 +92,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 func (r *Registry) clear(ctx context.Context, of []sighting) (string, error) {
 	switch {
 	case r.hasResidue(of):
-		return ", which is left of a withdrawal that is over; set anew", r.clearResidue(ctx, of)
+		return ", which is left of a withdrawal that is over; set again", r.clearResidue(ctx, of)
 	case !slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() }):
 		return "", nil
 	case r.isLeftover(of):

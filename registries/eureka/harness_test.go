@@ -93,7 +93,7 @@ func (a *fakeApp) registerAs(t *testing.T, status string) {
 	}
 }
 
-// post registers anew at the first server, and waits for nothing else.
+// post registers again at the first server, and waits for nothing else.
 func (a *fakeApp) post(t *testing.T, status string) {
 	t.Helper()
 	a.dirty = max(time.Now().UnixMilli(), a.dirty+1)
@@ -144,7 +144,7 @@ func (a *fakeApp) Settle(t *testing.T) {
 	}
 }
 
-// Heartbeat renews the lease, or registers anew when that is not known.
+// Heartbeat renews the lease, or registers again when that is not known.
 func (a *fakeApp) Heartbeat(t *testing.T) {
 	t.Helper()
 	switch code, answer := send(t, http.MethodPut, fmt.Sprintf("%s%s?status=UP&lastDirtyTimestamp=%d", a.urls[0], a.path(), a.dirty), nil); code {
@@ -156,7 +156,7 @@ func (a *fakeApp) Heartbeat(t *testing.T) {
 	}
 }
 
-// replicated waits until the server that was started anew has been told of the
+// replicated waits until the server that was started again has been told of the
 // instance, by the heartbeats that the other one gets. These must not come too
 // often: a server waits with its peers until it has heard nothing for 500ms.
 func (a *fakeApp) replicated(t *testing.T, server string) {

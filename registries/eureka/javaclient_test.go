@@ -221,7 +221,7 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	}
 }
 
-// A server that is started anew has lost everything: the client registers
+// A server that is started again has lost everything: the client registers
 // again, and the withdrawal with it.
 func TestJavaClientAndLostRegistry(t *testing.T) {
 	t.Parallel()

@@ -152,7 +152,7 @@ func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
 	s.Restart(t, 1)
 	a.replicated(t, s.URLs[1])
 	if i, _ := a.at(t, s.URLs[1]); i["overriddenStatus"] != outOfService || i["actionType"] != "ADDED" {
-		t.Fatalf("the server that was started anew holds %v: this test rests on an override that it has copied", i)
+		t.Fatalf("the server that was started again holds %v: this test rests on an override that it has copied", i)
 	}
 	registrytest.Find(t, a.registry(t)) // by a sidecar that remembers nothing
 	a.holds(t, outOfService)

@@ -281,7 +281,7 @@ func (g *registrant) body(status string) ([]byte, error) {
 	}})
 }
 
-// register registers an instance, anew or in the place of what is registered.
+// register registers an instance, as a new one or in the place of what is registered.
 func (p *peer) register(ctx context.Context, app string, body []byte) error {
 	return p.send(ctx, http.MethodPost, "apps/"+url.PathEscape(app), body)
 }

@@ -87,7 +87,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		t.Parallel()
 		a, r := restored(t)
 		keeps(t, a, s.URLs[1])
-		if text := registrytest.Find(t, r); !strings.Contains(text, "set anew") {
+		if text := registrytest.Find(t, r); !strings.Contains(text, "set again") {
 			t.Errorf("Find says %q", text)
 		}
 		if got := a.statusAt(t, s.URLs[1]); got != up {
@@ -95,7 +95,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		}
 		a.Settle(t)
 		a.holds(t, up)
-		if text := registrytest.Find(t, r); strings.Contains(text, "set anew") {
+		if text := registrytest.Find(t, r); strings.Contains(text, "set again") {
 			t.Errorf("Find does it again: %q", text)
 		}
 	})
@@ -107,7 +107,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		if code, _ := sendWith(t, http.MethodPut, s.URLs[1]+a.path()+"/status?value="+outOfService, nil, fromPeer()); code != http.StatusOK {
 			t.Fatalf("the override was answered with %d", code)
 		}
-		wait.Until(t, "Find putting it right", func() bool { return strings.Contains(registrytest.Find(t, r), "set anew") })
+		wait.Until(t, "Find putting it right", func() bool { return strings.Contains(registrytest.Find(t, r), "set again") })
 		a.Settle(t)
 		a.holds(t, up)
 	})
@@ -193,7 +193,7 @@ func TestWhatIsLeftBehind(t *testing.T) {
 	}
 }
 
-// A server that fails while the status is set anew, by two calls, is left with
+// A server that fails while the status is set again, by two calls, is left with
 // an override by the first. It must not be taken for somebody's will.
 func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
 	a, r := setAnewByHalf(t)

@@ -73,7 +73,7 @@ func (s *server) known() (version, answered) {
 
 // run makes a request in the server's version of the API. When the server turns
 // out not to have it any more, as after an upgrade, the version is looked for
-// anew, once.
+// again, once.
 func (s *server) run(ctx context.Context, of service, build func(version) request) (answer, version, request, error) {
 	for again := false; ; again = true {
 		v, err := s.ready(ctx, of)

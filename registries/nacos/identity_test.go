@@ -37,7 +37,7 @@ func TestTwoPorts(t *testing.T) {
 }
 
 // A pod with several addresses is registered under one of them, in any notation:
-// servers compare addresses as texts. A sidecar that starts anew finds what the
+// servers compare addresses as texts. A sidecar that starts again finds what the
 // one before has disabled.
 func TestAddresses(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {

@@ -132,7 +132,7 @@ func TestLeftovers(t *testing.T) {
 			then    func(*testing.T, *harness)
 			enabled bool
 		}{
-			{"the sidecar starts anew", func(*testing.T, *harness) {}, false},
+			{"the sidecar starts again", func(*testing.T, *harness) {}, false},
 			{"another pod", func(t *testing.T, h *harness) { h.Register(t) }, true},
 			{"the same pod, a new connection", func(_ *testing.T, h *harness) {
 				h.connection.close()
@@ -174,7 +174,7 @@ func TestFindDuringADrain(t *testing.T) {
 	}
 }
 
-// A drain is taken back while the app is starting anew: what it registers within
+// A drain is taken back while the app is starting again: what it registers within
 // the minute in which the servers remember is enabled.
 func TestRestoreBeforeTheAppIsBack(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {

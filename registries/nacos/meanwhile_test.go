@@ -104,13 +104,13 @@ func TestServerLosesAll(t *testing.T) {
 		if !isWithdrawn(t, r) || !r.Located() {
 			t.Errorf("located %v", r.Located())
 		}
-		if anew := h.plugIn(t); !isWithdrawn(t, anew) || anew.Located() {
-			t.Errorf("a sidecar that has never seen it: located %v", anew.Located())
-		} else if _, err := anew.Find(t.Context()); !errors.As(err, new(*drain.NotFoundError)) {
+		if next := h.plugIn(t); !isWithdrawn(t, next) || next.Located() {
+			t.Errorf("a sidecar that has never seen it: located %v", next.Located())
+		} else if _, err := next.Find(t.Context()); !errors.As(err, new(*drain.NotFoundError)) {
 			t.Errorf("a sidecar that has never seen it: Find: %v", err)
 		}
 		h.f.mu.Lock()
-		for _, i := range lost { // the app's client registers anew
+		for _, i := range lost { // the app's client registers again
 			i.enabled = true
 			h.f.putLocked(i)
 		}

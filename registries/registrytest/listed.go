@@ -41,8 +41,8 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	h.Settle(t)
 	wait.Until(t, "Listed", func() bool { return isListed(l) })
 	wait.Until(t, "Listed of a registry made again", func() bool {
-		anew, says := h.Registry(t).(drain.Lister)
-		return says && isListed(anew)
+		next, says := h.Registry(t).(drain.Lister)
+		return says && isListed(next)
 	})
 	withdrawAndSee(t, r)
 	if isListed(l) {

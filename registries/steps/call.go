@@ -209,7 +209,7 @@ func (c *caller) request(ctx context.Context, s *step, at string, values values)
 	return req, c.addToken(req, s, values)
 }
 
-// addToken reads the token anew for each call: a projected service account
+// addToken reads the token again for each call: a projected service account
 // token is replaced about every hour.
 func (c *caller) addToken(req *http.Request, s *step, values values) error {
 	t := c.file.token

@@ -47,7 +47,7 @@ var (
 )
 
 // Withdraw makes the calls of the section withdraw, in their order, up to the
-// first that fails. What find looks up is looked up anew; an instance that is
+// first that fails. What find looks up is looked up again; an instance that is
 // not known there has nothing to be withdrawn.
 //
 // When an answer says that the withdrawal can never succeed, Withdraw returns

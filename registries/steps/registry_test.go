@@ -158,7 +158,7 @@ withdrawn:
 	}
 }
 
-// What was found is used while it cannot be looked up anew, and nothing is done
+// What was found is used while it cannot be looked up again, and nothing is done
 // without it.
 func TestLookups(t *testing.T) {
 	s := startScript(t, map[string]string{"get /list": `{"pods":{"pod-0":7}}`, "post /out/7": "", "get /state/7": "out", "post /in/7": ""})

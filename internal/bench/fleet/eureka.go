@@ -179,7 +179,7 @@ func (e *Eureka) cached(name string, now time.Time) cached {
 
 func (e *Eureka) id() string { return fmt.Sprintf("orders-0.cluster.local:orders:%d", e.port) }
 
-// make makes an answer anew.
+// make makes a new answer.
 func (e *Eureka) make(name string, at time.Time) []byte {
 	p := e.asOf(at)
 	what, kind, _ := strings.Cut(name, " as ")

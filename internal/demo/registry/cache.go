@@ -11,7 +11,7 @@ type question struct {
 	xml  bool
 }
 
-// cache is the server's response cache, which has two layers: now is made anew
+// cache is the server's response cache, which has two layers: now is created again
 // when something has changed, and shown, which clients are answered from, takes
 // over from it every so often.
 type cache struct {
@@ -64,7 +64,7 @@ func (c *cache) current(q question) []byte {
 	return answer
 }
 
-// invalidate has the current answers made anew; those shown stay.
+// invalidate has the current answers created again; those shown stay.
 func (c *cache) invalidate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

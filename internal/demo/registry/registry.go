@@ -238,7 +238,7 @@ func (r *Registry) remove(i *Instance) {
 }
 
 // changed books a change: apps/delta will tell of it, and answers to clients
-// are made anew, to be shown when the cache is renewed.
+// are created again, to be shown when the cache is renewed.
 func (r *Registry) changed(i *Instance, action string) {
 	now := time.Now()
 	i.Action = action

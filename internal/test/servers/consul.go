@@ -64,7 +64,7 @@ func StartConsul(t testing.TB, o ConsulOptions) *ConsulAgent {
 // consulNodes counts the agents, whose names must differ.
 var consulNodes atomic.Int64
 
-// Start starts the agent anew, on the same ports, after it was killed. A
+// Start starts the agent again, on the same ports, after it was killed. A
 // server has then lost all that it held, a client agent nothing.
 func (c *ConsulAgent) Start(t testing.TB) {
 	t.Helper()

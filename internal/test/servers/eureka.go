@@ -112,7 +112,7 @@ func (e *Eureka) Stop() {
 // Kill ends server n at once. Nothing listens at its URL any more.
 func (e *Eureka) Kill(n int) { e.peers[n].kill() }
 
-// Restart starts server n, which was killed, anew at the same URL. It copies
+// Restart starts server n, which was killed, again at the same URL. It copies
 // from its peers the instances that are UP; it is told of the others, and of
 // overrides, with the next heartbeat that its peers get.
 func (e *Eureka) Restart(t testing.TB, n int) {
@@ -191,7 +191,7 @@ func (a *EurekaApp) Terminate(t testing.TB) {
 // Kill ends the app at once: it tells its registry nothing.
 func (a *EurekaApp) Kill() { a.kill() }
 
-// Start starts the app anew, at the same address and under the same id, after
+// Start starts the app again, at the same address and under the same id, after
 // it has ended, and waits until it answers.
 func (a *EurekaApp) Start(t testing.TB) {
 	t.Helper()

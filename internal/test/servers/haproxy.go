@@ -57,7 +57,7 @@ func StartHAProxy(t testing.TB, backend *Backend) *HAProxy {
 	return h
 }
 
-// Start starts HAProxy anew, on the same ports, after it has ended.
+// Start starts HAProxy again, on the same ports, after it has ended.
 func (h *HAProxy) Start(t testing.TB) {
 	t.Helper()
 	h.Process = startProcess(t, syscall.SIGKILL, "haproxy", "-W", "-S", h.Master, "-f", h.configFile())

@@ -41,7 +41,7 @@ func StartNginx(t testing.TB, backend *Backend) *Nginx {
 	return n
 }
 
-// Start starts nginx anew, on the same ports, after it has ended.
+// Start starts nginx again, on the same ports, after it has ended.
 func (n *Nginx) Start(t testing.TB) {
 	t.Helper()
 	n.configure(t, "stub_status;")
