@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"lastcall/internal/fetch"
+	"lastcall/internal/lazyregexp"
 )
 
 // page is the statistics page: in CSV, and the one for people, whose head tells
@@ -77,7 +77,7 @@ func (p *page) read(ctx context.Context, everything bool) (worker, error) {
 }
 
 // head finds what the page for people says of the process.
-var head = regexp.MustCompile(`(?s)<b>pid = </b> (\d+) .*current conns = (\d+);`)
+var head = lazyregexp.New(`(?s)<b>pid = </b> (\d+) .*current conns = (\d+);`)
 
 // readWhole returns the process id, and the connections of all frontends.
 func (p *page) readWhole(ctx context.Context) (pid int, conns int64, err error) {
@@ -90,7 +90,7 @@ func (p *page) readWhole(ctx context.Context) (pid int, conns int64, err error) 
 }
 
 func parseWhole(body []byte) (pid int, conns int64, err error) {
-	m := head.FindSubmatch(body)
+	m := head().FindSubmatch(body)
 	if m == nil {
 		return 0, 0, errors.New("whether the page hides frontends is not known: the page for people, at the same address without `;csv`, " +
 			"does not tell `current conns`; read the runtime socket, or say with LASTCALL_HAPROXY_FRONTENDS which frontends to count")

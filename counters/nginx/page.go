@@ -3,8 +3,9 @@ package nginx
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
+
+	"lastcall/internal/lazyregexp"
 )
 
 // status is what the page says.
@@ -19,13 +20,13 @@ func (s status) inFlight() int64 { return s.reading + s.writing - 1 }
 
 // page matches the whole page, as nginx and what is built from it write it.
 // Some have further numbers after the one of requests.
-var page = regexp.MustCompile(`^Active connections:\s*(\d+)\s+` +
+var page = lazyregexp.New(`^Active connections:\s*(\d+)\s+` +
 	`server accepts handled requests(?: \w+)*\s+\d+ \d+ (\d+)(?: \d+)*\s+` +
 	`Reading: (\d+) Writing: (\d+) Waiting: \d+\s*$`)
 
 // parse reads the page.
 func parse(body []byte) (status, error) {
-	m := page.FindSubmatch(body)
+	m := page().FindSubmatch(body)
 	if m == nil {
 		return status{}, errors.New("the answer is not stub_status: the location must hold `stub_status;`")
 	}

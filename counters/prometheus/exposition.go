@@ -151,7 +151,7 @@ func (s selector) missing(page []byte, series []series) *missingError {
 			declared = declared || s.declaredBy(bytes.Fields(line))
 			continue
 		}
-		if name := string(nameOf(line)); metricName.FindString(name) == name && hasValue(line[len(name):]) {
+		if name := string(nameOf(line)); metricName().FindString(name) == name && hasValue(line[len(name):]) {
 			names[name] = true
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"lastcall/internal/lazyregexp"
 )
 
 // selector is what PromQL calls an instant vector selector, without its offset
@@ -61,14 +63,14 @@ func (s selector) String() string {
 
 // The names that the text format has (prometheus.io, "Metric names and labels").
 var (
-	metricName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*`)
-	labelName  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*`)
-	operator   = regexp.MustCompile(`^(=~|!~|!=|=)`)
-	comma      = regexp.MustCompile(`^,`)
-	opening    = regexp.MustCompile(`^\{`)
-	closing    = regexp.MustCompile(`^\}`)
-	minus      = regexp.MustCompile(`^-`)
-	digits     = regexp.MustCompile(`^[0-9]+\b`)
+	metricName = lazyregexp.New(`^[a-zA-Z_:][a-zA-Z0-9_:]*`)
+	labelName  = lazyregexp.New(`^[a-zA-Z_][a-zA-Z0-9_]*`)
+	operator   = lazyregexp.New(`^(=~|!~|!=|=)`)
+	comma      = lazyregexp.New(`^,`)
+	opening    = lazyregexp.New(`^\{`)
+	closing    = lazyregexp.New(`^\}`)
+	minus      = lazyregexp.New(`^-`)
+	digits     = lazyregexp.New(`^[0-9]+\b`)
 )
 
 // maxSelector is how long a selector may be, in bytes.
@@ -114,18 +116,18 @@ func (p *parser) take(wanted *regexp.Regexp) string {
 }
 
 func (p *parser) selector() (s selector, err error) {
-	if s.name = p.take(metricName); s.name == "" {
+	if s.name = p.take(metricName()); s.name == "" {
 		return s, errors.New("a metric's name is missing")
 	}
-	if p.take(opening) != "" {
-		for p.take(closing) == "" {
+	if p.take(opening()) != "" {
+		for p.take(closing()) == "" {
 			m, err := p.matcher()
 			if err != nil {
 				return s, err
 			}
 			s.matchers = append(s.matchers, m)
-			if p.take(comma) == "" {
-				if p.take(closing) != "" {
+			if p.take(comma()) == "" {
+				if p.take(closing()) != "" {
 					break
 				}
 				return s, errors.New("after a matcher comes , or }")
@@ -148,10 +150,10 @@ func (p *parser) offset(q *query) error {
 	if p.rest = strings.TrimSpace(p.rest); p.rest == "" {
 		return nil
 	}
-	if p.take(minus) == "" {
+	if p.take(minus()) == "" {
 		return errors.New("nothing may follow the selector but an offset, such as - 1")
 	}
-	number := p.take(digits)
+	number := p.take(digits())
 	if number == "" {
 		return errors.New("after - comes a whole number of requests, such as - 1")
 	}
@@ -169,13 +171,13 @@ func (p *parser) offset(q *query) error {
 const maxOffset = 1000
 
 func (p *parser) matcher() (m matcher, err error) {
-	if m.label = p.take(labelName); m.label == "" {
+	if m.label = p.take(labelName()); m.label == "" {
 		return m, errors.New("a label's name is missing")
 	}
 	if m.label == "__name__" {
 		return m, errors.New("the metric's name stands before the braces")
 	}
-	if m.op = p.take(operator); m.op == "" {
+	if m.op = p.take(operator()); m.op == "" {
 		return m, errors.New("after a label's name comes =, !=, =~ or !~")
 	}
 	if m.value, err = p.string(); err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"lastcall/drain"
+	"lastcall/internal/lazyregexp"
 )
 
 const (
@@ -36,7 +36,7 @@ const (
 	maxValue = 512
 )
 
-var metaKey = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
+var metaKey = lazyregexp.New(`^[a-zA-Z0-9_-]+$`)
 
 // registrant is what is needed to register the app, where the sidecar does.
 type registrant struct {
@@ -79,7 +79,7 @@ func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	}
 	for key, value := range pod.Service.Metadata {
 		switch {
-		case !metaKey.MatchString(key) || len(key) > maxKey || strings.HasPrefix(key, "consul-"):
+		case !metaKey().MatchString(key) || len(key) > maxKey || strings.HasPrefix(key, "consul-"):
 			wrong("LASTCALL_SERVICE_METADATA: key %q: Consul takes letters, digits, - and _, %d at most, and not what begins with consul-", key, maxKey)
 		case len(value) > maxValue:
 			wrong("LASTCALL_SERVICE_METADATA: the value of %q has %d bytes: Consul takes %d at most", key, len(value), maxValue)

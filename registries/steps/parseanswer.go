@@ -119,7 +119,7 @@ func (p *parser) assignments(n *yaml.Node, s section) []assignment {
 		path := p.text(n.Content[i+1], "set")
 		_, fixed := p.source.given[name]
 		switch {
-		case !variableName.MatchString(name):
+		case !variableName().MatchString(name):
 			p.wrong(n.Content[i], "set: %q cannot be the name of a variable: letters, digits and _", name)
 		case fixed || strings.HasPrefix(name, "LASTCALL_"):
 			p.wrong(n.Content[i], "set: %s is a variable of lastcall: take another name", name)

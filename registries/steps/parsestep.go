@@ -4,18 +4,18 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"lastcall/internal/fetch"
+	"lastcall/internal/lazyregexp"
 )
 
 func methods() []string { return []string{"get", "head", "post", "put", "patch", "delete"} }
 
 // headerName is what can be the name of a header (RFC 9110, 5.6.2).
-var headerName = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
+var headerName = lazyregexp.New("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
 
 // conditionKeys are the keys that say how an answer's body must be.
 func conditionKeys() []string { return []string{"when", "contains", "lacks", "number"} }
@@ -127,7 +127,7 @@ func (p *parser) headers(n *yaml.Node) []header {
 	var all []header
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name := n.Content[i].Value
-		if !headerName.MatchString(name) {
+		if !headerName().MatchString(name) {
 			p.wrong(n.Content[i], "%q cannot be the name of a header", name)
 			continue
 		}
@@ -143,7 +143,7 @@ func (p *parser) token(entries map[string]*yaml.Node) token {
 	}
 	if n := entries["token_header"]; n != nil {
 		t.header, _ = p.scalar(n, "token_header")
-		if !headerName.MatchString(t.header) {
+		if !headerName().MatchString(t.header) {
 			p.wrong(n, "token_header: %q cannot be the name of a header", t.header)
 		}
 		if entries["token_file"] == nil {

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"lastcall/drain"
 	"lastcall/internal/fetch"
+	"lastcall/internal/lazyregexp"
 )
 
 //go:embed presets/*.yaml
@@ -79,14 +79,14 @@ func Presets(wanted func(name string) bool) []*Preset {
 }
 
 // declared is where a preset's file declares a variable.
-var declared = regexp.MustCompile(`(?m)^    (LASTCALL_[A-Z0-9_]+):$`)
+var declared = lazyregexp.New(`(?m)^    (LASTCALL_[A-Z0-9_]+):$`)
 
 // skim takes the names of the variables from a preset's file, which costs next to
 // nothing: a sidecar that uses no preset shall not pay for them.
 func (p *Preset) skim(content []byte) {
 	p.broken = fmt.Errorf("preset %s was not read", p.Name)
 	p.head.Variables = map[string]variable{}
-	for _, match := range declared.FindAllSubmatch(content, -1) {
+	for _, match := range declared().FindAllSubmatch(content, -1) {
 		p.head.Variables[string(match[1])] = variable{}
 	}
 }

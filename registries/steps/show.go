@@ -1,14 +1,15 @@
 package steps
 
 import (
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"lastcall/internal/lazyregexp"
 )
 
 // secretHeader is what headers are called whose values are not shown.
-var secretHeader = regexp.MustCompile(`(?i)(authorization|token|secret|password|api-?key|cookie)`)
+var secretHeader = lazyregexp.New(`(?i)(authorization|token|secret|password|api-?key|cookie)`)
 
 // show writes a file with the values of the variables that are fixed in it, and
 // with *** for secrets. A file that was read without a mistake can be shown.
@@ -48,7 +49,7 @@ func effective(n *yaml.Node, masked values, within string) *yaml.Node {
 		case i%2 == 0:
 			c.Content = append(c.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key, Style: child.Style, Tag: child.Tag})
 		case key == "preset" && within == "":
-		case within == "headers" && secretHeader.MatchString(key):
+		case within == "headers" && secretHeader().MatchString(key):
 			c.Content = append(c.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "***"})
 		default:
 			c.Content = append(c.Content, effective(child, masked, key))

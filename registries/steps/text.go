@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"lastcall/internal/lazyregexp"
 )
 
 // text is a string of a file with ${NAME} in it, each of which stands for a
@@ -26,7 +28,7 @@ type part struct {
 	hasFallback bool
 }
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variableName = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // parseText reads a text. A variable's value is not read again, so that what it
 // holds is never taken for another variable.
@@ -43,7 +45,7 @@ func parseText(raw string) (text, error) {
 		}
 		inside, remaining, closed := strings.Cut(after, "}")
 		name, fallback, has := strings.Cut(inside, ":-")
-		if !closed || !variableName.MatchString(name) {
+		if !closed || !variableName().MatchString(name) {
 			return t, fmt.Errorf("%q: write a variable as ${NAME}, or ${NAME:-default}", "${"+inside)
 		}
 		t.parts = append(t.parts, part{name: name, fallback: fallback, hasFallback: has})

@@ -3,12 +3,12 @@ package steps
 import (
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"lastcall/drain"
+	"lastcall/internal/lazyregexp"
 )
 
 // values are the variables of a file: those that are fixed at start, and those
@@ -66,9 +66,9 @@ func (s source) lookup(name string) (string, bool) {
 }
 
 // secretName is what the variables are called whose values are not shown.
-var secretName = regexp.MustCompile(`(?i)(token|password|passwd|secret|credential|_auth|_key|apikey)$`)
+var secretName = lazyregexp.New(`(?i)(token|password|passwd|secret|credential|_auth|_key|apikey)$`)
 
-func (s source) isSecret(name string) bool { return s.secret[name] || secretName.MatchString(name) }
+func (s source) isSecret(name string) bool { return s.secret[name] || secretName().MatchString(name) }
 
 // secrets are the values that must not be shown, longest first.
 func secrets(fixed map[string]string, isSecret func(string) bool) []string {
@@ -77,7 +77,7 @@ func secrets(fixed map[string]string, isSecret func(string) bool) []string {
 		if isSecret(name) && value != "" {
 			all = append(all, value)
 		}
-		for _, found := range userinfo.FindAllStringSubmatch(value, -1) {
+		for _, found := range userinfo().FindAllStringSubmatch(value, -1) {
 			all = append(all, found[1])
 		}
 	}
@@ -86,15 +86,15 @@ func secrets(fixed map[string]string, isSecret func(string) bool) []string {
 }
 
 // userinfo is what stands between the scheme and the host of a URL.
-var userinfo = regexp.MustCompile(`://([^/@,\s]*)@`)
+var userinfo = lazyregexp.New(`://([^/@,\s]*)@`)
 
 // secretQuery is a secret in the query of a URL.
-var secretQuery = regexp.MustCompile(`(?i)([?&][^=&\s]*(?:token|key|secret|passw|auth)[^=&\s]*=)[^&\s"']+`)
+var secretQuery = lazyregexp.New(`(?i)([?&][^=&\s]*(?:token|key|secret|passw|auth)[^=&\s]*=)[^&\s"']+`)
 
 // hide returns s without the secrets.
 func hide(s string, secrets []string) string {
 	for _, secret := range secrets {
 		s = strings.ReplaceAll(s, secret, "***")
 	}
-	return secretQuery.ReplaceAllString(userinfo.ReplaceAllString(s, "://***@"), "$1***")
+	return secretQuery().ReplaceAllString(userinfo().ReplaceAllString(s, "://***@"), "$1***")
 }

@@ -1,0 +1,17 @@
+package lazyregexp
+
+import "testing"
+
+func TestNew(t *testing.T) {
+	digits := New("^[0-9]+$")
+	if !digits().MatchString("12") || digits().MatchString("a") || digits() != digits() {
+		t.Error("it is not the expression, compiled once")
+	}
+	wrong := New("(")
+	defer func() {
+		if recover() == nil {
+			t.Error("a wrong expression was taken")
+		}
+	}()
+	wrong()
+}
