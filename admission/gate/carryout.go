@@ -26,14 +26,15 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 	}
 	call, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	var err error
 	if r.Verb == Evict {
-		err = g.Client.PolicyV1().Evictions(pod.Namespace).Evict(call, &policyv1.Eviction{
-			ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}, DeleteOptions: r.options(),
-		})
-	} else {
-		err = g.Client.CoreV1().Pods(pod.Namespace).Delete(call, pod.Name, *r.options())
+		// The API server tries an eviction again for 10 s where another pod has the
+		// name by now. Another replica may have carried this one out.
+		now, err := g.live(call, pod.Namespace, pod.Name)
+		if err != nil || now == nil || now.UID != pod.UID || now.DeletionTimestamp != nil {
+			return 0, err
+		}
 	}
+	err := g.asks(call, pod, r)
 	switch {
 	case err == nil:
 		g.Metrics.carriedOut(r.Verb)
@@ -53,4 +54,14 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 	default:
 		return 0, fmt.Errorf("asking to %s the pod: %w", r.Verb, err)
 	}
+}
+
+// asks asks the API server for what was asked of it.
+func (g *Gate) asks(ctx context.Context, pod *corev1.Pod, r *Request) error {
+	if r.Verb == Evict {
+		return g.Client.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
+			ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}, DeleteOptions: r.options(),
+		})
+	}
+	return g.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, *r.options())
 }

@@ -48,14 +48,15 @@ type Decision struct {
 // let through for good the API server does not even ask about, see
 // deploy/admission/gate/webhook.yaml; Decide does not rely on that.
 func Decide(a *Ask) Decision {
-	if why := passes(a); why != "" {
+	successor := a.Pod != nil && a.Before != nil && a.Before.UID != a.Pod.UID && repeats(a)
+	if why := passes(a); why != "" && (why != neverStarted || !successor) {
 		d := Decision{Allow: true, Why: why}
 		if a.Pod != nil && why == noSidecar {
 			d.Warning = fmt.Sprintf("lastcall: the label %s of pod %s has no effect: it has no container named %s", Label, a.Pod.Name, sidecarName)
 		}
 		return d
 	}
-	if a.Before != nil && a.Before.UID != a.Pod.UID && repeats(a) {
+	if successor {
 		return Decision{
 			Code: http.StatusNotFound,
 			Message: fmt.Sprintf("lastcall: the pod %s that you asked for was drained and is deleted; this is a new one of the same name. Ask again in %s if it is to go too",
@@ -84,9 +85,14 @@ const Remember = 10 * time.Second
 
 // repeats reports whether an ask may be another attempt of one that the pod of
 // the same name before was deleted for. Who names the pod's UID means this pod, and
-// so does a controller, which has seen or made it.
+// so does a controller, which has seen or made it. Whoever had the pod before
+// deleted, and now asks for an eviction, asks for something else: kubectl drain
+// after kubectl delete.
 func repeats(a *Ask) bool {
 	if controls(a.User) {
+		return false
+	}
+	if len(a.Before.By) > 0 && a.Before.By[0] == a.User && a.Before.Verb != a.Verb {
 		return false
 	}
 	if p := a.Options.Preconditions; p != nil && p.UID != nil {
@@ -100,7 +106,10 @@ func repeats(a *Ask) bool {
 	return false
 }
 
-const noSidecar = "no sidecar"
+const (
+	noSidecar    = "no sidecar"
+	neverStarted = "never started" // the app starts after the phase Pending
+)
 
 // The users under which the namespace controller may call: one of its own, or
 // that of all controllers.
@@ -130,7 +139,7 @@ func passes(a *Ask) string {
 	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
 		return "finished"
 	case pod.Status.Phase == corev1.PodPending || pod.Status.Phase == "":
-		return "never started" // the app starts after the phase Pending
+		return neverStarted
 	case pod.Annotations[mirror] != "":
 		return "static pod"
 	case sidecarOf(pod) == nil:

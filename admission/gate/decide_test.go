@@ -76,16 +76,27 @@ func TestDecide(t *testing.T) {
 		"released":               {func(a *gate.Ask) { a.Pod.Annotations[gate.Recorded] = released }, "drained", "", 0, ""},
 		"another pod's release":  {func(a *gate.Ask) { a.Pod.Annotations[gate.Recorded] = strings.Replace(released, "web-0", "web-1", 1) }, "", "", 429, gate.Delete},
 		"unreadable record":      {func(a *gate.Ask) { a.Pod.Annotations[gate.Recorded] = "{" }, "", "", 429, gate.Delete},
-		"the successor":          {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", By: []string{"x", "jane"}} }, "", "a new one of the same name", 404, ""},
+		"the successor":          {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x", "jane"}} }, "", "a new one of the same name", 404, ""},
+		"the successor, not started": {func(a *gate.Ask) {
+			a.Pod.Status.Phase = corev1.PodPending
+			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
+		}, "", "a new one of the same name", 404, ""},
+		"the successor, finished": {func(a *gate.Ask) {
+			a.Pod.Status.Phase = corev1.PodFailed
+			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
+		}, "finished", "", 0, ""},
+		"the successor, in another way": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"jane", "x"}} }, "", "", 429, gate.Delete},
+		"the successor, after another had asked in another way": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"x", "jane"}} },
+			"", "a new one of the same name", 404, ""},
 		"the successor, by uid": {func(a *gate.Ask) {
-			a.Before = &gate.Request{UID: "old", By: []string{"jane"}}
+			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
 			a.Options.Preconditions = &metav1.Preconditions{UID: uid("uid-web-0")}
 		}, "", "", 429, gate.Delete},
 		"the successor, by a controller": {func(a *gate.Ask) {
 			a.User = "system:serviceaccount:kube-system:statefulset-controller"
-			a.Before = &gate.Request{UID: "old", By: []string{a.User}}
+			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{a.User}}
 		}, "", "", 429, gate.Delete},
-		"the successor, by somebody else": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", By: []string{"x"}} }, "", "", 429, gate.Delete},
+		"the successor, by somebody else": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x"}} }, "", "", 429, gate.Delete},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &gate.Ask{Verb: gate.Delete, User: "jane", Own: own, Now: now, Pod: running("web-0")}
