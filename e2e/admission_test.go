@@ -211,13 +211,12 @@ func kubectlWarns(t *testing.T) {
 		if err != nil {
 			return false, fmt.Errorf("%w: %s", err, out)
 		}
-		s.Logf("%s", out)
 		return warning.Match(out) && bytes.Contains(out, []byte("deployment.apps/web created")), fmt.Errorf("it prints %s", out)
 	})
 }
 
-// warning is one of kubectl's, with a rule of the check.
-var warning = regexp.MustCompile(`(?m)^Warning: .*\[grace-period-zero\]`)
+// warning is one of kubectl's: a rule of the check, and the fix.
+var warning = regexp.MustCompile(`(?m)^Warning: lastcall: grace-period-zero: terminationGracePeriodSeconds: 30`)
 
 // injects switches the injection on in the scenario's namespace, and waits until
 // the API server knows that. By the webhook it has to succeed some times in a

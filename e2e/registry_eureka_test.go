@@ -20,7 +20,7 @@ func (s *scenario) eureka() registry {
 	s.Helper()
 	const name, port, refresh = "registry", 8761, "5s"
 	address := "http://" + s.runServer(name, port, "/eureka/apps/",
-		append(append([]string{"java"}, strings.Fields(jvm)...), "-jar", "/eureka-server.jar", "--eureka.server.response-cache-update-interval-ms=5000")...) + "/eureka"
+		append(append([]string{"java"}, strings.Fields(jvm)...), "-XX:SharedArchiveFile=/eureka-server/eureka-server.jsa", "-jar", "/eureka-server/eureka-server.jar", "--eureka.server.response-cache-update-interval-ms=5000")...) + "/eureka"
 	return registry{
 		server: s, kind: "eureka", up: "UP", out: "OUT_OF_SERVICE", ending: "DOWN", registersWithin: 10,
 		settings: func(of *scenario) map[string]string {
@@ -29,7 +29,7 @@ func (s *scenario) eureka() registry {
 		announce: func(of *scenario, main *corev1.Container, forgetful bool) {
 			main.Image = registriesImage()
 			// It is sick while there is that file: see sickenJava.
-			main.Command = []string{"sh", "-c", "rm -f " + sickFile + "; exec java " + jvm + " -jar /eureka-app.jar"}
+			main.Command = []string{"sh", "-c", "rm -f " + sickFile + "; exec java " + jvm + " -XX:SharedArchiveFile=/eureka-app/eureka-app.jsa -jar /eureka-app/eureka-app.jar"}
 			main.Args = nil
 			main.Env = append(main.Env,
 				corev1.EnvVar{Name: "EUREKA_URLS", Value: address + "/"},

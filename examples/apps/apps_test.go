@@ -65,8 +65,8 @@ var languages = []language{
 	}},
 	{name: "../eureka-spring", done: "done in 1 ms", command: func(t *testing.T) (string, []string) {
 		servers.NeedEureka(t)
-		return "java", []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar", filepath.Join(servers.Bin(), "eureka-app.jar"),
-			"--eureka.client.enabled=false", "--server.port=${PORT}"}
+		return "java", append(append([]string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}, servers.Spring("eureka-app")...),
+			"--eureka.client.enabled=false", "--server.port=${PORT}")
 	}},
 }
 

@@ -71,21 +71,20 @@ func StartEureka(o EurekaOptions) (*Eureka, error) {
 		others := e.others(n)
 		e.peers = append(e.peers, &jvm{
 			ready: e.URLs[n] + "/apps",
-			args: []string{
-				"-jar", Bin() + "/eureka-server.jar",
-				"--server.address=" + hosts[n],
-				"--server.port=" + strconv.Itoa(ports[n]),
-				"--eureka.instance.hostname=" + hosts[n],
+			args: append(Spring("eureka-server"),
+				"--server.address="+hosts[n],
+				"--server.port="+strconv.Itoa(ports[n]),
+				"--eureka.instance.hostname="+hosts[n],
 				"--eureka.client.register-with-eureka=false",
-				"--eureka.client.fetch-registry=" + strconv.FormatBool(len(others) > 0),
+				"--eureka.client.fetch-registry="+strconv.FormatBool(len(others) > 0),
 				"--eureka.client.registry-fetch-interval-seconds=1",
-				"--eureka.client.service-url.defaultZone=" + strings.Join(append(others, e.URLs[n]), "/,") + "/",
+				"--eureka.client.service-url.defaultZone="+strings.Join(append(others, e.URLs[n]), "/,")+"/",
 				"--eureka.server.registry-sync-retries=2",
 				"--eureka.server.registry-sync-retry-wait-ms=200",
-				"--eureka.server.response-cache-update-interval-ms=" + strconv.FormatInt(cache.Milliseconds(), 10),
-				"--eureka.server.response-cache-auto-expiration-in-seconds=" + strconv.Itoa(int(outdated.Seconds())),
+				"--eureka.server.response-cache-update-interval-ms="+strconv.FormatInt(cache.Milliseconds(), 10),
+				"--eureka.server.response-cache-auto-expiration-in-seconds="+strconv.Itoa(int(outdated.Seconds())),
 				"--eureka.server.enable-self-preservation=false",
-			},
+			),
 		})
 	}
 	err := forEach(e.peers, (*jvm).start)
@@ -154,21 +153,20 @@ func StartEurekaApp(t testing.TB, servers *Eureka, name, id, ip string) *EurekaA
 	}
 	app := &EurekaApp{Name: name, ID: id, IP: ip, Port: port, jvm: &jvm{
 		ready: fmt.Sprintf("http://%s:%d/work?ms=0", ip, port),
-		args: []string{
-			"-jar", Bin() + "/eureka-app.jar",
-			"--spring.application.name=" + name,
-			"--server.address=" + ip,
-			"--server.port=" + strconv.Itoa(port),
-			"--eureka.instance.instance-id=" + id,
-			"--eureka.instance.ip-address=" + ip,
+		args: append(Spring("eureka-app"),
+			"--spring.application.name="+name,
+			"--server.address="+ip,
+			"--server.port="+strconv.Itoa(port),
+			"--eureka.instance.instance-id="+id,
+			"--eureka.instance.ip-address="+ip,
 			"--eureka.instance.prefer-ip-address=true",
 			"--eureka.instance.lease-renewal-interval-in-seconds=1",
 			"--eureka.instance.lease-expiration-duration-in-seconds=30",
-			"--eureka.client.service-url.defaultZone=" + strings.Join(servers.URLs, "/,") + "/",
+			"--eureka.client.service-url.defaultZone="+strings.Join(servers.URLs, "/,")+"/",
 			"--eureka.client.registry-fetch-interval-seconds=1",
 			"--eureka.client.initial-instance-info-replication-interval-seconds=1",
 			"--eureka.client.instance-info-replication-interval-seconds=1",
-		},
+		),
 	}}
 	t.Cleanup(func() {
 		app.kill()
@@ -205,6 +203,13 @@ func (a *EurekaApp) Log() string { return a.log.String() }
 
 // Exited is closed when the app has ended.
 func (a *EurekaApp) Exited() <-chan struct{} { return a.exited }
+
+// Spring returns the arguments of java that start a program of Spring Boot's by
+// its name, from where install has laid it out, with the archive of its classes.
+func Spring(name string) []string {
+	folder := Bin() + "/" + name + ".d/"
+	return []string{"-XX:SharedArchiveFile=" + folder + name + ".jsa", "-jar", folder + name + ".jar"}
+}
 
 // jvm is one Java program. It dies with the test process.
 type jvm struct {
