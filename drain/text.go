@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"lastcall/internal/cliptext"
 )
 
 const (
@@ -17,28 +17,7 @@ const (
 )
 
 // clip makes text fit to print, and short enough.
-func clip(text string) string {
-	if most := 8 * textLimit; len(text) > most { // a letter has four bytes at most
-		text = text[:most]
-	}
-	text = strings.Map(printable, text)
-	if len(text) <= textLimit {
-		return text
-	}
-	return strings.ToValidUTF8(text[:textLimit], "") + "…"
-}
-
-// printable leaves out what is not UTF-8 or controls a terminal, for which
-// JSON needs six bytes.
-func printable(r rune) rune {
-	switch {
-	case unicode.IsSpace(r):
-		return ' '
-	case r == utf8.RuneError || unicode.IsControl(r):
-		return '?'
-	}
-	return r
-}
+func clip(text string) string { return cliptext.Clip(text, textLimit) }
 
 // short is d as people read it: to the tenth of a second.
 func short(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

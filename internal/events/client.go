@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"lastcall/internal/cliptext"
 )
 
 // answerLimit is how much of an answer is read, in bytes.
@@ -122,7 +124,7 @@ func refusal(resp *http.Response, answer []byte) *refusedError {
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(answer, &status) == nil {
-		e.message = clip(status.Message, noteLimit)
+		e.message = cliptext.Clip(status.Message, noteLimit)
 	}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.retryAfter = time.Duration(min(seconds, 3600)) * time.Second

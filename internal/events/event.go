@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"lastcall/drain"
+	"lastcall/internal/cliptext"
 )
 
 const (
@@ -71,10 +70,10 @@ func newEvent(p pod, of drain.Event, named time.Time) *event {
 		Type:               "Normal",
 		Reason:             string(of.Type),
 		Action:             "Drain",
-		Message:            clip(of.Text, noteLimit),
+		Message:            cliptext.Clip(of.Text, noteLimit),
 		Source:             source{component},
 		ReportingComponent: component,
-		ReportingInstance:  clip(p.Name, instanceLimit),
+		ReportingInstance:  cliptext.Clip(p.Name, instanceLimit),
 		EventTime:          of.At.UTC().Format(microTime),
 		FirstTimestamp:     of.At.UTC().Format(time.RFC3339),
 		LastTimestamp:      of.At.UTC().Format(time.RFC3339),
@@ -97,27 +96,4 @@ func eventName(podName string, at time.Time) string {
 		podName = strings.TrimRight(podName[:most], ".-")
 	}
 	return podName + suffix
-}
-
-// clip cuts text to so many bytes, and leaves out what ends its line or controls
-// a terminal: an error may hold what somebody else has sent.
-func clip(text string, limit int) string {
-	const more = "…"
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsControl(r):
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?"))
-	if len(text) <= limit {
-		return text
-	}
-	cut := limit - len(more)
-	for !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return text[:cut] + more
 }
