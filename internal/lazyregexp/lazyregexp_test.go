@@ -4,7 +4,7 @@ import "testing"
 
 func TestNew(t *testing.T) {
 	digits := New("^[0-9]+$")
-	if !digits().MatchString("12") || digits().MatchString("a") || digits() != digits() {
+	if first := digits(); !first.MatchString("12") || first.MatchString("a") || digits() != first {
 		t.Error("it is not the expression, compiled once")
 	}
 	wrong := New("(")
