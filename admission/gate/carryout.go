@@ -27,14 +27,14 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 	call, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	if r.Verb == Evict {
-		// The API server tries an eviction again for 10 s where another pod has the
-		// name by now. Another replica may have carried this one out.
+		// Another replica may have evicted the pod already. If a new pod has its name,
+		// the API server would retry for 10 s.
 		now, err := g.live(call, pod.Namespace, pod.Name)
 		if err != nil || now == nil || now.UID != pod.UID || now.DeletionTimestamp != nil {
 			return 0, err
 		}
 	}
-	err := g.asks(call, pod, r)
+	err := g.send(call, pod, r)
 	switch {
 	case err == nil:
 		g.Metrics.carriedOut(r.Verb)
@@ -56,8 +56,8 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 	}
 }
 
-// asks asks the API server for what was asked of it.
-func (g *Gate) asks(ctx context.Context, pod *corev1.Pod, r *Request) error {
+// send sends the recorded request to the API server.
+func (g *Gate) send(ctx context.Context, pod *corev1.Pod, r *Request) error {
 	if r.Verb == Evict {
 		return g.Client.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
 			ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}, DeleteOptions: r.options(),

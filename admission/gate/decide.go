@@ -3,6 +3,7 @@ package gate
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ type Ask struct {
 	// Own is the user name of the gate itself.
 	Own string
 	// Before is the request that a pod of the same name was deleted for a moment
-	// ago, or nil.
+	// ago, with those who have not learned yet that it is gone, or nil.
 	Before *Request
 	Now    time.Time
 }
@@ -48,20 +49,16 @@ type Decision struct {
 // let through for good the API server does not even ask about, see
 // deploy/admission/gate/webhook.yaml; Decide does not rely on that.
 func Decide(a *Ask) Decision {
-	successor := a.Pod != nil && a.Before != nil && a.Before.UID != a.Pod.UID && repeats(a)
-	if why := passes(a); why != "" && (why != neverStarted || !successor) {
+	why := passes(a)
+	if (why == "" || why == neverStarted && sidecarOf(a.Pod) != nil) && repeats(a) {
+		return successor(a)
+	}
+	if why != "" {
 		d := Decision{Allow: true, Why: why}
-		if a.Pod != nil && why == noSidecar {
+		if why == noSidecar {
 			d.Warning = fmt.Sprintf("lastcall: the label %s of pod %s has no effect: it has no container named %s", Label, a.Pod.Name, sidecarName)
 		}
 		return d
-	}
-	if successor {
-		return Decision{
-			Code: http.StatusNotFound,
-			Message: fmt.Sprintf("lastcall: the pod %s that you asked for was drained and is deleted; this is a new one of the same name. Ask again in %s if it is to go too",
-				a.Pod.Name, Remember),
-		}
 	}
 	recorded := RequestOn(a.Pod)
 	switch {
@@ -73,7 +70,7 @@ func Decide(a *Ask) Decision {
 		return Decision{Allow: true, Why: recorded.Released}
 	default:
 		d := denied(a, recorded.At)
-		d.Record = recorded.with(a.User)
+		d.Record = recorded.with(a)
 		return d
 	}
 }
@@ -84,31 +81,35 @@ func Decide(a *Ask) Decision {
 const Remember = 10 * time.Second
 
 // repeats reports whether an ask may be another attempt of one that the pod of
-// the same name before was deleted for. Who names the pod's UID means this pod, and
-// so does a controller, which has seen or made it. Whoever had the pod before
-// deleted, and now asks for an eviction, asks for something else: kubectl drain
-// after kubectl delete.
+// the same name before was deleted for: by the same user, with the same verb. An
+// ask that names the pod's UID or version is about this pod. So is a deletion by a
+// controller, which has seen the pod or made it.
 func repeats(a *Ask) bool {
-	if controls(a.User) {
+	if a.Pod == nil || a.Before == nil || a.Before.UID == a.Pod.UID {
 		return false
 	}
-	if len(a.Before.By) > 0 && a.Before.By[0] == a.User && a.Before.Verb != a.Verb {
+	if a.Verb == Delete && controls(a.User) {
 		return false
 	}
-	if p := a.Options.Preconditions; p != nil && p.UID != nil {
+	if p := a.Options.Preconditions; p != nil && (p.UID != nil || p.ResourceVersion != nil) {
 		return false
 	}
-	for _, user := range a.Before.By {
-		if user == a.User {
-			return true
-		}
+	return slices.Contains(a.Before.By, a.Before.asker(a))
+}
+
+// successor is the answer to an ask that repeats one about a pod that is gone.
+func successor(a *Ask) Decision {
+	return Decision{
+		Code: http.StatusNotFound,
+		Message: fmt.Sprintf("lastcall: the pod %s that you asked for was drained and is deleted; this is a new one of the same name. Ask again if it is to go too",
+			a.Pod.Name),
 	}
-	return false
 }
 
 const (
 	noSidecar    = "no sidecar"
 	neverStarted = "never started" // the app starts after the phase Pending
+	terminating  = "terminating"
 )
 
 // The users under which the namespace controller may call: one of its own, or
@@ -133,7 +134,7 @@ func passes(a *Ask) string {
 	case pod.Labels[Label] != "true":
 		return "no label"
 	case pod.DeletionTimestamp != nil:
-		return "terminating"
+		return terminating
 	case a.Options.GracePeriodSeconds != nil && *a.Options.GracePeriodSeconds == 0:
 		return "grace period 0"
 	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:

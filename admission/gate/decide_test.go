@@ -85,9 +85,18 @@ func TestDecide(t *testing.T) {
 			a.Pod.Status.Phase = corev1.PodFailed
 			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
 		}, "finished", "", 0, ""},
-		"the successor, in another way": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"jane", "x"}} }, "", "", 429, gate.Delete},
-		"the successor, after another had asked in another way": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"x", "jane"}} },
-			"", "a new one of the same name", 404, ""},
+		"the successor, not started, without a sidecar": {func(a *gate.Ask) {
+			a.Pod.Status.Phase, a.Pod.Spec.InitContainers = corev1.PodPending, nil
+			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
+		}, "never started", "", 0, ""},
+		"the successor, by another verb": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"jane", "x"}} }, "", "", 429, gate.Delete},
+		"the successor, by both verbs": {func(a *gate.Ask) {
+			a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"jane", "jane (delete)"}}
+		}, "", "a new one of the same name", 404, ""},
+		"the successor, by version": {func(a *gate.Ask) {
+			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
+			a.Options.Preconditions = &metav1.Preconditions{ResourceVersion: &a.Pod.ResourceVersion}
+		}, "", "", 429, gate.Delete},
 		"the successor, by uid": {func(a *gate.Ask) {
 			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
 			a.Options.Preconditions = &metav1.Preconditions{UID: uid("uid-web-0")}
@@ -96,6 +105,10 @@ func TestDecide(t *testing.T) {
 			a.User = "system:serviceaccount:kube-system:statefulset-controller"
 			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{a.User}}
 		}, "", "", 429, gate.Delete},
+		"the successor, evicted by what runs in kube-system": {func(a *gate.Ask) {
+			a.Verb, a.User = gate.Evict, "system:serviceaccount:kube-system:cluster-autoscaler"
+			a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{a.User}}
+		}, "", "a new one of the same name", 404, ""},
 		"the successor, by somebody else": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x"}} }, "", "", 429, gate.Delete},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +136,7 @@ func TestRecordedAskers(t *testing.T) {
 	pod := running("web-0")
 	pod.Annotations[gate.Recorded] = `{"uid":"uid-web-0","verb":"evict","gracePeriodSeconds":5,"by":["a"],"at":"2026-11-28T11:59:00Z"}`
 	d := gate.Decide(&gate.Ask{Verb: gate.Delete, User: "b", Pod: pod, Now: time.Now()})
-	if d.New || d.Record == nil || d.Record.Verb != gate.Evict || *d.Record.GracePeriodSeconds != 5 || !cmp.Equal(d.Record.By, []string{"a", "b"}) {
+	if d.New || d.Record == nil || d.Record.Verb != gate.Evict || *d.Record.GracePeriodSeconds != 5 || !cmp.Equal(d.Record.By, []string{"a", "b (delete)"}) {
 		t.Errorf("records %+v", d.Record)
 	}
 	pod.Annotations[gate.Recorded] = `{"uid":"uid-web-0","verb":"evict","by":["1","2","3","4","5","6","7","8"],"at":"2026-11-28T11:59:00Z"}`

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
@@ -52,6 +55,7 @@ type Gate struct {
 	mu       sync.Mutex // guards everything that follows
 	changed  map[string]chan struct{}
 	before   map[string]remembered
+	learned  map[types.UID][]string // who knows that a pod is being deleted
 	starting map[string]started
 	out      map[string]*outOfReach
 	held     map[string]bool // past their time
@@ -79,6 +83,7 @@ func New(c Config) *Gate {
 		holds:    make(chan struct{}, mostHeld),
 		changed:  map[string]chan struct{}{},
 		before:   map[string]remembered{},
+		learned:  map[types.UID][]string{},
 		starting: map[string]started{},
 		out:      map[string]*outOfReach{},
 		held:     map[string]bool{},
@@ -146,6 +151,9 @@ func (g *Gate) gone(object any) {
 	if r := RequestOn(pod); r != nil {
 		g.remember(key, r)
 	}
+	g.mu.Lock()
+	delete(g.learned, pod.UID)
+	g.mu.Unlock()
 	if pod.Annotations[Begun] != "" && pod.DeletionTimestamp == nil {
 		g.mu.Lock()
 		g.left[key] = true
@@ -165,7 +173,32 @@ func (g *Gate) remember(key string, r *Request) {
 			delete(g.before, k)
 		}
 	}
+	for _, asker := range g.learned[r.UID] {
+		r = r.without(asker)
+	}
 	g.before[key] = remembered{r, now.Add(Remember)}
+}
+
+// hasLearned notes that whoever asks learns by this answer that the pod is gone or
+// goes, and so would mean its successor when asking again. An eviction that is let
+// through may still be denied by the API server.
+func (g *Gate) hasLearned(a *Ask, d *Decision) {
+	if a.Pod == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch recorded := RequestOn(a.Pod); {
+	case d.Code == http.StatusNotFound && a.Before != nil:
+		key := keyOf(a.Pod)
+		if b, ok := g.before[key]; ok {
+			g.before[key] = remembered{b.request.without(b.request.asker(a)), b.until}
+		}
+	case recorded != nil && d.Allow && (a.Verb == Delete || d.Why == terminating):
+		if asker := recorded.asker(a); !slices.Contains(g.learned[a.Pod.UID], asker) {
+			g.learned[a.Pod.UID] = append(g.learned[a.Pod.UID], asker)
+		}
+	}
 }
 
 func (g *Gate) beforeOf(key string, now time.Time) *Request {

@@ -34,7 +34,8 @@ type Request struct {
 	GracePeriodSeconds *int64                      `json:"gracePeriodSeconds,omitempty"`
 	PropagationPolicy  *metav1.DeletionPropagation `json:"propagationPolicy,omitempty"`
 	OrphanDependents   *bool                       `json:"orphanDependents,omitempty"`
-	// By is who asked, the first one first.
+	// By is who asked, the first one first. Whoever asked for the other verb is
+	// named with it: "jane (evict)".
 	By []string  `json:"by"`
 	At time.Time `json:"at"` // when it was first asked
 	// Released says why the pod is no longer held; empty while it is.
@@ -67,15 +68,31 @@ func newRequest(a *Ask) *Request {
 	return r
 }
 
-// with returns the request with another user who asked, or nil if nothing is to
-// be added.
-func (r *Request) with(user string) *Request {
-	if slices.Contains(r.By, user) || len(r.By) >= mostAskers {
+// asker is how By names who asks.
+func (r *Request) asker(a *Ask) string {
+	if a.Verb == r.Verb {
+		return a.User
+	}
+	return fmt.Sprintf("%s (%s)", a.User, a.Verb)
+}
+
+// with returns the request with another one who asks, or nil if nothing is to be
+// added.
+func (r *Request) with(a *Ask) *Request {
+	asker := r.asker(a)
+	if slices.Contains(r.By, asker) || len(r.By) >= mostAskers {
 		return nil
 	}
 	more := *r
-	more.By = append(slices.Clone(r.By), user)
+	more.By = append(slices.Clone(r.By), asker)
 	return &more
+}
+
+// without returns the request without one who asked.
+func (r *Request) without(asker string) *Request {
+	less := *r
+	less.By = slices.DeleteFunc(slices.Clone(r.By), func(by string) bool { return by == asker })
+	return &less
 }
 
 // options are those with which what was asked is done.

@@ -3,7 +3,6 @@ package gate_test
 import (
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -64,26 +63,4 @@ func TestScaleDown(t *testing.T) {
 	if w.pod(t, leaving[1]) == nil {
 		t.Error("a pod that is needed again is deleted")
 	}
-}
-
-// Whoever asks by name does not hit the successor of the pod it has asked for.
-func TestSuccessor(t *testing.T) {
-	sidecar := newSidecar(t)
-	w := start(t, nil, sidecar.at(t, running("web-0")))
-	var never atomic.Bool
-	evictable(w, &never)
-	w.evicts(t, "jane", "web-0")
-	sidecar.drains(t)
-	sidecar.become("drained")
-	eventually(t, "the pod is evicted", func() bool { return w.pod(t, "web-0") == nil })
-	sidecar.become("serving")
-	next := sidecar.at(t, running("web-0"))
-	next.UID = "next"
-	if _, err := w.client.CoreV1().Pods("team").Create(t.Context(), next, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the gate has seen that it is gone", func() bool {
-		response := w.evicts(t, "jane", "web-0")
-		return !response.Allowed && response.Result.Code == 404
-	})
 }

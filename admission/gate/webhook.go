@@ -42,6 +42,7 @@ func (g *Gate) answer(ctx, call context.Context, r *admissionv1.AdmissionRequest
 	if d.Code == http.StatusTooManyRequests && a.Verb == Delete && !isMachine(a.User) {
 		g.hold(ctx, call, a, &d)
 	}
+	g.hasLearned(a, &d)
 	g.Metrics.decided(a.Verb, &d)
 	if !d.Allow {
 		g.Log.Info("denied", "verb", a.Verb, "pod", keyOf(a.Pod), "user", a.User, "code", d.Code)
@@ -86,9 +87,13 @@ func (g *Gate) settle(ctx context.Context, a *Ask) Decision {
 			d.Message += fmt.Sprintf(" (it was not recorded, ask again: %v)", err)
 			return d
 		}
+		uid := a.Pod.UID
 		if a.Pod, err = g.live(ctx, a.Pod.Namespace, a.Pod.Name); err != nil {
 			d.Message += fmt.Sprintf(" (it was not recorded, ask again: %v)", err)
 			return d
+		}
+		if a.Pod != nil && a.Pod.UID != uid { // the ask was about the one before
+			return successor(a)
 		}
 		if d = Decide(a); d.Allow || d.Record == nil {
 			return d
@@ -148,7 +153,7 @@ func (g *Gate) hold(ctx, call context.Context, a *Ask, d *Decision) {
 		switch {
 		case err != nil || pod.UID != a.Pod.UID || pod.DeletionTimestamp != nil:
 			// The API server reads the pod again before it deletes it, and asks again.
-			*d = Decision{Allow: true, Why: "terminating"}
+			*d = Decision{Allow: true, Why: terminating}
 			return
 		default:
 			if r := RequestOn(pod); r != nil && r.Released != "" {

@@ -56,7 +56,7 @@ func BenchmarkAdmission(b *testing.B) {
 	holding := gate("10,000 pods with its label")
 	took := fromDrained(b, s)
 	of := fmt.Sprintf("%d pods of these, 10 a second, half of them evicted", len(took))
-	add("from a sidecar's having drained to the gate's deletion: median", milliseconds(took[len(took)/2]), of)
+	add("from the end of a drain to the gate's deletion: median", milliseconds(took[len(took)/2]), of)
 	add("the longest", milliseconds(took[len(took)-1]), of)
 	holding.stop()
 

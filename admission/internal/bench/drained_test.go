@@ -58,8 +58,8 @@ func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"phase":%q}`, phase)
 }
 
-// fromDrained measures how long it takes from the moment at which a sidecar has
-// drained until the API server has the gate's deletion or eviction, sorted.
+// fromDrained returns, sorted, the times from the end of a sidecar's drain to the
+// gate's deletion or eviction.
 func fromDrained(b *testing.B, s *apiservertest.Server) (took []time.Duration) {
 	b.Helper()
 	admin, _ := s.Clients(b)

@@ -1,0 +1,99 @@
+package gate_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"lastcall/admission/gate"
+)
+
+// create has the API server hold another pod of that name.
+func (w *world) create(t *testing.T, pod *corev1.Pod, uid types.UID) {
+	t.Helper()
+	pod.UID = uid
+	if err := w.client.Tracker().Create(corev1.SchemeGroupVersion.WithResource("pods"), pod, "team"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whoever asks for an evicted pod once more, without knowing that it is gone, does
+// not hit its successor. Asked for again, as when another node is drained, the
+// successor is drained too.
+func TestSuccessorIsAskedForAgain(t *testing.T) {
+	for name, phase := range map[string]corev1.PodPhase{"started": corev1.PodRunning, "not started": corev1.PodPending} {
+		t.Run(name, func(t *testing.T) {
+			sidecar := newSidecar(t)
+			w := start(t, nil, sidecar.at(t, running("web-0")))
+			evictable(w, new(atomic.Bool))
+			w.evicts(t, "jane", "web-0")
+			sidecar.drains(t)
+			sidecar.become("drained")
+			eventually(t, "the pod is evicted", func() bool { return w.pod(t, "web-0") == nil })
+			next := newSidecar(t)
+			pod := next.at(t, running("web-0"))
+			pod.Status.Phase = phase
+			w.create(t, pod, "next")
+
+			// The gate learns a moment later that the first one is gone.
+			eventually(t, "it is remembered", func() bool {
+				response := w.evicts(t, "jane", "web-0")
+				return !response.Allowed && response.Result.Code == http.StatusNotFound
+			})
+			switch response := w.evicts(t, "jane", "web-0"); {
+			case phase == corev1.PodPending && !response.Allowed:
+				t.Errorf("the second time answered %+v", response)
+			case phase == corev1.PodRunning:
+				if response.Allowed || response.Result.Code != http.StatusTooManyRequests {
+					t.Errorf("the second time answered %+v", response)
+				}
+				next.drains(t)
+			}
+		})
+	}
+}
+
+// An eviction that another replica has carried out is not asked for again: the API
+// server would try it on the successor for 10 s.
+func TestEvictionOfAPodThatIsGone(t *testing.T) {
+	for name, there := range map[string]func() *corev1.Pod{
+		"gone": func() *corev1.Pod { return nil },
+		"another pod": func() *corev1.Pod {
+			pod := running("web-0")
+			pod.UID = "next"
+			return pod
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sidecar := newSidecar(t)
+			sidecar.become("drained")
+			pod := sidecar.at(t, running("web-0"))
+			pod.Annotations[gate.Recorded] = fmt.Sprintf(`{"uid":%q,"verb":"evict","by":["jane"],"at":%q,"released":"drained"}`, pod.UID, time.Now().UTC().Format(time.RFC3339))
+			client := fake.NewClientset(pod)
+			var looked atomic.Bool
+			client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+				defer looked.Store(true)
+				if now := there(); now != nil {
+					return true, now, nil
+				}
+				return true, nil, apierrors.NewNotFound(corev1.Resource("pods"), "web-0")
+			})
+			t.Cleanup(func() { // when the gate has ended
+				if n := (&world{client: client}).actions("create pods/eviction"); n != 0 {
+					t.Errorf("it was evicted %d times", n)
+				}
+			})
+			join(t, client, nil)
+			eventually(t, "the pod is looked at", looked.Load)
+		})
+	}
+}
