@@ -186,8 +186,8 @@ func (s *scenario) injected(v variant) {
 	}
 }
 
-// kubectlWarns: kubectl apply prints what is wrong with a Deployment, with its fix,
-// and applies it.
+// kubectlWarns: kubectl apply, in a dry run at the server, prints what is wrong with
+// a Deployment, with its fix, and does not fail.
 func kubectlWarns(t *testing.T) {
 	s := start(t)
 	web := app{name: "web", replicas: 1, variant: byWebhook}

@@ -43,15 +43,16 @@ func (s *scenario) budget(a app, available int) {
 	s.must("creating a PodDisruptionBudget", err)
 }
 
-// drainNodeOf drains the node of the app's first pod, and waits until the app's
-// pods there are replaced.
-func (s *scenario) drainNodeOf(a app) {
+// drainNodeOf drains the node of the app's first pod, waits until the app's pods
+// there are replaced, and returns how many that were.
+func (s *scenario) drainNodeOf(a app) int {
 	s.Helper()
 	pods := s.podsOf(a)
 	node := pods[0].Spec.NodeName
 	evicted := slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Spec.NodeName != node })
 	s.drain(node, a)
 	s.replaced(a, uids(evicted))
+	return len(evicted)
 }
 
 // drain runs kubectl drain for the app's pods. The node takes pods again as

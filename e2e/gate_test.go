@@ -19,8 +19,10 @@ import (
 // shortGrace is a grace period that is shorter than the requests.
 const shortGrace = 10 * time.Second
 
-// longRequests are flags of `app load`.
+// longRequests are flags of `app load`: requests of longWork.
 func longRequests() []string { return []string{"-rate", "10", "-shortest", "25s", "-longest", "30s"} }
+
+const longWork = "a grace period of 10 s and requests of 25 to 30 s"
 
 // gates has the gate hold evictions in the scenario's namespace too, and waits
 // until the API server can ask it.
@@ -48,12 +50,12 @@ func (s *scenario) gatedStatefulSet(v variant) {
 	pod := s.podsOf(web)[1]
 	s.kubectl(nil, "delete", "pod", pod.Name, "--namespace", s.namespace) // which waits until it is gone
 	s.replaced(web, uids([]*corev1.Pod{pod}))
-	s.drainNodeOf(web)
+	evicted := s.drainNodeOf(web)
 	s.scaleStatefulSet(&web, 2)
 	counts := clients.stop()
-	results.add("StatefulSet of 3 (OrderedReady) with a grace period of 10 s and requests of 25 to 30 s restarts, a pod is deleted, its node is drained, and it is scaled down; the app exits at SIGTERM", v, counts, s.longest(web))
-	if gone := len(s.pods.terminations(web.name)); gone < 6 { // 3 more where the pods have one node
-		s.Errorf("%d pods are gone, want at least 6", gone)
+	results.add("StatefulSet of 3 (OrderedReady) with "+longWork+" restarts, a pod is deleted, its node is drained, and it is scaled down; the app exits at SIGTERM", v, counts, s.longest(web))
+	if gone, want := len(s.pods.terminations(web.name)), 3+1+evicted+1; gone != want {
+		s.Errorf("%d pods are gone, want %d", gone, want)
 	}
 	if v != gated {
 		if counts.Failed == 0 {
@@ -81,21 +83,29 @@ func (s *scenario) gatedDeployment(v variant) {
 		s.Errorf("%d pods are gone, want 3", gone)
 	}
 	for _, p := range s.podsOf(web) {
-		if serving, err := s.phaseIs(p.Name, "serving")(s.ctx); !serving || p.Annotations[recorded] != "" {
-			s.Errorf("%s is to stay, and does not serve (%v): %v", p.Name, err, p.Annotations)
+		serving := false
+		s.eventually(p.Name+" says what it does", func(ctx context.Context) (_ bool, err error) {
+			serving, err = s.phaseIs(p.Name, "serving")(ctx)
+			return err == nil, err
+		})
+		if !serving || p.Annotations[recorded] != "" {
+			s.Errorf("%s is to stay, and does not serve: %v", p.Name, p.Annotations)
 		}
 	}
 	const available = 1
 	s.budget(web, available)
 	ctx, cancel := context.WithCancel(s.ctx)
 	held := s.watchReady(ctx, web, available)
-	s.drainNodeOf(web)
+	evicted := s.drainNodeOf(web)
 	cancel()
 	if err := <-held; err != nil {
 		s.Error(err)
 	}
+	if gone, want := len(s.pods.terminations(web.name)), 3+evicted; gone != want {
+		s.Errorf("%d pods are gone, want %d", gone, want)
+	}
 	counts := clients.stop()
-	results.add("Deployment of 6 with a grace period of 10 s and requests of 25 to 30 s is scaled to 3, and kubectl drain, PodDisruptionBudget of 1 of 3; the app exits at SIGTERM", v, counts, s.longest(web))
+	results.add("Deployment of 6 with "+longWork+" is scaled to 3, and kubectl drain, PodDisruptionBudget of 1 of 3; the app exits at SIGTERM", v, counts, s.longest(web))
 	s.noneFailed(counts)
 	s.wentWell(web)
 	s.wentOnceDrained(web)

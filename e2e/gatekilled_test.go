@@ -58,7 +58,7 @@ func (a *admission) gateIsKilled(t *testing.T) {
 	isGone(second)
 	a.has(2, nil)
 
-	results.add("2 pods are evicted, with a grace period of 10 s and requests of 15 to 20 s, and the gate's pods are killed; the app exits at SIGTERM", gated, counts, s.longest(web))
+	results.add("2 pods are evicted, with "+longWork+", and the gate's pods are killed; the app exits at SIGTERM", gated, counts, s.longest(web))
 	s.noneFailed(counts)
 	s.wentWell(web)
 }

@@ -1,41 +1,41 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"lastcall/e2e/load"
 )
 
-// registersAfter is how long after it is ready by its own word the app of this
-// scenario registers. It is longer than the next pod takes to start, so that two
-// old pods leave before a new one is listed, if nobody waits for that.
-const registersAfter = "20s"
-
 // A rolling restart without minReadySeconds, of an app that takes its time to
 // register: with LASTCALL_READY_WHEN_LISTED, no pod is ready before clients find
-// it. Without that, both old pods are gone before a new one is found.
+// it. Without it, both old pods are gone before a new one is found, if apps
+// register later than the next pod takes to start, also on a busy machine.
 func TestReadyWhenListed(t *testing.T) {
-	const name = "rolling restart of 2 replicas without minReadySeconds, which register in Consul 20 s after they are ready"
+	const name = "rolling restart of 2 replicas without minReadySeconds, which register in Consul %s after they are ready"
 	t.Parallel()
 	t.Run("waits", func(t *testing.T) {
 		s := start(t)
-		counts := s.restartOfSlowApp(name+", with LASTCALL_READY_WHEN_LISTED", map[string]string{"LASTCALL_READY_WHEN_LISTED": "true"})
+		const after = 20 * time.Second
+		counts := s.restartOfSlowApp(fmt.Sprintf(name+", with LASTCALL_READY_WHEN_LISTED", after), after, map[string]string{"LASTCALL_READY_WHEN_LISTED": "true"})
 		s.judge(native, counts)
 	})
 	t.Run("does not wait", func(t *testing.T) {
-		if counts := start(t).restartOfSlowApp(name, nil); counts.Failed == 0 {
+		const after = 45 * time.Second
+		if counts := start(t).restartOfSlowApp(fmt.Sprintf(name, after), after, nil); counts.Failed == 0 {
 			t.Errorf("none of %d requests failed: the app does not register late enough", counts.Requests)
 		}
 	})
 }
 
-func (s *scenario) restartOfSlowApp(name string, settings map[string]string) load.Counts {
+func (s *scenario) restartOfSlowApp(name string, registersAfter time.Duration, settings map[string]string) load.Counts {
 	s.Helper()
 	consul := s.consul()
 	web := app{name: "web", replicas: 2, variant: native, lastcall: settings}
 	spec := consul.podSpec(s, web, false)
 	main := &spec.Containers[0]
-	main.Args = append([]string{main.Args[0], "-after", registersAfter}, main.Args[1:]...)
+	main.Args = append([]string{main.Args[0], "-after", registersAfter.String()}, main.Args[1:]...)
 	s.createDeployment(web, spec)
 	s.ready(web)
 	consul.holds(s, web)
