@@ -16,7 +16,7 @@ import (
 // Harness is what the suite needs of one real program. Its methods fail the
 // test themselves when they cannot do what they say.
 type Harness interface {
-	// Counter makes the counter, set up to read the program, a new one at each call.
+	// Counter returns a new counter at each call, set up to read the program.
 	Counter(t *testing.T) drain.Counter
 	// Begin puts one more piece of work in flight, and returns once the
 	// program has it. The returned function ends it, and returns once its

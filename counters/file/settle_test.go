@@ -108,7 +108,8 @@ var writers = map[string]string{
 }
 
 // A writer that is not atomic, and repeats itself, changes nothing: each reading
-// is its number.
+// is its number. One that a busy machine stops in the middle of its writing leaves
+// a file that cannot be read, which is never zero.
 func TestWriterThatIsNotAtomic(t *testing.T) {
 	for name, script := range writers {
 		for _, folder := range []bool{false, true} {
@@ -127,14 +128,20 @@ func TestWriterThatIsNotAtomic(t *testing.T) {
 				changed := c.Changed(t.Context())
 				inFlight(t, c)
 				repeat(t, script, file)
+				unreadable := 0
 				for range 40 {
 					select {
 					case <-changed:
 					case <-time.After(20 * time.Second):
 						t.Fatal("no change was told")
 					}
-					if r, err := c.Count(t.Context()); err != nil || r.InFlight != 7 && (name != "digit by digit" || r.InFlight != 0) {
-						t.Fatalf("got %+v, %v", r, err)
+					switch r, err := c.Count(t.Context()); {
+					case err != nil:
+						if unreadable++; unreadable > 10 {
+							t.Fatal(err)
+						}
+					case r.InFlight != 7 && (name != "digit by digit" || r.InFlight != 0):
+						t.Fatalf("got %+v", r)
 					}
 				}
 			})
@@ -176,14 +183,19 @@ func TestWritersOfAFolderThatAreNotAtomic(t *testing.T) {
 			}
 		})
 	}
+	defer writing.Wait()
+	defer close(stop)
+	unreadable := 0
 	for range 200 {
-		if r, err := c.Count(t.Context()); err != nil || r.InFlight != 8 {
-			t.Errorf("got %+v, %v, want 8", r, err)
-			break
+		switch r, err := c.Count(t.Context()); {
+		case err != nil: // a busy machine has stopped a writer in the middle
+			if unreadable++; unreadable > 50 {
+				t.Fatal(err)
+			}
+		case r.InFlight != 8:
+			t.Fatalf("got %+v, want 8", r)
 		}
 	}
-	close(stop)
-	writing.Wait()
 }
 
 func TestFolderErrorNamesTheVariableAndTheBound(t *testing.T) {

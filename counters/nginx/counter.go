@@ -131,7 +131,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	c.own++
 	c.last = s
 	c.proxy.Readable()
-	if err := c.previous.Left("nginx was started again with work in flight, and the page does not tell what the old one still has", c.connections); err != nil {
+	if err := c.previous.Left("nginx was restarted with requests in flight, and the page does not tell what the old one still has", c.connections); err != nil {
 		return drain.Reading{}, err
 	}
 	return drain.Reading{

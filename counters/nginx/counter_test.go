@@ -125,7 +125,7 @@ func TestReplacedWithWorkInFlight(t *testing.T) {
 	becomes(t, c, 1, readable)
 	cache.Move(other.Status)
 	for range 5 {
-		wantError(t, c, "started again with work in flight")
+		wantError(t, c, "restarted with requests in flight")
 	}
 	held.End(t)
 	r.proxy.Client.CloseIdleConnections()
@@ -135,7 +135,7 @@ func TestReplacedWithWorkInFlight(t *testing.T) {
 	held = r.proxy.Hold(t)
 	becomes(t, blind, 1, readable)
 	cache.Move(other.Status)
-	wantError(t, blind, "started again with work in flight", "LASTCALL_APP_PORT")
+	wantError(t, blind, "restarted with requests in flight", "LASTCALL_APP_PORT")
 	held.End(t)
 }
 

@@ -10,9 +10,9 @@ import (
 
 const more = "…"
 
-// Clip returns text without what ends a line, controls a terminal or is not UTF-8,
-// in at most limit bytes, which must be at least three. What is cut off is shown
-// by an ellipsis.
+// Clip shortens text to at most limit bytes (three or more). It replaces line ends,
+// control and format characters, and invalid UTF-8. An ellipsis shows that text was
+// cut off.
 func Clip(text string, limit int) string {
 	if most := 8 * limit; len(text) > most { // a letter has four bytes at most
 		text = text[:most]
@@ -28,12 +28,11 @@ func Clip(text string, limit int) string {
 	return text[:end] + more
 }
 
-// printable replaces what JSON needs six bytes for.
 func printable(r rune) rune {
 	switch {
 	case unicode.IsSpace(r):
 		return ' '
-	case r == utf8.RuneError || unicode.IsControl(r):
+	case r == utf8.RuneError || unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
 		return '?'
 	}
 	return r

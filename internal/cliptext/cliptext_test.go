@@ -14,6 +14,7 @@ func TestClip(t *testing.T) {
 		"a\nb\tc\u2028d":        "a b c d",
 		"a\x1b[31m":             "a?[31m",
 		"a\xffb":                "a?b",
+		"a\u202eb":              "a?b",
 		"äöüäö":                 "äöüäö",
 		"äöüäöü":                "äöü…",
 		"日本語で":                  "日本…",

@@ -1,6 +1,6 @@
-// Package lazyregexp compiles regular expressions when they are first used. A
-// sidecar has all plug-ins in it and uses few of them: the expressions of the
-// others would take 100 kB of its memory.
+// Package lazyregexp compiles regular expressions when they are first used. The
+// sidecar contains all plug-ins and uses few of them. The expressions of the unused
+// ones would take 100 kB.
 package lazyregexp
 
 import (

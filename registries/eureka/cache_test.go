@@ -65,7 +65,7 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 	}
 }
 
-// reports whether an answer, JSON or XML, holds the instance as UP. It looks no
+// tells reports whether an answer, JSON or XML, holds the instance as UP. It looks no
 // closer than a client that does not use the plug-in's own parser.
 func tells(t *testing.T, url, accept, id string) bool {
 	t.Helper()

@@ -19,7 +19,7 @@ type RegistrarHarness interface {
 	// Lose removes the instance behind the plug-in's back, as a restart of the
 	// registry does.
 	Lose(t *testing.T)
-	// Registry makes the plug-in, set up to register the instance, a new one at each
+	// Registry returns a new plug-in, set up to register the instance, at each
 	// call.
 	Registry(t *testing.T) drain.Registry
 	// Next makes it for another pod that has the same id.

@@ -28,7 +28,7 @@ type Harness interface {
 	Settle(t *testing.T)
 	// Known reports whether the server holds the instance at all.
 	Known(t *testing.T) bool
-	// Registry makes the plug-in, set up for the instance, a new one at each call.
+	// Registry returns a new plug-in, set up for the instance, at each call.
 	Registry(t *testing.T) drain.Registry
 }
 

@@ -19,15 +19,16 @@ import (
 	"time"
 )
 
-// appVariable makes this program an app. drainingVariable is LASTCALL_DRAINING_FILE,
-// for an app that closes its connections while that exists.
+// appVariable makes this program an app. drainingVariable holds the path of
+// LASTCALL_DRAINING_FILE: the app closes its connections while that file exists.
 const (
 	appVariable      = "BENCH_APP"
 	drainingVariable = "BENCH_APP_DRAINING_FILE"
 )
 
-// lookEvery is how often an app looks for that file, and closeAfter how long after
-// it has come the app closes idle connections: clients use them until then.
+// lookEvery is how often an app looks for that file. closeAfter is the time from
+// the file's creation until the app closes idle connections. Clients may use them
+// until then.
 const (
 	lookEvery  = 50 * time.Millisecond
 	closeAfter = 2500 * time.Millisecond

@@ -12,9 +12,9 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// Lastcall is the approach that this project is; the others are the same where the
-// app closes its connections in the drain (LASTCALL_DRAINING_FILE), and where it
-// has just started, so that little was seen of it.
+// Lastcall is this project's approach. The other two are the same with another app:
+// one closes its connections during the drain (LASTCALL_DRAINING_FILE), the other
+// has just started.
 const (
 	Lastcall       = "Lastcall, `tcp`"
 	lastcallCloses = "Lastcall, `tcp`; the app closes its connections"

@@ -1,14 +1,17 @@
 package compare
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -243,4 +246,57 @@ func TestRun(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// An app that closes its connections does so while the file exists: those that it
+// answers at once, idle ones a moment later.
+func TestAppThatClosesItsConnections(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	draining := filepath.Join(t.TempDir(), "draining")
+	a, err := startApp(self, draining)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.kill)
+	idle, err := net.Dial("tcp", a.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = idle.Close() }() // only read
+	ask := func() *http.Response {
+		t.Helper()
+		if _, err := fmt.Fprintf(idle, "POST /?for=0s HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(idle), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body) // it is short
+		_ = resp.Body.Close()                 // likewise
+		return resp
+	}
+	if ask().Close {
+		t.Error("it closes connections without the file")
+	}
+	if err := os.WriteFile(draining, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post("http://"+a.address+"/?for=0s", "", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close() // not of interest
+	if !resp.Close {
+		t.Error("its answer does not close the connection")
+	}
+	if err := idle.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read %d bytes of an idle connection, %v, want its end", n, err)
+	}
 }

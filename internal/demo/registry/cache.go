@@ -11,9 +11,9 @@ type question struct {
 	xml  bool
 }
 
-// cache is the server's response cache, which has two layers: now is created again
-// when something has changed, and shown, which clients are answered from, takes
-// over from it every so often.
+// cache is the server's response cache, which has two layers. now is rebuilt when
+// something has changed. Clients are answered from shown, which is regularly
+// replaced by now.
 type cache struct {
 	every time.Duration
 	make  func(question) []byte // nil: not found
@@ -64,7 +64,7 @@ func (c *cache) current(q question) []byte {
 	return answer
 }
 
-// invalidate has the current answers created again; those shown stay.
+// invalidate has the current answers rebuilt. Those shown stay.
 func (c *cache) invalidate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

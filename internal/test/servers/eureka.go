@@ -45,8 +45,8 @@ type EurekaOptions struct {
 func NeedEureka(t testing.TB) {
 	t.Helper()
 	Need(t, "java")
-	Need(t, "eureka-server.jar")
-	Need(t, "eureka-app.jar")
+	Need(t, "eureka-server.d/sum")
+	Need(t, "eureka-app.d/sum")
 }
 
 // StartEureka starts servers that several tests can share: they run until
@@ -204,8 +204,8 @@ func (a *EurekaApp) Log() string { return a.log.String() }
 // Exited is closed when the app has ended.
 func (a *EurekaApp) Exited() <-chan struct{} { return a.exited }
 
-// Spring returns the arguments of java that start a program of Spring Boot's by
-// its name, from where install has laid it out, with the archive of its classes.
+// Spring returns java's arguments for the Spring Boot program of that name, with
+// its class archive. install has extracted both.
 func Spring(name string) []string {
 	folder := Bin() + "/" + name + ".d/"
 	return []string{"-XX:SharedArchiveFile=" + folder + name + ".jsa", "-jar", folder + name + ".jar"}
