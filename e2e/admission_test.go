@@ -45,13 +45,13 @@ func TestAdmission(t *testing.T) {
 	system := installAdmission(t)
 	// Before the others, which need the gate.
 	t.Run("killed", system.gateIsKilled)
-	t.Run("gate", func(t *testing.T) {
-		t.Parallel()
-		t.Run("StatefulSet", func(t *testing.T) { each(t, []variant{gated, native}, (*scenario).gatedStatefulSet) })
-		t.Run("Deployment", func(t *testing.T) { each(t, []variant{gated}, (*scenario).gatedDeployment) })
-		t.Run("etcd", func(t *testing.T) { each(t, []variant{gated}, (*scenario).etcdRestart) })
-		t.Run("nobody is held up", nobodyIsHeldUp)
-	})
+	// The longest ones begin now, one after another. What runs in parallel begins
+	// when all other scenarios have begun.
+	t.Run("StatefulSet", func(t *testing.T) { startFor(t, patience).gatedStatefulSet(gated) })
+	t.Run("Deployment", func(t *testing.T) { startFor(t, patience).gatedDeployment(gated) })
+	t.Run("StatefulSet without the gate", func(t *testing.T) { each(t, []variant{native}, (*scenario).gatedStatefulSet) })
+	t.Run("etcd", func(t *testing.T) { each(t, []variant{gated}, (*scenario).etcdRestart) })
+	t.Run("nobody is held up", nobodyIsHeldUp)
 	t.Run("warns", kubectlWarns)
 	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
 }

@@ -78,7 +78,7 @@ func (s *scenario) eureka() registry {
 }
 
 // The scenarios with Java, which needs much of a small machine: beside none but
-// each other, two or three at a time, with one server for all of them.
+// each other, four at a time, with one server for all of them.
 func TestEureka(t *testing.T) {
 	eureka := startFor(t, 2*patience).eureka()
 	rollingRestart := func(t *testing.T, v variant) {
@@ -99,6 +99,7 @@ func TestEureka(t *testing.T) {
 	t.Run("first", func(t *testing.T) {
 		rollingRestart(t, native)
 		rollingRestart(t, sleep30) // takes as long as the StatefulSet
+		livenessFails(t, bare)
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)
 			orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
@@ -111,16 +112,13 @@ func TestEureka(t *testing.T) {
 		})
 	})
 	t.Run("second", func(t *testing.T) {
-		rollingRestart(t, classic)
-		livenessFails(t, native)
-	})
-	t.Run("third", func(t *testing.T) {
 		rollingRestart(t, bare)
-		livenessFails(t, bare)
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)
 			eureka.statefulSetRestarts(s, statefulSet, app{name: "orders", replicas: 2, variant: bare})
 		})
+		rollingRestart(t, classic)
+		livenessFails(t, native)
 	})
 }
 
