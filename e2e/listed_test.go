@@ -13,17 +13,17 @@ import (
 // it. Without it, both old pods are gone before a new one is found, if apps
 // register later than the next pod takes to start, also on a busy machine.
 func TestReadyWhenListed(t *testing.T) {
-	const name = "rolling restart of 2 replicas without minReadySeconds, which register in Consul %s after they are ready"
+	const name = "rolling restart of 2 replicas without minReadySeconds, which register in Consul %.0f s after they are ready"
 	t.Parallel()
 	t.Run("waits", func(t *testing.T) {
 		s := start(t)
 		const after = 20 * time.Second
-		counts := s.restartOfSlowApp(fmt.Sprintf(name+", with LASTCALL_READY_WHEN_LISTED", after), after, map[string]string{"LASTCALL_READY_WHEN_LISTED": "true"})
+		counts := s.restartOfSlowApp(fmt.Sprintf(name+", with LASTCALL_READY_WHEN_LISTED", after.Seconds()), after, map[string]string{"LASTCALL_READY_WHEN_LISTED": "true"})
 		s.judge(native, counts)
 	})
 	t.Run("does not wait", func(t *testing.T) {
 		const after = 45 * time.Second
-		if counts := start(t).restartOfSlowApp(fmt.Sprintf(name, after), after, nil); counts.Failed == 0 {
+		if counts := start(t).restartOfSlowApp(fmt.Sprintf(name, after.Seconds()), after, nil); counts.Failed == 0 {
 			t.Errorf("none of %d requests failed: the app does not register late enough", counts.Requests)
 		}
 	})
