@@ -43,9 +43,8 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 	@internal/test/servers/install
 	@internal/tools/install-deploy
 	go vet ./...
-# Eureka first: its tests take the longest, and others run beside them. Tests wait
-# more than they work: four at a time, where go test would run one a processor.
-	REQUIRE_SERVERS=1 go test -race -count=1 -parallel 4 -timeout 20m ./registries/eureka ./...
+# Eureka first: its tests take the longest, and others run beside them.
+	REQUIRE_SERVERS=1 go test -race -count=1 -timeout 20m ./registries/eureka ./...
 	go test -count=1 -run '^TestModel$$' ./drain -model.runs 5000
 	go test -C internal/tools/manifests -count=1 ./...
 
@@ -109,7 +108,7 @@ e2e-examples: ## deploy each example to a real node, and restart it under load (
 .PHONY: e2e
 e2e: ## a real Kubernetes node, real pods, real load: no request may fail (25 minutes)
 	go test -C e2e -race ./load
-	@e2e/run -timeout 90m -parallel 6 $(if $(WRITE),-args -write $(abspath $(WRITE)))
+	@e2e/run -timeout 90m -parallel 4 $(if $(WRITE),-args -write $(abspath $(WRITE)))
 
 .PHONY: soak
 soak: ## RESTARTS (100) rolling restarts in a row on such a node, and LIVENESS (200) of hung apps

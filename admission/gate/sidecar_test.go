@@ -33,12 +33,15 @@ func TestSidecars(t *testing.T) {
 			w := start(t, func(config *gate.Config) { config.Gone = c.gone }, pod)
 			w.asks(t, setController, "web-0", &metav1.DeleteOptions{})
 			eventually(t, "the pod is deleted", func() bool { return w.pod(t, "web-0") == nil })
-			saw := ""
-			for len(w.events.Events) > 0 {
-				saw += <-w.events.Events + "\n"
-			}
-			if !strings.Contains(saw, "GateOpened "+c.why) {
-				t.Errorf("events: %s", saw)
+			saw := "" // the Event comes after the deletion
+			late := time.After(patience)
+			for !strings.Contains(saw, "GateOpened "+c.why) {
+				select {
+				case event := <-w.events.Events:
+					saw += event + "\n"
+				case <-late:
+					t.Fatalf("events: %s", saw)
+				}
 			}
 		})
 	}
