@@ -20,7 +20,7 @@ type Registrar interface {
 	// it has lost, or holds of an earlier pod, is registered again. What is
 	// registered again is in service whatever an earlier withdrawal has left, but
 	// for one by a Withdraw that no Restore has undone. Without ready, clients are
-	// no longer told of the instance, and nothing is registered again.
+	// no longer given the instance, and nothing is registered again.
 	Register(ctx context.Context, ready bool) error
 	// RegisterEvery is called once, by New.
 	RegisterEvery() time.Duration

@@ -51,7 +51,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("Deployment", func(t *testing.T) { startFor(t, patience).gatedDeployment(gated) })
 	t.Run("StatefulSet without the gate", func(t *testing.T) { each(t, []variant{native}, (*scenario).gatedStatefulSet) })
 	t.Run("etcd", func(t *testing.T) { each(t, []variant{gated}, (*scenario).etcdRestart) })
-	t.Run("nobody is held up", nobodyIsHeldUp)
+	t.Run("pods that never drain", podsThatNeverDrain)
 	t.Run("warns", kubectlWarns)
 	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
 }

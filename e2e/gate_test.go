@@ -138,7 +138,7 @@ func (s *scenario) watchReady(ctx context.Context, a app, least int) <-chan erro
 // Pods that never drain, since a client keeps a connection for ever: the request
 // can be taken back, a forced deletion does not wait, and neither does that of
 // the whole namespace.
-func nobodyIsHeldUp(t *testing.T) {
+func podsThatNeverDrain(t *testing.T) {
 	s := start(t)
 	web := app{name: "web", replicas: 3, variant: gated, grace: shortGrace, flags: exitsAtOnce()}
 	names := s.createPods(web, func(int) corev1.PodSpec { return web.podSpec() })

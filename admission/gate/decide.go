@@ -97,11 +97,12 @@ func repeats(a *Ask) bool {
 	return slices.Contains(a.Before.By, a.Before.asker(a))
 }
 
-// successor is the answer to an ask that repeats one about a pod that is gone.
+// successor is the answer to an ask about a pod that is gone, whose name another
+// pod has.
 func successor(a *Ask) Decision {
 	return Decision{
 		Code: http.StatusNotFound,
-		Message: fmt.Sprintf("lastcall: the pod %s that you asked for was drained and is deleted; this is a new one of the same name. Ask again if it is to go too",
+		Message: fmt.Sprintf("lastcall: the pod %s that you asked for is gone; this is a new one of the same name. Ask again if it is to go too",
 			a.Pod.Name),
 	}
 }

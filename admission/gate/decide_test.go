@@ -109,7 +109,7 @@ func TestDecide(t *testing.T) {
 			a.Verb, a.User = gate.Evict, "system:serviceaccount:kube-system:cluster-autoscaler"
 			a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{a.User}}
 		}, "", "a new one of the same name", 404, ""},
-		"the successor, by somebody else": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x"}} }, "", "", 429, gate.Delete},
+		"the successor, by another user": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x"}} }, "", "", 429, gate.Delete},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &gate.Ask{Verb: gate.Delete, User: "jane", Own: own, Now: now, Pod: running("web-0")}

@@ -55,7 +55,7 @@ type Gate struct {
 	mu       sync.Mutex // guards everything that follows
 	changed  map[string]chan struct{}
 	before   map[string]remembered
-	learned  map[types.UID][]string // who knows that a pod is being deleted
+	learned  map[types.UID][]Ask // of those who know that the pod is being deleted
 	starting map[string]started
 	out      map[string]*outOfReach
 	held     map[string]bool // past their time
@@ -83,7 +83,7 @@ func New(c Config) *Gate {
 		holds:    make(chan struct{}, mostHeld),
 		changed:  map[string]chan struct{}{},
 		before:   map[string]remembered{},
-		learned:  map[types.UID][]string{},
+		learned:  map[types.UID][]Ask{},
 		starting: map[string]started{},
 		out:      map[string]*outOfReach{},
 		held:     map[string]bool{},
@@ -173,32 +173,39 @@ func (g *Gate) remember(key string, r *Request) {
 			delete(g.before, k)
 		}
 	}
-	for _, asker := range g.learned[r.UID] {
-		r = r.without(asker)
+	for i := range g.learned[r.UID] {
+		r = r.without(&g.learned[r.UID][i])
 	}
 	g.before[key] = remembered{r, now.Add(Remember)}
 }
 
-// hasLearned notes that whoever asks learns by this answer that the pod is gone or
-// goes, and so would mean its successor when asking again. An eviction that is let
-// through may still be denied by the API server.
+// hasLearned notes that a user learns by an answer that a pod is gone, or is being
+// deleted. When that user asks again, the pod's successor is meant. An eviction
+// that is let through may still be denied by the API server.
 func (g *Gate) hasLearned(a *Ask, d *Decision) {
 	if a.Pod == nil {
 		return
 	}
+	deletes := d.Allow && (d.Why == terminating || a.Verb == Delete && passes(a) == "")
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch recorded := RequestOn(a.Pod); {
-	case d.Code == http.StatusNotFound && a.Before != nil:
-		key := keyOf(a.Pod)
-		if b, ok := g.before[key]; ok {
-			g.before[key] = remembered{b.request.without(b.request.asker(a)), b.until}
-		}
-	case recorded != nil && d.Allow && (a.Verb == Delete || d.Why == terminating):
-		if asker := recorded.asker(a); !slices.Contains(g.learned[a.Pod.UID], asker) {
-			g.learned[a.Pod.UID] = append(g.learned[a.Pod.UID], asker)
+	key := keyOf(a.Pod)
+	b, ok := g.before[key]
+	switch {
+	case ok && (d.Code == http.StatusNotFound || deletes && b.request.UID == a.Pod.UID):
+		g.before[key] = remembered{b.request.without(a), b.until}
+	case deletes && g.has(a.Pod):
+		same := func(known Ask) bool { return known.Verb == a.Verb && known.User == a.User }
+		if all := g.learned[a.Pod.UID]; len(all) < mostAskers && !slices.ContainsFunc(all, same) {
+			g.learned[a.Pod.UID] = append(all, Ask{Verb: a.Verb, User: a.User})
 		}
 	}
+}
+
+// has reports whether the gate watches this very pod: then it hears when it is gone.
+func (g *Gate) has(pod *corev1.Pod) bool {
+	known, err := g.pods.Pods(pod.Namespace).Get(pod.Name)
+	return err == nil && known.UID == pod.UID
 }
 
 func (g *Gate) beforeOf(key string, now time.Time) *Request {

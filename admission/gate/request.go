@@ -89,8 +89,8 @@ func (r *Request) with(a *Ask) *Request {
 }
 
 // without returns the request without one who asked.
-func (r *Request) without(asker string) *Request {
-	less := *r
+func (r *Request) without(a *Ask) *Request {
+	less, asker := *r, r.asker(a)
 	less.By = slices.DeleteFunc(slices.Clone(r.By), func(by string) bool { return by == asker })
 	return &less
 }

@@ -29,9 +29,9 @@ type standing struct {
 	} `json:"registries"`
 }
 
-// drained says what a drain that has ended has come to. There is nothing more to
-// wait for where a registry could not be asked to withdraw the pod, and clients
-// may still be sent to it.
+// drained returns the outcome of a drain that has ended. If a registry could not
+// withdraw the pod, there is nothing more to wait for, and clients may still be
+// sent to it.
 func (s *standing) drained() string {
 	for _, r := range s.Registries {
 		switch {

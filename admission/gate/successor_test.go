@@ -1,14 +1,19 @@
 package gate_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
@@ -59,6 +64,74 @@ func TestSuccessorIsAskedForAgain(t *testing.T) {
 				next.drains(t)
 			}
 		})
+	}
+}
+
+// Whoever has learned that a pod is deleted means its successor: kubectl delete
+// twice in a row.
+func TestSuccessorOfAPodThatIsKnownToBeGone(t *testing.T) {
+	sidecar := newSidecar(t)
+	w := start(t, func(c *gate.Config) { c.Hold = patience }, sidecar.at(t, running("web-0")))
+	answered := make(chan bool, 1)
+	go func() { answered <- w.asks(t, "jane", "web-0", &metav1.DeleteOptions{}).Allowed }()
+	sidecar.drains(t)
+	sidecar.become("drained")
+	if !<-answered {
+		t.Fatal("the deletion was not let through")
+	}
+	eventually(t, "the pod is deleted", func() bool { return w.pod(t, "web-0") == nil })
+	next := newSidecar(t)
+	w.create(t, next.at(t, running("web-0")), "next")
+	go func() { answered <- w.asks(t, "jane", "web-0", &metav1.DeleteOptions{}).Allowed }()
+	next.drains(t)
+	next.become("drained")
+	if !<-answered {
+		t.Error("the deletion of the successor was not let through")
+	}
+}
+
+// An API server that fails in the middle of an ask does not let a pod go.
+func TestPodThatCannotBeReadAgain(t *testing.T) {
+	for name, user := range map[string]string{"a controller": setController, "a person": "jane"} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, nil, newSidecar(t).at(t, running("web-0")))
+			w.client.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return true, nil, apierrors.NewConflict(corev1.Resource("pods"), "web-0", errors.New("changed"))
+			})
+			pod := w.pod(t, "web-0")
+			w.client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return true, nil, apierrors.NewInternalError(errors.New("etcd is away"))
+			})
+			response := w.review(t, &admissionv1.AdmissionRequest{
+				Operation: admissionv1.Delete, Name: "web-0", OldObject: raw(t, pod), Options: raw(t, &metav1.DeleteOptions{}),
+				UserInfo: authenticationv1.UserInfo{Username: user},
+			})
+			if response.Allowed || response.Result.Code != http.StatusTooManyRequests || !strings.Contains(response.Result.Message, "etcd is away") {
+				t.Errorf("answered %+v", response)
+			}
+		})
+	}
+}
+
+// An ask about a pod whose name another pod has by now says so, and neither is
+// deleted.
+func TestSuccessorInTheMiddleOfAnAsk(t *testing.T) {
+	w := start(t, nil, newSidecar(t).at(t, running("web-0")))
+	old := w.pod(t, "web-0")
+	w.client.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewConflict(corev1.Resource("pods"), "web-0", errors.New("another uid"))
+	})
+	w.client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		pod := old.DeepCopy()
+		pod.UID = "next"
+		return true, pod, nil
+	})
+	response := w.review(t, &admissionv1.AdmissionRequest{
+		Operation: admissionv1.Delete, Name: "web-0", OldObject: raw(t, old), Options: raw(t, &metav1.DeleteOptions{}),
+		UserInfo: authenticationv1.UserInfo{Username: "jane"},
+	})
+	if response.Allowed || response.Result.Code != http.StatusNotFound {
+		t.Errorf("answered %+v", response)
 	}
 }
 

@@ -87,14 +87,15 @@ func (g *Gate) settle(ctx context.Context, a *Ask) Decision {
 			d.Message += fmt.Sprintf(" (it was not recorded, ask again: %v)", err)
 			return d
 		}
-		uid := a.Pod.UID
-		if a.Pod, err = g.live(ctx, a.Pod.Namespace, a.Pod.Name); err != nil {
+		now, err := g.live(ctx, a.Pod.Namespace, a.Pod.Name)
+		if err != nil {
 			d.Message += fmt.Sprintf(" (it was not recorded, ask again: %v)", err)
 			return d
 		}
-		if a.Pod != nil && a.Pod.UID != uid { // the ask was about the one before
+		if now != nil && now.UID != a.Pod.UID { // the ask was about the one before
 			return successor(a)
 		}
+		a.Pod = now
 		if d = Decide(a); d.Allow || d.Record == nil {
 			return d
 		}

@@ -121,8 +121,8 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// closeIdle closes idle connections some time after the file has come, and from
-// then on each after its answer.
+// closeIdle waits for the file. After closeAfter it closes idle connections, and
+// from then on each connection after its answer.
 func closeIdle(ctx context.Context, file string, server *http.Server) {
 	for !exists(file) {
 		if sleep(ctx, lookEvery) != nil {
