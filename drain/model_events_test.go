@@ -104,7 +104,8 @@ func (m *model) event() {
 
 // appEvent is something that happens to one of the app's ports, or all.
 func (m *model) appEvent() {
-	defer func() { m.portsAt = time.Now() }()
+	m.portsChange() // before and after: registries may be called in between
+	defer m.portsChange()
 	ports := m.app.Ports()
 	port := ports[m.rng.IntN(len(ports))]
 	m.app.mu.Lock()
@@ -165,6 +166,13 @@ func (m *model) started(port int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mayServe = m.mayServe || m.atHook[port] || m.blind
+}
+
+// portsChange is called where the app's ports are about to change, or have changed.
+func (m *model) portsChange() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.portsAt = time.Now()
 }
 
 func (m *model) begun() {

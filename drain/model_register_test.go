@@ -50,9 +50,11 @@ func (m *model) readiness() (ready bool, since time.Time) {
 		return m.appReady.ready && m.appReady.mode == healthy, m.appReady.since
 	}
 	m.app.mu.Lock()
-	defer m.app.mu.Unlock()
-	listens := !slices.ContainsFunc(m.app.Ports(), func(port int) bool { return len(m.app.listeners[port]) == 0 })
-	return listens, m.portsAt
+	ready = !slices.ContainsFunc(m.app.Ports(), func(port int) bool { return len(m.app.listeners[port]) == 0 })
+	m.app.mu.Unlock()
+	m.mu.Lock() // only now: the change that was just seen has set it before
+	defer m.mu.Unlock()
+	return ready, m.portsAt
 }
 
 // mayRegister holds that the app is registered only while the pod serves, and it is

@@ -236,8 +236,8 @@ func (m *model) comesBack() {
 	m.app.mu.Lock()
 	m.app.mode = healthy
 	m.app.mu.Unlock()
+	m.portsChange()
 	m.app.set(true)
-	m.portsAt = time.Now()
 	m.log("the app listens, for good")
 	after(m.cfg.GracePeriod + signalMargin + lookWhileServing)
 	synctest.Wait()

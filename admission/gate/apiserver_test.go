@@ -137,6 +137,12 @@ func (c *cluster) letThrough(t *testing.T) {
 			if _, err := c.admin.CoreV1().Pods("team").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
 				t.Fatal(err)
 			}
+			// A deletion is judged by the API server's cached copy first, which may
+			// still be of a pod that runs.
+			eventually(t, "the API server's cache has the phase", func() bool {
+				cached, err := c.admin.CoreV1().Pods("team").Get(t.Context(), name, metav1.GetOptions{ResourceVersion: "0"})
+				return err == nil && cached.Status.Phase == o.phase
+			})
 		}
 		if err := c.deletes(t, name, o.options); err != nil {
 			t.Errorf("%s: %v", name, err)
