@@ -31,9 +31,6 @@ const (
 // variant: other scenarios have none of what is installed.
 const injectedBy = "lastcall-e2e/injected-by"
 
-// admissionPatience bounds all of TestAdmission, whose scenarios wait for others.
-const admissionPatience = 40 * time.Minute
-
 func admissionImage() string {
 	return cmp.Or(os.Getenv("E2E_ADMISSION_IMAGE"), "localhost/lastcall-admission:e2e")
 }
@@ -63,7 +60,7 @@ type admission struct{ *scenario }
 // removed with the test.
 func installAdmission(t *testing.T) *admission {
 	t.Helper()
-	s := connect(t, admissionPatience)
+	s := connect(t, groupPatience)
 	s.namespace = systemNamespace
 	s.pods = watchPods(s.ctx, s.client, s.namespace, admissionName)
 	manifests := s.admissionManifests()

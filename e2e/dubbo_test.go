@@ -17,9 +17,9 @@ func dubbo(class string, args ...string) []string {
 
 // Providers leave while a consumer calls them, by way of ZooKeeper. Dubbo's own
 // shutdown deregisters them and waits for calls, so what fails without Lastcall
-// is in the table, and may be nothing. Java needs much of a small machine, so
-// this runs beside no other test.
+// is in the table, and may be nothing.
 func TestDubbo(t *testing.T) {
+	t.Parallel()
 	for _, v := range []variant{native, bare} {
 		t.Run(string(v), func(t *testing.T) {
 			s := start(t)

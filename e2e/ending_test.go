@@ -151,7 +151,7 @@ func TestShorterThanTheGracePeriod(t *testing.T) {
 		s.allowEvents()
 		consul := s.consul()
 		hangs := func(n int) bool { return n%2 == 1 }
-		tellers := 0
+		tellers, events := 0, 0
 		for _, h := range hurries { // one after another, since the end of each takes a second or two
 			web := app{name: h.name, replicas: *times, variant: v, lastcall: map[string]string{
 				"LASTCALL_EVENTS": "true", "LASTCALL_ENDPOINTS_WAIT": "20s",
@@ -181,8 +181,10 @@ func TestShorterThanTheGracePeriod(t *testing.T) {
 				hung := hangs(slices.Index(names, end.pod.Name))
 				told := strings.Contains(terminationMessage(end.pod), "DrainExpired: ")
 				if h.mayTell(v, hung) && (told || v == native && s.signalIsLate(end.pod.Name)) {
-					s.endIsTold(end.pod)
 					tellers++
+					if s.endIsTold(end.pod) {
+						events++
+					}
 				}
 				if told && !hung && v == native {
 					s.eventually(end.pod.Name+" is deregistered", s.hasStatus(consul, end.pod.Name, ""))
@@ -191,10 +193,10 @@ func TestShorterThanTheGracePeriod(t *testing.T) {
 				}
 			}
 		}
-		if tellers == 0 {
-			s.Error("no sidecar has told of its end")
+		if events == 0 {
+			s.Error("no sidecar has told of its end by an Event")
 		}
-		s.Logf("%d of %d sidecars have told of their end", tellers, len(hurries)**times)
+		s.Logf("%d of %d sidecars have told of their end, %d by an Event", tellers, len(hurries)**times, events)
 	})
 }
 
@@ -231,17 +233,23 @@ func (s *scenario) hasStatus(r registry, pod string, status ...string) func(cont
 	}
 }
 
-// endIsTold checks that people can see that a pod, which is gone, had too little
-// time to drain.
-func (s *scenario) endIsTold(pod *corev1.Pod) {
+// endIsTold checks that the log, the termination message and the Event of a deleted
+// pod say that it had too little time to drain. It reports whether there is an Event:
+// an API server that is busy may not take it before the sidecar is killed, and then
+// the log must say so.
+func (s *scenario) endIsTold(pod *corev1.Pod) (event bool) {
 	s.Helper()
 	const hint = "LASTCALL_GRACE_PERIOD"
 	s.ended(pod.Name, "expired")
-	if log := s.logOf(pod.Name); !strings.Contains(log, hint) {
+	log := s.logOf(pod.Name)
+	if !strings.Contains(log, hint) {
 		s.Errorf("the log of %s does not say %s:\n%s", pod.Name, hint, log)
 	}
 	if words := terminationMessage(pod); !strings.Contains(words, "DrainExpired: ") || !strings.Contains(words, hint) {
 		s.Errorf("the termination message of %s: %q", pod.Name, words)
+	}
+	if strings.Contains(log, "events: not all were written") {
+		return false
 	}
 	s.eventually("the Event of "+pod.Name, func(ctx context.Context) (bool, error) {
 		events, err := s.eventsOf(ctx, pod)
@@ -251,6 +259,7 @@ func (s *scenario) endIsTold(pod *corev1.Pod) {
 		last := events[len(events)-1]
 		return last.Reason == "DrainExpired" && last.Type == corev1.EventTypeWarning && strings.Contains(last.Message, hint), fmt.Errorf("the last is %s %s: %s", last.Type, last.Reason, last.Message)
 	})
+	return true
 }
 
 // LASTCALL_APP_PORT is one that nobody listens on. That is told while the pod

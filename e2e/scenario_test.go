@@ -22,9 +22,13 @@ import (
 // patience bounds a whole scenario, and stepPatience each of its waits. That is
 // much, for machines that are busy with other things; and Eureka's server may
 // answer for 3 minutes as if an instance were still there.
+//
+// groupPatience bounds scenarios that share what one of them installs, and that
+// wait for others.
 const (
-	patience     = 15 * time.Minute
-	stepPatience = 5 * time.Minute
+	patience      = 15 * time.Minute
+	stepPatience  = 5 * time.Minute
+	groupPatience = 40 * time.Minute
 )
 
 // scenario is one test in a namespace of its own, in which Pod Security

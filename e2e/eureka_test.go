@@ -77,10 +77,11 @@ func (s *scenario) eureka() registry {
 	}
 }
 
-// The scenarios with Java, which needs much of a small machine: beside none but
-// each other, four at a time, with one server for all of them.
+// The scenarios with Java, which needs much of a small machine: four at a time,
+// with one server for all of them.
 func TestEureka(t *testing.T) {
-	eureka := startFor(t, 2*patience).eureka()
+	t.Parallel()
+	eureka := startFor(t, groupPatience).eureka()
 	rollingRestart := func(t *testing.T, v variant) {
 		t.Run("rolling restart, "+string(v), func(t *testing.T) {
 			s := start(t)
