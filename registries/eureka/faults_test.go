@@ -151,6 +151,7 @@ func TestBrokenServers(t *testing.T) {
 // An answer with more instances than anybody has is not read for ever: its size
 // is bounded, and a machine that takes too long for that ends it before.
 func TestAnswerWithoutEnd(t *testing.T) {
+	t.Parallel()
 	block := strings.Repeat(`{"app":"OTHER","metadata":"`+strings.Repeat("x", 32<<10)+`"},`, 30)
 	r := newRegistry(t, Config{URLs: []string{brokenServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, err := io.WriteString(w, `{"applications":{"application":[{"name":"OTHER","instance":[`)
@@ -516,6 +517,7 @@ func TestWholeRegistryIsReadOnce(t *testing.T) {
 
 // The methods may be called from several goroutines.
 func TestConcurrentCalls(t *testing.T) {
+	t.Parallel()
 	s := startServers(t, oneServer)
 	a := newApp(s, nil)
 	a.Register(t)

@@ -42,6 +42,7 @@ func TestLateRegistrationIsCancelled(t *testing.T) {
 // How late is up to the servers: where this machine is so busy that it is after
 // the last cancellation, another try is made.
 func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
+	t.Parallel()
 	const tries = 5
 	for range tries {
 		a := newApp(startServers(t, twoServers), nil)

@@ -90,6 +90,7 @@ func TestEarlierPodsInstanceIsNotListed(t *testing.T) {
 
 // A server that is down is left out where another answers; one that fails is not.
 func TestListedWithOneOfTwoServers(t *testing.T) {
+	t.Parallel()
 	servers.NeedEureka(t)
 	s, err := servers.StartEureka(servers.EurekaOptions{Peers: 2})
 	if err != nil {

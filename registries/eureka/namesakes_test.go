@@ -87,6 +87,7 @@ func TestNamesakesAreSpared(t *testing.T) {
 }
 
 func TestNamesakesRestore(t *testing.T) {
+	t.Parallel()
 	own, other := namesakes(t, nil)
 	own.Register(t)
 	other.Register(t)
@@ -117,6 +118,7 @@ func TestNamesakesRestore(t *testing.T) {
 // One that registers while the drain is under way is taken out by the override,
 // and put right at the end.
 func TestLateNamesakeIsPutRight(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*Registry) func(context.Context) error{
 		"Deregister": func(r *Registry) func(context.Context) error { return r.Deregister },
 		"Restore":    func(r *Registry) func(context.Context) error { return r.Restore },

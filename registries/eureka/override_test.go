@@ -160,36 +160,52 @@ func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
 
 // Ids are escaped, whatever is in them.
 func TestOddIDs(t *testing.T) {
+	t.Parallel()
 	s := startServers(t, twoServers)
+	type odd struct {
+		*fakeApp
+		r *Registry
+	}
+	var all []odd
 	for _, id := range []string{
 		"host:app:8080", "100%", "%2F", "a b", " a ", "a+b", "a;b=c", "a?b", "a#b", "a&b=c", "ä-日本", "a|b", "[::1]:8080", `"quoted"`, "<a>", "a,b", "~!@$^*()'",
 	} {
-		t.Run(id, func(t *testing.T) {
-			t.Parallel()
-			for _, byID := range []bool{false, true} {
-				a := newApp(s, func(a *fakeApp) {
-					a.id = id + a.app
-					if byID {
-						a.cfg.InstanceID = a.id
-					}
-				})
-				a.Register(t)
-				r := a.registry(t)
-				wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
-				registrytest.Call(t, "Withdraw", r.Withdraw)
-				wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
-				a.holds(t, outOfService)
-				a.Settle(t)
-				registrytest.Call(t, "Restore", r.Restore)
-				if got := a.statusAt(t, s.URLs[0]); got != up {
-					t.Errorf("restored, it is %s", got)
+		for _, byID := range []bool{false, true} {
+			a := newApp(s, func(a *fakeApp) {
+				a.id = id + a.app
+				if byID {
+					a.cfg.InstanceID = a.id
 				}
-				registrytest.Call(t, "Deregister", r.Deregister)
-				if a.Known(t) {
-					t.Error("deregistered, it is still known")
-				}
-			}
-		})
+			})
+			all = append(all, odd{a, a.registry(t)})
+		}
+	}
+	for _, a := range all {
+		a.post(t, up)
+	}
+	for _, a := range all {
+		wait.Until(t, "Find of "+a.id, func() bool { _, err := a.r.Find(t.Context()); return err == nil })
+	}
+	all[0].Settle(t)
+	for _, a := range all {
+		registrytest.Call(t, "Withdraw of "+a.id, a.r.Withdraw)
+	}
+	for _, a := range all {
+		wait.Until(t, "Withdrawn of "+a.id, func() bool { return registrytest.Withdrawn(t, a.r) })
+		a.holds(t, outOfService)
+	}
+	all[0].Settle(t)
+	for _, a := range all {
+		registrytest.Call(t, "Restore of "+a.id, a.r.Restore)
+		if got := a.statusAt(t, s.URLs[0]); got != up {
+			t.Errorf("%s: restored, it is %s", a.id, got)
+		}
+	}
+	for _, a := range all {
+		registrytest.Call(t, "Deregister of "+a.id, a.r.Deregister)
+		if a.Known(t) {
+			t.Errorf("%s: deregistered, it is still known", a.id)
+		}
 	}
 }
 
@@ -237,6 +253,7 @@ func TestLowerCaseApp(t *testing.T) {
 // All entries that lead clients to the pod are withdrawn: an app that takes a
 // new id with each restart leaves old ones behind.
 func TestSeveralNamesAtOneAddress(t *testing.T) {
+	t.Parallel()
 	s := startServers(t, oneServer)
 	first := newApp(s, nil)
 	second := newApp(s, func(a *fakeApp) { a.pod = first.pod })

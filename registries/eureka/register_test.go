@@ -230,6 +230,7 @@ func (h fakeHarness) Registry(t *testing.T) drain.Registry {
 func (h fakeHarness) Next(t *testing.T) drain.Registry { return aRegistrar(t, "10.0.0.8", h.url) }
 
 func TestRegistrarSuiteWithAFake(t *testing.T) {
+	t.Parallel()
 	registrytest.RunRegistrar(t, func(t *testing.T) registrytest.RegistrarHarness {
 		f, at := newFakeServer(t)
 		return fakeHarness{f, at}

@@ -66,6 +66,7 @@ func TestRegistrarSuite(t *testing.T) {
 // A server that was killed has lost everything, and has it again with the next
 // renewal.
 func TestRegistrationAfterAServersRestart(t *testing.T) {
+	t.Parallel()
 	servers.NeedEureka(t)
 	s, err := servers.StartEureka(servers.EurekaOptions{})
 	if err != nil {

@@ -15,9 +15,9 @@ func TestSuite(t *testing.T) {
 		change func(*fakeApp)
 	}{
 		{"one server, found by address", oneServer, nil},
+		{"one server, application known", oneServer, func(a *fakeApp) { a.cfg.App = a.app }},
 		{"one server, known by id", oneServer, func(a *fakeApp) { a.cfg.InstanceID = a.id }},
 		{"one server, status DOWN", oneServer, func(a *fakeApp) { a.cfg.Status, a.cfg.App, a.cfg.InstanceID = down, a.app, a.id }},
-		{"two servers, application known", twoServers, func(a *fakeApp) { a.cfg.App = a.app }},
 		{"two servers, application and id known", twoServers, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id }},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -60,7 +60,7 @@ func (h *harness) impatient(t *testing.T) *Registry {
 	t.Helper()
 	r := h.plugIn(t)
 	for _, s := range r.servers {
-		if s.url != h.url {
+		if s.url != h.url && s.url != dead { // a busy machine takes longer to refuse a connection
 			s.limit, s.silentLimit = 50*time.Millisecond, 20*time.Millisecond
 		}
 	}

@@ -75,7 +75,7 @@ func (p *patient) Registry(t *testing.T) drain.Registry {
 	t.Helper()
 	r := p.plugIn(t)
 	for _, s := range r.servers {
-		if s.url != p.url {
+		if s.url != p.url && s.url != dead { // a busy machine takes longer to refuse a connection
 			s.limit, s.silentLimit = 50*time.Millisecond, 20*time.Millisecond
 		}
 	}
