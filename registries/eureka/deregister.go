@@ -32,7 +32,6 @@ const cancelsFor = 10 * time.Second
 // slow servers get time to replicate that request. Work that does not fit
 // before ctx's deadline is skipped: an instance that was cancelled counts as
 // deregistered.
-// deregistered.
 func (r *Registry) Deregister(ctx context.Context) error {
 	if _, err := r.cancel(ctx); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// namesakes are two applications with one instance id, the second of which is
+// namesakes returns two applications with the same instance id. The second is
 // somebody else's, at another address.
 func namesakes(t *testing.T, change func(*fakeApp)) (own, other *fakeApp) {
 	t.Helper()
@@ -24,7 +24,7 @@ func namesakes(t *testing.T, change func(*fakeApp)) (own, other *fakeApp) {
 	return own, other
 }
 
-// beats sends heartbeats to all servers, by which they take overrides over.
+// beats sends heartbeats to all servers, with which they apply overrides.
 func beats(t *testing.T, a *fakeApp) {
 	t.Helper()
 	for _, u := range a.urls {
@@ -62,7 +62,8 @@ func TestNamesakesAreSpared(t *testing.T) {
 			wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 			registrytest.Call(t, "a second Withdraw", r.Withdraw)
 
-			// The app's status changes, by which it escapes; it is withdrawn again.
+			// The app's status changes, which ends the withdrawal; it is
+			// withdrawn again.
 			own.registerAs(t, down)
 			own.registerAs(t, up)
 			wait.Until(t, "Withdrawn again", func() bool {
@@ -102,7 +103,7 @@ func TestNamesakesRestore(t *testing.T) {
 	own.holds(t, up)
 	other.holds(t, up)
 
-	// A sidecar that remembers nothing asks the app.
+	// A sidecar that remembers nothing lets the app's heartbeat decide.
 	registrytest.Call(t, "Withdraw", r.Withdraw)
 	own.Settle(t)
 	r = own.registry(t)
@@ -114,8 +115,8 @@ func TestNamesakesRestore(t *testing.T) {
 	other.holds(t, up)
 }
 
-// One that registers while the drain is under way is taken out by the override,
-// and put right at the end.
+// A namesake that registers during the drain is taken out of service by the
+// override, and put back at the end.
 func TestLateNamesakeIsPutRight(t *testing.T) {
 	for name, end := range map[string]func(*Registry) func(context.Context) error{
 		"Deregister": func(r *Registry) func(context.Context) error { return r.Deregister },
@@ -155,7 +156,7 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 
 func (a *fakeApp) name() name { return name{a.app, a.id} }
 
-// The instance is found under any of the pod's addresses, however it is written.
+// The instance is found at any of the pod's addresses, in any notation.
 func TestAnyAddressOfThePod(t *testing.T) {
 	s := startServers(t, oneServer)
 	for _, ip := range []string{"10.9.0.1", "::ffff:10.9.0.1", "fd00:0:0:0:0:0:0:9", "FD00::9", "fd00:0000::0009"} {
@@ -176,7 +177,7 @@ func TestAnyAddressOfThePod(t *testing.T) {
 	}
 }
 
-// The port is the right one, and clients do not use it.
+// The port is the right one, but it is disabled, so clients do not use it.
 func TestHintOfADisabledPort(t *testing.T) {
 	server := brokenServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"applications":{"application":[{"name":"ORDERS","instance":[{"instanceId":"pod-1","app":"ORDERS","ipAddr":"10.0.0.1","status":"UP","port":{"$":8080,"@enabled":"false"},"securePort":{"$":8443,"@enabled":"true"}}]}]}}`))
