@@ -8,7 +8,8 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// kinds are servers of all generations, and clients that they can have.
+// kinds returns servers of all generations, with the clients that they can
+// have.
 func kinds() []kind {
 	return []kind{
 		{"Nacos 3, gRPC", 3, nil, grpc},
@@ -68,7 +69,7 @@ func TestSuiteWithBrokenServers(t *testing.T) {
 	})
 }
 
-// patient is a pod whose sidecar has seen for half a minute that a server hangs.
+// patient is a pod whose sidecar has seen a server hang for half a minute.
 type patient struct{ *harness }
 
 func (p *patient) Registry(t *testing.T) drain.Registry {
