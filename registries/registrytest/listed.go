@@ -10,8 +10,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// listedFollowsClients holds that a registry that says whether it lists the
-// instance (drain.Lister) never does so before clients are told of it.
+// listedFollowsClients checks that a registry that reports whether it lists the
+// instance (drain.Lister) never does so before clients discover the instance.
 func listedFollowsClients(t *testing.T, h Harness) {
 	r := h.Registry(t)
 	l, says := r.(drain.Lister)
@@ -67,8 +67,8 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	}
 }
 
-// readyWhenListed holds that a pod that waits for its registry (Config.ReadyWhenListed)
-// is ready when clients are told of it, and not before.
+// readyWhenListed checks that a pod that waits for its registry
+// (Config.ReadyWhenListed) is ready when clients discover it, and not before.
 func readyWhenListed(t *testing.T, h Harness) {
 	registry := drain.NamedRegistry{Name: "registry", Registry: h.Registry(t)}
 	d := drain.New(drain.Config{

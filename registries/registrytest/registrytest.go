@@ -1,4 +1,4 @@
-// Package registrytest holds the suite that every registry plug-in passes
+// Package registrytest contains the suite that every registry plug-in passes
 // against its real server.
 package registrytest
 
@@ -12,31 +12,31 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// Harness is what the suite needs of one real server. Its methods fail the
-// test themselves when the server cannot be asked.
+// Harness is what the suite needs of one real server. Its methods fail the test
+// themselves if they cannot reach the server.
 type Harness interface {
-	// Register announces the pod's instance the way its app does, available.
+	// Register registers the pod's instance as its app does, as available.
 	Register(t *testing.T)
-	// Heartbeat does, once and now, what the app does as long as it lives.
+	// Heartbeat sends, once, what the app sends regularly while it runs.
 	Heartbeat(t *testing.T)
-	// Listed reports whether a client that asks the server now, through the
-	// calls that real clients use, is told of the instance as available.
+	// Listed reports whether a client that queries the server now, with the
+	// calls that real clients use, gets the instance as available.
 	Listed(t *testing.T) bool
-	// Settle waits until servers that pass changes on to each other have done
-	// so with all so far. Between a withdrawal and what undoes it there is more
-	// time in a pod's life than in a test.
+	// Settle waits until servers have replicated all changes so far to each
+	// other. Between a withdrawal and its undoing, more time passes in a pod's
+	// life than in a test.
 	Settle(t *testing.T)
 	// Known reports whether the server holds the instance at all.
 	Known(t *testing.T) bool
-	// Registry returns a new plug-in, set up for the instance, at each call.
+	// Registry returns a new plug-in at each call, configured for the instance.
 	Registry(t *testing.T) drain.Registry
 }
 
-// callLimit is the deadline of one call to the plug-in, as the drainer sets one.
+// callLimit is the deadline of one call to the plug-in, as a drainer sets it.
 const callLimit = 10 * time.Second
 
-// Run runs the suite. start is called once for each test and gives it an
-// instance that no other test knows, not yet registered.
+// Run runs the suite. It calls start once for each test. start returns an
+// instance that no other test knows and that is not registered yet.
 func Run(t *testing.T, start func(t *testing.T) Harness) {
 	for _, test := range []struct {
 		name string
@@ -108,7 +108,7 @@ func deregisterRemoves(t *testing.T, h Harness) {
 	if !Withdrawn(t, r) {
 		t.Fatal("Withdrawn says false of a deregistered instance")
 	}
-	// The same id comes back, as a StatefulSet's does: it must be in service.
+	// The same id comes back, as in a StatefulSet: it must be in service.
 	registerListed(t, h)
 }
 
@@ -133,7 +133,7 @@ func callsRepeat(t *testing.T, h Harness) {
 func newRegistryGoesOn(t *testing.T, h Harness) {
 	registerListed(t, h)
 	withdrawAndSee(t, h.Registry(t))
-	// The sidecar was killed and started again: nothing is remembered.
+	// The sidecar was killed and restarted, and remembers nothing.
 	r := h.Registry(t)
 	if !Withdrawn(t, r) {
 		t.Fatal("a registry made again does not see the withdrawal")
@@ -168,8 +168,8 @@ func findTells(t *testing.T, h Harness) {
 	located(t, f, true)
 }
 
-// located holds what a registry that can say so says of whether it has ever found
-// the instance.
+// located checks the result of Located if r is a drain.Locator: whether it has
+// ever found the instance.
 func located(t *testing.T, r any, want bool) {
 	t.Helper()
 	if l, says := r.(drain.Locator); says && l.Located() != want {
@@ -194,7 +194,7 @@ func findLeavesOwn(t *testing.T, h Harness) {
 func findClearsLeftover(t *testing.T, h Harness) {
 	registerListed(t, h)
 	withdrawAndSee(t, h.Registry(t))
-	// The drain was cut short, and a new pod comes up under the same id.
+	// The drain was cut short, and a new pod starts with the same id.
 	h.Register(t)
 	r := h.Registry(t)
 	wait.Until(t, "Find", func() bool {
@@ -216,7 +216,7 @@ func unknownIsWithdrawn(t *testing.T, h Harness) {
 	Call(t, "Restore of what is not known", r.Restore)
 	Call(t, "Deregister of what is not known", r.Deregister)
 	located(t, r, false)
-	// Found by whatever call comes next, it stays so.
+	// Once any call has found the instance, it stays located.
 	registerListed(t, h)
 	Call(t, "Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
@@ -267,8 +267,8 @@ func finder(t *testing.T, r drain.Registry) drain.Finder {
 	return f
 }
 
-// Call makes one call to a plug-in, within the time that a drainer gives it. It must
-// succeed.
+// Call makes one call to a plug-in, with the deadline that a drainer sets. The
+// call must succeed.
 func Call(t *testing.T, what string, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
@@ -278,8 +278,8 @@ func Call(t *testing.T, what string, f func(context.Context) error) {
 	}
 }
 
-// Withdrawn asks a registry whether clients are no longer told of the instance. It
-// must answer.
+// Withdrawn calls Withdrawn, which reports whether clients no longer discover
+// the instance. The call must succeed.
 func Withdrawn(t *testing.T, r drain.Registry) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
@@ -291,7 +291,7 @@ func Withdrawn(t *testing.T, r drain.Registry) bool {
 	return gone
 }
 
-// Find has a registry look for the instance, which it must find.
+// Find makes a registry look for the instance, which it must find.
 func Find(t *testing.T, f drain.Finder) (text string) {
 	t.Helper()
 	Call(t, "Find", func(ctx context.Context) (err error) {
