@@ -32,7 +32,7 @@ func (r *Registry) refuse(found []instance) error {
 		if at == "" {
 			at = i.nodeAddress()
 		}
-		return &takenError{found, fmt.Sprintf("consul at %s: service instance %q (LASTCALL_CONSUL_SERVICE_ID) is at %s, and this pod at %s (LASTCALL_POD_IP): it is somebody else's, and left alone; set LASTCALL_CONSUL_SERVICE_ID to this pod's, or LASTCALL_POD_IP or LASTCALL_HOST_IP to the address that it is registered with",
+		return &takenError{found, fmt.Sprintf("consul at %s: service instance %q (LASTCALL_CONSUL_SERVICE_ID) is at %s, and this pod at %s (LASTCALL_POD_IP): it belongs to somebody else, and is left alone; set LASTCALL_CONSUL_SERVICE_ID to this pod's id, or LASTCALL_POD_IP or LASTCALL_HOST_IP to the address that it is registered with",
 			r.at, i.service.ID, at, r.addresses())}
 	}
 	return nil
@@ -82,7 +82,7 @@ func (r *Registry) datacenter(ctx context.Context) string {
 	}
 	for _, e := range entries {
 		if whole(e) && e.Node.Datacenter != "" {
-			return fmt.Sprintf(" of datacenter %q, the only one that was asked", e.Node.Datacenter)
+			return fmt.Sprintf(" of datacenter %q, the only one that was searched", e.Node.Datacenter)
 		}
 	}
 	return ""

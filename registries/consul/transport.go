@@ -132,7 +132,7 @@ type transport struct {
 // to take 4 s.
 const requestLimit = 5 * time.Second
 
-var errBusy = errors.New("it has answered that it has too much to do (HTTP status 429 or 503), and is asked again in some seconds")
+var errBusy = errors.New("the server is overloaded (HTTP status 429 or 503), and is asked again in some seconds")
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.tokenFile != "" {

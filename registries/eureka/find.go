@@ -93,15 +93,15 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 func (r *Registry) clear(ctx context.Context, of []sighting) (string, error) {
 	switch {
 	case r.hasResidue(of):
-		return ", which is left of a withdrawal that is over; set again", r.clearResidue(ctx, of)
+		return ", left over from a withdrawal that has ended; set again", r.clearResidue(ctx, of)
 	case !slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() }):
 		return "", nil
 	case r.isLeftover(of):
 		return ", left behind by an earlier instance of this id; removed", r.clearLeftover(ctx, of)
 	case len(r.ips) > 0 && !slices.ContainsFunc(of, func(s sighting) bool { return s.hasIP(r.ips) }):
-		return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", r.describe(of), of[0].IP, addresses(r.ips))
+		return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: it is an earlier pod's until the app registers", r.describe(of), of[0].IP, addresses(r.ips))
 	}
-	return ", which was set after it registered and stays so", nil
+	return ", which was set after the registration and stays so", nil
 }
 
 func (r *Registry) clearLeftover(ctx context.Context, of []sighting) error {
@@ -240,7 +240,7 @@ func (r *Registry) notFound(ctx context.Context) error {
 	for n, ip := range r.ips {
 		at[n] = net.JoinHostPort(ip.String(), strconv.Itoa(r.port))
 	}
-	what, more := fmt.Sprintf("at %s (LASTCALL_POD_IP, LASTCALL_APP_PORT)", strings.Join(at, " or ")), "; LASTCALL_EUREKA_INSTANCE_ID would name it"
+	what, more := fmt.Sprintf("at %s (LASTCALL_POD_IP, LASTCALL_APP_PORT)", strings.Join(at, " or ")), "; set LASTCALL_EUREKA_INSTANCE_ID to find it by its id"
 	if r.id != "" {
 		what, more = fmt.Sprintf("as %q (LASTCALL_EUREKA_INSTANCE_ID)", r.id), ""
 	}

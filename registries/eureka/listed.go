@@ -65,7 +65,7 @@ func (r *Registry) missingAt(ctx context.Context, p *peer) (why string, err erro
 		case err != nil:
 			return "", fmt.Errorf("%w (%s)", err, n)
 		case r.isEarlierPods(i):
-			why = fmt.Sprintf("the instance %s is registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", n, i.IP, addresses(r.ips))
+			why = fmt.Sprintf("the instance %s is registered at %s, not at this pod's %s: it is an earlier pod's until the app registers", n, i.IP, addresses(r.ips))
 		case !i.available():
 			r.locate()
 			why = fmt.Sprintf("the instance %s is %s", n, i.Status)

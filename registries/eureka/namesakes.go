@@ -61,7 +61,7 @@ func (r *Registry) rememberNamesakes(found []instance, own []name) {
 			r.namesakes = map[name]instance{}
 		}
 		r.namesakes[n] = found[at]
-		slog.Warn("eureka: another application has an instance of the same id, and Eureka's servers keep a withdrawal by the id alone: it is spared as far as possible; give each application ids of its own, such as ${spring.application.name}:${spring.cloud.client.hostname}:${server.port}",
+		slog.Warn("eureka: another application has an instance with the same id, and Eureka's servers store a withdrawal by id alone: Lastcall spares that instance as far as possible; give each application ids of its own, such as ${spring.application.name}:${spring.cloud.client.hostname}:${server.port}",
 			"instance", n.String(), "id", n.id)
 	}
 }
@@ -111,7 +111,7 @@ func (r *Registry) rightNamesakes(ctx context.Context, p *peer, n name) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("putting %s right, which has the same id: %w", o, err)
+			return fmt.Errorf("restoring %s, which has the same id: %w", o, err)
 		}
 		wasUp := before[o].Status == up && before[o].Dirty == i.Dirty
 		switch {
@@ -125,9 +125,9 @@ func (r *Registry) rightNamesakes(ctx context.Context, p *peer, n name) error {
 			err = r.setAnew(ctx, p, o, i.Status, "")
 		}
 		if err != nil && !isNotFound(err) {
-			return fmt.Errorf("putting %s right, which has the same id: %w", o, err)
+			return fmt.Errorf("restoring %s, which has the same id: %w", o, err)
 		}
-		slog.Info("eureka: an instance of the same id, which the withdrawal had taken out of service, is put back", "instance", o.String(), "server", p.url)
+		slog.Info("eureka: restored an instance with the same id that the withdrawal had taken out of service", "instance", o.String(), "server", p.url)
 	}
 	return nil
 }

@@ -163,7 +163,7 @@ func (e *statusError) Error() string {
 	case e.code/100 == 3:
 		s = "redirects, which is not followed"
 		if to, err := url.Parse(e.to); err == nil && to.Host != "" {
-			s = "redirects to " + to.Scheme + "://" + to.Host + ", which belongs into LASTCALL_EUREKA_URLS then"
+			s = "redirects to " + to.Scheme + "://" + to.Host + ", which is not followed: set LASTCALL_EUREKA_URLS to that address"
 		}
 	case e.code == http.StatusUnauthorized && e.user:
 		s = "wrong user or password in LASTCALL_EUREKA_URLS; special characters must be percent-encoded"
@@ -172,7 +172,7 @@ func (e *statusError) Error() string {
 	case e.code == http.StatusForbidden:
 		s = "refused: by the user's rights, by CSRF protection (switch it off for /eureka/**), or because it has just started"
 	case e.code == http.StatusBadRequest:
-		s = "Tomcat takes no slash or backslash in an instance's id: register without"
+		s = "Tomcat accepts no slash or backslash in an instance's id: register one without them"
 	case e.code == http.StatusNotFound:
 		s = "not registered, or its lease has run out"
 	case e.code >= 500:

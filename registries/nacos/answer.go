@@ -155,7 +155,7 @@ func (s *server) refusal(r request, a answer) error {
 	case a.code == http.StatusUnauthorized || a.code == http.StatusForbidden:
 		do = "the user in LASTCALL_NACOS_USERNAME needs the right to read and write the namespace"
 	case a.code == http.StatusTooManyRequests:
-		do = "the server has too much to do, and is asked less"
+		do = "the server is overloaded, and gets fewer requests"
 	case a.code >= 500:
 		do = "the server failed: see its log"
 	default:

@@ -52,7 +52,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	case len(services) > maxServices:
 		wrong("LASTCALL_NACOS_SERVICE holds %d names: must be at most %d", len(services), maxServices)
 	case slices.ContainsFunc(services, func(s string) bool { return strings.Contains(s, "@@") }):
-		wrong("LASTCALL_NACOS_SERVICE=%q: must be the name alone; what is before @@ belongs into LASTCALL_NACOS_GROUP", strings.Join(services, ","))
+		wrong("LASTCALL_NACOS_SERVICE=%q: must be the name alone; set the part before @@ in LASTCALL_NACOS_GROUP", strings.Join(services, ","))
 	}
 	ips := pod.Addresses()
 	if len(ips) == 0 || pod.AppPort == 0 {

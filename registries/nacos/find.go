@@ -88,7 +88,7 @@ func (r *Registry) find(ctx context.Context, s *server, t *target) (string, erro
 		return text + ", withdrawn by this pod", nil
 	}
 	if !enabled {
-		text += ", which an earlier withdrawal kept out; enabled"
+		text += ", which an earlier withdrawal kept out of service; enabled"
 		r.setTried(t, true)
 	}
 	if err := r.restore(ctx, s, t); err != nil {

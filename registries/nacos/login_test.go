@@ -166,7 +166,7 @@ func TestStrangeAnswers(t *testing.T) {
 		{"a redirect", text(302, ""), "redirects to http://elsewhere, which is not followed"},
 		{"no route", text(404, `{"code":404,"message":"no route"}`), "usually end in /nacos"},
 		{"starting", text(503, "server is STARTING now, please try again later!"), "the server failed: see its log"},
-		{"rate limit", text(429, "over limit"), "too much to do"},
+		{"rate limit", text(429, "over limit"), "overloaded"},
 		{"too long", func(w http.ResponseWriter, _ *http.Request) {
 			block := []byte(strings.Repeat(" ", 1<<20))
 			for {

@@ -216,13 +216,13 @@ func (r *Registry) noteEmptied(lists []map[service]seen) {
 		if !t.tried || !known {
 			continue
 		}
-		reason := fmt.Sprintf("it was the last instance of %s that clients can use: those with an empty protection (namingPushEmptyProtection, Dubbo's) go on using it", t.service.grouped())
+		reason := fmt.Sprintf("it was the last instance of %s that clients can use: clients with empty protection (namingPushEmptyProtection, Dubbo's) go on using it", t.service.grouped())
 		if !of.others && !slices.Contains(reasons, reason) {
 			reasons = append(reasons, reason)
 		}
 		if of.others && of.protected && !r.protected {
 			r.protected = true
-			slog.Warn("registry: without the pod the service's protect threshold is reached, and clients are given unhealthy instances too", "registry", "nacos", "service", t.service.grouped())
+			slog.Warn("registry: without the pod the service reaches its protect threshold, and clients get unhealthy instances too", "registry", "nacos", "service", t.service.grouped())
 		}
 	}
 	r.emptied = strings.Join(reasons, "; ")

@@ -57,7 +57,7 @@ func TestAnswers(t *testing.T) {
 		{"get: URL/large", "longer than 4 MiB"},
 		{"get: URL/endless", "longer than 4 MiB"},
 		{"get: URL/broken", "reading the answer"},
-		{"get: URL/ok\n  contains: gone", `not so: contains "gone": fine`},
+		{"get: URL/ok\n  contains: gone", `condition not met: contains "gone": fine`},
 		{"get: URL/ok\n  when: a == 1", "not JSON"},
 		{"get: URL/ok\n  ok: [204]", "answered 200 OK: fine"},
 		{"get: URL/ok\n  set: {a: b}", "not JSON"},

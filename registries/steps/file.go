@@ -191,7 +191,7 @@ func (o *outcome) reason(s *step, code int) string {
 		return fmt.Sprintf("%s (%s)", o.because, s.at)
 	}
 	if code == 0 {
-		return fmt.Sprintf("%s %s: %s says that without it this can never be so", strings.ToUpper(s.method), s.url.raw, s.at)
+		return fmt.Sprintf("%s %s did not answer: according to %s, the withdrawal can never succeed", strings.ToUpper(s.method), s.url.raw, s.at)
 	}
-	return fmt.Sprintf("%s %s answered %d, by which %s says that this can never be so", strings.ToUpper(s.method), s.url.raw, code, s.at)
+	return fmt.Sprintf("%s %s answered %d: according to %s, the withdrawal can never succeed", strings.ToUpper(s.method), s.url.raw, code, s.at)
 }

@@ -11,7 +11,7 @@ import (
 // reports whether find has found the instance.
 func (r *Registry) Listed(ctx context.Context) (is bool, why string, err error) {
 	if err := ctx.Err(); err != nil {
-		return false, "", fmt.Errorf("nothing was asked: %w", err)
+		return false, "", fmt.Errorf("no call was made: %w", err)
 	}
 	vars, known, err := r.lookUp(ctx)
 	switch {

@@ -227,7 +227,7 @@ func (p *parser) entries(n *yaml.Node, what string) []*yaml.Node {
 		return []*yaml.Node{n}
 	}
 	if len(n.Content) > maxList {
-		p.wrong(n, "%s has %d entries: at most %d are taken", what, len(n.Content), maxList)
+		p.wrong(n, "%s has %d entries: at most %d are allowed", what, len(n.Content), maxList)
 		return nil
 	}
 	return n.Content

@@ -97,7 +97,7 @@ func (p *parser) outcomeWord(n *yaml.Node, o *outcome, sets bool) {
 	case "missing":
 		o.missing = true
 		if !sets {
-			p.wrong(n, "missing is for steps with set: what is to be set is not in the answer")
+			p.wrong(n, "missing is for steps with set: it means that a value for set is not in the answer")
 		}
 	default:
 		if code := p.code(n, string(o.verdict)); code != 0 {

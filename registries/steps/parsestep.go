@@ -32,7 +32,7 @@ func (p *parser) steps(n *yaml.Node, s section, servers bool) []step {
 		return nil
 	}
 	if len(n.Content) > maxSteps {
-		p.wrong(n, "%s has %d steps: at most %d are taken", s, len(n.Content), maxSteps)
+		p.wrong(n, "%s has %d steps: at most %d are allowed", s, len(n.Content), maxSteps)
 		return nil
 	}
 	var all []step

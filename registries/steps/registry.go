@@ -85,7 +85,7 @@ func (r *Registry) Withdraw(ctx context.Context) error {
 // conditions it reports whether Withdraw has succeeded.
 func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
-		return false, fmt.Errorf("nothing was asked: %w", err)
+		return false, fmt.Errorf("no call was made: %w", err)
 	}
 	r.mu.Lock()
 	target, leaving, acted, hopeless := r.target, r.leaving, r.acted, r.hopeless != ""
@@ -128,7 +128,7 @@ func (r *Registry) Deregister(ctx context.Context) error { return r.undo(ctx, de
 
 func (r *Registry) undo(ctx context.Context, s section) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("nothing was called: %w", err)
+		return fmt.Errorf("no call was made: %w", err)
 	}
 	if len(r.file.sections[s]) == 0 {
 		return nil
@@ -168,7 +168,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	if _, err := r.run(ctx, restore, vars); err != nil {
 		return "", fmt.Errorf("an earlier withdrawal is still there and could not be undone: %w", err)
 	}
-	return text + ", which an earlier withdrawal kept out; put back", nil
+	return text + ", which an earlier withdrawal kept out of service; put back", nil
 }
 
 // Located reports whether find has ever found the instance. Without a section
@@ -260,7 +260,7 @@ func (r *Registry) remembered() (values, bool) {
 // lookUp makes the calls of find.
 func (r *Registry) lookUp(ctx context.Context) (vars values, known bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return vars, false, fmt.Errorf("nothing was asked: %w", err)
+		return vars, false, fmt.Errorf("no call was made: %w", err)
 	}
 	got, err := r.run(ctx, find, r.fixed)
 	if err != nil {

@@ -65,7 +65,7 @@ withdrawn:
 	}
 	s.answers.Store(&map[string]string{"post /out": ""})
 	do(t, "Withdraw", r.Withdraw)
-	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "answered 404, by which") {
+	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "answered 404: according to") {
 		t.Errorf("gave up because of %q", r.GaveUp())
 	}
 

@@ -85,7 +85,7 @@ func (r *Registry) step(ctx context.Context, st *step, s section, values values)
 		if holds {
 			continue
 		}
-		reason := fmt.Sprintf("%s %s: not so: %s", st.verb(), st.url.raw, c)
+		reason := fmt.Sprintf("%s %s: condition not met: %s", st.verb(), st.url.raw, c)
 		if s == withdrawn || s == leftover || s == listed {
 			return result{verdict: unmet, reason: reason}, nil
 		}
