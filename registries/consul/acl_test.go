@@ -55,7 +55,7 @@ func TestACL(t *testing.T) {
 				// A narrow token sees nothing else. That must not look like
 				// missing rights.
 				if !withdrawn(t, r) {
-					t.Error("Withdrawn says false of an instance that is gone")
+					t.Error("Withdrawn returns false for an instance that is gone")
 				}
 			})
 			t.Run(name+"/read only", func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestACL(t *testing.T) {
 			t.Errorf("Withdraw: %v; want an error that names the proxy", err)
 		}
 		if withdrawn(t, r) {
-			t.Error("Withdrawn says true while mesh clients are told of the proxy")
+			t.Error("Withdrawn returns true while mesh clients get the proxy")
 		}
 	})
 }

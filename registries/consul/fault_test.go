@@ -28,7 +28,7 @@ func calls(r *Registry) map[string]func(context.Context) error {
 		"Withdrawn": func(ctx context.Context) error {
 			gone, err := r.Withdrawn(ctx)
 			if err != nil && gone {
-				return errors.New("Withdrawn says true beside its error")
+				return errors.New("Withdrawn returns true together with an error")
 			}
 			return err
 		},
@@ -250,7 +250,7 @@ func TestRealServerFails(t *testing.T) {
 		return err == nil && gone
 	})
 	if h.Listed(t) {
-		t.Error("Withdrawn says true, and a client is still told of the instance")
+		t.Error("Withdrawn returns true, but a client still gets the instance")
 	}
 
 	agent.Kill()

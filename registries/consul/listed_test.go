@@ -21,7 +21,7 @@ func isListed(t *testing.T, r *Registry) (listed bool, why string) {
 	listed, why, err := r.Listed(ctx)
 	check(t, err)
 	if listed != (why == "") {
-		t.Fatalf("Listed says %v because of %q", listed, why)
+		t.Fatalf("Listed returns %v because of %q", listed, why)
 	}
 	return listed, why
 }
@@ -57,7 +57,7 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 		passTTL(t, h)
 		wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, r); return listed })
 		if !h.Listed(t) {
-			t.Error("Listed says true, and a client is not told of the instance")
+			t.Error("Listed returns true, but a client does not get the instance")
 		}
 		check(t, h.client.Agent().EnableServiceMaintenance(h.id, "somebody's"))
 		unlisted(t, r, "_service_maintenance")
@@ -73,7 +73,7 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 			t.Errorf("waits for the pod's own readiness: %s", why)
 		}
 		if !withdrawn(t, r) || h.Listed(t) {
-			t.Error("clients are told of a pod that is not ready: this test shows nothing")
+			t.Error("clients get a pod that is not ready: this test proves nothing")
 		}
 		// Another check, of the service or of its proxy, still counts.
 		for _, id := range []string{h.id, h.proxyID()} {
@@ -107,7 +107,7 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 		r := h.plugIn(t)
 		wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, r); return listed })
 		if h.Listed(t) {
-			t.Error("clients are told of a pod that is not ready: this test shows nothing")
+			t.Error("clients get a pod that is not ready: this test proves nothing")
 		}
 	})
 }
@@ -135,7 +135,7 @@ func TestReadyWithAControllerThatMirrorsReadiness(t *testing.T) {
 	wait.Until(t, "the pod being ready", d.Ready)
 	h.reconcile(t, api.HealthPassing)
 	if !h.Listed(t) {
-		t.Error("the pod is ready, and clients are not told of it")
+		t.Error("the pod is ready, but clients do not get it")
 	}
 }
 

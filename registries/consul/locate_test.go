@@ -142,7 +142,7 @@ func TestOneAddressTwoServices(t *testing.T) {
 		must(t, r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 		if one.Listed(t) || two.Listed(t) {
-			t.Fatal("Withdrawn says true, and a client is still told of the pod")
+			t.Fatal("Withdrawn returns true, but a client still gets the pod")
 		}
 		must(t, r.Deregister)
 		wait.Until(t, "both being gone", func() bool { return !one.Known(t) && !two.Known(t) })
@@ -169,7 +169,7 @@ func TestOddIDs(t *testing.T) {
 				must(t, r.Withdraw)
 				wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 				if h.Listed(t) {
-					t.Fatal("Withdrawn says true, and a client is still told of the instance")
+					t.Fatal("Withdrawn returns true, but a client still gets the instance")
 				}
 				must(t, r.Restore)
 				wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
@@ -237,7 +237,7 @@ func TestSameIDOnSeveralNodes(t *testing.T) {
 	}
 	must(t, r.Withdraw)
 	if got := strings.Join(listed(), " "); !withdrawn(t, r) || got != ips[0]+" "+ips[2] && got != ips[2]+" "+ips[0] {
-		t.Fatalf("after Withdraw of %s, clients are told of %s", ips[1], got)
+		t.Fatalf("after Withdraw of %s, clients get %s", ips[1], got)
 	}
 	h.pod.IP = podIP()
 	stranger := h.plugIn(t)

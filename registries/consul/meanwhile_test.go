@@ -73,7 +73,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 		check(t, h.client.Agent().ServiceDeregister(h.id))
 		wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false of an instance that is gone")
+			t.Fatal("Withdrawn returns false for an instance that is gone")
 		}
 		must(t, r.Withdraw)
 		must(t, r.Restore)
@@ -85,7 +85,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 		r := h.plugIn(t)
 		must(t, r.Withdraw)
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false of an instance that is not there")
+			t.Fatal("Withdrawn returns false for an instance that is not there")
 		}
 		h.Register(t)
 		comesBack(t, h, r)
@@ -129,7 +129,7 @@ func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
 			t.Fatalf("Restore left maintenance: %q", got)
 		}
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false while the controller's check is critical")
+			t.Fatal("Withdrawn returns false while the controller's check is critical")
 		}
 		h.reconcile(t, api.HealthPassing)
 		if withdrawn(t, r) || !h.Listed(t) {
@@ -143,7 +143,7 @@ func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
 			check(t, err)
 		}
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false of an instance that is gone")
+			t.Fatal("Withdrawn returns false for an instance that is gone")
 		}
 		must(t, r.Withdraw)
 		must(t, r.Restore)

@@ -74,7 +74,7 @@ func TestMesh(t *testing.T) {
 			must(t, r.Withdraw)
 			wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 			if inMesh() || h.Listed(t) {
-				t.Fatal("Withdrawn says true, and clients are still told of the pod")
+				t.Fatal("Withdrawn returns true, but clients still get the pod")
 			}
 			must(t, r.Restore)
 			wait.Until(t, "the proxy being listed again", inMesh)

@@ -69,7 +69,7 @@ func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	ips := pod.Addresses()
 	if len(ips) == 0 || pod.AppPort == 0 {
-		wrong("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, which are what is registered in Consul")
+		wrong("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, the address that is registered in Consul")
 		return nil, errors.Join(mistakes...)
 	}
 	if cfg.RegisterIn != "agent" && cfg.RegisterIn != "catalog" {
@@ -81,7 +81,7 @@ func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	for key, value := range pod.Service.Metadata {
 		switch {
 		case !metaKey().MatchString(key) || len(key) > maxKey || strings.HasPrefix(key, "consul-"):
-			wrong("LASTCALL_SERVICE_METADATA: key %q: Consul takes letters, digits, - and _, %d at most, and not what begins with consul-", key, maxKey)
+			wrong("LASTCALL_SERVICE_METADATA: key %q: Consul accepts letters, digits, - and _, %d at most, and no prefix consul-", key, maxKey)
 		case len(value) > maxValue:
 			wrong("LASTCALL_SERVICE_METADATA: the value of %q has %d bytes: Consul takes %d at most", key, len(value), maxValue)
 		}

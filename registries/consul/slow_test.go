@@ -107,7 +107,7 @@ func TestSlowServers(t *testing.T) {
 					return err == nil && gone
 				})
 				if h.Listed(t) {
-					t.Error("Withdrawn says true, and a client is still told")
+					t.Error("Withdrawn returns true, but a client still gets the instance")
 				}
 				limited("Deregister", r.Deregister)
 				wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })

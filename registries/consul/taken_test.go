@@ -69,7 +69,7 @@ func TestSuccessorTakesTheID(t *testing.T) {
 			h.Register(t) // under another address
 			wait.Until(t, "the successor being in service", func() bool {
 				if !withdrawn(t, r) {
-					t.Fatal("Withdrawn says false of a pod that nobody is told of")
+					t.Fatal("Withdrawn returns false for a pod that no client gets")
 				}
 				return h.Listed(t)
 			})

@@ -52,16 +52,16 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		for what, ask := range told {
 			if ask() {
-				t.Errorf("%s: clients are told of the instance although Withdrawn says true", what)
+				t.Errorf("%s: clients get the instance although Withdrawn returns true", what)
 			}
 		}
 		// Clients that read only changes must have seen this one.
 		if _, answer := send(t, http.MethodGet, server+"/apps/delta", nil); !strings.Contains(string(answer), a.id) {
-			t.Error("the changes do not show the withdrawal although Withdrawn says true")
+			t.Error("the changes do not show the withdrawal although Withdrawn returns true")
 		}
 	}
 	if !ahead {
-		t.Error("no answer was ahead of what clients read: is the server's response cache on? Without it this test shows nothing")
+		t.Error("no answer was newer than what clients read: is the server's response cache on? Without it this test proves nothing")
 	}
 }
 
@@ -139,7 +139,7 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 			continue // the answer was only late
 		}
 		if registrytest.Withdrawn(t, r) {
-			t.Error("Withdrawn says true while the server tells clients of the instance")
+			t.Error("Withdrawn returns true while clients get the instance from the server")
 		}
 		// Another answer under construction may miss the second override, too.
 		// A drain also withdraws again and again.
@@ -148,7 +148,7 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 			return registrytest.Withdrawn(t, r)
 		})
 		if a.Listed(t) {
-			t.Error("Withdrawn says true, and a client is still told")
+			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
 		if got := a.statusAt(t, s.URLs[0]); got != outOfService {
 			t.Errorf("it is %s now, want OUT_OF_SERVICE", got)

@@ -60,7 +60,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		wrong("LASTCALL_EUREKA_STATUS=%q: must be OUT_OF_SERVICE or DOWN", cfg.Status)
 	}
 	if cfg.ClientRefresh < 0 {
-		wrong("LASTCALL_EUREKA_CLIENT_REFRESH=%v: must not be negative; it is how long clients use what they fetched, such as 30s", cfg.ClientRefresh)
+		wrong("LASTCALL_EUREKA_CLIENT_REFRESH=%v: must not be negative; it is how long clients use their copy of the registry, such as 30s", cfg.ClientRefresh)
 	}
 	roots, err := trusted(cfg.CAFile)
 	mistakes = append(mistakes, err)

@@ -114,7 +114,7 @@ func TestCallsOfADrain(t *testing.T) {
 				for range 32 { // clients refresh, and then a second of quiet
 					<-time.After(time.Second)
 					if !registrytest.Withdrawn(t, r) {
-						t.Fatal("Withdrawn says false")
+						t.Fatal("Withdrawn returns false")
 					}
 				}
 				registrytest.Call(t, "Deregister", func(ctx context.Context) error { return r.Deregister(ctx) })

@@ -499,7 +499,7 @@ func TestWholeRegistryIsReadOnce(t *testing.T) {
 	want := func(n int) {
 		t.Helper()
 		if !registrytest.Withdrawn(t, r) {
-			t.Fatal("Withdrawn says false")
+			t.Fatal("Withdrawn returns false")
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -526,7 +526,7 @@ func TestConcurrentCalls(t *testing.T) {
 	var running sync.WaitGroup
 	for range 4 {
 		for _, f := range calls(r) {
-			running.Go(func() { _ = f(t.Context()) }) // the race detector judges
+			running.Go(func() { _ = f(t.Context()) }) // for the race detector
 		}
 	}
 	running.Wait()

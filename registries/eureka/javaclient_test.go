@@ -132,7 +132,7 @@ func TestJavaClient(t *testing.T) {
 		registrytest.Call(t, "Withdraw", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if j.Listed(t) {
-			t.Fatal("Withdrawn says true, and clients are told")
+			t.Fatal("Withdrawn returns true, but clients get the instance")
 		}
 	}
 

@@ -51,7 +51,7 @@ func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
 		a.Heartbeat(t)
 		registrytest.Call(t, "Deregister", r.Deregister)
 		a.Settle(t) // the heartbeat,
-		a.Settle(t) // and what came of it
+		a.Settle(t) // and its consequences
 		if !a.Known(t) {
 			return
 		}

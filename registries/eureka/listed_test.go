@@ -19,7 +19,7 @@ func isListed(t *testing.T, r *Registry) (listed bool, why string) {
 		t.Fatalf("Listed: %v", err)
 	}
 	if listed != (why == "") {
-		t.Fatalf("Listed says %v because of %q", listed, why)
+		t.Fatalf("Listed returns %v because of %q", listed, why)
 	}
 	return listed, why
 }

@@ -132,7 +132,7 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 			own.Settle(t)
 			other.Register(t)
 			beats(t, other)
-			wait.Until(t, "clients of both being told of the namesake", func() bool {
+			wait.Until(t, "the namesake being registered", func() bool {
 				return tells(t, other.urls[0]+"/apps/", asJSON, other.id) || other.statusAt(t, other.urls[0]) != ""
 			})
 			wait.Until(t, "Withdrawn seeing the namesake", func() bool {
@@ -171,7 +171,7 @@ func TestAnyAddressOfThePod(t *testing.T) {
 		}
 	}
 	r := newApp(s, nil).registry(t)
-	registrytest.Call(t, "Withdraw of what is not there", r.Withdraw)
+	registrytest.Call(t, "Withdraw of an unknown instance", r.Withdraw)
 	if !registrytest.Withdrawn(t, r) || r.Located() {
 		t.Error("what was never found must be withdrawn, and not located")
 	}

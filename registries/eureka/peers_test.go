@@ -51,7 +51,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		err = short(func(ctx context.Context) error {
 			gone, err := r.Withdrawn(ctx)
 			if gone {
-				t.Error("Withdrawn says true while one peer does not answer")
+				t.Error("Withdrawn returns true while one peer does not answer")
 			}
 			if err == nil { // the other server's answers are not renewed yet
 				<-ctx.Done()
@@ -67,7 +67,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		registrytest.Call(t, "Withdraw once it answers", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
-			t.Error("Withdrawn says true, and a client is still told")
+			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
 	})
 
@@ -82,7 +82,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		registrytest.Call(t, "Withdraw", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
-			t.Error("Withdrawn says true, and a client is still told")
+			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
 
 		// It comes back, and gets the instance with the withdrawal from the
@@ -101,7 +101,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 			t.Fatalf("removing the override: status %d", code)
 		}
 		if registrytest.Withdrawn(t, r) {
-			t.Error("Withdrawn says true although a peer holds the instance as UP")
+			t.Error("Withdrawn returns true although a peer holds the instance as UP")
 		}
 		registrytest.Call(t, "Withdraw again", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })

@@ -45,7 +45,7 @@ type registrant struct {
 func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	ips := pod.Addresses()
 	if len(ips) == 0 || pod.AppPort == 0 {
-		return nil, fmt.Errorf("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, which are what is registered in Eureka")
+		return nil, fmt.Errorf("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, the address that is registered in Eureka")
 	}
 	if cfg.App != "" && !strings.EqualFold(cfg.App, pod.Service.Name) {
 		return nil, fmt.Errorf("LASTCALL_EUREKA_APP=%q and LASTCALL_SERVICE_NAME=%q: must be the same where LASTCALL_REGISTER=true; set only LASTCALL_SERVICE_NAME", cfg.App, pod.Service.Name)

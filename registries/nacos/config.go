@@ -71,7 +71,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		wrong("LASTCALL_NACOS_USERNAME and LASTCALL_NACOS_PASSWORD: one of them is empty; set both, or none")
 	}
 	if cfg.ClientRefresh < 0 {
-		wrong("LASTCALL_NACOS_CLIENT_REFRESH=%v: must not be negative; it is how long clients use what they were told, such as 1s", cfg.ClientRefresh)
+		wrong("LASTCALL_NACOS_CLIENT_REFRESH=%v: must not be negative; it is how long clients use their copy, such as 1s", cfg.ClientRefresh)
 	}
 	client, err := newClient(cfg.CAFile)
 	mistakes = append(mistakes, err)

@@ -91,7 +91,7 @@ func TestOperatorsWillStays(t *testing.T) {
 			t.Error("not withdrawn")
 		}
 		if r.GaveUp() != "" {
-			t.Errorf("of what this process has not disabled is said: %q", r.GaveUp())
+			t.Errorf("GaveUp for an instance that this process has not disabled: %q", r.GaveUp())
 		}
 		do(t, "Restore", r.Restore)
 		find(t, r)

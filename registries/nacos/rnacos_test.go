@@ -48,7 +48,7 @@ func TestRnacosRegistrationDuringADrain(t *testing.T) {
 		do(t, "Withdraw", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		if h.Listed(t) {
-			t.Fatal("Withdrawn reports true, and a client is told of the instance")
+			t.Fatal("Withdrawn reports true, but a client gets the instance")
 		}
 		h.Register(t)
 	}

@@ -25,7 +25,7 @@ func TestBrokenServers(t *testing.T) {
 		r := h.impatient(t)
 		do(t, "Withdraw", r.Withdraw)
 		if h.Listed(t) {
-			t.Fatal("Withdraw has succeeded, and a client is told of the instance")
+			t.Fatal("Withdraw has succeeded, but a client gets the instance")
 		}
 		if gone, err := r.Withdrawn(t.Context()); gone || err == nil || !strings.Contains(err.Error(), "no answer within") {
 			t.Errorf("at first: %v, %v; want an error that names the server that hangs", gone, err)

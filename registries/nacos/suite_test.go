@@ -81,7 +81,7 @@ func (p *patient) Registry(t *testing.T) drain.Registry {
 		}
 	}
 	if gone, err := r.Withdrawn(t.Context()); gone {
-		t.Fatalf("withdrawn by the word of one server, while another has just begun to hang: %v", err)
+		t.Fatalf("withdrawn because of one server, while another has just begun to hang: %v", err)
 	}
 	p.f.advance(31 * time.Second)
 	return &appGone{r, p.harness}

@@ -16,8 +16,7 @@ import (
 const (
 	// defaultTTL is a token's lifetime if the server does not give one.
 	defaultTTL = 5 * time.Hour
-	// openFor is how long a server without a login is not asked to log in
-	// again.
+	// openFor is how long no login is tried at a server that has no login.
 	openFor = time.Minute
 	// loginPause is how long a refused login is not tried again, and how long a
 	// new token is not renewed: a refusal in that time means that the user

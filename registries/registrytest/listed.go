@@ -27,26 +27,26 @@ func listedFollowsClients(t *testing.T, h Harness) {
 			t.Fatalf("Listed: %v", err)
 		}
 		if listed && !h.Listed(t) {
-			t.Fatal("Listed says true, and a client is not told of the instance")
+			t.Fatal("Listed returns true, but a client does not get the instance")
 		}
 		if !listed && why == "" {
-			t.Fatal("Listed says false, and not why")
+			t.Fatal("Listed returns false without a reason")
 		}
 		return listed
 	}
 	if isListed(l) {
-		t.Fatal("Listed says true of an instance that nobody registered")
+		t.Fatal("Listed returns true for an instance that nobody registered")
 	}
 	registerListed(t, h)
 	h.Settle(t)
 	wait.Until(t, "Listed", func() bool { return isListed(l) })
-	wait.Until(t, "Listed of a registry made again", func() bool {
+	wait.Until(t, "Listed of a new registry", func() bool {
 		next, says := h.Registry(t).(drain.Lister)
 		return says && isListed(next)
 	})
 	withdrawAndSee(t, r)
 	if isListed(l) {
-		t.Fatal("Listed says true of an instance that is withdrawn")
+		t.Fatal("Listed returns true for an instance that is withdrawn")
 	}
 	h.Settle(t)
 	Call(t, "Restore", r.Restore)
@@ -57,7 +57,7 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	Call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 	if isListed(l) {
-		t.Fatal("Listed says true of a deregistered instance")
+		t.Fatal("Listed returns true for a deregistered instance")
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -96,7 +96,7 @@ func readyWhenListed(t *testing.T, h Harness) {
 		h.Heartbeat(t)
 		ready, why := d.Readiness()
 		if ready && !h.Listed(t) {
-			t.Fatal("ready, and a client is not told of the instance")
+			t.Fatal("ready, but a client does not get the instance")
 		}
 		if !ready {
 			t.Log(why)

@@ -82,7 +82,7 @@ func registersNotReady(t *testing.T, h RegistrarHarness) {
 	}
 	registerAndSee(t, h, r)
 	register(t, h.Registry(t), false)
-	wait.Until(t, "the instance not being listed, by a registry made again", func() bool { return !h.Listed(t) })
+	wait.Until(t, "the instance not being listed, by a new registry", func() bool { return !h.Listed(t) })
 }
 
 func registersWhatIsLost(t *testing.T, h RegistrarHarness) {
@@ -142,7 +142,7 @@ func registrationLeavesWithdrawal(t *testing.T, h RegistrarHarness) {
 	r := h.Registry(t)
 	register(t, r, true)
 	if h.Listed(t) {
-		t.Fatal("a sidecar that was started again has put a pod back that drains")
+		t.Fatal("a restarted sidecar has put a draining pod back into service")
 	}
 	// The app was restarted, so there is no drain any more.
 	register(t, r, false)

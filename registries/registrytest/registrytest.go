@@ -64,12 +64,12 @@ func withdrawKeepsKnown(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
 	if gone := Withdrawn(t, r); gone {
-		t.Fatal("Withdrawn says true while clients are told of the instance")
+		t.Fatal("Withdrawn returns true while clients get the instance")
 	}
 	Call(t, "Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
 	if h.Listed(t) {
-		t.Fatal("Withdrawn says true, and a client is still told of the instance")
+		t.Fatal("Withdrawn returns true, but a client still gets the instance")
 	}
 	if !h.Known(t) {
 		t.Fatal("Withdraw removed the instance: its app's next heartbeat would bring it back")
@@ -106,7 +106,7 @@ func deregisterRemoves(t *testing.T, h Harness) {
 	Call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 	if !Withdrawn(t, r) {
-		t.Fatal("Withdrawn says false of a deregistered instance")
+		t.Fatal("Withdrawn returns false for a deregistered instance")
 	}
 	// The same id comes back, as in a StatefulSet: it must be in service.
 	registerListed(t, h)
@@ -115,7 +115,7 @@ func deregisterRemoves(t *testing.T, h Harness) {
 func callsRepeat(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
-	Call(t, "Restore of what is in service", r.Restore)
+	Call(t, "Restore of an instance in service", r.Restore)
 	Call(t, "Withdraw", r.Withdraw)
 	Call(t, "a second Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
@@ -136,7 +136,7 @@ func newRegistryGoesOn(t *testing.T, h Harness) {
 	// The sidecar was killed and restarted, and remembers nothing.
 	r := h.Registry(t)
 	if !Withdrawn(t, r) {
-		t.Fatal("a registry made again does not see the withdrawal")
+		t.Fatal("a new registry does not see the withdrawal")
 	}
 	h.Settle(t)
 	Call(t, "Restore", r.Restore)
@@ -156,7 +156,7 @@ func findTells(t *testing.T, h Harness) {
 	}
 	if _, says := f.(drain.Locator); says {
 		if notFound := (*drain.NotFoundError)(nil); !errors.As(err, &notFound) {
-			t.Fatalf("Find of what nobody registered: got %v, want a NotFoundError", err)
+			t.Fatalf("Find before any registration: got %v, want a NotFoundError", err)
 		}
 	}
 	located(t, f, false)
@@ -173,7 +173,7 @@ func findTells(t *testing.T, h Harness) {
 func located(t *testing.T, r any, want bool) {
 	t.Helper()
 	if l, says := r.(drain.Locator); says && l.Located() != want {
-		t.Fatalf("Located says %v, want %v", !want, want)
+		t.Fatalf("Located returns %v, want %v", !want, want)
 	}
 }
 
@@ -210,11 +210,11 @@ func findClearsLeftover(t *testing.T, h Harness) {
 func unknownIsWithdrawn(t *testing.T, h Harness) {
 	r := h.Registry(t)
 	if !Withdrawn(t, r) {
-		t.Fatal("Withdrawn says false of an instance that nobody registered")
+		t.Fatal("Withdrawn returns false for an instance that nobody registered")
 	}
-	Call(t, "Withdraw of what is not known", r.Withdraw)
-	Call(t, "Restore of what is not known", r.Restore)
-	Call(t, "Deregister of what is not known", r.Deregister)
+	Call(t, "Withdraw of an unknown instance", r.Withdraw)
+	Call(t, "Restore of an unknown instance", r.Restore)
+	Call(t, "Deregister of an unknown instance", r.Deregister)
 	located(t, r, false)
 	// Once any call has found the instance, it stays located.
 	registerListed(t, h)

@@ -190,7 +190,7 @@ func TestRefused(t *testing.T) {
 	}
 	yaml := "find:\n- get: http://" + address + "/\n  absent: [refused]\nwithdraw:\n- get: http://" + address
 	r := fromYAML(t, drain.Pod{}, yaml)
-	do(t, "Withdraw of what is not there", r.Withdraw)
+	do(t, "Withdraw of an unknown instance", r.Withdraw)
 	if !isWithdrawn(t, r) {
 		t.Error("what is not there is not withdrawn")
 	}

@@ -54,7 +54,7 @@ func TestDubbo(t *testing.T) {
 
 	// A restarted sidecar sees the withdrawal.
 	if !isWithdrawn(t, preset(t, "dubbo", drain.Pod{}, nil)) {
-		t.Error("a registry made again does not see the withdrawal")
+		t.Error("a new registry does not see the withdrawal")
 	}
 
 	do(t, "Restore", r.Restore)
@@ -67,7 +67,7 @@ func TestDubbo(t *testing.T) {
 
 	// The provider has ended: clients are not sent to it any more.
 	a.Kill()
-	do(t, "Withdraw of what has ended", r.Withdraw)
+	do(t, "Withdraw after the end", r.Withdraw)
 	if !isWithdrawn(t, r) {
 		t.Error("a provider that has ended is not withdrawn")
 	}

@@ -116,7 +116,7 @@ func TestElasticsearch(t *testing.T) {
 	if found, err := preset(t, "elasticsearch", drain.Pod{}, env).Find(within(t)); err != nil || es.shutdown != 0 {
 		t.Errorf("Find left the earlier process' shutdown: %q, %v", found, err)
 	}
-	do(t, "Restore of what is in service", r.Restore)
+	do(t, "Restore of an instance in service", r.Restore)
 	do(t, "Withdraw", r.Withdraw)
 	es.set(func() { es.status = "STALLED" })
 	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "stalled") {

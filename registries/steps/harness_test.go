@@ -69,7 +69,7 @@ func isListed(t *testing.T, r *Registry) bool {
 		t.Fatalf("Listed: %v", err)
 	}
 	if is == (why != "") {
-		t.Fatalf("Listed says %v because of %q", is, why)
+		t.Fatalf("Listed returns %v because of %q", is, why)
 	}
 	return is
 }

@@ -114,7 +114,7 @@ func (p *parser) parse(root *yaml.Node) (*file, error) {
 	case len(f.sections[withdraw]) == 0 && len(f.sections[withdrawn]) == 0:
 		p.wrong(root, "has neither withdraw nor withdrawn: there is nothing to do and nothing to wait for")
 	case len(f.sections[leftover]) > 0 && len(f.sections[restore]) == 0:
-		p.wrong(entries["leftover"], "leftover needs restore, which is what is done about it")
+		p.wrong(entries["leftover"], "leftover needs restore, which undoes the leftover")
 	}
 	return f, p.err()
 }

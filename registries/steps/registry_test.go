@@ -148,7 +148,7 @@ withdrawn:
 		t.Error("withdrawn while it leads")
 	}
 	s.answers.Store(&map[string]string{"get /me": `{"id":"m1","leader":"m2"}`})
-	do(t, "Withdraw of what does not lead", r.Withdraw)
+	do(t, "Withdraw of an instance that is not the leader", r.Withdraw)
 	if !isWithdrawn(t, r) {
 		t.Error("not withdrawn although it does not lead")
 	}
@@ -257,17 +257,17 @@ withdraw:
 	s.answers.Store(&map[string]string{"get /pods": `{"pod":{"id":7}}`, "post /out": ""})
 	do(t, "Withdraw", r.Withdraw)
 	if !r.Located() {
-		t.Error("Located says false of an instance that was found")
+		t.Error("Located returns false for an instance that was found")
 	}
 	s.answers.Store(&map[string]string{"get /pods": "{}", "post /out": ""})
 	do(t, "Withdraw", r.Withdraw)
 	if !r.Located() {
-		t.Error("Located says false of an instance that was found before")
+		t.Error("Located returns false for an instance that was found before")
 	}
 
 	r = s.registry(t, "withdraw:\n- post: URL/out")
 	do(t, "Withdraw", r.Withdraw)
 	if !r.Located() {
-		t.Error("Located says false where there is nothing to look up")
+		t.Error("Located returns false although there is nothing to look up")
 	}
 }

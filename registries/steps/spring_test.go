@@ -85,7 +85,7 @@ func TestSpring(t *testing.T) {
 			}
 			do(t, "Withdraw again", r.Withdraw)
 			if !isWithdrawn(t, preset(t, "spring", drain.Pod{}, env)) || listed() {
-				t.Error("a second withdrawal, or a registry made again, brings it back")
+				t.Error("a second withdrawal, or a new registry, brings it back")
 			}
 			do(t, "Restore", r.Restore)
 			wait.Until(t, "being listed", listed)
@@ -96,7 +96,7 @@ func TestSpring(t *testing.T) {
 			if isListed(t, r) {
 				t.Error("an app that has ended is listed")
 			}
-			do(t, "Withdraw of what has ended", r.Withdraw)
+			do(t, "Withdraw after the end", r.Withdraw)
 			if !isWithdrawn(t, r) {
 				t.Error("an app that has ended is not withdrawn")
 			}

@@ -128,7 +128,7 @@ func TestTiKV(t *testing.T) {
 		t.Errorf("evicted after the start: %v, want 3 only", pd.evicted)
 	}
 	do(t, "Restore", r.Restore)
-	do(t, "Restore of what is in service", r.Restore)
+	do(t, "Restore of an instance in service", r.Restore)
 
 	// If PD does not know the pod, there is nothing to withdraw: tikv-11 is not
 	// tikv-1.
