@@ -82,7 +82,7 @@ const residueFor = time.Minute
 const toldWithin = 3 * time.Second
 
 // CallLimit returns how long the longest sequence of requests takes at a server
-// that answers each within its limit: nine requests. Withdrawn counts as one.
+// that answers each within its limit: nine requests. One of them is Withdrawn.
 func (r *Registry) CallLimit() time.Duration { return 9 * r.peers[0].limit }
 
 // Located reports whether any peer has been seen to hold the instance.

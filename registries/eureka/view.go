@@ -148,7 +148,7 @@ func watchPause(left, longest time.Duration) time.Duration {
 // ownPause returns the minimum interval between two queries of what the server
 // holds, while its answers to clients are awaited.
 func (v *view) ownPause() time.Duration {
-	return max(part(ownPart, time.Since(v.since)+v.refresh), 4*v.took) // a slow server is queried for its answers first
+	return max(part(ownPart, time.Since(v.since)+v.refresh), 4*v.took) // a slow server: its answers come first
 }
 
 // next returns the answers that have not yet shown that the pod is gone in its
