@@ -11,8 +11,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// TestACL: which rules are needed, and what is said where one is missing, at a
-// server that denies by default.
+// TestACL checks which rules are needed, and which error names a missing one,
+// at a server that denies by default.
 func TestACL(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{ACL: true})
 	agent := servers.StartConsul(t, servers.ConsulOptions{ACL: true, Join: server})
@@ -52,10 +52,10 @@ func TestACL(t *testing.T) {
 				must(t, r.Withdraw)
 				must(t, r.Deregister)
 				wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
-				// A narrow token sees nothing else, and that must not look
-				// like blindness.
+				// A narrow token sees nothing else. That must not look like
+				// missing rights.
 				if !withdrawn(t, r) {
-					t.Error("Withdrawn says false of an instance that is gone")
+					t.Error("Withdrawn returns false for an instance that is gone")
 				}
 			})
 			t.Run(name+"/read only", func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestACL(t *testing.T) {
 					t.Error("a token that may only read took the instance out of service")
 				}
 			})
-			// Whoever may not see the instance must not take it for gone.
+			// A token that may not see the instance must not make it look gone.
 			for _, blind := range []struct{ name, rules string }{
 				{"no node", `service_prefix "" { policy = "write" }`},
 				{"no service", `node_prefix "" { policy = "write" }`},
@@ -119,7 +119,7 @@ func TestACL(t *testing.T) {
 			t.Errorf("Withdraw: %v; want an error that names the proxy", err)
 		}
 		if withdrawn(t, r) {
-			t.Error("Withdrawn says true while mesh clients are told of the proxy")
+			t.Error("Withdrawn returns true while mesh clients get the proxy")
 		}
 	})
 }

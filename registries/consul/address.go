@@ -8,13 +8,13 @@ import (
 	"lastcall/internal/fetch"
 )
 
-// address is where Consul's HTTP API is.
+// address is the address of Consul's HTTP API.
 type address struct {
 	scheme, host, prefix string
-	socket               string // of a Unix socket; the host is then of no meaning
+	socket               string // path of a Unix socket; the host is then ignored
 }
 
-// String is the address as people write it.
+// String returns the address in the usual notation.
 func (a address) String() string {
 	if a.socket != "" {
 		return "unix://" + a.socket
@@ -22,10 +22,10 @@ func (a address) String() string {
 	return a.scheme + "://" + a.host + a.prefix
 }
 
-// parseAddress reads CONSUL_HTTP_ADDR the way Consul's client does, but for
-// addresses that could only fail later. Unset, it is the node's agent where
-// the node's address is known, as most clusters run it, or else the one in
-// the pod.
+// parseAddress parses CONSUL_HTTP_ADDR as Consul's client does, but refuses
+// addresses that could only fail later. If it is unset, the address is that of
+// the node's agent if the node's address is known, as most clusters run it;
+// otherwise that of an agent in the pod.
 func parseAddress(raw string, overTLS bool, hostIP string) (address, error) {
 	a := address{scheme: "http"}
 	port := "8500"
@@ -48,7 +48,7 @@ func parseAddress(raw string, overTLS bool, hostIP string) (address, error) {
 		full = a.scheme + "://" + raw
 	}
 	if strings.Contains(raw, "@") {
-		// Not shown: it may hold a password.
+		// The address is not shown: it may contain a password.
 		return a, errors.New("CONSUL_HTTP_ADDR: must not hold a user or password; set CONSUL_HTTP_AUTH=USER:PASSWORD instead")
 	}
 	u, ok := fetch.Address(full)

@@ -12,10 +12,10 @@ import (
 	"lastcall/drain"
 )
 
-// Config is what the environment says of Consul. The CONSUL_ variables are
-// Consul's own, with the meaning that its command line and its clients give
-// them; those that say yes or no are kept as they were written, because an
-// empty one means that it is not set.
+// Config is the configuration of Consul, from the environment. The CONSUL_
+// variables are Consul's own, with the same meaning as for its command line and
+// its clients. Boolean ones are kept as text, because an empty value means that
+// the variable is not set.
 type Config struct {
 	ServiceID     string        `envconfig:"LASTCALL_CONSUL_SERVICE_ID" desc:"which service instance; found by LASTCALL_POD_IP and LASTCALL_APP_PORT when unset"`
 	ClientRefresh time.Duration `envconfig:"LASTCALL_CONSUL_CLIENT_REFRESH" default:"1s" desc:"how long clients may use what they were told: DNS TTL or cache time"`
@@ -36,9 +36,9 @@ type Config struct {
 	Partition     string `envconfig:"CONSUL_PARTITION" desc:"admin partition (Consul Enterprise)"`
 }
 
-// New makes the plug-in for the pod's instance. It makes no call. The error
+// New returns the plug-in for the pod's instance. It makes no call. The error
 // joins all mistakes in cfg, each with the variable's name and what would be
-// right.
+// correct.
 func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	var mistakes []error
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
@@ -105,7 +105,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	return r, nil
 }
 
-// yes reads a variable that says yes or no.
+// yes parses a boolean variable. It returns unset if the variable is not set.
 func yes(name, value string, unset bool) (bool, error) {
 	if value == "" {
 		return unset, nil

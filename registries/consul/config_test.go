@@ -23,7 +23,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		name   string
 		config Config
 		pod    drain.Pod
-		says   []string // the variables, one mistake a line
+		says   []string // the variables in the error, one mistake per line
 	}{
 		{"nothing set", Config{}, pod, nil},
 		{"id alone", Config{ServiceID: "web-1"}, drain.Pod{}, nil},
@@ -93,7 +93,7 @@ func TestAddress(t *testing.T) {
 		{"localhost:8500", "", "10.0.0.5", "http://localhost:8500"},
 		{"consul", "", "", "http://consul"},
 		{"[fd00::9]:8500", "", "", "http://[fd00::9]:8500"},
-		{"http://consul:8500", "true", "", "https://consul:8500"}, // TLS that was asked for is never dropped
+		{"http://consul:8500", "true", "", "https://consul:8500"}, // TLS that was configured is never dropped
 		{"https://consul:8501", "", "", "https://consul:8501"},
 		{"https://example.com/consul/", "", "", "https://example.com/consul"},
 		{"unix:///run/consul.sock", "", "", "unix:///run/consul.sock"},

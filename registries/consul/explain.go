@@ -11,10 +11,10 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// explain says what was being done when a call failed, at which address, and,
-// where it can be told, what to do about it. needs names the ACL rules that
-// the call needs. It keeps the cause's type for errors.Is, and holds neither
-// the token nor the URL with its query.
+// explain adds to an error what was being done, at which address, and, if
+// known, what to do about it. needs names the ACL rules that the call needs.
+// The cause keeps its type for errors.Is. The error contains neither the token
+// nor the URL with its query.
 func (r *Registry) explain(doing, needs string, err error) error {
 	var status api.StatusError
 	if errors.As(err, &status) {
@@ -27,13 +27,14 @@ func (r *Registry) explain(doing, needs string, err error) error {
 	case advice == "":
 		return fmt.Errorf("consul at %s: %s: %w", r.at, doing, err)
 	case status.Code == http.StatusForbidden:
-		// Consul's own words come last: they are long, and get cut off.
+		// Consul's own text comes last: it is long, and is truncated.
 		return fmt.Errorf("consul at %s: %s: %s: %w", r.at, doing, advice, err)
 	}
 	return fmt.Errorf("consul at %s: %s: %w: %s", r.at, doing, err, advice)
 }
 
-// advise says what a user can do about a failure, if that can be told.
+// advise returns what a user can do about a failure; empty if that is not
+// known.
 func advise(code int, needs, text string) string {
 	has := func(part string) bool { return strings.Contains(text, part) }
 	switch {
@@ -59,8 +60,9 @@ func advise(code int, needs, text string) string {
 	return ""
 }
 
-// answer is an answer that is not 200, as one short line. A body can be
-// anything that stands in between, of any length.
+// answer returns an error with the status and body of a response other than
+// 200, on one short line. The body can come from anything between lastcall and
+// Consul, and be of any length.
 func answer(status api.StatusError) error {
 	const most = 300
 	body := strings.Join(strings.FieldsFunc(status.Body, func(r rune) bool {
@@ -75,8 +77,8 @@ func answer(status api.StatusError) error {
 	return fmt.Errorf("HTTP status %d (%s)", status.Code, body)
 }
 
-// is404 reports whether an agent has answered that it does not have what was
-// asked for.
+// is404 reports whether Consul answered that it does not have what was
+// requested.
 func is404(err error) bool {
 	var status api.StatusError
 	return errors.As(err, &status) && status.Code == http.StatusNotFound

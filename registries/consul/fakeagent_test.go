@@ -13,9 +13,9 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// fakeConsul is an agent and a catalog in one, with the rules that registering
-// depends on; the real ones come with TestRegistrarSuite. An agent's check of a
-// service stays when the service is registered again.
+// fakeConsul is an agent and a catalog in one, with the rules that matter for
+// registration; TestRegistrarSuite runs against the real ones. An agent's check
+// of a service stays when the service is registered again.
 type fakeConsul struct {
 	mu       sync.Mutex
 	changed  chan struct{}
@@ -73,7 +73,7 @@ func (f *fakeConsul) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait is what an open call does.
+// wait blocks as an open call does.
 func (f *fakeConsul) wait(r *http.Request) bool {
 	for {
 		f.mu.Lock()
@@ -186,7 +186,7 @@ func (f *fakeConsul) putLocked(r *http.Request, path string) int {
 			f.loseLocked()
 		}
 	case path == "txn":
-		return http.StatusInternalServerError // the long way does the same
+		return http.StatusInternalServerError // lookFurther fails in the same way
 	default:
 		return http.StatusNotFound
 	}

@@ -19,7 +19,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// calls are all that the drainer calls.
+// calls returns all methods that the drainer calls.
 func calls(r *Registry) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Withdraw":   r.Withdraw,
@@ -28,7 +28,7 @@ func calls(r *Registry) map[string]func(context.Context) error {
 		"Withdrawn": func(ctx context.Context) error {
 			gone, err := r.Withdrawn(ctx)
 			if err != nil && gone {
-				return errors.New("Withdrawn says true beside its error")
+				return errors.New("Withdrawn returns true together with an error")
 			}
 			return err
 		},
@@ -39,7 +39,8 @@ func calls(r *Registry) map[string]func(context.Context) error {
 	}
 }
 
-// at makes the plug-in for a Consul at address, found by its id.
+// at returns the plug-in for the Consul in config, with the instance found by
+// its id.
 func at(t *testing.T, config Config) *Registry {
 	t.Helper()
 	config.ServiceID = "web-1"
@@ -48,8 +49,8 @@ func at(t *testing.T, config Config) *Registry {
 	return r
 }
 
-// failing wants every call to fail before its deadline, with an error that holds
-// each of the texts and no secret.
+// failing expects every call to fail before its deadline, with an error that
+// contains each of the texts and no secret.
 func failing(t *testing.T, r *Registry, texts ...string) {
 	t.Helper()
 	for name, call := range calls(r) {
@@ -125,7 +126,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-// TestHalfAnAnswer: parts that are missing must not be taken for an answer.
+// TestHalfAnAnswer: an incomplete answer must not be used as a complete one.
 func TestHalfAnAnswer(t *testing.T) {
 	const service = `{"ID": "web-1", "Service": "web"}`
 	for _, test := range []struct{ name, agent, health string }{
@@ -161,8 +162,8 @@ func TestHalfAnAnswer(t *testing.T) {
 	}
 }
 
-// TestHangs: a server that takes the connection and says nothing, and one that
-// stops in the middle of its answer.
+// TestHangs: a server that accepts the connection and sends nothing, and one
+// that stops in the middle of its answer.
 func TestHangs(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -198,7 +199,7 @@ func TestRefuses(t *testing.T) {
 	failing(t, at(t, Config{Address: address, Token: secret}), "connection refused", "CONSUL_HTTP_ADDR", address)
 }
 
-// TestRealServerFails: hangs, goes on, crashes, comes back.
+// TestRealServerFails: the server hangs, continues, crashes, and comes back.
 func TestRealServerFails(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
@@ -222,8 +223,9 @@ func TestRealServerFails(t *testing.T) {
 	must(t, r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 
-	// Without its server, the agent cannot say what clients are told. What it
-	// is told itself it does, or holds until it has told the server.
+	// Without its server, the agent cannot return what clients discover. It
+	// carries out what it is asked to do, or keeps it until it reaches the
+	// server.
 	must(t, r.Restore)
 	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 	server.Freeze(t)
@@ -248,7 +250,7 @@ func TestRealServerFails(t *testing.T) {
 		return err == nil && gone
 	})
 	if h.Listed(t) {
-		t.Error("Withdrawn says true, and a client is still told of the instance")
+		t.Error("Withdrawn returns true, but a client still gets the instance")
 	}
 
 	agent.Kill()
@@ -258,8 +260,8 @@ func TestRealServerFails(t *testing.T) {
 	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
 }
 
-// TestTokenFileIsReadAgain: by the time that a pod leaves, its token has been
-// replaced, perhaps several times.
+// TestTokenFileIsReadAgain: by the time that a pod is deleted, its token may
+// have been replaced several times.
 func TestTokenFileIsReadAgain(t *testing.T) {
 	var (
 		mu  sync.Mutex
@@ -294,7 +296,7 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestConsulsOwnVariables: what they make of a call.
+// TestConsulsOwnVariables checks how Consul's own variables change a call.
 func TestConsulsOwnVariables(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "consul.sock")
 	listener, err := net.Listen("unix", socket)
@@ -329,7 +331,7 @@ func TestConsulsOwnVariables(t *testing.T) {
 	}
 }
 
-// TestAtTheSameTime: all calls at once, for the race detector.
+// TestAtTheSameTime makes all calls concurrently, for the race detector.
 func TestAtTheSameTime(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := agentless(t, server)

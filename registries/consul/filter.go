@@ -11,12 +11,12 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// lan are the tagged addresses under which a service may be known in its own
-// datacenter. An agent fills in the latter two by itself.
+// lan returns the tagged addresses that a service may have within its
+// datacenter. An agent adds the latter two by itself.
 func lan() []string { return []string{"lan", "lan_ipv4", "lan_ipv6"} }
 
-// selectors are the names that one endpoint's filter language has for what
-// an instance is found by.
+// selectors are the selectors of one endpoint's filter language for the fields
+// that identify an instance.
 type selectors struct{ id, address, port, tagged, node, kind, destination string }
 
 func ofAgentServices() selectors {
@@ -31,8 +31,8 @@ func ofHealth() selectors {
 	return selectors{id: "Service.ID", address: "Service.Address", port: "Service.Port", tagged: "Service.TaggedAddresses", node: "Node.Address", kind: "Service.Kind", destination: "Service.Proxy.DestinationServiceID"}
 }
 
-// filter is the filter expression that lets the pod's instance through, and as
-// little else as the language can say; isPods looks closer.
+// filter returns the filter expression for the pod's instance. It lets through
+// as little else as the language can express; isPods checks more precisely.
 func (r *Registry) filter(s selectors) string {
 	if r.id != "" {
 		return is(s.id, r.id)
@@ -41,14 +41,15 @@ func (r *Registry) filter(s selectors) string {
 	for _, tag := range lan() {
 		alike = append(alike, r.isOneOf(s.tagged+"."+tag+".Address"))
 	}
-	// A service without an address is at its node's.
+	// A service without an address has the address of its node.
 	bare := is(s.address, "")
 	if s.node != "" {
 		bare = "(" + bare + " and " + r.isOneOf(s.node) + ")"
 	}
 	alike = append(alike, bare)
 	if r.pod.Name != "" {
-		// Some clients, Spring's among them, register a host name, which is the pod's.
+		// Some clients, for example Spring's, register a host name, which is
+		// the pod's.
 		alike = append(alike, is(s.address, r.pod.Name),
 			s.address+" matches "+quoted("^"+regexp.QuoteMeta(r.pod.Name)+"[.]"))
 	}
@@ -56,7 +57,7 @@ func (r *Registry) filter(s selectors) string {
 }
 
 // isPods reports whether service is the pod's own instance. node is the address
-// of its node, empty where that is not known.
+// of its node, empty if that is not known.
 func (r *Registry) isPods(service *api.AgentService, node string) bool {
 	if r.id != "" {
 		return service.ID == r.id
@@ -64,7 +65,7 @@ func (r *Registry) isPods(service *api.AgentService, node string) bool {
 	return service.Port == r.pod.AppPort && r.isAt(service, node)
 }
 
-// isAt reports whether service is registered under the pod's address.
+// isAt reports whether service is registered with the pod's address.
 func (r *Registry) isAt(service *api.AgentService, node string) bool {
 	host := service.Address
 	if host == "" {
@@ -81,26 +82,27 @@ func (r *Registry) isAt(service *api.AgentService, node string) bool {
 	return r.pod.Name != "" && (host == r.pod.Name || strings.HasPrefix(host, r.pod.Name+"."))
 }
 
-// proxiesOf is the filter expression for the sidecar proxies of an instance.
-// The kind has to come first: an agent that looks for the proxy's settings of a
-// service that has none drops the connection.
+// proxiesOf returns the filter expression for the sidecar proxies of an
+// instance. The kind must come first: an agent that evaluates the proxy's
+// settings of a service that has none drops the connection.
 func proxiesOf(s selectors, id string) string {
 	return is(s.kind, string(api.ServiceKindConnectProxy)) + " and " + is(s.destination, id)
 }
 
-// is is the expression that a selector equals a value.
+// is returns the expression that a selector equals a value.
 func is(selector, value string) string { return selector + " == " + quoted(value) }
 
-// quoted writes s as a string of the filter language, which reads it as Go
-// does, but ends it at the next quotation mark even after a backslash.
+// quoted returns s as a string of the filter language. The language reads
+// strings as Go does, but ends them at the next quotation mark, even after a
+// backslash.
 func quoted(s string) string {
 	q := strconv.Quote(s)
 	return `"` + strings.ReplaceAll(q[1:len(q)-1], `\"`, `\x22`) + `"`
 }
 
-// isOneOf is the expression that a selector equals one of the pod's addresses. The
-// language compares text, so the notations are listed in which addresses are
-// written; isOwnAddress looks closer.
+// isOneOf returns the expression that a selector equals one of the pod's
+// addresses. The language compares text, so the expression lists the notations
+// of each address; isOwnAddress checks more precisely.
 func (r *Registry) isOneOf(selector string) string {
 	var texts []string
 	for _, ip := range r.pod.Addresses() {
@@ -120,7 +122,8 @@ func (r *Registry) isOneOf(selector string) string {
 	return "(" + strings.Join(texts, " or ") + ")"
 }
 
-// long is an IPv6 address as Java writes it: all parts, without leading zeros.
+// long returns an IPv6 address as Java writes it: all parts, without leading
+// zeros.
 func long(ip netip.Addr) string {
 	b := ip.As16()
 	parts := make([]string, 8)
@@ -130,7 +133,7 @@ func long(ip netip.Addr) string {
 	return strings.Join(parts, ":")
 }
 
-// isOwnAddress reports whether a text is one of the pod's addresses.
+// isOwnAddress reports whether text is one of the pod's addresses.
 func (r *Registry) isOwnAddress(text string) bool {
 	ip, ok := parseIP(text)
 	return ok && slices.Contains(r.pod.Addresses(), ip)
@@ -141,7 +144,7 @@ func parseIP(text string) (netip.Addr, bool) {
 	return ip.Unmap().WithZone(""), err == nil
 }
 
-// addresses lists the pod's addresses for people.
+// addresses returns the pod's addresses as text for messages.
 func (r *Registry) addresses() string {
 	texts := make([]string, len(r.pod.Addresses()))
 	for n, ip := range r.pod.Addresses() {

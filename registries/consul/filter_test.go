@@ -12,9 +12,9 @@ import (
 	"lastcall/drain"
 )
 
-// FuzzQuoted: whatever an id holds, the filter language reads it back, and
-// nothing of it can end the string. The language ends a string at the first
-// quotation mark, and then reads it as Go does.
+// FuzzQuoted: whatever an id contains, the filter language reads it back, and
+// no part of it ends the string. The language ends a string at the first
+// quotation mark, and then parses it as Go does.
 func FuzzQuoted(f *testing.F) {
 	for _, s := range []string{"", "web-1", `"`, `\`, `\"`, `\\"`, "`", "a\nb", "ü🧀", "\xff", "\x00", `" or ID != "`} {
 		f.Add(s)
@@ -34,7 +34,7 @@ func FuzzQuoted(f *testing.F) {
 	})
 }
 
-// FuzzAddress: CONSUL_HTTP_ADDR is either refused, without saying a password,
+// FuzzAddress: CONSUL_HTTP_ADDR is either refused, without showing a password,
 // or gives an address to which a call can be made.
 func FuzzAddress(f *testing.F) {
 	for _, s := range []string{"", "10.0.0.5:8500", "http://consul:8500", "https://c/x/y", "unix:///s", "[::1]:8500", "a@b", "http://u:p@h", "::", "%zz", "http://h:0", "HTTP://H:1", "h/x?y#z"} {
@@ -57,7 +57,7 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-// FuzzIsAt: no address that is not the pod's is taken for it.
+// FuzzIsAt: no address is mistaken for the pod's.
 func FuzzIsAt(f *testing.F) {
 	f.Add("10.1.2.3", "", "10.1.2.3", "web-0")
 	f.Add("", "10.1.2.3", "10.1.2.3", "")

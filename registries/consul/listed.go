@@ -11,14 +11,17 @@ import (
 	"lastcall/internal/pace"
 )
 
-// Listed reports whether clients that ask the health endpoints for what is passing
-// are told of each of the pod's instances, those in the mesh of its sidecar proxies.
-// A warning keeps an instance from them too, although DNS tells of it.
+// Listed reports whether clients that query the health endpoints for passing
+// instances discover each of the pod's instances; clients in the mesh, each of
+// its sidecar proxies. A warning hides an instance from these clients too,
+// although DNS returns it.
 //
 // A check that follows the pod's own readiness (see mirrorsReadiness) does not
-// count: consul-k8s has it pass when the pod is ready, which waits for Listed.
+// count: consul-k8s sets it to passing when the pod is ready, and the pod is
+// not ready before Listed returns true.
 //
-// What was missing stands until an open call tells of a change.
+// The reason why a pod is not listed stays valid until an open call shows a
+// change.
 func (r *Registry) Listed(ctx context.Context) (listed bool, why string, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, "", fmt.Errorf("consul at %s was not asked: %w", r.at, err)
@@ -51,8 +54,9 @@ func (r *Registry) Listed(ctx context.Context) (listed bool, why string, err err
 	return missing == "", missing, nil
 }
 
-// lookListed asks the health endpoints what keeps found from clients; empty if
-// nothing does. It is not shown where an endpoint does not hold one of them.
+// lookListed queries the health endpoints and returns what keeps found from
+// being listed; empty if nothing does. shown is false if an endpoint does not
+// hold one of them.
 func (r *Registry) lookListed(ctx context.Context, found []instance) (missing string, shown bool, w *watch, err error) {
 	w = &watch{}
 	entries := map[string][]*api.ServiceEntry{} // by the service's id
@@ -90,9 +94,9 @@ func (r *Registry) lookListed(ctx context.Context, found []instance) (missing st
 	return "", true, w, nil
 }
 
-// keepsOut says which check keeps an instance from clients; empty if none does.
-// An alias follows the checks of the pod's service, and with it those that do not
-// count.
+// keepsOut returns which check keeps an instance from clients; empty if none
+// does. An alias check follows all checks of the pod's service, including those
+// that do not count.
 func keepsOut(checks api.HealthChecks, mirrored bool) string {
 	for _, check := range checks {
 		if check.Status == api.HealthPassing || mirrorsReadiness(check) || mirrored && check.Type == "alias" {
@@ -103,17 +107,17 @@ func keepsOut(checks api.HealthChecks, mirrored bool) string {
 	return ""
 }
 
-// mirrorsReadiness reports whether a check is one that consul-k8s sets to passing
-// when the pod is ready, and to critical when it is not: that of its endpoints
-// controller and of its catalog sync, and that of the versions before 1.0 on the
-// node's agent (control-plane/connect-inject/constants/constants.go,
+// mirrorsReadiness reports whether a check is one that consul-k8s sets to
+// passing when the pod is ready, and to critical when it is not: the check of
+// its endpoints controller, of its catalog sync, and of the versions before 1.0
+// on the node's agent (control-plane/connect-inject/constants/constants.go,
 // control-plane/catalog/to-consul/resource.go and
 // consul_client_health_checks.go in hashicorp/consul-k8s).
 func mirrorsReadiness(check *api.HealthCheck) bool {
 	return check.Type == "kubernetes-readiness" || check.Name == "Kubernetes Readiness Check" || check.Name == "Kubernetes Health Check"
 }
 
-// stillMissing returns what was missing last, as long as nothing can have changed.
+// stillMissing returns what was last missing, and whether that is still valid.
 func (r *Registry) stillMissing() (why string, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,8 +127,8 @@ func (r *Registry) stillMissing() (why string, ok bool) {
 	return r.awaited.missing, true
 }
 
-// await opens the calls of w that tell of a change to what is missing; there is
-// nothing to wait for where nothing is.
+// await opens the calls of w, which notice a change to what is missing. If
+// nothing is missing, it opens none.
 func (r *Registry) await(ctx context.Context, w *watch, missing string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

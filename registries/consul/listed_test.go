@@ -13,7 +13,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// isListed asks the plug-in with the deadline that the drainer sets.
+// isListed calls Listed with the deadline that the drainer sets.
 func isListed(t *testing.T, r *Registry) (listed bool, why string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
@@ -21,12 +21,12 @@ func isListed(t *testing.T, r *Registry) (listed bool, why string) {
 	listed, why, err := r.Listed(ctx)
 	check(t, err)
 	if listed != (why == "") {
-		t.Fatalf("Listed says %v because of %q", listed, why)
+		t.Fatalf("Listed returns %v because of %q", listed, why)
 	}
 	return listed, why
 }
 
-// unlisted waits until the plug-in says that this is missing.
+// unlisted waits until Listed returns a reason that contains what.
 func unlisted(t *testing.T, r *Registry, what string) {
 	t.Helper()
 	wait.For(t, "Listed saying what is missing", func() error {
@@ -41,7 +41,7 @@ type notSo struct{ why string }
 
 func (e *notSo) Error() string { return "it says " + e.why }
 
-// Each check counts but those that follow the pod's own readiness.
+// Each check counts, except those that follow the pod's own readiness.
 func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
@@ -50,14 +50,14 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 		h := onNodeAgent(t, agent)
 		r := h.plugIn(t)
 		unlisted(t, r, "no service instance at")
-		check(t, h.client.Agent().ServiceRegister(h.registration())) // critical until the app says otherwise
+		check(t, h.client.Agent().ServiceRegister(h.registration())) // critical until the app sends a heartbeat
 		unlisted(t, r, "is critical")
 		check(t, h.client.Agent().UpdateTTL("service:"+h.id, "", api.HealthWarning))
 		unlisted(t, r, "is warning")
 		passTTL(t, h)
 		wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, r); return listed })
 		if !h.Listed(t) {
-			t.Error("Listed says true, and a client is not told of the instance")
+			t.Error("Listed returns true, but a client does not get the instance")
 		}
 		check(t, h.client.Agent().EnableServiceMaintenance(h.id, "somebody's"))
 		unlisted(t, r, "_service_maintenance")
@@ -73,9 +73,9 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 			t.Errorf("waits for the pod's own readiness: %s", why)
 		}
 		if !withdrawn(t, r) || h.Listed(t) {
-			t.Error("clients are told of a pod that is not ready: this test shows nothing")
+			t.Error("clients get a pod that is not ready: this test proves nothing")
 		}
-		// Another check still counts, of the service and of its proxy.
+		// Another check, of the service or of its proxy, still counts.
 		for _, id := range []string{h.id, h.proxyID()} {
 			set := func(status string) {
 				_, err := h.client.Catalog().Register(&api.CatalogRegistration{
@@ -91,8 +91,8 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 		}
 	})
 
-	// Before 1.0, its check was one of the node's agent, and the proxy had an alias
-	// of its service.
+	// Before 1.0, consul-k8s' check was on the node's agent, and the proxy had
+	// an alias check of its service.
 	t.Run("consul-k8s with agents", func(t *testing.T) {
 		h := onNodeAgent(t, agent)
 		registration := h.registration()
@@ -107,12 +107,12 @@ func TestChecksThatKeepAPodFromBeingListed(t *testing.T) {
 		r := h.plugIn(t)
 		wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, r); return listed })
 		if h.Listed(t) {
-			t.Error("clients are told of a pod that is not ready: this test shows nothing")
+			t.Error("clients get a pod that is not ready: this test proves nothing")
 		}
 	})
 }
 
-// A whole pod: consul-k8s has its check pass once the pod is ready.
+// A whole pod: consul-k8s sets its check to passing once the pod is ready.
 func TestReadyWithAControllerThatMirrorsReadiness(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := agentless(t, server)
@@ -135,11 +135,11 @@ func TestReadyWithAControllerThatMirrorsReadiness(t *testing.T) {
 	wait.Until(t, "the pod being ready", d.Ready)
 	h.reconcile(t, api.HealthPassing)
 	if !h.Listed(t) {
-		t.Error("the pod is ready, and clients are not told of it")
+		t.Error("the pod is ready, but clients do not get it")
 	}
 }
 
-// What is missing is not asked for again while nothing changes, and a change is
+// While nothing changes, no new query is sent for what is missing. A change is
 // reported.
 func TestListingIsReported(t *testing.T) {
 	agent := servers.StartConsul(t, servers.ConsulOptions{})

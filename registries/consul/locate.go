@@ -11,27 +11,27 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// mostServices bounds how many services a search of the catalog looks into.
-// Servers before Consul 1.14 do not filter their list of services; where they
-// have more, the search fails and says so.
+// mostServices limits the number of services that a search of the catalog
+// reads. Servers before Consul 1.14 do not filter their list of services. If
+// they have more services, the search fails with an error about it.
 const mostServices = 100
 
-// serfHealth is the check that says that a node has an agent, and whether the
+// serfHealth is the check that shows that a node has an agent, and whether the
 // other agents can reach it.
 const serfHealth = "serfHealth"
 
-// An instance is one registration of the pod: its service, or a sidecar proxy
-// of that service.
+// instance is one registration of the pod: its service, or a sidecar proxy of
+// that service.
 type instance struct {
 	service *api.AgentService
 	onAgent bool // the agent at CONSUL_HTTP_ADDR holds it
-	// What follows is only known of instances in the catalog.
+	// The following fields are only set for instances in the catalog.
 	node   *api.Node
 	checks api.HealthChecks
 }
 
-// locate returns the pod's instances from whoever holds them, or none where
-// nobody does.
+// locate returns the pod's instances from whoever holds them; none if nobody
+// does.
 func (r *Registry) locate(ctx context.Context) ([]instance, error) {
 	found, err := r.onAgent(ctx)
 	if err == nil && len(found) == 0 {
@@ -47,7 +47,7 @@ func (r *Registry) locate(ctx context.Context) ([]instance, error) {
 	return found, nil
 }
 
-// onAgent returns those of the pod's instances that the agent holds.
+// onAgent returns the pod's instances that the agent holds.
 func (r *Registry) onAgent(ctx context.Context) ([]instance, error) {
 	services, err := r.agentServices(ctx, r.filter(ofAgentServices()))
 	if err != nil {
@@ -79,8 +79,8 @@ func (r *Registry) onAgent(ctx context.Context) ([]instance, error) {
 	return found, nil
 }
 
-// agentServices returns the services of the agent that pass filter. There are
-// none where CONSUL_HTTP_ADDR is something that only has the catalog's API.
+// agentServices returns the services of the agent that match filter. It returns
+// none if CONSUL_HTTP_ADDR offers only the catalog's API.
 func (r *Registry) agentServices(ctx context.Context, filter string) ([]*api.AgentService, error) {
 	services, err := r.client.Agent().ServicesWithFilterOpts(filter, query(ctx, ""))
 	switch {
@@ -104,7 +104,8 @@ func (r *Registry) agentServices(ctx context.Context, filter string) ([]*api.Age
 }
 
 // isAtNode reports whether a service that the agent holds without an address is
-// at the pod's: whether its node is. Only the catalog tells that to everybody.
+// at the pod's address, because its node is. Only the catalog shows the node's
+// address to everybody.
 func (r *Registry) isAtNode(ctx context.Context, service *api.AgentService) (bool, error) {
 	s := ofHealth()
 	entries, _, err := r.client.Health().Service(service.Service, "", false,
@@ -117,9 +118,9 @@ func (r *Registry) isAtNode(ctx context.Context, service *api.AgentService) (boo
 	}), nil
 }
 
-// inCatalog returns those of the pod's instances that the catalog holds. Only
-// for an instance that was never seen is the whole catalog searched; after that
-// its service's name is known.
+// inCatalog returns the pod's instances that the catalog holds. It searches the
+// whole catalog only if no instance was ever seen; after that the service's
+// name is known.
 func (r *Registry) inCatalog(ctx context.Context) ([]instance, error) {
 	names := r.remembered()
 	if len(names) == 0 {
@@ -155,8 +156,8 @@ func (r *Registry) inCatalog(ctx context.Context) ([]instance, error) {
 }
 
 // search returns the names of the services in which the pod may have an
-// instance. It is one question, which the servers answer by going through the
-// whole catalog.
+// instance. It sends one query, for which the servers go through the whole
+// catalog.
 func (r *Registry) search(ctx context.Context) ([]string, error) {
 	services, meta, err := r.client.Catalog().Services(query(ctx, r.filter(ofCatalogServices())))
 	if err != nil {
@@ -176,8 +177,8 @@ func (r *Registry) search(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// choose picks the pod's instance among several that share its id: an id only
-// has to be unique on its node.
+// choose selects the pod's instance among several with its id: an id only has
+// to be unique on its node.
 func (r *Registry) choose(found []instance) ([]instance, error) {
 	if r.id == "" || len(found) < 2 {
 		return found, nil
@@ -191,7 +192,7 @@ func (r *Registry) choose(found []instance) ([]instance, error) {
 }
 
 // proxiesInCatalog returns the sidecar proxies of an instance in the catalog,
-// the way that clients in the mesh are told of them.
+// as clients in the mesh discover them.
 func (r *Registry) proxiesInCatalog(ctx context.Context, of instance) ([]instance, error) {
 	entries, err := r.healthy(ctx, of.service.Service, r.client.Health().Connect,
 		proxiesOf(ofHealth(), of.service.ID)+" and "+is("Node.Node", of.node.Node))
@@ -207,17 +208,18 @@ func (r *Registry) proxiesInCatalog(ctx context.Context, of instance) ([]instanc
 	return proxies, nil
 }
 
-// healthQuery is one of the two endpoints that tell clients of a service and
+// healthQuery is one of the two endpoints where clients discover a service and
 // its health: Health.Service, or Health.Connect for clients in the mesh.
 type healthQuery = func(service, tag string, passingOnly bool, q *api.QueryOptions) ([]*api.ServiceEntry, *api.QueryMeta, error)
 
-// healthy asks a health endpoint for all instances, healthy or not, that pass filter.
+// healthy queries a health endpoint for all instances, healthy or not, that
+// match filter.
 func (r *Registry) healthy(ctx context.Context, name string, ask healthQuery, filter string) ([]*api.ServiceEntry, error) {
 	entries, _, err := r.entries(name, ask, query(ctx, filter))
 	return entries, err
 }
 
-// entries asks a health endpoint, and returns the index of its answer too.
+// entries queries a health endpoint. It also returns the index of the answer.
 func (r *Registry) entries(name string, ask healthQuery, options *api.QueryOptions) ([]*api.ServiceEntry, uint64, error) {
 	entries, meta, err := ask(name, "", false, options)
 	if err != nil {
@@ -230,12 +232,13 @@ func (r *Registry) entries(name string, ask healthQuery, options *api.QueryOptio
 	return entries, meta.LastIndex, nil
 }
 
-// blind is the error for an empty answer that need not mean that there is nothing.
+// blind returns the error for an empty answer that may be due to missing
+// rights.
 func (r *Registry) blind(what string) error {
 	return fmt.Errorf("consul at %s: the token in CONSUL_HTTP_TOKEN may not see %s: it needs node:read, and service:write on the service and its sidecar proxy", r.at, what)
 }
 
-// wanted says what is looked for.
+// wanted describes the instance that is looked for.
 func (r *Registry) wanted() string {
 	if r.id != "" {
 		return fmt.Sprintf("service instance %q", r.id)
@@ -261,13 +264,13 @@ func inEntry(e *api.ServiceEntry) instance {
 	return instance{service: e.Service, node: e.Node, checks: e.Checks}
 }
 
-// whole reports whether an answer has all that the plug-in looks at.
+// whole reports whether an entry has all fields that the plug-in reads.
 func whole(e *api.ServiceEntry) bool {
 	return e != nil && e.Node != nil && e.Service != nil && !slices.Contains(e.Checks, nil)
 }
 
-// isProxy tells a sidecar proxy from a service. The catalog gives services
-// proxy settings too, empty ones.
+// isProxy reports whether i is a sidecar proxy. The catalog gives services
+// proxy settings too, but empty ones.
 func (i instance) isProxy() bool {
 	return i.service.Kind == api.ServiceKindConnectProxy && i.service.Proxy != nil
 }
@@ -276,7 +279,7 @@ func isProxyOf(proxy, service *api.AgentService) bool {
 	return proxy.ID != service.ID && proxy.Proxy != nil && proxy.Proxy.DestinationServiceID == service.ID
 }
 
-// query is the options of a call that ends with ctx.
+// query returns the options of a read that ends with ctx.
 func query(ctx context.Context, filter string) *api.QueryOptions {
 	return (&api.QueryOptions{Filter: filter}).WithContext(ctx)
 }

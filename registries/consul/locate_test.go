@@ -16,8 +16,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// TestFoundByAddress: what is the pod's, and what is not, when only its address
-// is known.
+// TestFoundByAddress checks which instances count as the pod's when only its
+// address is known.
 func TestFoundByAddress(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
@@ -99,7 +99,8 @@ func TestFoundByAddress(t *testing.T) {
 	}
 }
 
-// TestFindSays what was found and where, or what to set.
+// TestFindSays checks that Find returns what was found and where, or what to
+// set.
 func TestFindSays(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	says := func(h *harness, texts ...string) {
@@ -141,7 +142,7 @@ func TestOneAddressTwoServices(t *testing.T) {
 		must(t, r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 		if one.Listed(t) || two.Listed(t) {
-			t.Fatal("Withdrawn says true, and a client is still told of the pod")
+			t.Fatal("Withdrawn returns true, but a client still gets the pod")
 		}
 		must(t, r.Deregister)
 		wait.Until(t, "both being gone", func() bool { return !one.Known(t) && !two.Known(t) })
@@ -168,7 +169,7 @@ func TestOddIDs(t *testing.T) {
 				must(t, r.Withdraw)
 				wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 				if h.Listed(t) {
-					t.Fatal("Withdrawn says true, and a client is still told of the instance")
+					t.Fatal("Withdrawn returns true, but a client still gets the instance")
 				}
 				must(t, r.Restore)
 				wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
@@ -179,8 +180,8 @@ func TestOddIDs(t *testing.T) {
 	}
 }
 
-// TestHeldByAnotherAgent: what is written to the catalog would be undone by the
-// agent that holds the instance.
+// TestHeldByAnotherAgent: the agent that holds the instance would undo a write
+// to the catalog.
 func TestHeldByAnotherAgent(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
@@ -200,13 +201,14 @@ func TestHeldByAnotherAgent(t *testing.T) {
 	if withdrawn(t, r) || !h.Listed(t) || len(h.maintenanceReasons(t)) > 0 {
 		t.Error("the catalog was written to")
 	}
-	// Its own agent can; the server's answer is then as good as the agent's.
+	// The pod's own agent can withdraw it; the server's answer is then as good
+	// as the agent's.
 	h.config.Address = agent.Address
 	must(t, h.plugIn(t).Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 }
 
-// TestSameIDOnSeveralNodes: an id has to be unique on its node only.
+// TestSameIDOnSeveralNodes: an id only has to be unique on its node.
 func TestSameIDOnSeveralNodes(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := newHarness(t, server)
@@ -235,7 +237,7 @@ func TestSameIDOnSeveralNodes(t *testing.T) {
 	}
 	must(t, r.Withdraw)
 	if got := strings.Join(listed(), " "); !withdrawn(t, r) || got != ips[0]+" "+ips[2] && got != ips[2]+" "+ips[0] {
-		t.Fatalf("after Withdraw of %s, clients are told of %s", ips[1], got)
+		t.Fatalf("after Withdraw of %s, clients get %s", ips[1], got)
 	}
 	h.pod.IP = podIP()
 	stranger := h.plugIn(t)
@@ -247,7 +249,7 @@ func TestSameIDOnSeveralNodes(t *testing.T) {
 	}
 }
 
-// TestServiceChangesItsName: Find sees it.
+// TestServiceChangesItsName: Find notices the new name.
 func TestServiceChangesItsName(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := agentless(t, server)
@@ -269,7 +271,8 @@ func TestServiceChangesItsName(t *testing.T) {
 }
 
 // TestServersThatDoNotFilter: servers before Consul 1.14 do not filter their
-// list of services. A proxy that drops all filters stands for worse ones.
+// list of services. A proxy that drops all filters stands for any server like
+// that.
 func TestServersThatDoNotFilter(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	target, err := url.Parse(server.Address)
@@ -307,7 +310,8 @@ func TestServersThatDoNotFilter(t *testing.T) {
 	}
 }
 
-// TestNoAgentAPI: something in front of the servers may only let the catalog through.
+// TestNoAgentAPI: a proxy in front of the servers may allow only the catalog's
+// API.
 func TestNoAgentAPI(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	target, err := url.Parse(server.Address)

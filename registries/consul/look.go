@@ -11,33 +11,34 @@ import (
 )
 
 const (
-	// trustFor is how long what was found may be acted on without a look: within
-	// it, nobody else takes over an instance's id.
+	// trustFor is how long a result may be used without reading it again:
+	// nobody else takes over an instance's id within that time.
 	trustFor = time.Minute
-	// watchFor is how long one open call waits for a change. Nobody waits for its
-	// end but the server.
+	// watchFor is how long one open call waits for a change. Only the server
+	// waits for its end.
 	watchFor = 30 * time.Second
-	// watchAgainAfter is how long after a change the next open call begins: where
-	// many pods of a service leave together, each of them changes what all ask for.
+	// watchAgainAfter is the minimum time from a change to the next open call:
+	// if many pods of a service leave together, each changes what all of them
+	// query.
 	watchAgainAfter = 500 * time.Millisecond
-	// searchAgainAfter is how long a pod that nobody holds is not searched for in a
-	// drain: its app may yet register.
+	// searchAgainAfter is how long, in a drain, a pod that nobody holds is not
+	// searched for again: its app may yet register.
 	searchAgainAfter = 2 * time.Second
-	// answerWithin is how long the answer to an open call takes to arrive once
-	// something has changed, or the server has died.
+	// answerWithin is how long the response of an open call takes to arrive
+	// once something has changed, or the server has died.
 	answerWithin = 25 * time.Millisecond
 )
 
-// An endpoint is one of the calls that tell clients of a service: it is asked for
-// the pod's instances alone.
+// endpoint is one of the endpoints where clients discover a service. The
+// plug-in queries it for the pod's instances only.
 type endpoint struct {
 	name   string
-	mesh   bool // Health.Connect, which tells of sidecar proxies
+	mesh   bool // Health.Connect, which lists sidecar proxies
 	filter string
 }
 
-// ask asks an endpoint. With an index it is an open call, which is answered when
-// there may be something newer than that.
+// ask queries an endpoint. With an index it is an open call (a blocking query),
+// which returns when there may be something newer than that index.
 func (r *Registry) ask(ctx context.Context, e endpoint, index uint64) ([]*api.ServiceEntry, uint64, error) {
 	ask := r.client.Health().Service
 	if e.mesh {
@@ -50,7 +51,7 @@ func (r *Registry) ask(ctx context.Context, e endpoint, index uint64) ([]*api.Se
 	return r.entries(e.name, ask, options)
 }
 
-// known is what was found of the pod, and when that was seen last.
+// known is what was found of the pod, and when that was last seen.
 type known struct {
 	found []instance
 	at    time.Time
@@ -66,14 +67,14 @@ func (r *Registry) recent() []instance {
 	return slices.Clone(r.known.found)
 }
 
-// last returns the pod's instances as they were seen last.
+// last returns the pod's instances as they were last seen.
 func (r *Registry) last() []instance {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.known.found)
 }
 
-// endpoints are those that tell clients of the pod's instances.
+// endpoints returns the endpoints where clients discover the pod's instances.
 func (r *Registry) endpoints(found []instance) []endpoint {
 	var all []endpoint
 	for _, i := range found {
@@ -88,8 +89,9 @@ func (r *Registry) endpoints(found []instance) []endpoint {
 	return all
 }
 
-// look asks the endpoints alone whether clients are told of found. It is not sure
-// where one of them does not show an instance, or shows several of its id.
+// look queries only the endpoints and reports whether found is gone for
+// clients. The result is not sure if an endpoint does not show one of the
+// instances, or shows several with its id.
 func (r *Registry) look(ctx context.Context, found []instance) (gone, sure bool, w *watch, err error) {
 	w = &watch{}
 	shown := map[string]int{}
@@ -124,14 +126,15 @@ func (r *Registry) look(ctx context.Context, found []instance) (gone, sure bool,
 	return gone, true, w, nil
 }
 
-// A watch is the open calls that tell of changes to what was seen. What was seen
-// stands until one of them is answered.
+// watch is a set of open calls that notice changes to what was seen. What was
+// seen stays valid until one of them returns.
 type watch struct {
 	gone bool
-	// missing is what keeps the instances from clients, where that is waited for.
+	// missing is what keeps the instances from being listed, if that is
+	// awaited.
 	missing string
 	on      []endpointAt
-	moved   chan struct{} // closed when it no longer stands
+	moved   chan struct{} // closed when the result is no longer valid
 	stop    context.CancelFunc
 }
 
@@ -141,7 +144,7 @@ type endpointAt struct {
 	index uint64
 }
 
-// open reports whether none of the calls has been answered yet.
+// open reports whether none of the calls has returned yet.
 func (w *watch) open() bool {
 	select {
 	case <-w.moved:
@@ -151,7 +154,7 @@ func (w *watch) open() bool {
 	}
 }
 
-// stands returns what was seen last, as long as nothing can have changed.
+// stands returns the last result, and whether it is still valid.
 func (r *Registry) stands() (gone, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -161,7 +164,8 @@ func (r *Registry) stands() (gone, ok bool) {
 	return r.watch.gone, r.watch.open()
 }
 
-// standsStill is stands, and leaves what has just changed the time to arrive.
+// standsStill is like stands, but first gives a change that has just happened
+// time to arrive.
 func (r *Registry) standsStill(ctx context.Context) (gone, ok bool) {
 	r.mu.Lock()
 	w := r.watch
@@ -179,7 +183,7 @@ func (r *Registry) standsStill(ctx context.Context) (gone, ok bool) {
 }
 
 // begin opens the calls of w. They end when one of them shows a change, or by
-// themselves after watchFor; what changed is asked for by the next Withdrawn.
+// themselves after watchFor. The next Withdrawn reads what has changed.
 func (r *Registry) begin(ctx context.Context, w *watch, gone bool) {
 	if len(w.on) == 0 || slices.ContainsFunc(w.on, func(e endpointAt) bool { return e.index == 0 }) {
 		return
@@ -191,7 +195,7 @@ func (r *Registry) begin(ctx context.Context, w *watch, gone bool) {
 		r.watch = nil
 	}
 	if !r.withdrawn {
-		return // nobody waits for it
+		return // nobody needs the result
 	}
 	w.gone = gone
 	wait := time.Duration(0)
@@ -219,7 +223,7 @@ func (r *Registry) open(ctx context.Context, w *watch, wait time.Duration) {
 			case <-ctx.Done():
 				return
 			}
-			_, _, _ = r.ask(ctx, e.endpoint, e.index) // what it shows, and any failure, the next look sees
+			_, _, _ = r.ask(ctx, e.endpoint, e.index) // the next query sees the result or the failure
 		}()
 	}
 	go func() {
@@ -233,7 +237,7 @@ func (r *Registry) open(ctx context.Context, w *watch, wait time.Duration) {
 	}()
 }
 
-// unwatch ends what was seen: something was written, or will be.
+// unwatch discards the last results, because something was written or will be.
 func (r *Registry) unwatch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -248,7 +252,7 @@ func (r *Registry) unwatch() {
 	}
 }
 
-// searchLater puts the next search off, in a drain.
+// searchLater postpones the next search, in a drain.
 func (r *Registry) searchLater() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -257,6 +261,6 @@ func (r *Registry) searchLater() {
 	}
 }
 
-// Changes returns the channel that receives when the open calls have shown a
-// change. See drain.ChangeNotifier.
+// Changes returns a channel that receives a value when the open calls have
+// shown a change. See drain.ChangeNotifier.
 func (r *Registry) Changes() <-chan struct{} { return r.changes }

@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// enterMaintenance has no effect on an instance that is in maintenance already,
-// whoever has begun it.
+// enterMaintenance puts an instance into maintenance mode. It has no effect if
+// the instance is already in maintenance mode, whoever began it.
 func (r *Registry) enterMaintenance(ctx context.Context, i instance) error {
 	doing := "withdrawing " + i.String()
 	if i.onAgent {
@@ -22,7 +22,7 @@ func (r *Registry) enterMaintenance(ctx context.Context, i instance) error {
 	if maintenance(i) != nil {
 		return nil
 	}
-	// The check that an agent would make. The node stays as it is.
+	// This is the check that an agent would create. The node is not changed.
 	_, err := r.client.Catalog().Register(&api.CatalogRegistration{
 		Node:           i.node.Node,
 		Partition:      i.node.Partition,
@@ -43,7 +43,8 @@ func (r *Registry) enterMaintenance(ctx context.Context, i instance) error {
 	return r.unlessGone(doing, i, err)
 }
 
-// canEnterAtOnce reports whether found can be withdrawn as it was seen.
+// canEnterAtOnce reports whether found can be withdrawn without reading it
+// again.
 func (r *Registry) canEnterAtOnce(found []instance) bool {
 	for _, i := range found {
 		if !i.onAgent && (maintenance(i) != nil || i.heldByAgent(r.at) != nil) {
@@ -53,9 +54,10 @@ func (r *Registry) canEnterAtOnce(found []instance) bool {
 	return len(found) > 0
 }
 
-// enterAtOnce is enterMaintenance for an instance that was seen a moment ago. It
-// fails where the instance is no longer there, or somebody has begun maintenance
-// since: in the catalog the check is made only if there is none (cas, index 0).
+// enterAtOnce is enterMaintenance for an instance that was seen a moment ago.
+// It fails if the instance no longer exists, or if somebody has begun
+// maintenance since: in the catalog the check is created only if there is none
+// (cas, index 0).
 func (r *Registry) enterAtOnce(ctx context.Context, i instance) error {
 	if i.onAgent {
 		return r.client.Agent().EnableServiceMaintenanceOpts(i.service.ID, r.reason(), query(ctx, ""))
@@ -80,11 +82,12 @@ func (r *Registry) enterAtOnce(ctx context.Context, i instance) error {
 
 var errChanged = errors.New("the instance has changed since it was found")
 
-// maintenanceName is what an agent calls the check of maintenance mode.
+// maintenanceName is the name that an agent gives the check of maintenance
+// mode.
 const maintenanceName = "Service Maintenance Mode"
 
-// leaveMaintenance ends the maintenance of an instance if its reason is one
-// that mine says yes to.
+// leaveMaintenance ends the maintenance of an instance if mine returns true for
+// its reason.
 func (r *Registry) leaveMaintenance(ctx context.Context, i instance, mine func(reason string) bool) error {
 	doing := "restoring " + i.String()
 	if i.onAgent {
@@ -137,7 +140,7 @@ func (r *Registry) remove(ctx context.Context, i instance) error {
 	return r.unlessGone(doing, i, err)
 }
 
-// unlessGone explains a failure, unless it is that the agent no longer has the
+// unlessGone explains a failure. It returns nil if the agent no longer has the
 // instance: then there is nothing left to do with it.
 func (r *Registry) unlessGone(doing string, i instance, err error) error {
 	if err == nil || i.onAgent && is404(err) {
@@ -146,7 +149,7 @@ func (r *Registry) unlessGone(doing string, i instance, err error) error {
 	return r.explain(doing, fmt.Sprintf("service:write on %q", i.service.Service), err)
 }
 
-// agentChecks returns the checks that the agent has on an instance.
+// agentChecks returns the agent's checks of an instance.
 func (r *Registry) agentChecks(ctx context.Context, i instance) (map[string]*api.AgentCheck, error) {
 	checks, err := r.client.Agent().ChecksWithFilterOpts(is("ServiceID", i.service.ID), query(ctx, ""))
 	if err != nil {
@@ -155,10 +158,10 @@ func (r *Registry) agentChecks(ctx context.Context, i instance) (map[string]*api
 	return checks, nil
 }
 
-// agentsInCatalog returns an instance that the agent holds as the catalog
-// holds it, which is what clients are told. It is unseen if the catalog does
-// not hold it and will not hold it as available: the agent tells the servers of
-// its services and checks a little later.
+// agentsInCatalog takes an instance that the agent holds and returns it as the
+// catalog holds it, which is what clients discover. unseen is true if the
+// catalog does not hold it and will not hold it as available: the agent sends
+// its services and checks to the servers a little later.
 func (r *Registry) agentsInCatalog(ctx context.Context, i instance) (seen instance, unseen bool, err error) {
 	checks, err := r.agentChecks(ctx, i)
 	if err != nil {
@@ -167,7 +170,7 @@ func (r *Registry) agentsInCatalog(ctx context.Context, i instance) (seen instan
 	node := ""
 	for _, check := range checks {
 		if check != nil && check.ServiceID == i.service.ID {
-			node = check.Node // the agent's own
+			node = check.Node // the agent's own node
 		}
 	}
 	if node == "" {
@@ -189,8 +192,8 @@ func (r *Registry) agentsInCatalog(ctx context.Context, i instance) (seen instan
 	return i, checks[api.ServiceMaintPrefix+i.service.ID] != nil, nil
 }
 
-// maintenance returns the check of the maintenance mode of an instance in the
-// catalog, or nil.
+// maintenance returns the maintenance check of an instance in the catalog, or
+// nil.
 func maintenance(i instance) *api.HealthCheck {
 	for _, check := range i.checks {
 		if check.CheckID == api.ServiceMaintPrefix+i.service.ID && check.ServiceID == i.service.ID {
@@ -200,9 +203,9 @@ func maintenance(i instance) *api.HealthCheck {
 	return nil
 }
 
-// critical reports whether one of the checks of an instance or its node fails:
-// then no client is told of it. An instance whose worst check is a warning is
-// not in the passing list, but DNS tells of it.
+// critical reports whether one of the checks of an instance or its node is
+// critical: then no client discovers it. An instance whose worst check is a
+// warning is not in the passing list, but DNS returns it.
 func critical(checks api.HealthChecks) bool {
 	for _, check := range checks {
 		if check.Status == api.HealthCritical {
@@ -212,7 +215,7 @@ func critical(checks api.HealthChecks) bool {
 	return false
 }
 
-// write is the options of a call that changes something and ends with ctx.
+// write returns the options of a write that ends with ctx.
 func write(ctx context.Context) *api.WriteOptions {
 	return (&api.WriteOptions{}).WithContext(ctx)
 }

@@ -9,7 +9,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// What the app and its platform do while the pod leaves, with the real server.
+// What the app and its platform do while the pod drains, with the real server.
 
 func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
@@ -73,7 +73,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 		check(t, h.client.Agent().ServiceDeregister(h.id))
 		wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false of an instance that is gone")
+			t.Fatal("Withdrawn returns false for an instance that is gone")
 		}
 		must(t, r.Withdraw)
 		must(t, r.Restore)
@@ -85,7 +85,7 @@ func TestWhatTheAppDoesMeanwhile(t *testing.T) {
 		r := h.plugIn(t)
 		must(t, r.Withdraw)
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false of an instance that is not there")
+			t.Fatal("Withdrawn returns false for an instance that is not there")
 		}
 		h.Register(t)
 		comesBack(t, h, r)
@@ -129,7 +129,7 @@ func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
 			t.Fatalf("Restore left maintenance: %q", got)
 		}
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false while the controller's check is critical")
+			t.Fatal("Withdrawn returns false while the controller's check is critical")
 		}
 		h.reconcile(t, api.HealthPassing)
 		if withdrawn(t, r) || !h.Listed(t) {
@@ -143,7 +143,7 @@ func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
 			check(t, err)
 		}
 		if !withdrawn(t, r) {
-			t.Fatal("Withdrawn says false of an instance that is gone")
+			t.Fatal("Withdrawn returns false for an instance that is gone")
 		}
 		must(t, r.Withdraw)
 		must(t, r.Restore)
@@ -154,8 +154,8 @@ func TestWhatConsulK8sDoesMeanwhile(t *testing.T) {
 	})
 }
 
-// TestSomebodyElsesMaintenance: what an operator has taken out of service stays
-// out, whatever the pod does.
+// TestSomebodyElsesMaintenance: an instance that an operator has taken out of
+// service stays out, whatever the pod does.
 func TestSomebodyElsesMaintenance(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	const reason = "bad disk, ask Kim"
@@ -200,8 +200,9 @@ func TestSomebodyElsesMaintenance(t *testing.T) {
 	}
 }
 
-// TestLeftoverIsKnownByItsReason: nothing else could tell it. Registering the
-// same again changes no index, so the order of events is not in the catalog.
+// TestLeftoverIsKnownByItsReason: nothing else could identify it. Registering
+// the same definition again changes no index, so the catalog does not show the
+// order of events.
 func TestLeftoverIsKnownByItsReason(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	h := onNodeAgent(t, server)
@@ -224,13 +225,13 @@ func TestLeftoverIsKnownByItsReason(t *testing.T) {
 		t.Error("registering the same again changes the index: Find could use it")
 	}
 
-	// The same name and address: for all that Consul knows, the same pod.
+	// The name and address are the same: for Consul, it is the same pod.
 	_, err := h.plugIn(t).Find(t.Context())
 	check(t, err)
 	if !withdrawn(t, r) {
 		t.Error("Find ended the pod's own withdrawal")
 	}
-	// Each of them tells another pod.
+	// Each of these changes identifies another pod.
 	for _, change := range []func(){
 		func() { h.pod.IP = podIP() },
 		func() { h.pod.Name = "web-another" },

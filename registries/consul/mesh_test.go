@@ -10,8 +10,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// TestMesh: clients in the mesh are told of the sidecar proxy, by its own
-// checks. Here they do not depend on the service's.
+// TestMesh: clients in the mesh discover the sidecar proxy, by its own checks.
+// Here they do not depend on the service's checks.
 func TestMesh(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
@@ -34,7 +34,8 @@ func TestMesh(t *testing.T) {
 		}},
 		{"registered with the service", func(t *testing.T, h *harness) {
 			registration := h.registration()
-			// Without checks of its own, it is not told when the service is critical.
+			// Without checks of its own, the proxy is not listed when the
+			// service is critical.
 			registration.Connect = &api.AgentServiceConnect{SidecarService: &api.AgentServiceRegistration{
 				Port: 20000, Checks: api.AgentServiceChecks{{TTL: "10m", Status: api.HealthPassing}}}}
 			check(t, h.client.Agent().ServiceRegister(registration))
@@ -58,7 +59,8 @@ func TestMesh(t *testing.T) {
 				t.Errorf("Find does not tell of the proxy: %s", found)
 			}
 
-			// With the service alone withdrawn, mesh clients would still come.
+			// If only the service were withdrawn, mesh clients would still
+			// come.
 			check(t, h.client.Agent().EnableServiceMaintenance(h.id, "lastcall: by hand"))
 			wait.Until(t, "the service being withdrawn", func() bool {
 				entries, _, err := h.client.Health().Service(h.name, "", true, nil)
@@ -72,7 +74,7 @@ func TestMesh(t *testing.T) {
 			must(t, r.Withdraw)
 			wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
 			if inMesh() || h.Listed(t) {
-				t.Fatal("Withdrawn says true, and clients are still told of the pod")
+				t.Fatal("Withdrawn returns true, but clients still get the pod")
 			}
 			must(t, r.Restore)
 			wait.Until(t, "the proxy being listed again", inMesh)

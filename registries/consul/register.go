@@ -9,17 +9,17 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// RegisterEvery returns how often the app's check is renewed.
+// RegisterEvery returns the interval at which the app's check is renewed.
 func (r *Registry) RegisterEvery() time.Duration { return checkEvery }
 
-// Register registers the app with a check that stands for its readiness: at the
-// agent, where it fails when nobody renews it, or in the catalog, where nothing
-// ends by itself. The maintenance mode of a drain is another check.
+// Register registers the app with a check that represents its readiness: at the
+// agent, where the check fails if nobody renews it, or in the catalog, where it
+// does not fail by itself. The maintenance mode of a drain is another check.
 //
-// What an earlier withdrawal has left is removed from an instance that is
-// registered again, or that is ready again: an agent keeps its maintenance mode. An
-// instance that was ready when the process began keeps it: it may be that of this
-// pod's drain.
+// A leftover of an earlier withdrawal is removed from an instance that is
+// registered again, or that becomes ready again, because an agent keeps its
+// maintenance mode. An instance that was ready when the process started keeps
+// it: it may belong to this pod's drain.
 func (r *Registry) Register(ctx context.Context, ready bool) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("consul at %s was not asked: %w", r.at, err)
@@ -40,7 +40,7 @@ func (r *Registry) registerAtAgent(ctx context.Context, ready bool) error {
 		if there {
 			return r.booked(ctx, ready, state)
 		}
-		g.learn(checkNotSeen) // the agent was started again
+		g.learn(checkNotSeen) // the agent was restarted
 	}
 	state := g.seen()
 	if state == checkNotSeen || state == checkAbsent {
@@ -63,7 +63,7 @@ func (r *Registry) registerAtAgent(ctx context.Context, ready bool) error {
 			return nil
 		}
 	}
-	g.learn(checkReplaced) // until it has succeeded
+	g.learn(checkReplaced) // until the registration has succeeded
 	status, _ := said(ready)
 	err := r.client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
 		ID: g.id, Name: g.service.Name, Address: g.ips[0].String(), Port: g.port,
@@ -82,8 +82,8 @@ func (r *Registry) registerAtAgent(ctx context.Context, ready bool) error {
 	return r.booked(ctx, ready, checkReplaced)
 }
 
-// booked records what the check says now, and clears what is left of an earlier
-// withdrawal where the instance was not in service before.
+// booked records the check's new state. If the instance was not in service
+// before, it removes what is left of an earlier withdrawal.
 func (r *Registry) booked(ctx context.Context, ready bool, before checkState) error {
 	g := r.registrant
 	switch {
@@ -98,7 +98,7 @@ func (r *Registry) booked(ctx context.Context, ready bool, before checkState) er
 	withdrawn := r.withdrawn
 	r.located = true
 	r.mu.Unlock()
-	if !withdrawn { // else Restore ends it
+	if !withdrawn { // otherwise Restore ends it
 		if err := r.each(ctx, func(ctx context.Context, i instance) error {
 			return r.leaveMaintenance(ctx, i, func(reason string) bool { return strings.HasPrefix(reason, ours) })
 		}); err != nil {
@@ -110,8 +110,8 @@ func (r *Registry) booked(ctx context.Context, ready bool, before checkState) er
 	return nil
 }
 
-// updateCheck renews the app's check at the agent. It reports whether the agent has
-// it.
+// updateCheck renews the app's check at the agent. It reports whether the agent
+// has the check.
 func (r *Registry) updateCheck(ctx context.Context, ready bool) (bool, error) {
 	g := r.registrant
 	status, output := said(ready)
@@ -125,7 +125,7 @@ func (r *Registry) updateCheck(ctx context.Context, ready bool) (bool, error) {
 	return false, r.explain("renewing the check of "+g.id, fmt.Sprintf("service:write on %q", g.service.Name), err)
 }
 
-// atAgent returns how the agent holds the instance.
+// atAgent returns the state of the instance's check at the agent.
 func (r *Registry) atAgent(ctx context.Context) (checkState, error) {
 	g := r.registrant
 	services, err := r.agentServices(ctx, is(ofAgentServices().id, g.id))

@@ -12,7 +12,7 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// fakeHarness has the suite of registrars run against it.
+// fakeHarness runs the registrar suite against fakeConsul.
 type fakeHarness struct {
 	*fakeConsul
 	url, in string

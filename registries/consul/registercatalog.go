@@ -7,8 +7,9 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// registerInCatalog registers the app on a node of its own, which no agent has. It
-// writes only what is not there yet: each write goes through the servers' log.
+// registerInCatalog registers the app on a node of its own, which has no agent.
+// It writes only what is not there yet, because each write goes through the
+// servers' log.
 func (r *Registry) registerInCatalog(ctx context.Context, ready bool) error {
 	g := r.registrant
 	state, err := r.stateInCatalog(ctx)
@@ -20,7 +21,7 @@ func (r *Registry) registerInCatalog(ctx context.Context, ready bool) error {
 	}
 	before := state
 	if g.seen() == checkReplaced {
-		before = checkReplaced // the last try has not succeeded
+		before = checkReplaced // the last attempt has not succeeded
 	}
 	g.learn(checkReplaced)
 	status, output := said(ready)
@@ -42,7 +43,7 @@ func (r *Registry) registerInCatalog(ctx context.Context, ready bool) error {
 	return r.booked(ctx, ready, before)
 }
 
-// stateInCatalog returns how the catalog holds the instance.
+// stateInCatalog returns the state of the instance's check in the catalog.
 func (r *Registry) stateInCatalog(ctx context.Context) (checkState, error) {
 	g := r.registrant
 	entries, err := r.healthy(ctx, g.service.Name, r.client.Health().Service, is(ofHealth().id, g.id)+" and "+is("Node.Node", g.node))
@@ -70,8 +71,8 @@ func (r *Registry) stateInCatalog(ctx context.Context) (checkState, error) {
 	return checkAbsent, nil
 }
 
-// isOwnNode reports whether an instance is on the node that the sidecar has made
-// for it: both go together.
+// isOwnNode reports whether an instance is on the node that the sidecar has
+// created for it: both are deregistered together.
 func (r *Registry) isOwnNode(i instance) bool {
 	return r.registrant != nil && r.registrant.inCatalog && !i.onAgent && i.node.Node == r.registrant.node
 }

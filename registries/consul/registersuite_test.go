@@ -11,8 +11,8 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// registered is a pod whose app the sidecar registers in a real Consul. Clients ask
-// by HTTP and by DNS.
+// registered is a pod whose app the sidecar registers in a real Consul. Clients
+// query it by HTTP and by DNS.
 type registered struct{ *harness }
 
 func (r registered) Known(t *testing.T) bool {
@@ -50,7 +50,7 @@ func (r registered) Lose(t *testing.T) {
 	check(t, err)
 }
 
-// TestRegistrarSuite runs at an agent of a node, and in the catalog of a server.
+// TestRegistrarSuite runs at a node's agent, and in a server's catalog.
 func TestRegistrarSuite(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})

@@ -15,20 +15,21 @@ import (
 )
 
 const (
-	// checkEvery is how often the check that stands for the app is renewed, and
-	// checkFor how long it holds without that.
+	// checkEvery is how often the check that represents the app is renewed, and
+	// checkFor how long it stays passing without a renewal.
 	checkEvery = 10 * time.Second
 	checkFor   = 30 * time.Second
 	// forgottenAfter is how long after its check has failed an agent removes an
 	// instance whose pod has gone without a drain.
 	forgottenAfter = 10 * time.Minute
-	// checkName is what people see of the check, and what follows its output.
+	// checkName is the displayed name of the check. The texts after it are its
+	// output.
 	checkName    = "The app's readiness, by lastcall"
 	saysReady    = "the app is ready"
 	saysNotReady = "the app is not ready"
 )
 
-// The limits of Consul for the metadata of a service (structs.ValidateMetadata in
+// Consul's limits for the metadata of a service (structs.ValidateMetadata in
 // Consul).
 const (
 	maxPairs = 64
@@ -38,28 +39,28 @@ const (
 
 var metaKey = lazyregexp.New(`^[a-zA-Z0-9_-]+$`)
 
-// registrant is what is needed to register the app, where the sidecar does.
+// registrant is what is needed to register the app, if the sidecar does so.
 type registrant struct {
 	service   drain.Service
 	id        string
 	ips       []netip.Addr
 	port      int
-	inCatalog bool // else at the agent
+	inCatalog bool // otherwise at the agent
 	node      string
-	address   string // the node's, in the catalog
+	address   string // the node's address, in the catalog
 
 	mu    sync.Mutex
-	state checkState // of the app's check, as this process knows it
+	state checkState // state of the app's check, as far as this process knows
 }
 
-// checkState is how the check that stands for the app was seen, or set.
+// checkState is the state in which the app's check was last seen or set.
 type checkState int
 
 const (
-	checkNotSeen  checkState = iota // by this process
-	checkAbsent                     // nobody has the instance
-	checkReplaced                   // an earlier pod's, or half-way registered
-	checkFailing                    // the app was said not to be ready
+	checkNotSeen  checkState = iota // not seen by this process
+	checkAbsent                     // the instance is not registered
+	checkReplaced                   // the instance is an earlier pod's, or only half registered
+	checkFailing                    // the app was reported not ready
 	checkPassing
 )
 
@@ -68,7 +69,7 @@ func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	ips := pod.Addresses()
 	if len(ips) == 0 || pod.AppPort == 0 {
-		wrong("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, which are what is registered in Consul")
+		wrong("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, the address that is registered in Consul")
 		return nil, errors.Join(mistakes...)
 	}
 	if cfg.RegisterIn != "agent" && cfg.RegisterIn != "catalog" {
@@ -80,7 +81,7 @@ func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	for key, value := range pod.Service.Metadata {
 		switch {
 		case !metaKey().MatchString(key) || len(key) > maxKey || strings.HasPrefix(key, "consul-"):
-			wrong("LASTCALL_SERVICE_METADATA: key %q: Consul takes letters, digits, - and _, %d at most, and not what begins with consul-", key, maxKey)
+			wrong("LASTCALL_SERVICE_METADATA: key %q: Consul accepts letters, digits, - and _, %d at most, and no prefix consul-", key, maxKey)
 		case len(value) > maxValue:
 			wrong("LASTCALL_SERVICE_METADATA: the value of %q has %d bytes: Consul takes %d at most", key, len(value), maxValue)
 		}
@@ -111,11 +112,11 @@ func (g *registrant) learn(s checkState) {
 	g.state = s
 }
 
-// checkID is that of the check that stands for the app. It differs from that of the
+// checkID returns the id of the app's check. It differs from that of the
 // maintenance mode, which the drain uses.
 func (g *registrant) checkID() string { return "lastcall:" + g.id }
 
-// tagged are the pod's addresses of each family.
+// tagged returns the pod's first address of each IP family.
 func (g *registrant) tagged() map[string]api.ServiceAddress {
 	all := map[string]api.ServiceAddress{}
 	for _, ip := range g.ips {
@@ -130,12 +131,12 @@ func (g *registrant) tagged() map[string]api.ServiceAddress {
 	return all
 }
 
-// isAsWanted reports whether a service is what this pod registers.
+// isAsWanted reports whether a service equals what this pod registers.
 func (g *registrant) isAsWanted(s *api.AgentService) bool {
 	return s.Service == g.service.Name && s.Port == g.port && s.Address == g.ips[0].String()
 }
 
-// said is the check's status and output.
+// said returns the check's status and output.
 func said(ready bool) (status, output string) {
 	if ready {
 		return api.HealthPassing, saysReady

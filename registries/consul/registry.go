@@ -14,17 +14,17 @@ import (
 	"lastcall/drain"
 )
 
-// ours begins the reason of every withdrawal by lastcall.
+// ours is the prefix of the reason of every withdrawal by lastcall.
 const ours = "lastcall: "
 
-// Registry is the pod's instance in Consul. Its methods may be called at the
-// same time; each ends with its context. What was found is kept from one call
-// to the next.
+// Registry is the pod's instance in Consul. Its methods are safe for concurrent
+// use; each ends with its context. It keeps what it has found from one call to
+// the next.
 type Registry struct {
 	client    *api.Client
 	id        string // of the service instance; empty: found by the pod's address
 	pod       drain.Pod
-	at        string // Consul's address, for people
+	at        string // Consul's address, for messages
 	anonymous bool   // there is no token
 	watchFor  time.Duration
 	limit     time.Duration // of one request
@@ -33,16 +33,16 @@ type Registry struct {
 	registrant *registrant // nil: the app registers itself
 
 	mu        sync.Mutex // guards what follows
-	names     []string   // of the pod's services, once seen
+	names     []string   // names of the pod's services, once seen
 	known     known
-	located   bool // an instance of the pod's was seen
+	located   bool // an instance of the pod has been seen
 	withdrawn bool // from the first Withdraw to Restore
 	entered   bool // a Withdraw has succeeded since
 	watch     *watch
 	watchedAt time.Time // when the last watch began
-	awaited   *watch    // of what keeps the pod from being listed
-	awaitedAt time.Time // when the last of these began
-	searchAt  time.Time // when a pod that nobody holds is searched for again
+	awaited   *watch    // watch on what keeps the pod from being listed
+	awaitedAt time.Time // when the last such watch began
+	searchAt  time.Time // time of the next search for a pod that nobody holds
 }
 
 var (
@@ -55,20 +55,20 @@ var (
 	_ drain.Registrar      = (*Registry)(nil)
 )
 
-// CallLimit returns the time that the longest chain of requests takes at a
-// server that answers each within its limit.
+// CallLimit returns how long the longest sequence of requests takes at a server
+// that answers each within its limit.
 func (r *Registry) CallLimit() time.Duration { return 9 * r.limit }
 
-// Located reports whether an instance of the pod's has been seen.
+// Located reports whether an instance of the pod has been seen.
 func (r *Registry) Located() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.located
 }
 
-// Withdraw puts the pod's instances into maintenance mode. Where they were seen
-// a moment ago, that is the first request. Called again once they are seen to
-// be gone from what clients are told, it does nothing.
+// Withdraw puts the pod's instances into maintenance mode. If they were seen a
+// moment ago, that is the first request. If it is called again after Withdrawn
+// has seen that clients no longer discover them, it does nothing.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	r.mu.Lock()
 	again := r.withdrawn
@@ -85,7 +85,8 @@ func (r *Registry) Withdraw(ctx context.Context) error {
 		} else if ctx.Err() != nil {
 			return r.explain("withdrawing the pod's service", "service:write", err)
 		}
-		// It is not as it was, or may not be changed: the long way tells.
+		// The instance has changed, or the token lacks a right: each, below,
+		// finds out.
 	}
 	err := r.each(ctx, r.enterMaintenance)
 	if err == nil {
@@ -100,7 +101,7 @@ func (r *Registry) setEntered() {
 	r.entered = true
 }
 
-// Restore ends the maintenance mode that lastcall has begun.
+// Restore ends the maintenance mode that lastcall began.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
 	r.withdrawn, r.entered = false, false
@@ -112,8 +113,8 @@ func (r *Registry) Restore(ctx context.Context) error {
 }
 
 // Deregister removes the pod's instances from the agent that holds them, or
-// else from the catalog. Those that were withdrawn, and have not changed since
-// they were looked at, are not looked at again.
+// else from the catalog. Instances that were withdrawn and have not changed
+// since they were read are not read again.
 func (r *Registry) Deregister(ctx context.Context) error {
 	found := r.recent()
 	r.mu.Lock()
@@ -133,11 +134,11 @@ func (r *Registry) Deregister(ctx context.Context) error {
 	return nil
 }
 
-// each does one thing with each of the pod's instances, after a look.
+// each locates the pod's instances and calls do for each.
 func (r *Registry) each(ctx context.Context, do func(context.Context, instance) error) error {
 	found, err := r.locate(ctx)
 	if taken := (*takenError)(nil); errors.As(err, &taken) && r.Located() {
-		// The pod's own is gone, and a successor has its id.
+		// The pod's own instance is gone, and a successor has its id.
 		return r.handBack(ctx, taken.by)
 	}
 	if err != nil {
@@ -146,9 +147,9 @@ func (r *Registry) each(ctx context.Context, do func(context.Context, instance) 
 	return r.all(found, func(i instance) error { return do(ctx, i) })
 }
 
-// all does one thing with each of found: with proxies first, because an agent
-// takes a sidecar that it has registered itself away with its service. Those of
-// a kind are done side by side.
+// all calls do for each of found. Proxies come first, because an agent removes
+// a sidecar that it has registered itself together with its service. The calls
+// of one kind run concurrently.
 func (r *Registry) all(found []instance, do func(instance) error) error {
 	var failed []error
 	for _, proxies := range []bool{true, false} {
@@ -165,9 +166,9 @@ func (r *Registry) all(found []instance, do func(instance) error) error {
 	return errors.Join(failed...)
 }
 
-// Withdrawn reports whether Consul tells clients of none of the pod's instances
-// any more, be it because they have a critical check or because they are not
-// there. What was seen stands until an open call tells of a change.
+// Withdrawn reports whether clients of Consul discover none of the pod's
+// instances any more, because they have a critical check or because they do not
+// exist. The result stays valid until an open call shows a change.
 func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("consul at %s was not asked: %w", r.at, err)
@@ -188,8 +189,8 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	return r.lookFurther(ctx)
 }
 
-// lookFurther is the long way: it asks who holds the instances, and then what
-// clients are told of them.
+// lookFurther is the complete check: it finds out who holds the instances, and
+// then whether clients still discover them.
 func (r *Registry) lookFurther(ctx context.Context) (bool, error) {
 	found, err := r.locate(ctx)
 	if taken := (*takenError)(nil); errors.As(err, &taken) && r.Located() {
@@ -219,10 +220,11 @@ func (r *Registry) lookFurther(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Find says which instance it has found and who holds it, and ends a
-// withdrawal that another pod has left behind. An error says what to set.
+// Find returns which instances it has found and who holds them. It ends a
+// withdrawal that another pod has left behind. An error names the setting that
+// is needed.
 func (r *Registry) Find(ctx context.Context) (string, error) {
-	r.forget() // its service may have another name by now
+	r.forget() // its service may have been renamed
 	found, err := r.locate(ctx)
 	if err != nil {
 		return "", err
@@ -252,7 +254,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	return strings.Join(said, " and ") + ", " + where, nil
 }
 
-// String names an instance for people.
+// String names an instance for messages.
 func (i instance) String() string {
 	kind := "service"
 	if i.isProxy() {
@@ -261,7 +263,7 @@ func (i instance) String() string {
 	return fmt.Sprintf("%s %q (instance %q)", kind, i.service.Service, i.service.ID)
 }
 
-// reason is what the pod's own withdrawal says of itself. Another pod's differs.
+// reason returns the reason of the pod's own withdrawal. Another pod's differs.
 func (r *Registry) reason() string {
 	who := "the pod"
 	if r.pod.Name != "" {
@@ -270,7 +272,7 @@ func (r *Registry) reason() string {
 	return fmt.Sprintf("%s%s (%s) is leaving", ours, who, r.pod.IP)
 }
 
-// remembered returns the names of the services that the pod was found in.
+// remembered returns the names of the services in which the pod was found.
 func (r *Registry) remembered() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -17,7 +17,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// stage stands before a real agent, holds each answer back and notes the calls.
+// stage is a proxy in front of a real agent. It delays each answer and records
+// the calls.
 type stage struct {
 	url   string
 	delay time.Duration
@@ -56,9 +57,9 @@ func (s *stage) since(n int) []string {
 	return slices.Clone(s.calls[n:])
 }
 
-// Consul that takes from 0.5 to 4 s for an answer, here in a quarter of the time:
-// what was found is withdrawn by the first request, seen by the next, and
-// deregistered without another look.
+// Consul takes from 0.5 to 4 s for an answer, here a quarter of that: the first
+// request withdraws the instance, the next one sees the effect, and the
+// instance is deregistered without another query.
 func TestSlowServers(t *testing.T) {
 	t.Parallel()
 	server := servers.StartConsul(t, servers.ConsulOptions{})
@@ -106,7 +107,7 @@ func TestSlowServers(t *testing.T) {
 					return err == nil && gone
 				})
 				if h.Listed(t) {
-					t.Error("Withdrawn says true, and a client is still told")
+					t.Error("Withdrawn returns true, but a client still gets the instance")
 				}
 				limited("Deregister", r.Deregister)
 				wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
@@ -115,7 +116,7 @@ func TestSlowServers(t *testing.T) {
 	}
 }
 
-// A drain makes few calls, however often the drainer asks.
+// A drain makes few calls, however often the drainer calls Withdrawn.
 func TestFewCalls(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})

@@ -18,7 +18,8 @@ import (
 )
 
 // TestRegistry runs the suite in the three ways in which pods are registered,
-// with the instance's id given and with it found by the pod's address.
+// with a configured instance id and with the instance found by the pod's
+// address.
 func TestRegistry(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
@@ -49,11 +50,11 @@ type harness struct {
 	client   *api.Client
 	name, id string // of the service and its instance
 	pod      drain.Pod
-	byID     bool // the plug-in is given the id
+	byID     bool // the plug-in is configured with the id
 	config   Config
-	// register registers the pod's instance, available.
+	// register registers the pod's instance as available.
 	register func(*testing.T, *harness)
-	// heartbeat is what then happens every few seconds.
+	// heartbeat is what the app or its platform then does every few seconds.
 	heartbeat func(*testing.T, *harness)
 	// mesh: the instance has a sidecar proxy.
 	mesh       bool
@@ -61,7 +62,7 @@ type harness struct {
 	nextPod    func(*harness)
 }
 
-// serial tells the pods of all tests apart.
+// serial makes the pods of all tests distinct.
 var serial atomic.Int64
 
 func newHarness(t *testing.T, at *servers.ConsulAgent) *harness {
@@ -95,7 +96,8 @@ func onNodeAgent(t *testing.T, at *servers.ConsulAgent) *harness {
 	return h
 }
 
-// registration is what the app registers: a TTL check that it feeds itself.
+// registration returns the app's registration, with a TTL check that the app
+// itself updates.
 func (h *harness) registration() *api.AgentServiceRegistration {
 	return &api.AgentServiceRegistration{
 		ID: h.id, Name: h.name, Address: h.pod.IP, Port: h.pod.AppPort,
@@ -108,8 +110,8 @@ func passTTL(t *testing.T, h *harness) {
 	check(t, h.client.Agent().UpdateTTL("service:"+h.id, "", api.HealthPassing))
 }
 
-// onPodAgent is a pod with an agent of its own, whose address is the pod's:
-// the app registers without one.
+// onPodAgent is a pod with an agent of its own, which has the pod's address:
+// the app registers without an address.
 func onPodAgent(t *testing.T, at *servers.ConsulAgent) *harness {
 	h := onNodeAgent(t, at)
 	h.pod.IP = "127.0.0.1"
@@ -125,7 +127,7 @@ func onPodAgent(t *testing.T, at *servers.ConsulAgent) *harness {
 }
 
 // agentless is a pod that consul-k8s registers: service and sidecar proxy, on
-// the virtual node of the pod's node. Its controller does the same again
+// the virtual node of the pod's node. Its controller registers them again
 // whenever it reconciles.
 func agentless(t *testing.T, at *servers.ConsulAgent) *harness {
 	h := newHarness(t, at)
@@ -137,7 +139,8 @@ func agentless(t *testing.T, at *servers.ConsulAgent) *harness {
 
 func (h *harness) proxyID() string { return h.id + "-sidecar-proxy" }
 
-// reconcile registers as the endpoints controller of consul-k8s 1.9 does.
+// reconcile registers the pod as the endpoints controller of consul-k8s 1.9
+// does.
 func (h *harness) reconcile(t *testing.T, health string) {
 	t.Helper()
 	meta := map[string]string{"pod-name": h.pod.Name, "k8s-service-name": h.name, "k8s-namespace": "default",
@@ -171,10 +174,10 @@ func (h *harness) Register(t *testing.T) {
 
 func (h *harness) Heartbeat(t *testing.T) { h.heartbeat(t, h) }
 
-// Settle has nothing to wait for: there is one server.
+// Settle does nothing, because there is only one server.
 func (h *harness) Settle(*testing.T) {}
 
-// Listed asks in every way in which clients ask.
+// Listed queries in every way that clients do.
 func (h *harness) Listed(t *testing.T) bool {
 	t.Helper()
 	for _, q := range []*api.QueryOptions{{}, {AllowStale: true}, {RequireConsistent: true}} {
@@ -243,7 +246,7 @@ func must(t *testing.T, call func(context.Context) error) {
 	check(t, call(ctx))
 }
 
-// withdrawn asks the plug-in with the deadline that the drainer sets.
+// withdrawn calls Withdrawn with the deadline that the drainer sets.
 func withdrawn(t *testing.T, r *Registry) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

@@ -12,7 +12,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// The id that was configured is another pod's.
+// The configured id belongs to another pod.
 func TestIDOfAnotherAddress(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	for name, start := range map[string]func(*testing.T, *servers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
@@ -38,7 +38,7 @@ func TestIDOfAnotherAddress(t *testing.T) {
 				t.Error("somebody else's instance was touched")
 			}
 
-			// The node's address, and any of the pod's, will do.
+			// The node's address, or any of the pod's, is accepted.
 			for _, pod := range []drain.Pod{
 				{IP: h.pod.IP, HostIP: other, AppPort: 8080},
 				{IP: h.pod.IP, IPs: []string{h.pod.IP, "::ffff:" + other}, AppPort: 8080},
@@ -52,7 +52,7 @@ func TestIDOfAnotherAddress(t *testing.T) {
 	}
 }
 
-// A successor takes the id over while the pod drains.
+// A successor takes over the id while the pod drains.
 func TestSuccessorTakesTheID(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	for name, start := range map[string]func(*testing.T, *servers.ConsulAgent) *harness{"agent": onNodeAgent, "agentless": agentless} {
@@ -69,7 +69,7 @@ func TestSuccessorTakesTheID(t *testing.T) {
 			h.Register(t) // under another address
 			wait.Until(t, "the successor being in service", func() bool {
 				if !withdrawn(t, r) {
-					t.Fatal("Withdrawn says false of a pod that nobody is told of")
+					t.Fatal("Withdrawn returns false for a pod that no client gets")
 				}
 				return h.Listed(t)
 			})
@@ -82,7 +82,7 @@ func TestSuccessorTakesTheID(t *testing.T) {
 	}
 }
 
-// An IPv6 address is found however it is written.
+// An IPv6 address is found in any notation.
 func TestNotationsOfAnAddress(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	for _, address := range []string{"10.9.8.7", "::ffff:10.9.8.7", "fd00::ab7", "FD00::AB7", "fd00:0:0:0:0:0:0:ab7", "fd00:0000:0000:0000:0000:0000:0000:0ab7"} {
@@ -104,7 +104,8 @@ func TestNotationsOfAnAddress(t *testing.T) {
 		}
 		must(t, h.plugIn(t).Deregister)
 	}
-	// And what is not found says where was looked.
+	// The error for an instance that is not found names the datacenter that was
+	// searched.
 	_, err := newHarness(t, server).plugIn(t).Find(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `datacenter "dc1"`) {
 		t.Errorf("Find says %v, want it to name the datacenter", err)

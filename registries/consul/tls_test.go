@@ -18,7 +18,7 @@ func TestTLS(t *testing.T) {
 		check(t, err)
 		must(t, r.Withdraw)
 		if !withdrawn(t, r) {
-			t.Error("Withdrawn says false")
+			t.Error("Withdrawn returns false")
 		}
 		must(t, r.Restore)
 	}

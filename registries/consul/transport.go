@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// longestAnswer bounds the body of an answer, in bytes. What the plug-in
-	// asks for is a few instances with their checks, some kilobytes.
+	// longestAnswer limits the body of an answer, in bytes. The plug-in
+	// requests a few instances with their checks, some kilobytes.
 	longestAnswer = 4 << 20
-	// longestComplaint is the same for answers that say what is wrong.
+	// longestComplaint is the same for error responses.
 	longestComplaint = 4 << 10
 	// tokenHeader carries the ACL token.
 	tokenHeader = "X-Consul-Token" //nolint:gosec // a header's name
 )
 
-// httpClient makes the HTTP client that all calls go through.
+// httpClient returns the HTTP client for all calls.
 func httpClient(server address, cfg Config, verify bool) (*http.Client, error) {
 	tlsConfig, err := tlsConfig(cfg, verify)
 	if err != nil {
@@ -50,13 +50,14 @@ func httpClient(server address, cfg Config, verify bool) (*http.Client, error) {
 	}
 	return &http.Client{
 		Transport: &transport{next: next, tokenFile: cfg.TokenFile},
-		// A redirect would take the token to another host, and turn a PUT
-		// into a GET that succeeds.
+		// Following a redirect would send the token to another host, and turn a
+		// PUT into a GET that succeeds.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
 }
 
-// tlsConfig reads the variables about TLS; its error joins all their mistakes.
+// tlsConfig reads the variables about TLS. Its error joins all mistakes in
+// them.
 func tlsConfig(cfg Config, verify bool) (*tls.Config, error) {
 	var mistakes []error
 	if (cfg.ClientCert == "") != (cfg.ClientKey == "") {
@@ -72,7 +73,7 @@ func tlsConfig(cfg Config, verify bool) (*tls.Config, error) {
 		{"CONSUL_TLS_SERVER_NAME: must be a host name", &api.TLSConfig{Address: cfg.TLSServerName}},
 	} {
 		if (part.tls.CertFile == "") != (part.tls.KeyFile == "") {
-			continue // said above
+			continue // reported above
 		}
 		if _, err := api.SetupTLSConfig(part.tls); err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: %w", part.name, err))
@@ -112,37 +113,37 @@ func readToken(file string) (string, error) {
 	return token, nil
 }
 
-// plain reports whether all of s can stand in a header: what it refuses is no
-// token, and would otherwise show up in an error.
+// plain reports whether all of s may stand in a header. A value that it refuses
+// is not a token, and would otherwise appear in an error.
 func plain(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// transport bounds the bodies of answers, and reads a token that is kept in a
-// file for each call: the API's client reads it once, and by the time
-// that a pod leaves, its token may have been replaced.
+// transport limits the bodies of answers. If a token is kept in a file, it
+// reads the file for each call: the API's client reads it only once, and the
+// token may have been replaced by the time that the pod is deleted.
 type transport struct {
 	next      http.RoundTripper
 	tokenFile string
 	busy      pace.Busy
 }
 
-// requestLimit bounds one request. Servers that are overloaded have been seen to
-// take 4 s.
+// requestLimit is the timeout of one request. Overloaded servers have been seen
+// to take 4 s.
 const requestLimit = 5 * time.Second
 
-var errBusy = errors.New("it has answered that it has too much to do (HTTP status 429 or 503), and is asked again in some seconds")
+var errBusy = errors.New("the server is overloaded (HTTP status 429 or 503), and is asked again in some seconds")
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.tokenFile != "" {
-		// While the file cannot be read, the token of the start has to do.
+		// While the file cannot be read, the token from the start is used.
 		if token, err := readToken(t.tokenFile); err == nil {
 			req = req.Clone(req.Context())
 			req.Header.Set(tokenHeader, token)
 		}
 	}
 	if err := t.busy.Err(); err != nil && !strings.Contains(req.URL.Path, "/deregister") {
-		return nil, err // a deregistration is sent in any case: there may be no time for another
+		return nil, err // a deregistration is always sent: there may be no time for another try
 	}
 	limit := requestLimit
 	if wait, err := time.ParseDuration(req.URL.Query().Get("wait")); err == nil {
@@ -160,8 +161,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	defer cancel()
-	// The body goes into an error. Whoever has written it may have echoed
-	// what was sent.
+	// The body goes into an error. Whoever wrote it may have echoed the
+	// request.
 	text, err := io.ReadAll(io.LimitReader(resp.Body, longestComplaint))
 	_ = resp.Body.Close() // only read
 	if err != nil {
@@ -171,7 +172,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// withoutSecrets is text without the credentials that req carries.
+// withoutSecrets returns text without the credentials that req carries.
 func withoutSecrets(text string, req *http.Request) string {
 	_, password, _ := req.BasicAuth()
 	for _, secret := range []string{
@@ -185,11 +186,12 @@ func withoutSecrets(text string, req *http.Request) string {
 	return text
 }
 
-// boundedBody fails once it has given more than it may.
+// boundedBody is a response body that fails once it has returned more than its
+// limit.
 type boundedBody struct {
 	io.ReadCloser
 	left int64
-	end  context.CancelFunc // of the request's limit
+	end  context.CancelFunc // cancels the context of the request's timeout
 }
 
 func (b *boundedBody) Close() error {

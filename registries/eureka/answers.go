@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// answers are all that clients read and may hold the pod.
+// answers returns all answers that clients read and that may list the pod.
 func (r *Registry) answers() []answer {
 	var all []answer
 	lists := []list{changes()}
@@ -21,7 +21,7 @@ func (r *Registry) answers() []answer {
 	return all
 }
 
-// appsOf returns the applications of names, and the configured one.
+// appsOf returns the configured application and the applications of names.
 func (r *Registry) appsOf(names []name) []string {
 	var apps []string
 	if r.app != "" {
@@ -35,8 +35,8 @@ func (r *Registry) appsOf(names []name) []string {
 	return apps
 }
 
-// goneFrom reports whether one answer of p holds the pod as available no more,
-// and, if it is that of the changes, shows the fresh ones.
+// goneFrom reports whether answer a of p no longer lists the pod as available.
+// If a is the list of changes, it must also show the fresh names.
 func (r *Registry) goneFrom(ctx context.Context, p *peer, v *view, a answer) (bool, error) {
 	e, err := r.read(ctx, p, a, r.names(), v.fresh(), v.state)
 	if err != nil {
@@ -46,9 +46,10 @@ func (r *Registry) goneFrom(ctx context.Context, p *peer, v *view, a answer) (bo
 	return e.gone, nil
 }
 
-// shows takes in what one answer has shown. It was renewed if it has shown the
-// pod since the last change; one that nobody had asked for before was made for
-// this look, and says nothing of the others.
+// shows records what one answer has shown. If the answer listed the pod since
+// the last change and no longer does, it was renewed. An answer that nobody had
+// requested before was built for this query, and proves nothing about the
+// others.
 func (v *view) shows(a answer, e evidence) {
 	before := v.read[a]
 	v.read[a] = e
@@ -86,7 +87,7 @@ func (r *Registry) read(ctx context.Context, p *peer, a answer, names, fresh []n
 	case isNotFound(err):
 		return e, errNotEureka
 	case hasStatus(err, http.StatusForbidden) && a.list == changes():
-		e.gone = true // switched off: no client reads it. A server that refuses more refuses apps too.
+		e.gone = true // switched off: no client reads it. A server that refuses everything refuses apps too.
 		return e, nil
 	case err != nil:
 		return e, fmt.Errorf("%w (%s)", err, a.path)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A registry of 5,000 instances, as large ones are, read once as JSON and once
-// as XML: what Withdrawn does, for each server, once the instance is gone from
+// A registry of 5,000 instances, which is large, is read once as JSON and once
+// as XML. Withdrawn does that for each server, once the instance is gone from
 // the shorter answers.
 func BenchmarkLargeRegistry(b *testing.B) {
 	const instances = 5000

@@ -12,9 +12,9 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// Once Withdrawn says true, no client of a server with a response cache is told
-// of the instance, by whatever call: although the server does give other
-// answers ahead of those, on which a plug-in could be led astray.
+// Once Withdrawn returns true, no call of a client lists the instance, at a
+// server with a response cache. The server also gives answers that are newer
+// than what clients read; they must not mislead the plug-in.
 func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 	t.Parallel()
 	servers.NeedEureka(t)
@@ -44,7 +44,7 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 		r := a.registry(t)
 		registrytest.Call(t, "Withdraw", r.Withdraw)
 
-		// Nobody has asked for this one before, so it is made on demand.
+		// Nobody has requested this answer before, so it is built on demand.
 		naive := tells(t, server+"/apps/"+a.app, "application/json", a.id)
 		if !naive && told["all, JSON"]() {
 			ahead = true
@@ -52,21 +52,21 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		for what, ask := range told {
 			if ask() {
-				t.Errorf("%s: clients are told of the instance although Withdrawn says true", what)
+				t.Errorf("%s: clients get the instance although Withdrawn returns true", what)
 			}
 		}
-		// Clients that read changes only must have been told of this one.
+		// Clients that read only changes must have seen this one.
 		if _, answer := send(t, http.MethodGet, server+"/apps/delta", nil); !strings.Contains(string(answer), a.id) {
-			t.Error("the changes do not show the withdrawal although Withdrawn says true")
+			t.Error("the changes do not show the withdrawal although Withdrawn returns true")
 		}
 	}
 	if !ahead {
-		t.Error("no answer was ahead of what clients read: is the server's response cache on? Without it this test shows nothing")
+		t.Error("no answer was newer than what clients read: is the server's response cache on? Without it this test proves nothing")
 	}
 }
 
-// tells reports whether an answer, JSON or XML, holds the instance as UP. It looks no
-// closer than a client that does not use the plug-in's own parser.
+// tells reports whether an answer, JSON or XML, lists the instance as UP. It is
+// a simple check that does not use the plug-in's own parser.
 func tells(t *testing.T, url, accept, id string) bool {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -97,13 +97,13 @@ func tells(t *testing.T, url, accept, id string) bool {
 	return found && strings.Contains(one, status)
 }
 
-// A server that keeps an outdated answer is made to throw it away.
+// A server that keeps an outdated answer is made to discard it.
 func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 	t.Parallel()
 	servers.NeedEureka(t)
 	// With many instances, another change just before, and answers that are
-	// renewed all the time, one is likely to be in the making when an instance
-	// is withdrawn.
+	// renewed all the time, an answer is likely to be under construction when
+	// an instance is withdrawn.
 	s, err := servers.StartEureka(servers.EurekaOptions{ResponseCache: 5 * time.Millisecond, Outdated: 3 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
@@ -113,15 +113,15 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 		newApp(s, nil).Register(t)
 	}
 	noise := newApp(s, nil)
-	const tries = 2000 // a handful, most times
+	const tries = 2000 // usually a handful is enough
 	for range tries {
 		a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
 		a.Register(t)
 		wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 		r := a.registry(t)
-		noise.Register(t) // what is being made now was begun before the withdrawal
+		noise.Register(t) // the answer under construction was begun before the withdrawal
 		registrytest.Call(t, "Withdraw", r.Withdraw)
-		// How old the withdrawal is, by the server's clock.
+		// age returns how old the withdrawal is, by the server's clock.
 		age := func() time.Duration {
 			i, err := r.peers[0].instance(t.Context(), name{a.app, a.id})
 			if err != nil {
@@ -136,19 +136,19 @@ func TestOutdatedAnswerIsThrownAway(t *testing.T) {
 		}
 		wait.Until(t, "its growing old", func() bool { return age() > rewriteAfter })
 		if !a.Listed(t) {
-			continue // it was but late
+			continue // the answer was only late
 		}
 		if registrytest.Withdrawn(t, r) {
-			t.Error("Withdrawn says true while the server tells clients of the instance")
+			t.Error("Withdrawn returns true while clients get the instance from the server")
 		}
-		// What is rewritten may be missed by one more answer that is being made:
-		// a drain withdraws again and again, too.
+		// Another answer under construction may miss the second override, too.
+		// A drain also withdraws again and again.
 		wait.Until(t, "Withdrawn", func() bool {
 			registrytest.Call(t, "Withdraw again", r.Withdraw)
 			return registrytest.Withdrawn(t, r)
 		})
 		if a.Listed(t) {
-			t.Error("Withdrawn says true, and a client is still told")
+			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
 		if got := a.statusAt(t, s.URLs[0]); got != outOfService {
 			t.Errorf("it is %s now, want OUT_OF_SERVICE", got)

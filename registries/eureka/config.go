@@ -13,9 +13,9 @@ import (
 	"lastcall/internal/fetch"
 )
 
-// ServerCache is how often a Eureka server renews what it answers its clients
-// from, unless eureka.server.response-cache-update-interval-ms says otherwise:
-// how long it may go on telling of a pod that has been withdrawn.
+// ServerCache is how often a Eureka server renews the cache from which it
+// answers clients, unless eureka.server.response-cache-update-interval-ms is
+// set. For that long it may go on listing a pod that has been withdrawn.
 const ServerCache = 30 * time.Second
 
 // The statuses of an instance that matter here (InstanceInfo.InstanceStatus).
@@ -25,10 +25,10 @@ const (
 	outOfService = "OUT_OF_SERVICE"
 )
 
-// maxPeers bounds the calls that are made side by side.
+// maxPeers limits the number of concurrent calls.
 const maxPeers = 16
 
-// Config is what the environment says of Eureka.
+// Config is the configuration of Eureka, from the environment.
 type Config struct {
 	URLs          []string      `envconfig:"LASTCALL_EUREKA_URLS" desc:"service URLs of all Eureka servers, each by its own name; userinfo allowed: http://user:pw@eureka-0:8761/eureka" secret:"url"`
 	App           string        `envconfig:"LASTCALL_EUREKA_APP" desc:"the application's name in Eureka; when unset, all applications are looked through"`
@@ -39,16 +39,16 @@ type Config struct {
 	Insecure      bool          `envconfig:"LASTCALL_EUREKA_INSECURE" default:"false" desc:"true: the servers' certificates are not verified"`
 }
 
-// New makes the plug-in for the pod's instance. It makes no call. The error
+// New returns the plug-in for the pod's instance. It makes no call. The error
 // joins all mistakes in cfg, each with the variable's name and what would be
-// right.
+// correct.
 func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	var mistakes []error
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 
 	peers, err := parsePeers(cfg.URLs)
 	mistakes = append(mistakes, err)
-	ips := pod.Addresses() // what is not an address finds nothing, and is the pod's own variable
+	ips := pod.Addresses() // an invalid address matches nothing; the pod's own settings report it
 	var registrant *registrant
 	if pod.Service != nil {
 		registrant, err = newRegistrant(cfg, pod)
@@ -60,7 +60,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		wrong("LASTCALL_EUREKA_STATUS=%q: must be OUT_OF_SERVICE or DOWN", cfg.Status)
 	}
 	if cfg.ClientRefresh < 0 {
-		wrong("LASTCALL_EUREKA_CLIENT_REFRESH=%v: must not be negative; it is how long clients use what they fetched, such as 30s", cfg.ClientRefresh)
+		wrong("LASTCALL_EUREKA_CLIENT_REFRESH=%v: must not be negative; it is how long clients use their copy of the registry, such as 30s", cfg.ClientRefresh)
 	}
 	roots, err := trusted(cfg.CAFile)
 	mistakes = append(mistakes, err)
@@ -72,7 +72,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	for _, p := range peers {
 		p.transport = transport
 	}
-	own := name{strings.ToUpper(cfg.App), cfg.InstanceID} // as the server does with whatever it is given
+	own := name{strings.ToUpper(cfg.App), cfg.InstanceID} // the server converts every name to upper case
 	if registrant != nil {
 		own = registrant.name
 	}
@@ -90,8 +90,9 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	}, nil
 }
 
-// parsePeers reads LASTCALL_EUREKA_URLS. Its errors name an entry by its place
-// in the list and never show it: it may be part of a password with a comma.
+// parsePeers parses LASTCALL_EUREKA_URLS. Its errors identify an entry by its
+// position in the list and never show it: it may be part of a password that
+// contains a comma.
 func parsePeers(urls []string) ([]*peer, error) {
 	urls = slices.DeleteFunc(slices.Clone(urls), func(s string) bool { return strings.TrimSpace(s) == "" })
 	if len(urls) == 0 {
@@ -131,8 +132,8 @@ func parsePeer(s string) (*peer, error) {
 	return p, nil
 }
 
-// trusted is the system's certificate authorities and those in file; nil, the
-// system's alone, when there is no file.
+// trusted returns the system's certificate authorities and those in file. If
+// file is empty, it returns nil, which means the system's alone.
 func trusted(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
@@ -143,7 +144,7 @@ func trusted(file string) (*x509.CertPool, error) {
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
-		roots = x509.NewCertPool() // a system without any
+		roots = x509.NewCertPool() // the system has none
 	}
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("LASTCALL_EUREKA_CA_FILE=%s holds no certificate: must be a PEM file with -----BEGIN CERTIFICATE-----", file)

@@ -25,7 +25,7 @@ func TestConfigMistakes(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(*Config, *drain.Pod)
-		want   []string // all in the error; none: no error
+		want   []string // each must be in the error; none: no error
 	}{
 		{"none", func(*Config, *drain.Pod) {}, nil},
 		{"id without an address", func(c *Config, p *drain.Pod) { c.InstanceID, *p = "pod-1", drain.Pod{} }, nil},
@@ -68,7 +68,7 @@ func TestConfigMistakes(t *testing.T) {
 	}
 }
 
-// A password that is not encoded is not shown, whatever it is taken for.
+// A password that is not encoded is not shown, whatever it is parsed as.
 func TestPasswordsInMistakes(t *testing.T) {
 	for _, password := range []string{"sec%zzret", "sec/ret", "1/sec@ret", "1#secret", "1?secret", "sec ret", `sec\ret`, "sec[ret",
 		"sec,ret", "1,sec", "1,http://user:1,sec"} {

@@ -14,11 +14,11 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// cachingServer is a server with the product's default cache, in the time of a
-// test: what clients ask for all the time is renewed in one pass every 30 s, and
-// the rest as of the first look.
+// cachingServer is a server with Eureka's default cache, in the test's fake
+// time. Answers that clients request all the time are renewed in one pass every
+// 30 s, and the others as of the first request.
 type cachingServer struct {
-	passes time.Time // one of them
+	passes time.Time // time of one of the passes
 	status string
 	since  time.Time // when it got that status
 	cached map[string]bool
@@ -73,9 +73,9 @@ func (s *cachingServer) instance(status, accept string) string {
 	return fmt.Sprintf(`{"instanceId":"pod-1","app":"ORDERS","ipAddr":"10.0.0.1","status":%q,"overriddenStatus":%q,"port":{"$":8080,"@enabled":"true"},"lastUpdatedTimestamp":%d,"lastDirtyTimestamp":7}`, status, overridden, s.since.UnixMilli())
 }
 
-// One drain with the default caches, as the drainer asks: whenever the server's
-// cache turns over, it makes at most 40 calls, and is seen late by no more than a
-// twentieth of the drain.
+// One drain with the default caches, queried as the drainer does. Whenever the
+// server's cache is renewed, the drain makes at most 40 calls, and notices the
+// renewal late by no more than a twentieth of the drain.
 func TestCallsOfADrain(t *testing.T) {
 	for phase := 500 * time.Millisecond; phase < ServerCache; phase += 2950 * time.Millisecond {
 		t.Run(fmt.Sprintf("renewed after %v", phase), func(t *testing.T) {
@@ -111,10 +111,10 @@ func TestCallsOfADrain(t *testing.T) {
 				if took < phase || took-phase > (phase+refresh)/20 {
 					t.Errorf("seen %v after the withdrawal, want it from %v on, by no more than %v later", took, phase, (phase+refresh)/20)
 				}
-				for range 32 { // clients refresh, and a second of quiet
+				for range 32 { // clients refresh, and then a second of quiet
 					<-time.After(time.Second)
 					if !registrytest.Withdrawn(t, r) {
-						t.Fatal("Withdrawn says false")
+						t.Fatal("Withdrawn returns false")
 					}
 				}
 				registrytest.Call(t, "Deregister", func(ctx context.Context) error { return r.Deregister(ctx) })
@@ -127,8 +127,8 @@ func TestCallsOfADrain(t *testing.T) {
 	}
 }
 
-// While clients refresh, an instance that is back in service is seen before they
-// have forgotten it, and at once in the last moments.
+// While clients refresh, an instance that is back in service is noticed before
+// they have forgotten it, and at once in the last moments.
 func TestBackInServiceIsSeen(t *testing.T) {
 	for _, after := range []time.Duration{100 * time.Millisecond, 10 * time.Second, 25 * time.Second, 28 * time.Second, 35 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -157,8 +157,8 @@ func TestBackInServiceIsSeen(t *testing.T) {
 	}
 }
 
-// The pauses while clients refresh are as few as their longest allows, and end
-// when the last looks begin.
+// While clients refresh there are as few pauses as the longest pause allows,
+// and they end when the last queries begin.
 func TestWatchPause(t *testing.T) {
 	for range 1000 {
 		const longest = 9900 * time.Millisecond

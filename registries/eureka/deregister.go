@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// How late an instance may be registered that is cancelled: by what the app has
-// sent last, and by one server that tells another of the app's last heartbeat.
-// A server holds what it tells others back for 500ms, here twice: the heartbeat,
-// and the registration when the other one does not know the instance
-// (PeerEurekaNode.heartbeat and MAX_BATCHING_DELAY_MS in eureka-core).
+// How late an instance can be registered again after it was cancelled: by the
+// app's last request, and by a server that replicates the app's last heartbeat.
+// A server delays what it replicates by 500 ms. That happens twice here: for
+// the heartbeat, and for the registration if the other server does not know the
+// instance (PeerEurekaNode.heartbeat and MAX_BATCHING_DELAY_MS in eureka-core).
 const (
 	lateRegistration = 500 * time.Millisecond
 	lateReplication  = 1250 * time.Millisecond
 )
 
-// cancelsFor bounds the time for which an instance is cancelled that comes back.
+// cancelsFor limits for how long an instance that comes back is cancelled.
 const cancelsFor = 10 * time.Second
 
 // Deregister cancels the instance at every peer, and twice more a moment later.
-// Netflix' client tells its servers as its app ends that it is DOWN, which is a
-// registration, and does so beside its own cancellation
-// (spring-cloud-netflix#1543): a busy server may come to it last, after the app
-// has gone. And a server that has just had a heartbeat of the app registers the
-// instance with its peers where they have forgotten it. It would stay until its
-// lease ends, or for good where the server preserves itself.
+// When the app ends, Netflix' client sends DOWN, which is a registration,
+// concurrently with its own cancellation (spring-cloud-netflix#1543). A busy
+// server may process the registration last, after the app has gone. And a
+// server that has just received a heartbeat of the app registers the instance
+// again with peers that have forgotten it. The instance would stay until its
+// lease ends, or forever if the server is in self-preservation mode.
 //
-// An instance that has come back is cancelled, and looked for again after that.
-// Where the sidecar has registered it, the time of what it has sent last is known,
-// and servers that are slow are given time to tell each other of that. What ctx's
-// deadline leaves no time for is left out: an instance that was cancelled is
+// An instance that has come back is cancelled, and looked for again afterwards.
+// If the sidecar has registered it, the time of its last request is known, and
+// slow servers get time to replicate that request. Work that does not fit
+// before ctx's deadline is skipped: an instance that was cancelled counts as
 // deregistered.
 func (r *Registry) Deregister(ctx context.Context) error {
 	if _, err := r.cancel(ctx); err != nil {
@@ -53,7 +53,7 @@ func (r *Registry) Deregister(ctx context.Context) error {
 		looked := time.Now()
 		back, err := r.cancel(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the look is one more than was asked for
+			return nil //nolint:nilerr // this query goes beyond what the caller needs
 		}
 		switch now := time.Now(); {
 		case err != nil:
@@ -82,8 +82,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// toldOfOurs is when servers have told each other of what the sidecar has sent last
-// to register the app: of a heartbeat, and then of a registration.
+// toldOfOurs returns when servers have replicated the sidecar's last request to
+// register the app: first a heartbeat, and then a registration.
 func (r *Registry) toldOfOurs() time.Time {
 	if r.registrant == nil {
 		return time.Time{}
@@ -92,7 +92,7 @@ func (r *Registry) toldOfOurs() time.Time {
 	return later(r.registrant.lastSaid(), r.began).Add(2 * toldWithin)
 }
 
-// cancel cancels the instance, and reports whether any peer has held it.
+// cancel cancels the instance, and reports whether any peer held it.
 func (r *Registry) cancel(ctx context.Context) (held bool, err error) {
 	var anywhere atomic.Bool
 	err = r.atPeers(ctx, func(ctx context.Context, p *peer) error {

@@ -3,71 +3,77 @@
 //
 // # How the pod is withdrawn
 //
-// By a status override, set at every server (peer): the instance stays
-// registered, so that its client's heartbeats find it and do not register it
-// again, and the override beats the UP that they carry. It is
-// LASTCALL_EUREKA_STATUS for an instance that is UP. A server records an
-// override only where it differs from the instance's present status, so one
-// that is not UP by its own word gets the other of OUT_OF_SERVICE and DOWN:
-// that always differs in the end, keeps it out of service when it does come
-// up, and tells Restore that UP is not what to put back.
+// Lastcall sets a status override at every server (peer). The instance stays
+// registered, so its client's heartbeats succeed and the client does not
+// register it again. The override takes precedence over the UP that the
+// heartbeats carry.
 //
-// # What clients are told
+// The override is LASTCALL_EUREKA_STATUS for an instance that is UP. A server
+// records an override only if it differs from the instance's present status. An
+// instance whose app has reported another status than UP therefore gets the
+// other one of OUT_OF_SERVICE and DOWN. That status always differs in the end,
+// it keeps the instance out of service if the app comes up later, and it tells
+// Restore not to set the instance to UP.
 //
-// A server answers its clients from a cache that it refreshes in one pass
-// every 30 s by default. Each kind of answer (all applications, one, or the
-// latest changes; JSON or XML) is an entry of its own. What nobody asked for
-// before is made on demand, and is then ahead of what clients get; a pass can
-// be under way while the override arrives, and renew some entries before it
-// and some after. So no entry speaks for another, and Withdrawn asks for all
+// # What clients read
+//
+// A server answers its clients from a cache that it refreshes in one pass,
+// every 30 s by default. Each kind of answer (all applications, one
+// application, or the latest changes; JSON or XML) is a cache entry of its own.
+// An entry that no client has requested before is built on demand, and is then
+// newer than what clients get. The override can also arrive during a pass, so
+// that some entries were renewed before it and some after it. One entry
+// therefore proves nothing about another, and Withdrawn requests all answers
 // that clients read: apps, apps/delta and apps/APP, each as JSON and as XML,
-// the cheap ones first. What each has shown stands as long as the server holds
-// the pod as it did then, because answers do not go back in time. Only three rare kinds are not asked for: compact
-// answers (X-Eureka-Accept), single VIPs, and answers with ?regions=. They are
-// renewed in the same passes.
+// the cheap ones first. What an answer has shown remains valid as long as the
+// server holds the pod in the same state, because answers do not go back in
+// time. Only three rare kinds are not requested: compact answers
+// (X-Eureka-Accept), single VIPs, and answers with ?regions=. They are renewed
+// in the same passes.
 //
-// A server that is making a new answer in the very moment of the override,
-// because of another change just before, keeps the outdated one: for three
-// minutes, or until something else in it changes. (Guava's cache does not
-// invalidate what is being loaded.) It is rare in a small registry, and less so
-// in a large one during a rollout. Withdrawn says so, and the next Withdraw sets
-// the override to the other status and back, which makes the server throw its
-// answers away.
+// If a server is building a new answer at the very moment of the override,
+// because of another change just before, it keeps the outdated answer: for
+// three minutes, or until something else in it changes. (Guava's cache does not
+// invalidate an entry that is being loaded.) This is rare in a small registry,
+// and less rare in a large one during a rollout. Withdrawn reports the pod as
+// listed then, and the next Withdraw sets the override to the other status and
+// back, which makes the server discard its answers.
 //
-// # When a peer is asked
+// # When a peer is queried
 //
-// Withdrawn may be called at any rate; a peer is asked when that is due. Until its
-// answers are renewed, one of the smallest is looked at, with gaps that grow with
-// the time that clients take to forget the pod (waitPart). Once all have shown
-// that the pod is gone, only what the server itself holds is read, a few times
-// while clients use their copies and with each call in the last moments; the
-// answers are read again when that changes. For an app that may come back under
-// an id that is not known, apps/APP is read again once in a period of the server's
-// cache.
+// Withdrawn may be called at any rate: a peer is queried only when a query is
+// due. Until the peer's answers are renewed, Lastcall reads one of the
+// smallest, at intervals that grow with the time that clients take to forget
+// the pod (waitPart). Once all answers have shown that the pod is gone,
+// Lastcall reads only what the server itself holds: a few times while clients
+// use their copies, and with each call in the last moments. If that changes, it
+// reads the answers again. For an app that may come back under an unknown id,
+// it reads apps/APP again once per period of the server's cache.
 //
 // # Two applications, one instance id
 //
-// Servers keep overrides by instance id alone. See namesakes.go.
+// Servers store overrides by instance id alone. See namesakes.go.
 //
 // # An app that the sidecar registers
 //
-// It is registered as Spring's client does, with every peer, and renewed at one.
-// In a drain its override is the same, and its heartbeats end. See register.go.
+// The sidecar registers the app as Spring's client does: with every peer, and
+// it renews the registration at one of them. In a drain it sets the same
+// override and stops the heartbeats. See register.go.
 //
 // # A peer that is down
 //
-// A peer that refuses connections, or whose name does not resolve, can tell
-// nobody of the pod: it is left out, provided that another peer answers. When
-// it comes back it is told of the pod and its override by the others, with the
-// app's next heartbeat to them; should the app's client speak to it first, it
-// holds the pod as UP. Each call asks it again.
+// A peer that refuses connections, or whose name does not resolve, sends no
+// client to the pod. It is left out, provided that another peer answers. When
+// it comes back, the other peers pass the pod and its override on to it, with
+// the app's next heartbeat to them. If the app's client contacts it first, it
+// holds the pod as UP. Each call tries the peer again.
 //
 // Any other failure (no answer in time, a 5xx, a broken answer, an address
-// without a route, a name server that does not answer) may be on this pod's
-// side only, with clients still being served: it is an error, for the drainer
-// to try again. When no peer answers, everything is an error.
+// without a route, a name server that does not answer) may affect only this
+// pod, while clients are still being served. It is an error, and the drainer
+// tries again. If no peer answers, every failure is an error.
 //
-// List every peer in LASTCALL_EUREKA_URLS by a name of its own. A name that
-// stands for several (a Kubernetes Service) hides from which of them an answer
-// came.
+// List every peer in LASTCALL_EUREKA_URLS by a name of its own. If one name
+// stands for several peers (a Kubernetes Service), Lastcall cannot know which
+// of them an answer came from.
 package eureka

@@ -12,14 +12,14 @@ import (
 	"lastcall/drain"
 )
 
-// Registry is the pod's instance in Eureka. Its methods may be called from
-// several goroutines.
+// Registry is the pod's instance in Eureka. Its methods are safe for concurrent
+// use.
 //
-// What was learnt, and which steps are done, is kept from one call to the next:
-// a call that was cut off is gone on with by the next one.
+// It remembers what it has learned and which steps are done. A call that was
+// cut off is continued by the next one.
 type Registry struct {
 	peers   []*peer
-	app     string // in upper case; empty: not told
+	app     string // in upper case; empty if not configured
 	id      string // empty: found by address and port
 	ips     []netip.Addr
 	port    int
@@ -32,27 +32,28 @@ type Registry struct {
 	mu sync.Mutex // guards what follows
 	// known are the names under which peers have held the instance.
 	known []name
-	// located is set once a peer has been seen to hold the instance.
+	// before is each instance as Find last saw it before the withdrawal.
 	located bool
 	// before is each instance as Find has last seen it, before it was withdrawn.
 	before map[name]instance
-	// withdrawn is set from the first Withdraw to the next Restore: what Find
-	// must not undo.
+	// withdrawn is true from the first Withdraw until the next Restore. Find
+	// must not undo that withdrawal.
 	withdrawn bool
 	// restoredAt is when an override was last removed.
 	restoredAt time.Time
-	// overrideInDoubt are the peers that may still hold an override that was to
-	// be removed at once.
+	// overrideInDoubt are the peers that may still hold an override that was
+	// meant to be removed at once.
 	overrideInDoubt map[*peer]bool
-	// views are what each peer has been seen to answer in this drain.
+	// views hold what each peer has been seen to answer in this drain.
 	views map[*peer]*view
-	// listings are what each peer's answers have been seen to list of the pod.
+	// listings hold what each peer's answers have been seen to list of the pod.
 	listings map[*peer]*listing
-	// namesakes are the instances of other applications that have the id of the
-	// pod's, as they were first seen; searched is set once they were looked for.
+	// namesakes are instances of other applications with the same id as the
+	// pod's, as they were first seen. searched is set once they have been
+	// searched for.
 	namesakes map[name]instance
 	searched  bool
-	// exempt are those whose withdrawal has spared their namesakes.
+	// exempt are the instances whose withdrawal spared their namesakes.
 	exempt map[exempted]bool
 }
 
@@ -68,20 +69,20 @@ var (
 // with each restart has many.
 const maxKnown = 32
 
-// rewriteAfter is how long a server has to forget an answer that it was making
-// while the instance was withdrawn.
+// rewriteAfter is how long a server has to discard an answer that it was
+// building when the instance was withdrawn.
 const rewriteAfter = 10 * time.Second
 
-// residueFor is how long after the removal of an override Find looks for what is
-// left of it, see hasResidue.
+// residueFor is how long after removing an override Find looks for residue of
+// it, see hasResidue.
 const residueFor = time.Minute
 
-// toldWithin is how long servers need to tell each other of a change: they hold
-// it back for 500ms, and are slow at times.
+// toldWithin is how long servers need to replicate a change to each other: they
+// delay it by 500 ms, and are slow at times.
 const toldWithin = 3 * time.Second
 
-// CallLimit returns the time that the longest chain of requests takes at a
-// server that answers each within its limit: nine, of which Withdrawn is one.
+// CallLimit returns how long the longest sequence of requests takes at a server
+// that answers each within its limit: nine requests. One of them is Withdrawn.
 func (r *Registry) CallLimit() time.Duration { return 9 * r.peers[0].limit }
 
 // Located reports whether any peer has been seen to hold the instance.
@@ -91,9 +92,9 @@ func (r *Registry) Located() bool {
 	return r.located
 }
 
-// atPeers runs f for all peers side by side. The error joins the failures, less
-// those of peers that are down if another has answered. Each begins with the
-// peer's URL; what was being done is known to whoever called.
+// atPeers runs f for all peers concurrently. The error joins their failures. If
+// one peer has answered, the failures of peers that are down are left out. Each
+// failure begins with the peer's URL; the caller knows what was being done.
 func (r *Registry) atPeers(ctx context.Context, f func(context.Context, *peer) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("no server was asked: %w", err)
@@ -114,9 +115,9 @@ func (r *Registry) atPeers(ctx context.Context, f func(context.Context, *peer) e
 	return errors.Join(errs...)
 }
 
-// forOwn runs f for each name of the pod's instance at p that is known, or, when
-// none is or a look is wanted, that can be found there. A name that p does not
-// know is passed over.
+// forOwn runs f for each known name of the pod's instance at p. If none is
+// known, or look is set, it looks for names at p first. It skips a name that p
+// does not know.
 func (r *Registry) forOwn(ctx context.Context, p *peer, look bool, f func(name) error) error {
 	names := r.names()
 	if (look || len(names) == 0) && (r.id == "" || r.app == "") {
@@ -124,7 +125,7 @@ func (r *Registry) forOwn(ctx context.Context, p *peer, look bool, f func(name) 
 		if names = r.names(); err != nil && (ctx.Err() != nil || len(names) == 0) {
 			return err
 		}
-		// With a name that is known, a look-up that failed is no loss.
+		// If a name is known, a failed look-up does not matter.
 	}
 	found := false
 	for _, n := range names {

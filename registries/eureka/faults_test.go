@@ -24,7 +24,7 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// What only a broken server does is told by a fake one.
+// A fake server stands for what only a broken server does.
 
 func brokenServer(t *testing.T, answer http.HandlerFunc) string {
 	t.Helper()
@@ -45,7 +45,7 @@ func newRegistry(t *testing.T, cfg Config) *Registry {
 	return r
 }
 
-// calls are all that the drainer can call.
+// calls returns all methods that the drainer calls.
 func calls(r *Registry) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Withdraw": r.Withdraw,
@@ -65,7 +65,7 @@ func calls(r *Registry) map[string]func(context.Context) error {
 	}
 }
 
-// ways are the ways to say which instance.
+// ways returns the ways to configure the instance.
 func ways() map[string]Config {
 	return map[string]Config{
 		"by address":             {},
@@ -101,7 +101,7 @@ func TestBrokenServers(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		url  string
-		want string // in every error
+		want string // must be in every error
 	}{
 		{"refuses", "http://" + refusing.Addr().String(), "connection refused"},
 		{"unknown name", "http://eureka.invalid", "eureka.invalid"},
@@ -135,7 +135,7 @@ func TestBrokenServers(t *testing.T) {
 				for name, f := range calls(newRegistry(t, cfg)) {
 					err := f(t.Context())
 					if test.name == "nothing" && name == "Deregister" && err == nil {
-						continue // that is what a server answers that has done it
+						continue // a server that has carried out the call sends such an answer
 					}
 					if err == nil || !strings.HasPrefix(err.Error(), test.url) {
 						t.Errorf("%s, %s: got %v, want an error that begins with %s", name, way, err, test.url)
@@ -148,8 +148,8 @@ func TestBrokenServers(t *testing.T) {
 	}
 }
 
-// An answer with more instances than anybody has is not read for ever: its size
-// is bounded, and a machine that takes too long for that ends it before.
+// An answer with more instances than any registry has is not read endlessly:
+// its size is limited. A machine that takes too long for that ends it earlier.
 func TestAnswerWithoutEnd(t *testing.T) {
 	t.Parallel()
 	block := strings.Repeat(`{"app":"OTHER","metadata":"`+strings.Repeat("x", 32<<10)+`"},`, 30)
@@ -166,7 +166,7 @@ func TestAnswerWithoutEnd(t *testing.T) {
 
 const tooLarge = "the answer is larger than 64 MiB"
 
-// endless is a body without end.
+// endless is an infinite body.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
@@ -188,8 +188,8 @@ func TestBounded(t *testing.T) {
 	}
 }
 
-// A peer that is plainly not there is left out while another answers; one that
-// may only be out of this pod's reach is not.
+// A peer that is clearly down is left out while another answers. A peer that
+// may only be unreachable from this pod is not.
 func TestPeersThatAreDown(t *testing.T) {
 	good := brokenServer(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -234,8 +234,8 @@ func TestPeersThatAreDown(t *testing.T) {
 	}
 }
 
-// A server that never answers, or never ends its answer, holds a call no longer
-// than its context.
+// A server that never answers, or never ends its answer, holds up a call no
+// longer than the call's context.
 func TestHangingServers(t *testing.T) {
 	for _, begin := range []string{"", `{"applications":{"application":[`} {
 		asked := make(chan struct{}, 100)
@@ -265,7 +265,8 @@ func TestHangingServers(t *testing.T) {
 	}
 }
 
-// No credentials, whatever goes wrong and however much is logged.
+// No credentials appear in errors and logs, whatever fails and however much is
+// logged.
 func TestNoCredentialsInErrorsAndLogs(t *testing.T) {
 	var logged locked
 	before := slog.Default()
@@ -329,7 +330,7 @@ func leaks(t *testing.T, where, text, user, password string) {
 	}
 }
 
-// locked is a buffer for several goroutines.
+// locked is a buffer that is safe for concurrent use.
 type locked struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -347,8 +348,8 @@ func (l *locked) String() string {
 	return l.b.String()
 }
 
-// Certificates are verified, against the system's authorities and those of
-// LASTCALL_EUREKA_CA_FILE, unless LASTCALL_EUREKA_INSECURE says otherwise.
+// Certificates are verified against the system's authorities and those of
+// LASTCALL_EUREKA_CA_FILE, unless LASTCALL_EUREKA_INSECURE is set.
 func TestTLS(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/eureka/instances/") {
@@ -376,7 +377,7 @@ func TestTLS(t *testing.T) {
 // Each answer that clients read can be the last to change.
 func TestEveryAnswerCounts(t *testing.T) {
 	inst := func(status, action string) (asJSON, asXML string) {
-		const updated = 4102444800000 // never longer ago than the answer's Date
+		const updated = 4102444800000 // in the future, so never older than the answer's Date
 		return fmt.Sprintf(`{"instanceId":"pod-1","app":"ORDERS","ipAddr":"10.0.0.1","status":%q,"overriddenStatus":"OUT_OF_SERVICE","port":{"$":8080,"@enabled":"true"},"actionType":%q,"lastUpdatedTimestamp":"%d"}`, status, action, updated),
 			fmt.Sprintf(`<instance><instanceId>pod-1</instanceId><app>ORDERS</app><ipAddr>10.0.0.1</ipAddr><status>%s</status><port enabled="true">8080</port><actionType>%s</actionType></instance>`, status, action)
 	}
@@ -462,7 +463,8 @@ func TestEveryAnswerCounts(t *testing.T) {
 		if a.path == "/apps/ORDERS/pod-1" {
 			continue
 		}
-		// Clients that read changes must have been told; elsewhere it may be missing.
+		// The list of changes must show the instance; other answers need not
+		// hold it.
 		answers[a] = in(a, none)
 		if gone, err := ask(t, answers); gone == (a.path == "/apps/delta") || err != nil {
 			t.Errorf("%s does not show it: got %v, %v", name, gone, err)
@@ -470,7 +472,8 @@ func TestEveryAnswerCounts(t *testing.T) {
 	}
 }
 
-// Once seen, the whole registry is not read again and again.
+// Once the whole registry has been seen without the pod, it is not read again
+// and again.
 func TestWholeRegistryIsReadOnce(t *testing.T) {
 	var mu sync.Mutex
 	reads, updated := 0, 1
@@ -497,7 +500,7 @@ func TestWholeRegistryIsReadOnce(t *testing.T) {
 	want := func(n int) {
 		t.Helper()
 		if !registrytest.Withdrawn(t, r) {
-			t.Fatal("Withdrawn says false")
+			t.Fatal("Withdrawn returns false")
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -515,7 +518,7 @@ func TestWholeRegistryIsReadOnce(t *testing.T) {
 	want(6)
 }
 
-// The methods may be called from several goroutines.
+// The methods are safe for concurrent use.
 func TestConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	s := startServers(t, oneServer)
@@ -525,7 +528,7 @@ func TestConcurrentCalls(t *testing.T) {
 	var running sync.WaitGroup
 	for range 4 {
 		for _, f := range calls(r) {
-			running.Go(func() { _ = f(t.Context()) }) // the race detector judges
+			running.Go(func() { _ = f(t.Context()) }) // for the race detector
 		}
 	}
 	running.Wait()

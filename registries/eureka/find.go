@@ -13,31 +13,32 @@ import (
 	"lastcall/drain"
 )
 
-// sighting is an instance of the pod's at one peer.
+// sighting is an instance of the pod as one peer holds it.
 type sighting struct {
 	peer *peer
 	name name
 	*seen
 }
 
-// Find looks the pod's instance up at every peer, and tells under which name
-// and with which status they hold it.
+// Find looks up the pod's instances at every peer. It returns the name and the
+// status under which the peers hold them.
 //
-// It removes an override that is older than the present registration, as an
-// earlier pod with the same id leaves it behind when its drain is cut short:
-// servers keep overrides by id for an hour. One that is newer is somebody's
-// will and stays, as does one that Withdraw has set since the last Restore. A
-// registration that inherits an override leaves ADDED as the instance's last
-// action; a status set after it leaves MODIFIED. A peer that takes a
-// registration over from another says ADDED as well, so an override is a
-// leftover only where no peer that holds the present registration says
-// otherwise.
+// It removes an override that is older than the present registration. An
+// earlier pod with the same id leaves such an override behind when its drain is
+// cut short: servers store overrides by id, for an hour. An override that is
+// newer was set by somebody on purpose and stays, and so does one that Withdraw
+// has set since the last Restore. A registration that inherits an override
+// leaves ADDED as the instance's last action; a status that is set after it
+// leaves MODIFIED. A peer to which a registration was replicated also shows
+// ADDED. So an override counts as a leftover only if no peer that holds the
+// present registration contradicts that.
 //
-// It also puts right what is left of an override that has just been removed.
+// Find also cleans up what is left of an override that has just been removed.
 //
-// An error says that no peer that can be reached holds the instance, and what
-// to set; or that it is withdrawn and holds another address than the pod's, so
-// that it cannot be told yet whether that is a leftover.
+// It returns an error if no reachable peer holds the instance; the error gives
+// the setting that is needed. It also returns an error if the instance is
+// withdrawn and registered at another address than the pod's: it is not known
+// yet whether that withdrawal is a leftover.
 func (r *Registry) Find(ctx context.Context) (string, error) {
 	var mu sync.Mutex
 	var sightings []sighting
@@ -87,20 +88,20 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	return strings.Join(told, "; "), nil
 }
 
-// clear removes what keeps one instance out of service that should be in, and
-// tells so.
+// clear removes what wrongly keeps one instance out of service, and returns a
+// text about it.
 func (r *Registry) clear(ctx context.Context, of []sighting) (string, error) {
 	switch {
 	case r.hasResidue(of):
-		return ", which is left of a withdrawal that is over; set again", r.clearResidue(ctx, of)
+		return ", left over from a withdrawal that has ended; set again", r.clearResidue(ctx, of)
 	case !slices.ContainsFunc(of, func(s sighting) bool { return s.overridden() }):
 		return "", nil
 	case r.isLeftover(of):
 		return ", left behind by an earlier instance of this id; removed", r.clearLeftover(ctx, of)
 	case len(r.ips) > 0 && !slices.ContainsFunc(of, func(s sighting) bool { return s.hasIP(r.ips) }):
-		return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", r.describe(of), of[0].IP, addresses(r.ips))
+		return "", fmt.Errorf("%s, but registered at %s, not at this pod's %s: it is an earlier pod's until the app registers", r.describe(of), of[0].IP, addresses(r.ips))
 	}
-	return ", which was set after it registered and stays so", nil
+	return ", which was set after the registration and stays so", nil
 }
 
 func (r *Registry) clearLeftover(ctx context.Context, of []sighting) error {
@@ -115,13 +116,14 @@ func (r *Registry) clearLeftover(ctx context.Context, of []sighting) error {
 // hasResidue reports whether the removal of an override has left something
 // behind at one peer:
 //
-//   - Where the peer carried out a registration of the app at the same time, the
-//     instance can be OUT_OF_SERVICE without an override. It stays so, as servers
-//     hold on to that status and to UP whatever the app sends later
+//   - If the peer processed a registration of the app at the same time, the
+//     instance can be OUT_OF_SERVICE without an override. It stays so, because
+//     servers keep that status, and UP, whatever the app sends later
 //     (LeaseExistsRule in eureka-core).
-//   - A peer that hung has been told of each change several times, and carries
-//     them out in any order. An override that it has alone, and not only since a
-//     moment ago, is nobody's will: its peers would have been told.
+//   - A peer that hung has been sent each change several times, and applies the
+//     changes in any order. If only this peer has an override, and not just
+//     since a moment ago, nobody set it on purpose: the other peers would have
+//     received it.
 func (r *Registry) hasResidue(of []sighting) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,22 +135,22 @@ func (r *Registry) hasResidue(of []sighting) bool {
 	})
 }
 
-// overriddenAlone reports whether only s has an override, for longer than peers
-// need to tell each other.
+// overriddenAlone reports whether only s has an override, and has had it for
+// longer than peers need to replicate it.
 func (s sighting) overriddenAlone(of []sighting) bool {
 	return s.overridden() && s.age > toldWithin && s.upElsewhere(of)
 }
 
-// upElsewhere reports whether another peer says UP of the same registration.
+// upElsewhere reports whether another peer holds the same registration as UP.
 func (s sighting) upElsewhere(of []sighting) bool {
 	return slices.ContainsFunc(of, func(o sighting) bool {
 		return o.available() && !o.overridden() && o.Dirty.number() == s.Dirty.number()
 	})
 }
 
-// clearResidue makes an instance UP where another peer says so. Where none does,
-// the app may have said OUT_OF_SERVICE itself: it is asked, by its next
-// heartbeat.
+// clearResidue sets an instance to UP if another peer holds it as UP. If none
+// does, the app may have reported OUT_OF_SERVICE itself: its next heartbeat
+// then decides the status.
 func (r *Registry) clearResidue(ctx context.Context, of []sighting) error {
 	return r.atPeersOf(ctx, of, func(ctx context.Context, s sighting) error {
 		switch {
@@ -192,7 +194,8 @@ func (r *Registry) isLeftover(of []sighting) bool {
 	})
 }
 
-// describe tells the statuses of one instance: "ORDERS/pod-1 is UP at 2 of 2 servers".
+// describe returns the statuses of one instance: "ORDERS/pod-1 is UP at 2 of 2
+// servers".
 func (r *Registry) describe(of []sighting) string {
 	var parts []string
 	for len(of) > 0 {
@@ -207,8 +210,8 @@ func (r *Registry) describe(of []sighting) string {
 	return ""
 }
 
-// notFound says what was looked for, by which variables, and what is there
-// instead.
+// notFound returns an error with what was looked for, the variables that gave
+// it, and what is registered instead.
 func (r *Registry) notFound(ctx context.Context) error {
 	const like = 3 // examples are enough
 	var others []string
@@ -226,9 +229,9 @@ func (r *Registry) notFound(ctx context.Context) error {
 	}
 	for _, p := range r.peers {
 		if r.app == "" && r.id != "" {
-			break // there is nothing like it to be shown
+			break // no similar instance could be shown
 		}
-		_, _ = p.each(ctx, r.list(), asJSON, hint) // what fails here has been told as the cause
+		_, _ = p.each(ctx, r.list(), asJSON, hint) // a failure here has already been reported as the cause
 	}
 	if disabled != "" {
 		return &drain.NotFoundError{Why: disabled}
@@ -237,7 +240,7 @@ func (r *Registry) notFound(ctx context.Context) error {
 	for n, ip := range r.ips {
 		at[n] = net.JoinHostPort(ip.String(), strconv.Itoa(r.port))
 	}
-	what, more := fmt.Sprintf("at %s (LASTCALL_POD_IP, LASTCALL_APP_PORT)", strings.Join(at, " or ")), "; LASTCALL_EUREKA_INSTANCE_ID would name it"
+	what, more := fmt.Sprintf("at %s (LASTCALL_POD_IP, LASTCALL_APP_PORT)", strings.Join(at, " or ")), "; set LASTCALL_EUREKA_INSTANCE_ID to find it by its id"
 	if r.id != "" {
 		what, more = fmt.Sprintf("as %q (LASTCALL_EUREKA_INSTANCE_ID)", r.id), ""
 	}

@@ -19,11 +19,12 @@ import (
 // javaApp is a pod whose app is a Spring Boot program with the real client.
 type javaApp struct {
 	*servers.EurekaApp
-	*fakeApp // for looking at it; it never speaks for the app
+	*fakeApp // to inspect the servers; it sends nothing for the app
 }
 
-// startingJavaApp starts the app of a, at an address of its own. It speaks to
-// the first server only, so that it is known who replicates what to whom.
+// startingJavaApp starts the app of a, at an address of its own. The app
+// contacts only the first server, so that it is known which server replicates
+// to which.
 func startingJavaApp(t *testing.T, s *servers.Eureka, a *fakeApp, ip string) javaApp {
 	t.Helper()
 	first := &servers.Eureka{URLs: s.URLs[:1]}
@@ -32,7 +33,7 @@ func startingJavaApp(t *testing.T, s *servers.Eureka, a *fakeApp, ip string) jav
 	return j
 }
 
-// startJavaApp waits too until it is in service.
+// startJavaApp also waits until the app is in service.
 func startJavaApp(t *testing.T, s *servers.Eureka, a *fakeApp, ip string) javaApp {
 	t.Helper()
 	j := startingJavaApp(t, s, a, ip)
@@ -55,8 +56,8 @@ func (j javaApp) renewed(t *testing.T) {
 	}
 }
 
-// neverUp looks at both servers until stop is called, which fails the test if
-// one ever held the instance as UP.
+// neverUp watches both servers until stop is called. stop fails the test if one
+// of them ever held the instance as UP.
 func (j javaApp) neverUp(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
@@ -71,7 +72,7 @@ func (j javaApp) neverUp(t *testing.T) (stop func()) {
 	return stop
 }
 
-// lookForUp looks at both servers until ctx ends.
+// lookForUp watches both servers until ctx ends.
 func (j javaApp) lookForUp(ctx context.Context) error {
 	looks := 0
 	for ; ctx.Err() == nil; looks++ {
@@ -91,7 +92,7 @@ func (j javaApp) lookForUp(ctx context.Context) error {
 	return nil
 }
 
-// lookUp is statusAt for goroutines, which cannot end the test.
+// lookUp is statusAt for goroutines, which must not end the test.
 func (j javaApp) lookUp(ctx context.Context, server string) (status string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+j.path(), http.NoBody)
 	if err != nil {
@@ -131,7 +132,7 @@ func TestJavaClient(t *testing.T) {
 		registrytest.Call(t, "Withdraw", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if j.Listed(t) {
-			t.Fatal("Withdrawn says true, and clients are told")
+			t.Fatal("Withdrawn returns true, but clients get the instance")
 		}
 	}
 
@@ -148,8 +149,8 @@ func TestJavaClient(t *testing.T) {
 	wait.Until(t, "it being in service again", func() bool { return j.Listed(t) })
 	j.renewed(t)
 
-	// Forgotten by the servers, it registers again at its next heartbeat, as
-	// UP: the withdrawal is lost, which is seen.
+	// When the servers have forgotten the app, it registers again at its next
+	// heartbeat, as UP: the withdrawal is lost, and the plug-in notices.
 	withdraw()
 	send(t, "DELETE", j.urls[0]+j.path(), nil)
 	wait.Until(t, "its registering again being seen", func() bool { return !registrytest.Withdrawn(t, r) })
@@ -160,7 +161,7 @@ func TestJavaClient(t *testing.T) {
 	stop = j.neverUp(t)
 	j.renewed(t)
 
-	// Its own end: it says DOWN and cancels, while it is being withdrawn.
+	// The app ends while it is withdrawn: it sends DOWN and cancels.
 	j.Terminate(t)
 	for exited := false; !exited; {
 		registrytest.Call(t, "Withdraw during its shutdown", r.Withdraw)
@@ -172,7 +173,7 @@ func TestJavaClient(t *testing.T) {
 	}
 	registrytest.Call(t, "Deregister", r.Deregister)
 	stop()
-	// What the servers tell each other later than that is up to them.
+	// What the servers replicate to each other after that is up to them.
 	wait.Until(t, "nothing being left behind", func() bool {
 		if !j.Known(t) {
 			return true
@@ -186,8 +187,8 @@ func TestJavaClient(t *testing.T) {
 	}
 }
 
-// A drain is cut short, the pod is killed, and the next one gets the same id and
-// another address, as a StatefulSet's does.
+// A drain is cut short and the pod is killed. The next pod gets the same id and
+// another address, as in a StatefulSet.
 func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	t.Parallel()
 	s := startServers(t, twoServers)
@@ -198,7 +199,7 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 	j.Kill()
 
-	// The next sidecar is there before its app has registered.
+	// The next sidecar starts before its app has registered.
 	pod.pod.IP = "127.0.0.13"
 	r = pod.registry(t)
 	if text, err := r.Find(t.Context()); err == nil || !strings.Contains(err.Error(), "an earlier pod's") {
@@ -221,8 +222,8 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	}
 }
 
-// A server that is started again has lost everything: the client registers
-// again, and the withdrawal with it.
+// A server that is restarted has lost everything: the client registers again,
+// and the withdrawal is lost.
 func TestJavaClientAndLostRegistry(t *testing.T) {
 	t.Parallel()
 	servers.NeedEureka(t)

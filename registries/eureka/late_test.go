@@ -19,9 +19,8 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// What the app has sent last, that it is DOWN, is registered by the real server
-// right after the first cancellation: a stage between it and Lastcall sees to
-// that order.
+// The real server registers the app's last request, DOWN, right after the first
+// cancellation. A proxy between the server and Lastcall enforces that order.
 func TestLateRegistrationIsCancelled(t *testing.T) {
 	a := newApp(startServers(t, oneServer), nil)
 	var once sync.Once
@@ -38,9 +37,9 @@ func TestLateRegistrationIsCancelled(t *testing.T) {
 }
 
 // A heartbeat just before the end reaches the other server after the
-// cancellation. That one does not know the instance any more, and is made to.
-// How late is up to the servers: where this machine is so busy that it is after
-// the last cancellation, another try is made.
+// cancellation. That server does not know the instance any more, and gets it
+// registered again. How late that is depends on the servers: if this machine is
+// so busy that it comes after the last cancellation, the test tries again.
 func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
 	t.Parallel()
 	const tries = 5
@@ -53,7 +52,7 @@ func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
 		a.Heartbeat(t)
 		registrytest.Call(t, "Deregister", r.Deregister)
 		a.Settle(t) // the heartbeat,
-		a.Settle(t) // and what came of it
+		a.Settle(t) // and its consequences
 		if !a.Known(t) {
 			return
 		}
@@ -61,8 +60,8 @@ func TestHeartbeatThatIsReplicatedLate(t *testing.T) {
 	t.Errorf("an instance was left behind, %d times of %d", tries, tries)
 }
 
-// The time runs out while the server is asked for the second time: the instance
-// was cancelled before, and that is no error.
+// The time runs out during the second request to the server. The instance was
+// cancelled before, so that is no error.
 func TestSecondCancellationOutOfTime(t *testing.T) {
 	a := newApp(startServers(t, oneServer), nil)
 	ctx, timeIsUp := context.WithCancel(t.Context())
@@ -83,14 +82,14 @@ func TestSecondCancellationOutOfTime(t *testing.T) {
 	}
 }
 
-// A sidecar that is told to stop at the end of its grace period has a second
-// left, or less. It is not spent on waiting for what does not fit in.
+// A sidecar that has to stop at the end of its grace period has a second left,
+// or less. It does not wait for a step that does not fit.
 func TestCancellationsThatFitIn(t *testing.T) {
 	const ms = time.Millisecond
 	for name, test := range map[string]struct {
 		limit time.Duration // 0: none
-		back  []int         // at which cancellations the instance was there again
-		ours  time.Duration // how long ago the sidecar has sent a renewal; 0: it registers nothing
+		back  []int         // the cancellations at which the instance was there again
+		ours  time.Duration // how long ago the sidecar sent a renewal; 0: it registers nothing
 		want  []time.Duration
 	}{
 		"no limit":        {want: []time.Duration{0, 500 * ms, 1250 * ms}},
@@ -166,8 +165,9 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// behindStage registers the app at its server, and returns its registry, whose
-// DELETEs, of the instance and of its override, go by way of the stage.
+// behindStage registers the app at its server, and returns its registry. The
+// registry's DELETEs, of the instance and of its override, pass through the
+// stage.
 func behindStage(t *testing.T, a *fakeApp, stage func(http.ResponseWriter, *http.Request, http.Handler)) *Registry {
 	t.Helper()
 	server, err := url.Parse(a.urls[0])

@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// listing is what one peer's answers have been seen to list of the pod, until
-// the peer holds it otherwise.
+// listing is what one peer's answers have been seen to list of the pod, as long
+// as the peer holds the pod in the same state.
 type listing struct {
 	state string          // what the peer held, as in view
 	shown map[answer]bool // answers that list all of it
 }
 
 // Listed reports whether every answer that clients read lists the pod as UP, at
-// every peer that is not down: a client may read any of them, and each is as old
-// as its own cache. What the peer itself holds is read first, and then the answers
-// one after the other, the cheap ones first, up to one that does not list the pod
-// yet. What an answer has shown is not asked for again: answers do not go back in
-// time.
+// every peer that is not down. A client may read any of these answers, and each
+// has a cache of its own. Listed first reads what the peer itself holds, and
+// then the answers one after the other, the cheap ones first, up to the first
+// that does not list the pod yet. An answer that has listed the pod is not
+// requested again: answers do not go back in time.
 //
-// An instance that is STARTING, DOWN or OUT_OF_SERVICE is not listed. Where the
-// pod has several instances, those that are UP count.
+// An instance that is STARTING, DOWN or OUT_OF_SERVICE is not listed. If the
+// pod has several instances, only those that are UP count.
 func (r *Registry) Listed(ctx context.Context) (listed bool, why string, err error) {
 	var mu sync.Mutex
 	missing := map[*peer]string{}
@@ -47,8 +47,8 @@ func (r *Registry) Listed(ctx context.Context) (listed bool, why string, err err
 	return true, "", nil
 }
 
-// missingAt says why not all clients of a peer are told of the pod; empty if they
-// are.
+// missingAt returns the reason why not all answers of a peer list the pod;
+// empty if they do.
 func (r *Registry) missingAt(ctx context.Context, p *peer) (why string, err error) {
 	names := r.names()
 	if len(names) == 0 {
@@ -65,7 +65,7 @@ func (r *Registry) missingAt(ctx context.Context, p *peer) (why string, err erro
 		case err != nil:
 			return "", fmt.Errorf("%w (%s)", err, n)
 		case r.isEarlierPods(i):
-			why = fmt.Sprintf("the instance %s is registered at %s, not at this pod's %s: an earlier pod's, as long as the app has not registered", n, i.IP, addresses(r.ips))
+			why = fmt.Sprintf("the instance %s is registered at %s, not at this pod's %s: it is an earlier pod's until the app registers", n, i.IP, addresses(r.ips))
 		case !i.available():
 			r.locate()
 			why = fmt.Sprintf("the instance %s is %s", n, i.Status)
@@ -95,8 +95,9 @@ func (r *Registry) missingAt(ctx context.Context, p *peer) (why string, err erro
 	return "", nil
 }
 
-// isEarlierPods reports whether an instance with the configured id is at another
-// address than the pod's, and was so before this process began.
+// isEarlierPods reports whether an instance with the configured id is at
+// another address than the pod's, and was already there before this process
+// started.
 func (r *Registry) isEarlierPods(i seen) bool {
 	return len(r.ips) > 0 && !i.hasIP(r.ips) && (i.age < 0 || i.age >= time.Since(r.began))
 }
@@ -130,7 +131,8 @@ func (r *Registry) spot(ctx context.Context, p *peer) ([]name, error) {
 	return r.names(), nil
 }
 
-// listing returns what p's answers have shown of what it holds.
+// listing returns what p's answers have shown while p holds the pod in this
+// state.
 func (r *Registry) listing(p *peer, state string) *listing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +147,8 @@ func (r *Registry) listing(p *peer, state string) *listing {
 	return l
 }
 
-// answersByCost are all that clients read, those with the fewest instances first.
+// answersByCost returns all answers that clients read, those with the fewest
+// instances first.
 func (r *Registry) answersByCost() []answer {
 	all := r.answers()
 	cost := func(a answer) int {
@@ -161,9 +164,9 @@ func (r *Registry) answersByCost() []answer {
 	return all
 }
 
-// lacks returns the first of the instances that an answer ought to list as UP and
-// does not; empty if it lists them all. The changes are those of the last minutes:
-// they need not list what is older.
+// lacks returns the first of the instances that an answer should list as UP and
+// does not; empty if it lists them all. The list of changes covers only the
+// last minutes: it need not list older instances.
 func (p *peer) lacks(ctx context.Context, a answer, held map[name]seen) (string, error) {
 	var wanted []name
 	for n := range held {

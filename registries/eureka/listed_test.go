@@ -19,13 +19,13 @@ func isListed(t *testing.T, r *Registry) (listed bool, why string) {
 		t.Fatalf("Listed: %v", err)
 	}
 	if listed != (why == "") {
-		t.Fatalf("Listed says %v because of %q", listed, why)
+		t.Fatalf("Listed returns %v because of %q", listed, why)
 	}
 	return listed, why
 }
 
-// An instance that is registered is not listed before it is UP, at every server,
-// in every answer that clients read.
+// A registered instance is not listed before it is UP at every server, in every
+// answer that clients read.
 func TestListed(t *testing.T) {
 	for name, change := range map[string]func(*fakeApp){
 		"found by address":             nil,
@@ -70,7 +70,8 @@ func TestListed(t *testing.T) {
 	}
 }
 
-// What an earlier pod has left under the same id leads clients elsewhere.
+// An instance that an earlier pod has left under the same id sends clients
+// elsewhere.
 func TestEarlierPodsInstanceIsNotListed(t *testing.T) {
 	s := startServers(t, oneServer)
 	a := newApp(s, func(a *fakeApp) { a.cfg.App, a.cfg.InstanceID = a.app, a.id })
@@ -88,7 +89,8 @@ func TestEarlierPodsInstanceIsNotListed(t *testing.T) {
 	wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, r); return listed })
 }
 
-// A server that is down is left out where another answers; one that fails is not.
+// A server that is down is left out if another one answers. A server that fails
+// is not.
 func TestListedWithOneOfTwoServers(t *testing.T) {
 	t.Parallel()
 	servers.NeedEureka(t)

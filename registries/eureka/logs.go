@@ -8,16 +8,18 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// RouteLogs sends what the client library logs, through logrus' global logger,
-// to slog. It is for the program to call once, when its own logging is set up.
+// RouteLogs redirects the client library's log, which goes to logrus' global
+// logger, to slog. The program calls it once, after it has set up its own
+// logging.
 //
-// All of it becomes debug, whatever the library calls it: each failure is also
-// the error of the call, and logged once, with what to do about it.
+// All messages get the level debug, whatever level the library gives them: each
+// failure is also the error of the call, and is logged once, with what to do
+// about it.
 func RouteLogs() {
 	logrus.SetOutput(io.Discard)
 	logrus.StandardLogger().ReplaceHooks(logrus.LevelHooks{})
 	logrus.AddHook(toSlog{})
-	level := logrus.PanicLevel // the library has none of these
+	level := logrus.PanicLevel // the library logs nothing at this level
 	if slog.Default().Enabled(context.Background(), slog.LevelDebug) {
 		level = logrus.DebugLevel
 	}

@@ -19,8 +19,8 @@ func (r *Registry) lookUpAll(ctx context.Context, p *peer) ([]name, error) {
 	return names, err
 }
 
-// lookUp visits the pod's instances at p. Without a configured id it reads what
-// clients read, which is as old as theirs.
+// lookUp visits the pod's instances at p. Without a configured id it reads the
+// answer that clients read, which is as old as theirs.
 func (r *Registry) lookUp(ctx context.Context, p *peer, visit func(instance)) error {
 	if r.id != "" && r.app == "" {
 		return r.lookUpID(ctx, p, visit)
@@ -34,9 +34,10 @@ func (r *Registry) lookUp(ctx context.Context, p *peer, visit func(instance)) er
 	return passOver404(err)
 }
 
-// lookUpID visits the instance of the configured id, whose application is not
-// known. A server that holds several shows any of them; where that is not at
-// the pod's address, all are looked through for one that is.
+// lookUpID visits the instance with the configured id when its application is
+// not configured. A server that holds several such instances returns any of
+// them. If that one is not at the pod's address, lookUpID searches all
+// instances for one that is.
 func (r *Registry) lookUpID(ctx context.Context, p *peer, visit func(instance)) error {
 	i, err := p.instanceByID(ctx, r.id)
 	switch {
@@ -69,7 +70,7 @@ func (r *Registry) lookUpID(ctx context.Context, p *peer, visit func(instance)) 
 	return nil
 }
 
-// list is what to look through for the instance.
+// list returns the list in which to look for the instance.
 func (r *Registry) list() list {
 	if r.app == "" {
 		return allApps()
@@ -84,7 +85,7 @@ func passOver404(err error) error {
 	return err
 }
 
-// isOwn reports whether a list's entry leads clients to the pod.
+// isOwn reports whether the list entry i sends clients to the pod.
 func (r *Registry) isOwn(i instance) bool {
 	if r.app != "" && string(i.App) != r.app {
 		return false
@@ -96,8 +97,8 @@ func (r *Registry) isOwn(i instance) bool {
 }
 
 // isNamesake reports whether i, which has the configured id, is known not to be
-// the pod's, whose application is not configured: it is at another address, and
-// one of another application is the pod's.
+// the pod's instance while the pod's application is not configured: i is at
+// another address, and the pod's instance is known in another application.
 func (r *Registry) isNamesake(i instance) bool {
 	if len(r.ips) == 0 || i.hasIP(r.ips) {
 		return false
@@ -106,7 +107,7 @@ func (r *Registry) isNamesake(i instance) bool {
 	return len(known) > 0 && !slices.Contains(known, i.name())
 }
 
-// names are those that are known without asking.
+// names returns the names that are known without a query.
 func (r *Registry) names() []name {
 	if r.id != "" && r.app != "" {
 		return []name{{r.app, r.id}}
@@ -136,8 +137,9 @@ func (r *Registry) locate() {
 	r.located = true
 }
 
-// sawBefore remembers an instance that is not withdrawn, for the withdrawal that
-// may come: where it is UP, the override needs no look before it.
+// sawBefore remembers an instance that is not withdrawn, for a later
+// withdrawal: if it is UP, the override can be set without reading the instance
+// first.
 func (r *Registry) sawBefore(s sighting) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

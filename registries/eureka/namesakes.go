@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// maxNamesakes bounds the instances of other applications that are remembered.
+// maxNamesakes limits how many instances of other applications are remembered.
 const maxNamesakes = 32
 
-// Servers keep overrides by instance id alone (overriddenInstanceStatusMap in
-// eureka-core): one that is set for ORDERS/web-0 takes BILLING/web-0 out of
-// service as well, with its next heartbeat, and it stays so after the override
-// has gone. Such namesakes are looked for when the instance is found, and
-// spared: see exempt. One that registers later shows in the answers that
-// Withdrawn reads, and is put right when the pod's instance is deregistered or
-// restored.
+// Servers store overrides by instance id alone (overriddenInstanceStatusMap in
+// eureka-core). An override for ORDERS/web-0 also takes BILLING/web-0 out of
+// service, with its next heartbeat, and BILLING/web-0 stays so after the
+// override is removed. Find looks for such namesakes, and the withdrawal spares
+// them: see exempt. A namesake that registers later appears in the answers that
+// Withdrawn reads. It is put back into service when the pod's instance is
+// deregistered or restored.
 
-// searchNamesakes looks for the namesakes of names at the first peer that
-// answers, once. It costs the whole registry, as a client's start does.
+// searchNamesakes looks once for the namesakes of names, at the first peer that
+// answers. It reads the whole registry, as a client does at its start.
 func (r *Registry) searchNamesakes(ctx context.Context, names []name) {
 	r.mu.Lock()
 	searched := r.searched
@@ -38,7 +38,7 @@ func (r *Registry) searchNamesakes(ctx context.Context, names []name) {
 			return true
 		})
 		if err != nil {
-			continue // it is tried again with the next Find
+			continue // the next Find tries again
 		}
 		r.rememberNamesakes(found, names)
 		r.mu.Lock()
@@ -61,12 +61,12 @@ func (r *Registry) rememberNamesakes(found []instance, own []name) {
 			r.namesakes = map[name]instance{}
 		}
 		r.namesakes[n] = found[at]
-		slog.Warn("eureka: another application has an instance of the same id, and Eureka's servers keep a withdrawal by the id alone: it is spared as far as possible; give each application ids of its own, such as ${spring.application.name}:${spring.cloud.client.hostname}:${server.port}",
+		slog.Warn("eureka: another application has an instance with the same id, and Eureka's servers store a withdrawal by id alone: Lastcall spares that instance as far as possible; give each application ids of its own, such as ${spring.application.name}:${spring.cloud.client.hostname}:${server.port}",
 			"instance", n.String(), "id", n.id)
 	}
 }
 
-// namesakesOf returns the namesakes of n that are known.
+// namesakesOf returns the known namesakes of n.
 func (r *Registry) namesakesOf(n name) []name {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,7 +79,8 @@ func (r *Registry) namesakesOf(n name) []name {
 	return slices.SortedFunc(slices.Values(found), name.compare)
 }
 
-// warnOfNamesakes is what Find says of the namesakes of n.
+// warnOfNamesakes returns what Find adds to its result about the namesakes of
+// n.
 func (r *Registry) warnOfNamesakes(n name) string {
 	var texts []string
 	for _, o := range r.namesakesOf(n) {
@@ -91,14 +92,15 @@ func (r *Registry) warnOfNamesakes(n name) string {
 	return fmt.Sprintf("; %s has the same id, by which servers keep overrides", strings.Join(texts, " and "))
 }
 
-// rightNamesakes puts the namesakes of n at p back into service that its
-// override has taken out. One that was UP in the same registration is made UP;
-// any other has the status that its app says with the next heartbeat. One that
-// registered meanwhile has the look of an override, which cannot be told from
-// one of its own: servers have but one for an id.
+// rightNamesakes puts back into service those namesakes of n at p that n's
+// override has taken out of service. A namesake that was UP in the same
+// registration is set to UP. Any other gets the status that its app reports
+// with the next heartbeat. A namesake that registered meanwhile seems to have
+// an override. It cannot be distinguished from one of its own: servers have
+// only one override per id.
 func (r *Registry) rightNamesakes(ctx context.Context, p *peer, n name) error {
 	if r.isExempt(p, n) {
-		return nil // they were not touched
+		return nil // the namesakes were not affected
 	}
 	r.mu.Lock()
 	before := maps.Clone(r.namesakes)
@@ -109,34 +111,34 @@ func (r *Registry) rightNamesakes(ctx context.Context, p *peer, n name) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("putting %s right, which has the same id: %w", o, err)
+			return fmt.Errorf("restoring %s, which has the same id: %w", o, err)
 		}
 		wasUp := before[o].Status == up && before[o].Dirty == i.Dirty
 		switch {
 		case i.Status == up:
 			continue
 		case i.Status != outOfService && !i.overridden() && (!wasUp || i.Status != down):
-			continue // out of service by its app's own word
+			continue // out of service because its app says so
 		case wasUp:
 			err = r.setAnew(ctx, p, o, i.Status, up)
 		default:
 			err = r.setAnew(ctx, p, o, i.Status, "")
 		}
 		if err != nil && !isNotFound(err) {
-			return fmt.Errorf("putting %s right, which has the same id: %w", o, err)
+			return fmt.Errorf("restoring %s, which has the same id: %w", o, err)
 		}
-		slog.Info("eureka: an instance of the same id, which the withdrawal had taken out of service, is put back", "instance", o.String(), "server", p.url)
+		slog.Info("eureka: restored an instance with the same id that the withdrawal had taken out of service", "instance", o.String(), "server", p.url)
 	}
 	return nil
 }
 
-// exempted names an instance at a peer.
+// exempted identifies an instance at a peer.
 type exempted struct {
 	peer *peer
 	name name
 }
 
-// isExempt reports whether the withdrawal of n at p has spared its namesakes.
+// isExempt reports whether the withdrawal of n at p spared its namesakes.
 func (r *Registry) isExempt(p *peer, n name) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

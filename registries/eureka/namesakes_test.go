@@ -11,7 +11,7 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// namesakes are two applications with one instance id, the second of which is
+// namesakes returns two applications with the same instance id. The second is
 // somebody else's, at another address.
 func namesakes(t *testing.T, change func(*fakeApp)) (own, other *fakeApp) {
 	t.Helper()
@@ -24,7 +24,7 @@ func namesakes(t *testing.T, change func(*fakeApp)) (own, other *fakeApp) {
 	return own, other
 }
 
-// beats sends heartbeats to all servers, by which they take overrides over.
+// beats sends heartbeats to all servers, with which they apply overrides.
 func beats(t *testing.T, a *fakeApp) {
 	t.Helper()
 	for _, u := range a.urls {
@@ -62,7 +62,8 @@ func TestNamesakesAreSpared(t *testing.T) {
 			wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 			registrytest.Call(t, "a second Withdraw", r.Withdraw)
 
-			// The app's status changes, by which it escapes; it is withdrawn again.
+			// The app's status changes, which ends the withdrawal; it is
+			// withdrawn again.
 			own.registerAs(t, down)
 			own.registerAs(t, up)
 			wait.Until(t, "Withdrawn again", func() bool {
@@ -103,7 +104,7 @@ func TestNamesakesRestore(t *testing.T) {
 	own.holds(t, up)
 	other.holds(t, up)
 
-	// A sidecar that remembers nothing asks the app.
+	// A sidecar that remembers nothing lets the app's heartbeat decide.
 	registrytest.Call(t, "Withdraw", r.Withdraw)
 	own.Settle(t)
 	r = own.registry(t)
@@ -115,8 +116,8 @@ func TestNamesakesRestore(t *testing.T) {
 	other.holds(t, up)
 }
 
-// One that registers while the drain is under way is taken out by the override,
-// and put right at the end.
+// A namesake that registers during the drain is taken out of service by the
+// override, and put back at the end.
 func TestLateNamesakeIsPutRight(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*Registry) func(context.Context) error{
@@ -133,7 +134,7 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 			own.Settle(t)
 			other.Register(t)
 			beats(t, other)
-			wait.Until(t, "clients of both being told of the namesake", func() bool {
+			wait.Until(t, "the namesake being registered", func() bool {
 				return tells(t, other.urls[0]+"/apps/", asJSON, other.id) || other.statusAt(t, other.urls[0]) != ""
 			})
 			wait.Until(t, "Withdrawn seeing the namesake", func() bool {
@@ -157,7 +158,7 @@ func TestLateNamesakeIsPutRight(t *testing.T) {
 
 func (a *fakeApp) name() name { return name{a.app, a.id} }
 
-// The instance is found under any of the pod's addresses, however it is written.
+// The instance is found at any of the pod's addresses, in any notation.
 func TestAnyAddressOfThePod(t *testing.T) {
 	s := startServers(t, oneServer)
 	for _, ip := range []string{"10.9.0.1", "::ffff:10.9.0.1", "fd00:0:0:0:0:0:0:9", "FD00::9", "fd00:0000::0009"} {
@@ -172,13 +173,13 @@ func TestAnyAddressOfThePod(t *testing.T) {
 		}
 	}
 	r := newApp(s, nil).registry(t)
-	registrytest.Call(t, "Withdraw of what is not there", r.Withdraw)
+	registrytest.Call(t, "Withdraw of an unknown instance", r.Withdraw)
 	if !registrytest.Withdrawn(t, r) || r.Located() {
 		t.Error("what was never found must be withdrawn, and not located")
 	}
 }
 
-// The port is the right one, and clients do not use it.
+// The port is the right one, but it is disabled, so clients do not use it.
 func TestHintOfADisabledPort(t *testing.T) {
 	server := brokenServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"applications":{"application":[{"name":"ORDERS","instance":[{"instanceId":"pod-1","app":"ORDERS","ipAddr":"10.0.0.1","status":"UP","port":{"$":8080,"@enabled":"false"},"securePort":{"$":8443,"@enabled":"true"}}]}]}}`))

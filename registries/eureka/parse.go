@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// instance is what matters here of an InstanceInfo.
+// instance holds the fields of an InstanceInfo that are used here.
 type instance struct {
 	ID         loose `json:"instanceId" xml:"instanceId"`
 	HostName   loose `json:"hostName" xml:"hostName"`
 	App        loose `json:"app" xml:"app"`
 	IP         loose `json:"ipAddr" xml:"ipAddr"`
 	Status     loose `json:"status" xml:"status"`
-	Overridden loose `json:"overriddenStatus" xml:"overriddenstatus"` // encoding/json does not mind the letter case
+	Overridden loose `json:"overriddenStatus" xml:"overriddenstatus"` // encoding/json ignores the letter case
 	Port       port  `json:"port" xml:"port"`
 	SecurePort port  `json:"securePort" xml:"securePort"`
-	// Action is what the server did last to the instance: ADDED, MODIFIED
-	// (its status, by somebody) or DELETED.
+	// Action is the server's last action on the instance: ADDED, MODIFIED
+	// (somebody set its status) or DELETED.
 	Action  loose  `json:"actionType" xml:"actionType"`
-	Updated millis `json:"lastUpdatedTimestamp" xml:"lastUpdatedTimestamp"` // when it did, by its own clock
+	Updated millis `json:"lastUpdatedTimestamp" xml:"lastUpdatedTimestamp"` // time of that action, by the server's clock
 	Dirty   millis `json:"lastDirtyTimestamp" xml:"lastDirtyTimestamp"`     // when the app last changed its registration, by the app's clock
 }
 
@@ -35,7 +35,8 @@ type port struct {
 	Enabled loose `json:"@enabled" xml:"enabled,attr"`
 }
 
-// isOn reports whether clients use the port. Servers that do not say so mean that.
+// isOn reports whether clients use the port. It is true if the server does not
+// say.
 func (p port) isOn() bool { return p.Enabled != "false" }
 
 func (p port) number() int {
@@ -62,8 +63,8 @@ func (i instance) ports() string {
 	return strings.Join(on, " and ")
 }
 
-// name is what the instance is called. Clients of old register without an id,
-// and are known by their host name.
+// name returns the name of the instance. Old clients register without an id;
+// the host name then takes its place.
 func (i instance) name() name {
 	if i.ID == "" {
 		return name{string(i.App), string(i.HostName)}
@@ -71,19 +72,19 @@ func (i instance) name() name {
 	return name{string(i.App), string(i.ID)}
 }
 
-// available reports whether a client that reads this sends requests to it. In
-// apps/delta, an instance that was cancelled while UP still says UP.
+// available reports whether a client that reads i sends requests to it. In
+// apps/delta, an instance that was cancelled while UP still shows UP.
 func (i instance) available() bool { return i.Status == up && i.Action != "DELETED" }
 
 // overridden reports whether an override keeps the instance out of service, or
-// would once the app says UP.
+// would do so once the app reports UP.
 func (i instance) overridden() bool { return i.Overridden == outOfService || i.Overridden == down }
 
 func (i instance) isAt(ips []netip.Addr, port int) bool {
 	return i.hasIP(ips) && (i.Port.is(port) || i.SecurePort.is(port))
 }
 
-// hasIP reports whether the instance is registered under one of ips, in whatever
+// hasIP reports whether the instance is registered with one of ips, in any
 // notation.
 func (i instance) hasIP(ips []netip.Addr) bool {
 	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(string(i.IP)), "["), "]")
@@ -91,7 +92,7 @@ func (i instance) hasIP(ips []netip.Addr) bool {
 	return err == nil && slices.Contains(ips, own.Unmap().WithZone(""))
 }
 
-// addresses lists ips for people.
+// addresses returns ips as text for messages.
 func addresses(ips []netip.Addr) string {
 	texts := make([]string, len(ips))
 	for n, ip := range ips {
@@ -100,11 +101,11 @@ func addresses(ips []netip.Addr) string {
 	return strings.Join(texts, " and ")
 }
 
-// loose is a string that JSON may also hold as a number or a boolean: servers
-// and versions differ.
+// loose is a string that JSON may also contain as a number or a boolean,
+// because servers and versions differ.
 type loose string
 
-// UnmarshalJSON takes any value but objects and lists; null is empty.
+// UnmarshalJSON accepts any value except objects and lists; null becomes empty.
 func (l *loose) UnmarshalJSON(b []byte) error {
 	switch {
 	case b[0] == '"':
@@ -123,10 +124,10 @@ func (l *loose) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// millis is a time in milliseconds since 1970, as text or as a number.
+// millis is a time in milliseconds since 1970, in JSON a string or a number.
 type millis loose
 
-// UnmarshalJSON is that of loose.
+// UnmarshalJSON is the same as loose's.
 func (m *millis) UnmarshalJSON(b []byte) error { return (*loose)(m).UnmarshalJSON(b) }
 
 func (m millis) number() int64 {
@@ -139,13 +140,14 @@ func (m millis) number() int64 {
 
 func (m millis) time() time.Time { return time.UnixMilli(m.number()) }
 
-// maxDepth is deeper than any answer of Eureka's outside of its instances.
+// maxDepth is deeper than the nesting of any Eureka answer, outside of its
+// instances.
 const maxDepth = 8
 
 var errShape = errors.New("this is not an answer of Eureka's: is it the service URL?")
 
-// scanJSON reads an answer {root: …} to its end, and visits each instance that
-// it holds, as long as visit returns true. Only one instance is held in memory.
+// scanJSON reads an answer {root: …} to its end, and visits each instance in it
+// as long as visit returns true. It holds only one instance in memory.
 func scanJSON(body io.Reader, root string, visit func(instance) bool) error {
 	s := jsonScanner{json.NewDecoder(body), visit}
 	if err := s.open(root); err != nil {
@@ -163,7 +165,7 @@ func scanJSON(body io.Reader, root string, visit func(instance) bool) error {
 	return nil
 }
 
-// errEnough ends a scan whose visitor has seen what it looked for.
+// errEnough ends a scan when visit has returned false.
 var errEnough = errors.New("enough")
 
 func broken(err error) error {
@@ -178,7 +180,7 @@ type jsonScanner struct {
 	visit func(instance) bool
 }
 
-// open reads as far as the value of root.
+// open reads up to the value of root.
 func (s jsonScanner) open(root string) error {
 	var syntax *json.SyntaxError
 	for _, want := range []json.Token{json.Delim('{'), root} {
@@ -193,7 +195,7 @@ func (s jsonScanner) open(root string) error {
 	return nil
 }
 
-// value reads one value, that of key where it is an object's.
+// value reads one value. key is its key if it is a member of an object.
 func (s jsonScanner) value(key string, depth int) error {
 	if depth > maxDepth {
 		return errShape
@@ -227,7 +229,7 @@ func (s jsonScanner) value(key string, depth int) error {
 			if err != nil {
 				return err
 			}
-			key, _ := token.(string) // the decoder lets nothing else be a key
+			key, _ := token.(string) // the decoder accepts only strings as keys
 			if err := s.value(key, depth+1); err != nil {
 				return err
 			}
@@ -239,8 +241,8 @@ func (s jsonScanner) value(key string, depth int) error {
 	return err
 }
 
-// single reads an instance whose brace has been read: some servers leave out
-// the list around a single one.
+// single reads an instance whose opening brace has been read: some servers
+// leave out the list around a single instance.
 func (s jsonScanner) single() error {
 	fields := map[string]json.RawMessage{}
 	for s.More() {
@@ -248,7 +250,7 @@ func (s jsonScanner) single() error {
 		if err != nil {
 			return err
 		}
-		key, _ := token.(string) // the decoder lets nothing else be a key
+		key, _ := token.(string) // the decoder accepts only strings as keys
 		var value json.RawMessage
 		if err := s.Decode(&value); err != nil {
 			return err

@@ -112,7 +112,7 @@ func TestShapesOfAnInstance(t *testing.T) {
 	}
 }
 
-// What is accepted is JSON, at least as far as its end.
+// Input that is accepted is JSON, at least up to its end.
 func FuzzScanJSON(f *testing.F) {
 	f.Add([]byte(`{"applications":{"versions__delta":"1","application":[{"name":"A","instance":[{"instanceId":"a","port":{"$":1,"@enabled":"true"}}]}]}}`))
 	f.Add([]byte(`{"applications":{"application":{"instance":{"instanceId":1,"status":null}}}}`))
@@ -134,7 +134,7 @@ func FuzzScanJSON(f *testing.F) {
 	})
 }
 
-// What is accepted is an XML document to its end.
+// Input that is accepted is a complete XML document.
 func FuzzScanXML(f *testing.F) {
 	f.Add([]byte(`<applications><application><name>A</name><instance><instanceId>a</instanceId><port enabled="true">1</port></instance></application></applications>`))
 	f.Add([]byte(`<applications/>`))
@@ -155,7 +155,7 @@ func FuzzScanXML(f *testing.F) {
 	})
 }
 
-// Whatever an instance is called, it is read as it was written.
+// An instance is read as it was written, whatever its names contain.
 func FuzzInstance(f *testing.F) {
 	f.Add("host:app:8080", "ORDERS", "UP")
 	f.Add(`a "b" <c> & %20`, "ä", "OUT_OF_SERVICE")
@@ -178,8 +178,8 @@ func FuzzInstance(f *testing.F) {
 	})
 }
 
-// A URL is taken as it is meant, or refused; no part of what may be a password
-// is taken for something that can be shown.
+// A URL is either parsed as it is meant or refused. No part of a possible
+// password ends up in a part that can be shown.
 func FuzzPeerURL(f *testing.F) {
 	for _, password := range []string{"simple", "p%40ss", "p@ss", "a/b@c", "12#34", "12?34", "1/2", "a b", "%zz", `a\b`, "[x]", "ä"} {
 		f.Add(password)

@@ -16,22 +16,21 @@ import (
 	"lastcall/internal/pace"
 )
 
-// requestLimit bounds one request, so that a server that hangs leaves room in
-// the budget for another try. Servers that are overloaded have been seen to
-// take 4 s.
+// requestLimit is the timeout of one request. It leaves room in the budget for
+// another try if a server hangs. Overloaded servers have been seen to take 4 s.
 const requestLimit = 5 * time.Second
 
 // peer is one Eureka server.
 type peer struct {
-	url       string        // its service URL, without credentials and final slash
+	url       string        // its service URL, without credentials and without a trailing slash
 	user      *url.Userinfo // nil: none
 	transport *http.Transport
 	limit     time.Duration // of one request
 	busy      pace.Busy
 }
 
-// name is what an instance is called: instance ids need only be unique within
-// an application.
+// name identifies an instance. It includes the application, because instance
+// ids need only be unique within an application.
 type name struct{ app, id string }
 
 func (n name) String() string { return n.app + "/" + n.id }
@@ -40,20 +39,20 @@ func (n name) compare(o name) int { return cmp.Or(cmp.Compare(n.app, o.app), cmp
 
 func (n name) path() string { return "apps/" + url.PathEscape(n.app) + "/" + url.PathEscape(n.id) }
 
-// call makes one call through the client library, and hands a good answer to
-// read. Everything else is an error: see statusError for answers other than
-// 2xx, which are neither retried nor followed.
+// call makes one call through the client library, and passes a 2xx answer to
+// read. Everything else is an error. Answers other than 2xx are a statusError;
+// they are neither retried nor followed.
 func (p *peer) call(ctx context.Context, method, path, accept string, read func(http.Header, *bounded) error) error {
 	return p.do(ctx, method, path, accept, nil, read)
 }
 
-// send makes a call with a JSON body, whose answer is empty.
+// send makes a call with a JSON body. Its answer must be empty.
 func (p *peer) send(ctx context.Context, method, path string, body []byte) error {
 	return p.do(ctx, method, path, asJSON, body, nothing)
 }
 
 func (p *peer) do(ctx context.Context, method, path, accept string, body []byte, read func(http.Header, *bounded) error) error {
-	// A cancellation is sent in any case: there may be no time for another.
+	// A cancellation is always sent: there may be no time for another try.
 	if err := p.busy.Err(); err != nil && (method != http.MethodDelete || strings.Contains(path, "/status")) {
 		return err
 	}
@@ -86,7 +85,7 @@ func (p *peer) do(ctx context.Context, method, path, accept string, body []byte,
 		err = inURL.Err
 	}
 	if c.refused != nil {
-		err = c.refused // the library takes some of these for success
+		err = c.refused // the library treats some of these as success
 	}
 	if ended := ctx.Err(); err != nil && ended != nil && !errors.Is(err, ended) {
 		err = fmt.Errorf("%w: %w", ended, err)
@@ -102,16 +101,16 @@ const (
 // seen is an instance as a server holds it now.
 type seen struct {
 	instance
-	// age is how long ago the server last changed it, by the server's own
-	// clock; negative when it does not say.
+	// age is how long ago the server last changed the instance, by the server's
+	// own clock. It is negative if the server does not say.
 	age time.Duration
 }
 
-// instance asks for one instance. The answer does not come from the cache that
-// clients are served from.
+// instance reads one instance. The answer does not come from the cache that
+// serves clients.
 func (p *peer) instance(ctx context.Context, n name) (seen, error) { return p.one(ctx, n.path()) }
 
-// instanceByID does the same where the application is not known.
+// instanceByID does the same if the application is not known.
 func (p *peer) instanceByID(ctx context.Context, id string) (seen, error) {
 	return p.one(ctx, "instances/"+url.PathEscape(id))
 }
@@ -135,10 +134,10 @@ func (p *peer) one(ctx context.Context, path string) (seen, error) {
 	return s, err
 }
 
-// A list is one of the answers that clients read.
+// list is one of the answers that clients read.
 type list struct {
 	path string // under the service URL
-	root string // the answer's outermost name
+	root string // name of the outermost element or member
 }
 
 func allApps() list { return list{"apps", "applications"} }
@@ -147,8 +146,8 @@ func changes() list { return list{"apps/delta", "applications"} }
 
 func oneApp(app string) list { return list{"apps/" + url.PathEscape(app), "application"} }
 
-// each visits the instances of a list, as long as visit returns true, and
-// returns how many bytes of it were looked through, unpacked.
+// each visits the instances of a list as long as visit returns true. It returns
+// the number of uncompressed bytes that were read.
 func (p *peer) each(ctx context.Context, l list, accept string, visit func(instance) bool) (size int, err error) {
 	err = p.call(ctx, http.MethodGet, l.path, accept, func(_ http.Header, body *bounded) error {
 		defer func() { size = body.total }()
@@ -170,9 +169,9 @@ func (p *peer) override(ctx context.Context, n name, status string) error {
 	return p.call(ctx, http.MethodPut, n.path()+"/status?value="+status, asJSON, nothing)
 }
 
-// removeOverride removes it and sets the status. Without one, the status is
-// UNKNOWN until the app's next heartbeat, which is answered with 404, so that
-// its client registers again with the status that the app itself has.
+// removeOverride removes the override and sets the status. If status is empty,
+// the instance is UNKNOWN until the app's next heartbeat, which is answered
+// with 404, so that its client registers again with the app's own status.
 func (p *peer) removeOverride(ctx context.Context, n name, status string) error {
 	path := n.path() + "/status"
 	if status != "" {
@@ -181,13 +180,13 @@ func (p *peer) removeOverride(ctx context.Context, n name, status string) error 
 	return p.call(ctx, http.MethodDelete, path, asJSON, nothing)
 }
 
-// cancel removes the instance, and its override with it.
+// cancel removes the instance and its override.
 func (p *peer) cancel(ctx context.Context, n name) error {
 	return p.call(ctx, http.MethodDelete, n.path(), asJSON, nothing)
 }
 
-// nothing is what a server answers that has done as it was told. Whatever
-// shows a page instead is no Eureka server.
+// nothing accepts the empty body of a server that has carried out a request. A
+// server that returns a page instead is not a Eureka server.
 func nothing(_ http.Header, body *bounded) error {
 	switch n, err := io.ReadFull(body, make([]byte, 1)); {
 	case n > 0:
@@ -198,15 +197,15 @@ func nothing(_ http.Header, body *bounded) error {
 	return nil
 }
 
-// anything is the answer to a heartbeat: empty, or the instance where the server
-// thinks that the client should know more of it.
+// anything accepts the answer to a heartbeat: empty, or the instance if the
+// server holds newer data than the client.
 func anything(_ http.Header, body *bounded) error {
 	_, err := io.Copy(io.Discard, io.LimitReader(body, maxInstance))
 	return err
 }
 
-// check reports whether there is a Eureka server at the URL at all. It is asked
-// for when an instance is not found: a wrong path answers 404 too.
+// check returns nil if there is a Eureka server at the URL. It is called when
+// an instance is not found, because a wrong path answers 404 too.
 func (p *peer) check(ctx context.Context) error {
 	_, err := p.each(ctx, changes(), asJSON, func(instance) bool { return false })
 	switch {

@@ -47,13 +47,13 @@ func TestOneOfTwoPeers(t *testing.T) {
 		if got := a.statusAt(t, s.URLs[0]); got != outOfService {
 			t.Errorf("it is %s at the peer that answers, want OUT_OF_SERVICE", got)
 		}
-		// Whether the frozen one's clients are told is not known.
+		// What the frozen server's clients read is not known.
 		err = short(func(ctx context.Context) error {
 			gone, err := r.Withdrawn(ctx)
 			if gone {
-				t.Error("Withdrawn says true while one peer does not answer")
+				t.Error("Withdrawn returns true while one peer does not answer")
 			}
-			if err == nil { // the other one's answers are not renewed yet
+			if err == nil { // the other server's answers are not renewed yet
 				<-ctx.Done()
 				err = ctx.Err()
 			}
@@ -67,7 +67,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		registrytest.Call(t, "Withdraw once it answers", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
-			t.Error("Withdrawn says true, and a client is still told")
+			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
 	})
 
@@ -82,10 +82,11 @@ func TestOneOfTwoPeers(t *testing.T) {
 		registrytest.Call(t, "Withdraw", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
-			t.Error("Withdrawn says true, and a client is still told")
+			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
 
-		// It comes back, and is told of the instance with the withdrawal.
+		// It comes back, and gets the instance with the withdrawal from the
+		// other server.
 		s.Restart(t, 1)
 		a.urls, b.urls = s.URLs, s.URLs
 		a.replicated(t, s.URLs[1])
@@ -94,12 +95,13 @@ func TestOneOfTwoPeers(t *testing.T) {
 		}
 		wait.Until(t, "Withdrawn of both", func() bool { return registrytest.Withdrawn(t, r) })
 
-		// If the app speaks to it first, that is seen, and withdrawn again.
+		// If the app contacts it first, the plug-in notices, and withdraws
+		// again.
 		if code, _ := send(t, "DELETE", s.URLs[1]+a.path()+"/status?value=UP", nil); code != 200 {
 			t.Fatalf("removing the override: status %d", code)
 		}
 		if registrytest.Withdrawn(t, r) {
-			t.Error("Withdrawn says true although a peer holds the instance as UP")
+			t.Error("Withdrawn returns true although a peer holds the instance as UP")
 		}
 		registrytest.Call(t, "Withdraw again", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })

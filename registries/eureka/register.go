@@ -15,15 +15,15 @@ import (
 	"lastcall/drain"
 )
 
-// What the sidecar's registrations ask for: Eureka's own defaults
-// (LeaseInfo in eureka-client). A renewal that fails is tried again several times
+// Lease settings of the sidecar's registrations: Eureka's own defaults
+// (LeaseInfo in eureka-client). A failed renewal is retried several times
 // before the lease ends.
 const (
 	renewEvery = 30 * time.Second
 	leaseFor   = 90 * time.Second
 )
 
-// registrant is what is needed to register the app, where the sidecar does.
+// registrant is what is needed to register the app, if the sidecar does so.
 type registrant struct {
 	name    name
 	ip      netip.Addr
@@ -32,20 +32,20 @@ type registrant struct {
 	now     func() time.Time
 
 	mu sync.Mutex // guards what follows
-	// status is what this process last registered or has found; empty: not known.
+	// status is what this process last registered or found; empty if not known.
 	status string
-	at     int       // the peer that has answered last
-	saidAt time.Time // when a registration or a renewal was last under way
-	dirty  int64     // the time stamp of the last registration: it must grow
+	at     int       // index of the peer that answered last
+	saidAt time.Time // when a registration or a renewal was last sent
+	dirty  int64     // the time stamp of the last registration; each one must be larger
 }
 
-// newRegistrant registers the app as Spring's client names its instances. A pod's
-// name is as unique, and as stable, as an id must be; a StatefulSet's next pod
-// takes its place.
+// newRegistrant returns a registrant that names the instance as Spring's client
+// does. A pod's name is as unique and as stable as an id must be. A
+// StatefulSet's next pod has the same name and replaces the instance.
 func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	ips := pod.Addresses()
 	if len(ips) == 0 || pod.AppPort == 0 {
-		return nil, fmt.Errorf("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, which are what is registered in Eureka")
+		return nil, fmt.Errorf("LASTCALL_REGISTER=true: set LASTCALL_APP_PORT and LASTCALL_POD_IP, the address that is registered in Eureka")
 	}
 	if cfg.App != "" && !strings.EqualFold(cfg.App, pod.Service.Name) {
 		return nil, fmt.Errorf("LASTCALL_EUREKA_APP=%q and LASTCALL_SERVICE_NAME=%q: must be the same where LASTCALL_REGISTER=true; set only LASTCALL_SERVICE_NAME", cfg.App, pod.Service.Name)
@@ -67,24 +67,24 @@ func newRegistrant(cfg Config, pod drain.Pod) (*registrant, error) {
 	}, nil
 }
 
-// RegisterEvery returns how often the lease is renewed.
+// RegisterEvery returns the interval at which the lease is renewed.
 func (r *Registry) RegisterEvery() time.Duration { return renewEvery }
 
-// Register registers the app as UP, or, once it is registered, as DOWN when it is
-// not ready: servers believe a client that says DOWN, and not one that says
-// OUT_OF_SERVICE.
+// Register registers the app as UP. If the app is not ready and is already
+// registered, Register registers it as DOWN: servers accept DOWN from a client,
+// but not OUT_OF_SERVICE.
 //
-// A registration goes to every server, and a renewal to one, which passes it on.
-// An override that the registration has inherited, as from a StatefulSet's earlier
-// pod, is removed; one that was set later is somebody's will, and stays until the
-// app is registered again.
+// A registration is sent to every server. A renewal is sent to one server,
+// which replicates it. An override that the registration has inherited, for
+// example from a StatefulSet's earlier pod, is removed. One that was set later
+// was set by somebody on purpose; it stays until the app is registered again.
 func (r *Registry) Register(ctx context.Context, ready bool) error {
 	g := r.registrant
 	status, known := down, g.known()
 	if ready {
 		status = up
 	}
-	if known == "" || !ready && known != down { // nothing is registered again as not ready
+	if known == "" || !ready && known != down { // an app that is not ready is not registered
 		var err error
 		if known, err = r.found(ctx); err != nil {
 			return err
@@ -106,13 +106,14 @@ func (r *Registry) Register(ctx context.Context, ready bool) error {
 const (
 	// absent is the status of an instance that no server holds.
 	absent = "absent"
-	// halfway is that of one whose registration was begun and has not succeeded.
+	// halfway is the status of an instance whose registration was begun but has
+	// not succeeded.
 	halfway = "registered half-way"
 )
 
 // found returns what the servers hold of the pod's instance when the process
-// begins: UP or DOWN by the word of an earlier process of this pod, absent, or
-// something that has to be registered again.
+// starts: UP or DOWN if an earlier process of this pod has registered that,
+// absent, or a status that must be registered again.
 func (r *Registry) found(ctx context.Context) (status string, err error) {
 	g := r.registrant
 	status = absent
@@ -128,7 +129,7 @@ func (r *Registry) found(ctx context.Context) (status string, err error) {
 		case i.Status == down && !i.overridden():
 			status = down
 		default:
-			status = up // or withdrawn since, which stays so
+			status = up // or withdrawn since; then it stays withdrawn
 		}
 		return nil
 	})
@@ -138,7 +139,8 @@ func (r *Registry) found(ctx context.Context) (status string, err error) {
 	return status, err
 }
 
-// announce registers the instance with every server, and clears what it inherits.
+// announce registers the instance with every server, and removes an override
+// that it inherits.
 func (r *Registry) announce(ctx context.Context, status string) error {
 	g := r.registrant
 	body, err := g.body(status)
@@ -158,7 +160,8 @@ func (r *Registry) announce(ctx context.Context, status string) error {
 	return nil
 }
 
-// clearInherited removes the override that servers keep by the instance's id alone.
+// clearInherited removes an inherited override: servers store overrides by the
+// instance's id alone.
 func (r *Registry) clearInherited(ctx context.Context) error {
 	r.mu.Lock()
 	withdrawn := r.withdrawn
@@ -185,8 +188,8 @@ func (r *Registry) renew(ctx context.Context, status string) error {
 	return g.atOne(ctx, r.peers, func(p *peer) error { return p.heartbeat(ctx, g.name, status) })
 }
 
-// ownWord is what the sidecar itself says of the app behind an override: UP, or
-// empty where that is not so or not known.
+// ownWord returns the status that the sidecar itself has registered for the app
+// behind an override: UP, or empty if that is not so or not known.
 func (r *Registry) ownWord(i instance) string {
 	if r.registrant == nil {
 		return r.ownStatus(i)
@@ -209,22 +212,22 @@ func (g *registrant) learn(status string) {
 	g.status = status
 }
 
-// said records that a registration or a renewal was sent, however it has ended.
+// said records that a registration or a renewal was sent, whatever its result.
 func (g *registrant) said() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.saidAt = time.Now()
 }
 
-// lastSaid is when one was last sent, by this process.
+// lastSaid returns when this process last sent a registration or a renewal.
 func (g *registrant) lastSaid() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.saidAt
 }
 
-// atOne asks one peer after the other until one answers, beginning with the one
-// that has answered last. That an instance is not found is an answer.
+// atOne calls f for one peer after the other until one answers, beginning with
+// the peer that answered last. "Not found" counts as an answer.
 func (g *registrant) atOne(ctx context.Context, peers []*peer, f func(*peer) error) error {
 	g.mu.Lock()
 	first := g.at
@@ -249,7 +252,7 @@ func (g *registrant) atOne(ctx context.Context, peers []*peer, f func(*peer) err
 	return failed
 }
 
-// body is the instance as servers want it registered (InstanceInfo in
+// body returns the instance as JSON for a registration (InstanceInfo in
 // eureka-client).
 func (g *registrant) body(status string) ([]byte, error) {
 	g.mu.Lock()
@@ -281,7 +284,7 @@ func (g *registrant) body(status string) ([]byte, error) {
 	}})
 }
 
-// register registers an instance, as a new one or in the place of what is registered.
+// register registers an instance. It replaces one that is already registered.
 func (p *peer) register(ctx context.Context, app string, body []byte) error {
 	return p.send(ctx, http.MethodPost, "apps/"+url.PathEscape(app), body)
 }

@@ -15,9 +15,9 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// fakeServer is a Eureka server without a cache, with the rules of the real one for
-// overrides (AbstractInstanceRegistry and the InstanceStatusOverrideRules in
-// eureka-core).
+// fakeServer is a Eureka server without a cache. It follows the real server's
+// rules for overrides (AbstractInstanceRegistry and the
+// InstanceStatusOverrideRules in eureka-core).
 type fakeServer struct {
 	mu        sync.Mutex
 	instances map[string]map[string]any // by id
@@ -32,7 +32,7 @@ func newFakeServer(t *testing.T) (*fakeServer, string) {
 	return f, s.URL + "/eureka"
 }
 
-// effective is the status that a registration or a heartbeat results in.
+// effective returns the status that results from a registration or a heartbeat.
 func (f *fakeServer) effective(id, said, before string) string {
 	switch {
 	case said != up && said != outOfService:
@@ -151,8 +151,8 @@ func (f *fakeServer) list(w http.ResponseWriter, r *http.Request, path []string)
 	}
 }
 
-// held returns what the server holds of the one instance: its status, empty
-// where there is none.
+// held returns what the server holds of the one instance. status is empty if
+// there is none.
 func (f *fakeServer) held() (status, ip string, requests []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,8 +163,8 @@ func (f *fakeServer) held() (status, ip string, requests []string) {
 	return status, ip, requests
 }
 
-// aRegistrar is the plug-in as it registers orders at two servers, the second of
-// which passes nothing on.
+// aRegistrar returns a plug-in that registers orders at two servers. The second
+// server replicates nothing.
 func aRegistrar(t *testing.T, ip string, urls ...string) *Registry {
 	t.Helper()
 	r, err := New(Config{URLs: urls, Status: outOfService}, drain.Pod{
@@ -213,8 +213,8 @@ func TestRegister(t *testing.T) {
 	say(true, up)
 }
 
-// fakeHarness has the suite run against fake servers; the real ones come with
-// TestRegistrarSuite.
+// fakeHarness runs the suite against fake servers. TestRegistrarSuite runs it
+// against real ones.
 type fakeHarness struct {
 	*fakeServer
 	url string

@@ -63,8 +63,8 @@ func TestRegistrarSuite(t *testing.T) {
 	}
 }
 
-// A server that was killed has lost everything, and has it again with the next
-// renewal.
+// A server that was killed has lost everything. The next renewal registers the
+// app again.
 func TestRegistrationAfterAServersRestart(t *testing.T) {
 	t.Parallel()
 	servers.NeedEureka(t)
@@ -88,8 +88,8 @@ func TestRegistrationAfterAServersRestart(t *testing.T) {
 	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 }
 
-// The Java client discovers an app that the sidecar has registered, and leaves it.
-// What it does with its copy, it logs.
+// The Java client discovers an app that the sidecar has registered, and stops
+// using it in a drain. Its log shows what it does with its copy.
 func TestJavaClientOfARegisteredApp(t *testing.T) {
 	t.Setenv("LOGGING_LEVEL_COM_NETFLIX_DISCOVERY", "DEBUG")
 	s := startServers(t, oneServer)

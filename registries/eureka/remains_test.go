@@ -12,9 +12,9 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// An app that is started again registers while its drain is taken back. Now and
-// then a server keeps the withdrawal then, for good, and has no override that
-// could be removed: it must be UP nevertheless.
+// An app that is restarted registers while its drain is taken back. Sometimes a
+// server then keeps the withdrawal permanently, without an override that could
+// be removed. The instance must become UP nevertheless.
 func TestAppRegistersDuringRestore(t *testing.T) {
 	s := startServers(t, oneServer)
 	const atOnce = 8
@@ -23,7 +23,7 @@ func TestAppRegistersDuringRestore(t *testing.T) {
 	var trying sync.WaitGroup
 	for range atOnce {
 		trying.Go(func() {
-			for range 8000 / atOnce { // some dozens, most times
+			for range 8000 / atOnce { // usually some dozens are enough
 				select {
 				case <-kept:
 					return
@@ -59,11 +59,11 @@ func TestAppRegistersDuringRestore(t *testing.T) {
 	}
 }
 
-// What is OUT_OF_SERVICE without an override, right after one was removed: as
-// above, or by the app's own word.
+// An instance is OUT_OF_SERVICE without an override right after one was
+// removed: for the reason above, or because the app says so itself.
 func TestRemainsOfAWithdrawal(t *testing.T) {
 	s := startServers(t, twoServers)
-	// keeps has one peer keep OUT_OF_SERVICE, as what it was told of by another.
+	// keeps makes one peer keep OUT_OF_SERVICE, as if replicated from another.
 	keeps := func(t *testing.T, a *fakeApp, server string) {
 		t.Helper()
 		a.tell(t, server, outOfService)
@@ -100,7 +100,8 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 		}
 	})
 
-	// A peer that hung carries out late what it was told of by the other.
+	// A peer that hung applies changes late that the other has replicated to
+	// it.
 	t.Run("another peer was told UP later", func(t *testing.T) {
 		t.Parallel()
 		a, r := restored(t)
@@ -153,7 +154,7 @@ func TestRemainsOfAWithdrawal(t *testing.T) {
 	})
 }
 
-// What somebody wants is told from what is left behind.
+// A status that somebody has set is distinguished from a leftover.
 func TestWhatIsLeftBehind(t *testing.T) {
 	const never, justNow, long = -1, time.Second, 2 * residueFor
 	at := func(status, overridden string, dirty millis, age time.Duration) sighting {
@@ -193,8 +194,9 @@ func TestWhatIsLeftBehind(t *testing.T) {
 	}
 }
 
-// A server that fails while the status is set again, by two calls, is left with
-// an override by the first. It must not be taken for somebody's will.
+// The status is set again by two calls, and the server fails between them. The
+// first leaves an override, which must not be taken for one that somebody has
+// set.
 func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
 	a, r := setAnewByHalf(t)
 	registrytest.Find(t, r)
@@ -204,7 +206,8 @@ func TestServerFailsWhileStatusIsSetAnew(t *testing.T) {
 	}
 }
 
-// And once another drain has been taken back, an override is somebody's again.
+// Once another drain has been taken back, an override counts as somebody's
+// again.
 func TestSomebodysWillAfterAServerFailed(t *testing.T) {
 	a, r := setAnewByHalf(t)
 	registrytest.Call(t, "Deregister", r.Deregister) // so that there is nothing to restore
@@ -220,7 +223,7 @@ func TestSomebodysWillAfterAServerFailed(t *testing.T) {
 	a.holds(t, outOfService)
 }
 
-// setAnewByHalf returns an instance with the override that is left where a
+// setAnewByHalf returns an instance with the override that remains when a
 // server fails between the two calls.
 func setAnewByHalf(t *testing.T) (*fakeApp, *Registry) {
 	t.Helper()

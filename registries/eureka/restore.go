@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Restore removes the override at every peer. The instance is UP at once if
-// that is what it was when it was withdrawn, as far as can be told; otherwise
-// it has the status that the app itself has from the app's next heartbeat on.
+// Restore removes the override at every peer. The instance is UP at once if it
+// was UP when it was withdrawn, as far as that is known. Otherwise it gets the
+// app's own status with the app's next heartbeat.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
 	r.withdrawn, r.views, r.listings = false, nil, nil
@@ -21,7 +21,7 @@ func (r *Registry) Restore(ctx context.Context) error {
 			case i.overridden():
 				err = r.removeOverride(ctx, p, n, r.ownWord(i.instance))
 			case i.Status == outOfService && len(r.namesakesOf(n)) > 0:
-				// Withdrawn without an override, for the sake of its namesakes.
+				// It was withdrawn without an override, to spare its namesakes.
 				own := ""
 				if before, ok := r.lastBefore(n); ok && before.Status == up && before.Dirty == i.Dirty {
 					own = up
@@ -39,12 +39,13 @@ func (r *Registry) Restore(ctx context.Context) error {
 	})
 }
 
-// removeOverride removes the override that i has at p, and sets the status, see
+// removeOverride removes the override of n at p, and sets the status, see
 // peer.removeOverride.
 //
-// A registration of the app that p is carrying out at the same time may have
-// taken the override over just before, and keeps the look of it: then p knows
-// nothing of an override that could be removed, and needs one set first.
+// If p is processing a registration of the app at the same time, the
+// registration may have copied the override just before. The instance then
+// still shows an override, but p has no record of it that could be removed. So
+// one must be set first.
 func (r *Registry) removeOverride(ctx context.Context, p *peer, n name, status string) error {
 	r.mu.Lock()
 	r.restoredAt = time.Now()
@@ -63,8 +64,8 @@ func (r *Registry) removeOverride(ctx context.Context, p *peer, n name, status s
 	return r.setAnew(ctx, p, n, i.Status, status)
 }
 
-// setAnew sets a status that stays although there is no override to be removed:
-// by an override, and its removal. The present status is needed because servers
+// setAnew sets a status that stays although there is no override to remove: it
+// sets an override and removes it. It needs the present status, because servers
 // record only an override that differs from it.
 func (r *Registry) setAnew(ctx context.Context, p *peer, n name, present loose, status string) error {
 	r.doubt(p, true)
@@ -88,11 +89,11 @@ func (r *Registry) doubt(p *peer, doubt bool) {
 	}
 }
 
-// ownStatus is UP where the app says so behind the override, as far as can be
-// told, and otherwise empty. A status that differs from the override is the
-// app's own word, DOWN or STARTING. An override that is not the configured one
-// is the mark of an instance that was not UP. Behind DOWN, an app that has
-// registered since can have said either.
+// ownStatus returns UP if the app has reported UP behind the override, as far
+// as that is known, and otherwise an empty string. A status that differs from
+// the override is the app's own, DOWN or STARTING. An override other than the
+// configured one marks an instance that was not UP. If the override is DOWN and
+// the app has registered since, the app may have reported either.
 func (r *Registry) ownStatus(i instance) string {
 	if i.Status == i.Overridden && string(i.Overridden) == r.status && (r.status != down || i.Action == "MODIFIED") {
 		return up

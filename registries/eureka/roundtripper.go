@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// maxAnswer bounds one answer, unpacked: some 40,000 instances.
+	// maxAnswer limits one answer, uncompressed: some 40,000 instances.
 	maxAnswer = 64 << 20
-	// maxInstance bounds what is read from one instance to the next, and so
-	// the memory: answers are read as they come and never held as a whole.
+	// maxInstance limits what is read from one instance to the next, and
+	// thereby the memory: answers are streamed and never held as a whole.
 	maxInstance = 1 << 20
 )
 
@@ -41,15 +41,15 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// keepFor is how long a connection is kept that nothing is sent on: longer than
-// the longest wait between two looks in a drain, so that one connection, and one
-// TLS handshake, serves a server's whole drain.
+// keepFor is how long an idle connection is kept. It is longer than the longest
+// interval between two queries in a drain, so one connection, with one TLS
+// handshake, serves the whole drain of a server.
 const keepFor = 15 * time.Second
 
-// newTransport is what calls go through in the end. There is no proxy. One
-// connection is kept for each server, for the length of a drain; where it has
-// gone meanwhile, the request is sent once more on a new one, so that a server
-// that is down is still told from one that does not answer.
+// newTransport returns the transport that sends the calls. It uses no proxy. It
+// keeps one connection per server for the length of a drain. If that connection
+// has been closed meanwhile, the request is sent once more on a new one. So a
+// server that is down can still be distinguished from one that does not answer.
 func newTransport(roots *x509.CertPool, insecure bool) *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{}).DialContext,
@@ -64,12 +64,12 @@ func newTransport(roots *x509.CertPool, insecure bool) *http.Transport {
 	}
 }
 
-// roundTripper makes the one request of a call: it binds it to the call's
-// context, and adds what the library has no means for. The credentials are
-// added only here, so that nothing that the library logs can hold them. Answers
-// come compressed where the server can, and are unpacked by the transport.
+// roundTripper makes the one request of a call. It binds the request to the
+// call's context, and adds what the library does not support. It adds the
+// credentials only here, so that the library cannot log them. Answers are
+// compressed if the server supports that; the transport decompresses them.
 type roundTripper struct {
-	ctx    context.Context // here, because the library takes none
+	ctx    context.Context // the library has no parameter for it
 	peer   *peer
 	accept string
 	read   func(http.Header, *bounded) error
@@ -82,10 +82,11 @@ func (c *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set("Accept", c.accept)
 	req.Header.Set("User-Agent", "lastcall")
 	if req.Method == http.MethodPost {
-		req.Header.Set("Content-Type", asJSON) // the library says that it is a form
+		req.Header.Set("Content-Type", asJSON) // the library sets the type of a form
 	}
-	// All calls are idempotent: one that meets a connection which the server has
-	// closed meanwhile is repeated. Without a value the header is not sent.
+	// All calls are idempotent: if the server has closed the connection
+	// meanwhile, the transport repeats the request. A header without a value is
+	// not sent.
 	req.Header["Idempotency-Key"] = []string{}
 	if user := c.peer.user; user != nil {
 		password, _ := user.Password()
@@ -108,25 +109,26 @@ func (c *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		c.refused = &statusError{code: answer.StatusCode, to: answer.Header.Get("Location"), user: c.peer.user != nil}
 		_, _ = io.CopyN(io.Discard, answer.Body, maxComplaint) // so that the connection can be kept
 		if answer.StatusCode/100 == 3 {
-			return nil, c.refused // the library would go there, with a 307 for ever
+			return nil, c.refused // the library would follow it, with a 307 endlessly
 		}
 	} else if err := c.read(answer.Header, body); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
-	// What was not looked at is on its way already, and is less than a new
-	// connection costs. What fails here has been read as far as it matters.
+	// The unread rest is already on its way, and costs less than a new
+	// connection. An error here does not matter: the relevant part has been
+	// read.
 	_, _ = io.CopyN(io.Discard, answer.Body, int64(max(maxAnswer-body.total, 0)))
-	// The body has been dealt with, so none is left to the library.
+	// The body has been read, so the library gets none.
 	return &http.Response{
 		Status: answer.Status, StatusCode: answer.StatusCode, Header: answer.Header,
 		Proto: answer.Proto, ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, Request: req,
 	}, nil
 }
 
-// maxComplaint bounds what is read of an answer that says what is wrong.
+// maxComplaint limits how much of an error response is read.
 const maxComplaint = 64 << 10
 
-// explain adds what to do about a failure to get an answer.
+// explain adds to an error of the transport what to do about it.
 func explain(err error) error {
 	if cert := (*tls.CertificateVerificationError)(nil); errors.As(err, &cert) {
 		return fmt.Errorf("set LASTCALL_EUREKA_CA_FILE to the authority of the server's certificate: %w", err)
@@ -137,8 +139,9 @@ func explain(err error) error {
 	return err
 }
 
-// isDown reports that a server is not there: nobody listens at its address, or
-// its name is not known. A name server that refuses tells nothing of it.
+// isDown reports whether err shows that a server is not there: nobody listens
+// at its address, or its name does not exist. A name server that refuses proves
+// nothing about the server.
 func isDown(err error) bool {
 	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
 		return dns.IsNotFound
@@ -153,14 +156,14 @@ type statusError struct {
 	user bool   // credentials were sent
 }
 
-// Error says first what to do: reports show no more than the first words.
+// Error begins with what to do: reports show only the first words.
 func (e *statusError) Error() string {
 	var s string
 	switch {
 	case e.code/100 == 3:
 		s = "redirects, which is not followed"
 		if to, err := url.Parse(e.to); err == nil && to.Host != "" {
-			s = "redirects to " + to.Scheme + "://" + to.Host + ", which belongs into LASTCALL_EUREKA_URLS then"
+			s = "redirects to " + to.Scheme + "://" + to.Host + ", which is not followed: set LASTCALL_EUREKA_URLS to that address"
 		}
 	case e.code == http.StatusUnauthorized && e.user:
 		s = "wrong user or password in LASTCALL_EUREKA_URLS; special characters must be percent-encoded"
@@ -169,7 +172,7 @@ func (e *statusError) Error() string {
 	case e.code == http.StatusForbidden:
 		s = "refused: by the user's rights, by CSRF protection (switch it off for /eureka/**), or because it has just started"
 	case e.code == http.StatusBadRequest:
-		s = "Tomcat takes no slash or backslash in an instance's id: register without"
+		s = "Tomcat accepts no slash or backslash in an instance's id: register one without them"
 	case e.code == http.StatusNotFound:
 		s = "not registered, or its lease has run out"
 	case e.code >= 500:

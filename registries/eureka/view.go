@@ -11,35 +11,36 @@ import (
 	"lastcall/internal/pace"
 )
 
-// A view is what one peer has been seen to hold of the pod and to answer its
-// clients, from one Withdraw, or Restore, to the next. It says when the peer is
-// asked again.
+// view is what one peer has been seen to hold of the pod and to answer its
+// clients, from one Withdraw or Restore to the next. It decides when the peer
+// is queried again.
 type view struct {
 	calls sync.Mutex // held during a call; guards what follows
 	steps map[name]*progress
-	// lookedUp is set once names that were not known have been looked for, and
-	// verified once there was seen to be a Eureka server.
+	// lookedUp is set once unknown names have been looked for. verified is set
+	// once a Eureka server has been found at the URL.
 	lookedUp, verified bool
 
 	refresh time.Duration // how long clients use their copies
-	since   time.Time     // the last change that was made, or the first look
-	// held is what the peer held at heldAt, names that it does not know left out.
+	since   time.Time     // time of the last change that was made, or of the first query
+	// held is what the peer held at heldAt, without the names that it does not
+	// know.
 	held   map[name]seen
 	heldAt time.Time
-	took   time.Duration // how long the server took for it
-	state  string        // the same as text, by which evidence is told from older one
+	took   time.Duration // how long the server took for that query
+	state  string        // held as text, to distinguish current evidence from older evidence
 
 	read map[answer]evidence
-	// turnedAt is when the first answer was seen to have been renewed since the
-	// last change, and goneSince when all had been. They are zero before.
+	// turnedAt is when the first answer was seen to be renewed since the last
+	// change. goneSince is when all had been. Both are zero before.
 	turnedAt, goneSince time.Time
-	thorough            bool // answers were looked at although another one listed the pod
-	outdated            bool // and showed that that one is kept for too long
+	thorough            bool // other answers were read although one listed the pod
+	outdated            bool // and they showed that the server keeps that one for too long
 	askAt               time.Time
-	gone                bool // what stands until askAt
+	gone                bool // the result until askAt
 }
 
-// An answer is one of those that clients read.
+// answer is one of the answers that clients read.
 type answer struct {
 	list
 	accept string
@@ -53,20 +54,21 @@ type evidence struct {
 	state string // what the server held then
 }
 
-// How long to wait between two looks, as parts of the time that clients take to
-// forget the pod: a drain is at most that part longer than it would be if the
-// server were asked all the time.
+// Intervals between two queries, as fractions of the time that clients take to
+// forget the pod. A drain is longer by at most that fraction than it would be
+// if the server were queried all the time.
 const (
 	waitPart  = 0.044 // until the answers are renewed
-	ownPart   = 0.4   // between two looks at the server's own entry meanwhile
+	ownPart   = 0.4   // between two queries of the server's own entry meanwhile
 	watchPart = 0.33  // while clients use the copies that they have
 )
 
-// lastLook is how long before clients have forgotten the pod the looks become as
-// frequent as the drainer asks: what it ends on is never older than that.
+// lastLook is how long before clients have forgotten the pod the peer is
+// queried on each call of Withdrawn. The result that ends the wait is never
+// older than that.
 const lastLook = 1100 * time.Millisecond
 
-// view returns what p has been seen to answer.
+// view returns p's view, and creates it if there is none.
 func (r *Registry) view(p *peer) *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,8 +90,8 @@ func (v *view) progress(n name) *progress {
 	return v.steps[n]
 }
 
-// changed is called when something was written: what was seen before is out of
-// date, and the answers to clients are soon.
+// changed is called after a write: what was seen before is out of date, and the
+// answers to clients will soon be.
 func (v *view) changed() {
 	v.since = time.Now()
 	v.held, v.heldAt, v.state = nil, time.Time{}, ""
@@ -97,7 +99,7 @@ func (v *view) changed() {
 	v.outdated = false
 }
 
-// holds takes in what was read of n between two looks.
+// holds records what was read of n between two queries.
 func (v *view) holds(n name, i seen) {
 	held := maps.Clone(v.held)
 	if held == nil {
@@ -107,10 +109,10 @@ func (v *view) holds(n name, i seen) {
 	v.setHeld(held, time.Now())
 }
 
-// stands reports whether the last look still stands, and what it has shown.
+// stands reports whether the last result is still valid (ok), and returns it.
 func (v *view) stands() (gone, ok bool) { return v.gone, time.Now().Before(v.askAt) }
 
-// plan sets when the next look is due.
+// plan records the result of a query and sets when the next one is due.
 func (v *view) plan(gone bool) {
 	now := time.Now()
 	v.gone = gone
@@ -121,7 +123,7 @@ func (v *view) plan(gone bool) {
 			since, waiting = v.turnedAt, 0 // the others follow soon
 		}
 		pause := part(waitPart, now.Sub(since)+waiting)
-		v.askAt = now.Add(pace.LessUpTo(pause, pause/10)) // it adds up over many looks
+		v.askAt = now.Add(pace.LessUpTo(pause, pause/10)) // the savings add up over many queries
 		return
 	}
 	if v.goneSince.IsZero() {
@@ -133,9 +135,9 @@ func (v *view) plan(gone bool) {
 	}
 }
 
-// watchPause divides the time that is left into equal pauses, none of which is
-// longer than longest, and returns the first. It is less by chance, up to a
-// fifth, as long as that does not make one pause more.
+// watchPause divides the time that is left into equal pauses, none of them
+// longer than longest, and returns the first. A random part of up to a fifth is
+// subtracted, unless that would make one more pause necessary.
 func watchPause(left, longest time.Duration) time.Duration {
 	pauses := (left + longest - 1) / longest
 	pause := left / pauses
@@ -143,15 +145,15 @@ func watchPause(left, longest time.Duration) time.Duration {
 	return pace.LessUpTo(pause, pause-least)
 }
 
-// ownPause is how long what the server holds is not asked for again while its
-// answers are waited for.
+// ownPause returns the minimum interval between two queries of what the server
+// holds, while its answers to clients are awaited.
 func (v *view) ownPause() time.Duration {
-	return max(part(ownPart, time.Since(v.since)+v.refresh), 4*v.took) // a slow server is asked for the rest first
+	return max(part(ownPart, time.Since(v.since)+v.refresh), 4*v.took) // a slow server: its answers come first
 }
 
-// next returns the answers that have not shown that the pod is gone since the
-// server holds it as it does, the cheapest first, and of those that cost the
-// same the one that was not looked at for the longest time.
+// next returns the answers that have not yet shown that the pod is gone in its
+// present state at the server. The cheapest come first; among answers of the
+// same cost, the one that has not been read for the longest time.
 func (v *view) next(all []answer) []answer {
 	left := slices.DeleteFunc(slices.Clone(all), func(a answer) bool {
 		e := v.read[a]
@@ -163,28 +165,28 @@ func (v *view) next(all []answer) []answer {
 	return left
 }
 
-// Sizes of answers, in bytes: of one that costs next to nothing, and of one that
-// is not read for what it may show in passing.
+// Sizes of answers in bytes. A small one costs next to nothing. A large one is
+// not read only to see whether another answer is outdated.
 const (
 	smallAnswer = 16 << 10
 	largeAnswer = 1 << 20
 )
 
-// size is the size that a had last, or a guess.
+// size returns the last size of a, or a guess.
 func (v *view) size(a answer) int {
 	size := v.read[a].size
 	switch {
 	case size > 0:
 		return size
 	case a.list == changes():
-		return 1 // mostly, but for the minutes after many have started
+		return 1 // usually, except in the minutes after many instances have started
 	case a.list == allApps():
 		return maxAnswer
 	}
 	return 10 * smallAnswer
 }
 
-// cost puts answers of about the same size together.
+// cost returns the same number for answers of about the same size.
 func (v *view) cost(a answer) int { return bits.Len(uint(v.size(a) / smallAnswer)) }
 
 func part(of float64, d time.Duration) time.Duration { return time.Duration(of * float64(d)) }

@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// progress is how far the withdrawal of one instance at one peer has come.
+// progress is the progress of the withdrawal of one instance at one peer.
 type progress struct {
-	written bool // the override was sent on what was known from before
-	checked bool // and what it has made of the instance was seen
+	written bool // the override was sent on the basis of what was known from before
+	checked bool // the effect of the override on the instance was seen
 }
 
 // Withdraw overrides the instance's status at every peer. It returns nil when
-// all peers have done so, or do not know the instance, or are down (see the
-// package's comment); an instance that is not registered has nothing to be
-// withdrawn.
+// each peer has done so, does not know the instance, or is down (see the
+// package comment). If the instance is not registered, there is nothing to
+// withdraw.
 //
-// Where the instance is known from before, the override is the first request;
-// what it has made of the instance is read after it. A call that fails, or is
-// cut off, is gone on with by the next one.
+// If the instance is known from before, the override is the first request, and
+// its effect is read afterwards. A call that fails or is cut off is continued
+// by the next one.
 //
-// Called again, because clients are still told of the instance, it also makes
-// servers throw away the answers that they keep, see the package's comment.
+// If it is called again because the pod is still listed, it also makes servers
+// discard the outdated answers that they keep, see the package comment.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	r.mu.Lock()
 	if !r.withdrawn {
 		r.withdrawn = true
 		r.views = nil
 	}
-	clear(r.overrideInDoubt) // Restore removes whatever override there is
+	clear(r.overrideInDoubt) // Restore removes any override that it finds
 	r.mu.Unlock()
 	return r.atPeers(ctx, r.withdrawAt)
 }
@@ -42,8 +42,8 @@ func (r *Registry) withdrawAt(ctx context.Context, p *peer) error {
 	if err != nil {
 		return err
 	}
-	// Then look for names that are not known yet, once for each drain. Later
-	// ones show in the answers that Withdrawn reads.
+	// Then look for unknown names, once per drain. Names that appear later show
+	// in the answers that Withdrawn reads.
 	var second bool
 	if !v.lookedUp && (r.id == "" || r.app == "") {
 		known := r.names()
@@ -51,7 +51,7 @@ func (r *Registry) withdrawAt(ctx context.Context, p *peer) error {
 		if err != nil && (ctx.Err() != nil || len(found)+len(known) == 0) {
 			return err
 		}
-		v.lookedUp = err == nil // with a name that is known, a look-up that failed is no loss
+		v.lookedUp = err == nil // if a name is known, a failed look-up does not matter
 		if second, err = r.withdrawNames(ctx, p, v, without(r.names(), known)); err != nil {
 			return err
 		}
@@ -107,12 +107,12 @@ func (r *Registry) withdrawOne(ctx context.Context, p *peer, v *view, n name) er
 	case r.isExempt(p, n) && i.Status == outOfService && !i.overridden():
 		steps = nil
 	case len(r.namesakesOf(n)) > 0:
-		// Whatever the app says itself, a status without an override has to be
-		// this one to last.
+		// A status without an override lasts only if it is OUT_OF_SERVICE,
+		// whatever the app itself reports.
 		steps = toExempt(i.instance)
 	case done.written && !done.checked && i.Dirty != before.Dirty && i.Status == i.Overridden && string(i.Status) == r.status:
-		// The app has said something since it was last seen, which the override
-		// hides. It may not have been UP.
+		// The app has registered again since the instance was last seen, and
+		// the override hides the new status. It may not have been UP.
 		steps = []string{other(r.status)}
 	case done.checked && v.keepsOutdated(i):
 		steps = []string{other(string(i.Status)), string(i.Status)}
@@ -132,10 +132,11 @@ func (r *Registry) withdrawOne(ctx context.Context, p *peer, v *view, n name) er
 	return nil
 }
 
-// overrides are the statuses to set, one after the other, so that an override
-// keeps i out of service: status where i is UP. One that is not UP by its own
-// word gets the other status, as a mark; where it has that by itself, the first
-// of two makes the second differ, and never is it UP in between.
+// overrides returns the statuses to set, one after the other, so that an
+// override keeps i out of service. For an instance that is UP this is status.
+// An instance whose app has reported another status gets the other status, as a
+// mark. If that already is its status, two overrides are set, because the
+// second must differ from the first. The instance is never UP in between.
 func overrides(i instance, status string) []string {
 	switch mark := other(status); {
 	case i.Status == up:
@@ -149,8 +150,8 @@ func overrides(i instance, status string) []string {
 	}
 }
 
-// toExempt are the statuses to set, so that an override can be removed from i that
-// leaves it OUT_OF_SERVICE.
+// toExempt returns the statuses to set so that the override can then be removed
+// from i and i stays OUT_OF_SERVICE.
 func toExempt(i instance) []string {
 	if i.Status == outOfService && !i.overridden() {
 		return []string{down}
@@ -158,7 +159,8 @@ func toExempt(i instance) []string {
 	return []string{outOfService}
 }
 
-// other is the other one of the two statuses that a withdrawn instance has.
+// other returns the other one of the two statuses that a withdrawn instance can
+// have.
 func other(status string) string {
 	if status == down {
 		return outOfService
@@ -166,12 +168,12 @@ func other(status string) string {
 	return down
 }
 
-// spareNamesakes removes the override of n again and leaves the status as it is,
-// where other applications have instances of the same id: servers keep overrides
-// by id alone, and would take those out of service with their next heartbeat. A
-// server holds on to OUT_OF_SERVICE without an override too, until the app
-// itself says DOWN and then UP (LeaseExistsRule in eureka-core), which Withdrawn
-// sees.
+// spareNamesakes removes the override of n again and keeps the status, if other
+// applications have instances with the same id. Servers store overrides by id
+// alone, and would take those instances out of service with their next
+// heartbeat. A server keeps OUT_OF_SERVICE without an override too, until the
+// app itself reports DOWN and then UP (LeaseExistsRule in eureka-core).
+// Withdrawn notices that.
 func (r *Registry) spareNamesakes(ctx context.Context, p *peer, n name) error {
 	if len(r.namesakesOf(n)) == 0 {
 		return nil
@@ -183,8 +185,9 @@ func (r *Registry) spareNamesakes(ctx context.Context, p *peer, n name) error {
 	return nil
 }
 
-// keepsOutdated reports whether the server should have thrown an answer away by
-// now that still lists i: it has renewed all others since, or has had the time.
+// keepsOutdated reports whether the server still has an answer that lists i and
+// that it should have discarded by now: it has renewed the others since, or has
+// had enough time.
 func (v *view) keepsOutdated(i seen) bool {
 	if !i.overridden() || i.Status != i.Overridden || i.age <= rewriteAfter || !v.goneSince.IsZero() {
 		return false
@@ -193,7 +196,7 @@ func (v *view) keepsOutdated(i seen) bool {
 }
 
 // nothingToDo reports whether n was seen to be withdrawn a moment ago, and the
-// answers to clients are not late.
+// answers to clients are not overdue.
 func (v *view) nothingToDo(n name) bool {
 	i, ok := v.held[n]
 	if !ok || i.available() || v.keepsOutdated(seen{i.instance, i.age + time.Since(v.heldAt)}) {

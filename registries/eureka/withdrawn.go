@@ -11,24 +11,24 @@ import (
 	"time"
 )
 
-// freshFor is how long a change that a server has made must show in its
-// apps/delta before Withdrawn believes it: clients that read only changes learn
-// it from there. Servers keep changes for three minutes, and renew the answer
-// every half a minute.
+// freshFor is how long Withdrawn requires apps/delta to show a change that a
+// server has made: clients that read only changes learn of it there. Servers
+// keep changes for three minutes, and renew the answer every 30 s.
 const freshFor = time.Minute
 
-// slowAnswer is how long an answer takes where a server is asked for the rest of
-// its answers side by side: one after the other they would take longer than the
+// slowAnswer is the response time from which a server is queried for its other
+// answers concurrently: one after the other, they would take longer than the
 // pod has.
 const slowAnswer = 400 * time.Millisecond
 
-// Withdrawn reports whether no peer's answers to clients hold the pod as
-// available any more. It asks for every answer that clients read, see the
-// package's comment; peers that are down tell nobody. It is false without an
-// error as soon as one peer is seen to list the pod, whatever the others say.
+// Withdrawn reports whether no peer's answers to clients list the pod as
+// available any more. It requests every answer that clients read, see the
+// package comment. Peers that are down are left out, because they serve no
+// clients. Withdrawn returns false without an error as soon as one peer is seen
+// to list the pod, whatever the others answer.
 //
-// It may be called as often as one likes: a peer is asked again when that is due,
-// see the package's comment, and until then its last answer stands.
+// It may be called at any rate: a peer is queried only when that is due, see
+// the package comment. Until then its last result is returned.
 func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	var listed atomic.Bool
 	err := r.atPeers(ctx, func(ctx context.Context, p *peer) error {
@@ -59,8 +59,8 @@ func (r *Registry) goneAt(ctx context.Context, p *peer) (bool, error) {
 	return gone, nil
 }
 
-// look asks one peer. What each answer has shown is kept, for as long as the
-// server holds the pod as it did then: answers do not go back in time.
+// look queries one peer. What each answer has shown is kept as long as the
+// server holds the pod in the same state: answers do not go back in time.
 func (r *Registry) look(ctx context.Context, p *peer, v *view) (bool, error) {
 	began := time.Now()
 	ownDue := !v.goneSince.IsZero() || v.heldAt.IsZero() || time.Since(v.heldAt) >= v.ownPause()
@@ -84,8 +84,8 @@ func (r *Registry) look(ctx context.Context, p *peer, v *view) (bool, error) {
 	}
 }
 
-// readOwn reads what the server itself holds. Its answers to clients cannot be
-// ahead of that.
+// readOwn reads what the server itself holds. The server's answers to clients
+// cannot be newer than that.
 func (r *Registry) readOwn(ctx context.Context, p *peer, v *view) (available bool, err error) {
 	names := r.names()
 	if len(names) == 0 && (r.id != "" || !v.lookedUp) {
@@ -112,13 +112,13 @@ func (r *Registry) readOwn(ctx context.Context, p *peer, v *view) (available boo
 	return available, nil
 }
 
-// setHeld takes in what the server held at the time at.
+// setHeld records what the server held at time at.
 func (v *view) setHeld(held map[name]seen, at time.Time) {
 	var state strings.Builder
 	leaves := true
 	for _, n := range slices.SortedFunc(maps.Keys(held), name.compare) {
 		i := held[n]
-		leaves = leaves && i.Status == down && !i.overridden() // by its own word: the app is going
+		leaves = leaves && i.Status == down && !i.overridden() // the app itself reports DOWN: it is shutting down
 		fmt.Fprintf(&state, "%s %s %s\n", n, i.Status, i.Updated)
 	}
 	if before := v.state; before != state.String() {
@@ -130,9 +130,9 @@ func (v *view) setHeld(held map[name]seen, at time.Time) {
 	v.held, v.heldAt = held, at
 }
 
-// keepLarge lets what the large answers have shown stand for one period of the
-// server's cache although the server no longer holds the pod as it did before,
-// where it sends the pod no clients either way.
+// keepLarge keeps the results of the large answers for one more period of the
+// server's cache, although the state of the pod at the server has changed.
+// Clients are not sent to the pod in either state.
 func (v *view) keepLarge(before string) {
 	for a, e := range v.read {
 		if a.list == allApps() && e.gone && e.state == before && time.Since(e.at) < ServerCache {
@@ -142,12 +142,12 @@ func (v *view) keepLarge(before string) {
 	}
 }
 
-// readAnswers asks for the answers to clients that have not been seen to be
-// without the pod yet, until one lists it.
+// readAnswers reads the answers to clients that have not yet been seen without
+// the pod, until one lists it.
 //
-// Once, when the server has had the time to renew them, it goes on until a second
-// one does: where all others are without the pod, the one that lists it is kept
-// for too long.
+// Once the server has had time to renew its answers, readAnswers continues, one
+// time, until a second answer lists the pod. If none does, the answer that
+// lists it is outdated: the server keeps it for too long.
 func (r *Registry) readAnswers(ctx context.Context, p *peer, v *view) (gone bool, err error) {
 	v.expire(r)
 	thorough := !v.thorough && time.Since(v.since) > rewriteAfter
@@ -175,7 +175,7 @@ func (r *Registry) readAnswers(ctx context.Context, p *peer, v *view) (gone bool
 	return listed == 0, nil
 }
 
-// readAtOnce asks a server that is slow for all the answers that are left.
+// readAtOnce queries a slow server for all remaining answers concurrently.
 func (r *Registry) readAtOnce(ctx context.Context, p *peer, v *view) (bool, error) {
 	left := v.next(r.answers())
 	shown := make([]evidence, len(left))
@@ -199,9 +199,9 @@ func (r *Registry) readAtOnce(ctx context.Context, p *peer, v *view) (bool, erro
 	return gone && failed == nil, failed
 }
 
-// expire forgets, once in a period of the server's cache and before clients have
-// forgotten the pod, what one small answer has shown: an app may have come back
-// under an id that is not known.
+// expire discards the result of one small answer, once per period of the
+// server's cache and before clients have forgotten the pod: an app may have
+// come back under an unknown id.
 func (v *view) expire(r *Registry) {
 	if r.id != "" || v.goneSince.IsZero() {
 		return
@@ -217,7 +217,7 @@ func (v *view) expire(r *Registry) {
 	}
 }
 
-// fresh are the names that have been changed so lately that apps/delta has to
+// fresh returns the names that were changed so recently that apps/delta must
 // show them.
 func (v *view) fresh() []name {
 	var fresh []name

@@ -14,19 +14,19 @@ import (
 	"unicode"
 )
 
-// host is an instance as answers hold it.
+// host is an instance as answers show it.
 type host struct {
 	IP        string            `json:"ip"`
 	Port      int               `json:"port"`
 	Cluster   string            `json:"clusterName"`
 	Weight    float64           `json:"weight"`
-	Enabled   *bool             `json:"enabled"`   // nil: not told
-	Ephemeral *bool             `json:"ephemeral"` // nil: not told
-	Healthy   *bool             `json:"healthy"`   // nil: not told
+	Enabled   *bool             `json:"enabled"`   // nil: not given
+	Ephemeral *bool             `json:"ephemeral"` // nil: not given
+	Healthy   *bool             `json:"healthy"`   // nil: not given
 	Metadata  map[string]string `json:"metadata"`
 }
 
-// isAt reports whether the instance leads to an address.
+// isAt reports whether the instance has this address and port.
 func (h *host) isAt(ip netip.Addr, port int) bool {
 	got, err := netip.ParseAddr(strings.Trim(h.IP, "[]"))
 	return err == nil && got.Unmap().WithZone("") == ip && h.Port == port
@@ -35,22 +35,23 @@ func (h *host) isAt(ip netip.Addr, port int) bool {
 // available reports whether clients use the instance.
 func (h *host) available() bool { return h.Enabled == nil || *h.Enabled }
 
-// valid reports whether the instance alone keeps clients from protecting
-// themselves from an empty list (ServiceInfo.validate in Nacos' client).
+// valid reports whether this instance alone makes a list count as not empty for
+// clients that protect themselves from empty lists (ServiceInfo.validate in
+// Nacos' client).
 func (h *host) valid() bool {
 	return h.available() && (h.Healthy == nil || *h.Healthy) && h.Weight > 0
 }
 
-// result is the form of answers of the API from v2 on.
+// result is the format of answers since v2 of the API.
 type result struct {
 	Code    *int            `json:"code"`
 	Message string          `json:"message"`
 	Data    json.RawMessage `json:"data"`
 }
 
-// The codes of v2 and v3 that say that something is not there (ErrorCode in
-// Nacos' module api): a resource, an instance, a service; instanceError is what a
-// change of an instance of an unknown service is answered.
+// Codes of v2 and v3 that mean that something does not exist (ErrorCode in
+// Nacos' module api): a resource, an instance, a service. instanceError is the
+// answer to a change of an instance of an unknown service.
 const (
 	resourceNotFound = 20004
 	instanceNotFound = 21003
@@ -58,22 +59,22 @@ const (
 	serviceNotFound  = 21008
 )
 
-// result reads the answer as one of the API from v2 on. What another server
-// answers for a path that it does not have, looks different.
+// result parses the answer as one of the API since v2. ok is false for the
+// answer of another server to a path that it does not have.
 func (a answer) result() (result, bool) {
 	var r result
 	err := json.Unmarshal(a.body, &r)
 	return r, err == nil && r.Code != nil
 }
 
-// ofAPI reports whether the answer has the form of those from v2 on.
+// ofAPI reports whether the answer has the format used since v2.
 func (a answer) ofAPI() bool {
 	_, ok := a.result()
 	return ok
 }
 
-// absent reports whether the server does not have what was called: not the
-// instance, but the call. Gateways that have no route say so in many forms.
+// absent reports whether the server does not have the call (not the instance).
+// Gateways without a route answer in many forms.
 func (a answer) absent() bool {
 	switch a.code {
 	case http.StatusGone, http.StatusNotImplemented, http.StatusMethodNotAllowed:
@@ -85,9 +86,9 @@ func (a answer) absent() bool {
 	return false
 }
 
-// notFound reports whether the answer says that the instance or its service is
-// not there. Servers of v1 say so in words, and with several statuses; rnacos
-// says no more than "error".
+// notFound reports whether the answer means that the instance or its service
+// does not exist. Servers of v1 express this as text, and with several
+// statuses; rnacos only answers "error".
 func (a answer) notFound(v version) bool {
 	if v == v1 {
 		text := strings.ToLower(string(a.body[:min(len(a.body), 1<<10)]))
@@ -118,7 +119,7 @@ func isNotFound(code int) bool {
 	return false
 }
 
-// data returns the payload of a good answer.
+// data returns the payload of a successful answer.
 func (a answer) data(v version) (json.RawMessage, bool) {
 	if a.code != http.StatusOK {
 		return nil, false
@@ -126,7 +127,7 @@ func (a answer) data(v version) (json.RawMessage, bool) {
 	if v == v1 {
 		return a.body, true
 	}
-	// The PATCH of v2 answers as that of v1 does.
+	// The PATCH of v2 answers as the PATCH of v1 does.
 	if string(bytes.TrimSpace(a.body)) == "ok" {
 		return nil, true
 	}
@@ -134,11 +135,11 @@ func (a answer) data(v version) (json.RawMessage, bool) {
 	return r.Data, ok && *r.Code == 0
 }
 
-// maxExcerpt bounds what an error shows of an answer.
+// maxExcerpt limits what an error shows of an answer.
 const maxExcerpt = 200
 
-// refusal is the error for an answer that is none of those hoped for. It says
-// first what to do: reports show no more than the first words.
+// refusal returns the error for an answer that is not a success. It begins with
+// what to do: reports show only the first words.
 func (s *server) refusal(r request, a answer) error {
 	var do string
 	switch {
@@ -154,7 +155,7 @@ func (s *server) refusal(r request, a answer) error {
 	case a.code == http.StatusUnauthorized || a.code == http.StatusForbidden:
 		do = "the user in LASTCALL_NACOS_USERNAME needs the right to read and write the namespace"
 	case a.code == http.StatusTooManyRequests:
-		do = "the server has too much to do, and is asked less"
+		do = "the server is overloaded, and gets fewer requests"
 	case a.code >= 500:
 		do = "the server failed: see its log"
 	default:
@@ -167,7 +168,7 @@ func (s *server) refusal(r request, a answer) error {
 	return errors.New(text)
 }
 
-// excerpt is the beginning of an answer, for people, without secrets.
+// excerpt returns the beginning of an answer for messages, without secrets.
 func (s *server) excerpt(body []byte) string {
 	text := strings.ToValidUTF8(string(body[:min(len(body), 4*maxExcerpt)]), "?")
 	s.mu.Lock()
@@ -190,10 +191,10 @@ func (s *server) excerpt(body []byte) string {
 	return text
 }
 
-// explain adds what to do about a failure to get an answer.
+// explain adds to an error of the transport what to do about it.
 func explain(err error) error {
 	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-		err = wrapped.Err // the rest repeats the address, query and all
+		err = wrapped.Err // the wrapper repeats the address, including the query
 	}
 	if cert := (*tls.CertificateVerificationError)(nil); errors.As(err, &cert) {
 		return fmt.Errorf("set LASTCALL_NACOS_CA_FILE to the authority of the server's certificate: %w", err)

@@ -22,13 +22,13 @@ const (
 
 func (v version) String() string { return "v" + strconv.Itoa(int(v)) }
 
-// service is a service's full name.
+// service is the full name of a service.
 type service struct{ namespace, group, name string }
 
 func (s service) grouped() string { return s.group + "@@" + s.name }
 
-// query names the service. Where v1 and the PATCH of v2 read a service's name,
-// it holds the group.
+// query returns the parameters that name the service. If grouped, the service's
+// name includes the group, as v1 and the PATCH of v2 expect it.
 func (s service) query(grouped bool) url.Values {
 	name := s.name
 	if grouped {
@@ -41,7 +41,7 @@ var errNotNacos = errors.New("no Nacos server at this path: LASTCALL_NACOS_URLS 
 
 var errNoList = errors.New("it holds no list of instances")
 
-// listPath is the path of the list that clients get.
+// listPath returns the path of the list that clients get.
 func listPath(v version) string {
 	switch v {
 	case v3:
@@ -53,7 +53,7 @@ func listPath(v version) string {
 	}
 }
 
-// instancePath is the path of calls about one instance.
+// instancePath returns the path of calls about one instance.
 func instancePath(v version) string {
 	switch v {
 	case v3:
@@ -71,9 +71,9 @@ func (s *server) known() (version, answered) {
 	return s.version, s.marks
 }
 
-// run makes a request in the server's version of the API. When the server turns
-// out not to have it any more, as after an upgrade, the version is looked for
-// again, once.
+// run sends a request in the version of the server's API. If the server turns
+// out not to have that version any more, for example after an upgrade, run
+// determines the version again, once.
 func (s *server) run(ctx context.Context, of service, build func(version) request) (answer, version, request, error) {
 	for again := false; ; again = true {
 		v, err := s.ready(ctx, of)
@@ -85,8 +85,8 @@ func (s *server) run(ctx context.Context, of service, build func(version) reques
 		if err != nil {
 			return answer{}, v, r, err
 		}
-		// With v1, a path and an instance that are not there look the same; a
-		// server that has no list is none.
+		// With v1, a missing path and a missing instance look the same. A
+		// server without the list is not a server of v1.
 		gone := a.absent() && (v != v1 || a.code == http.StatusGone || r.path == listPath(v1))
 		if !gone || again {
 			return a, v, r, nil
@@ -95,8 +95,9 @@ func (s *server) run(ctx context.Context, of service, build func(version) reques
 	}
 }
 
-// list visits what clients get, or, with everything, what v3 has beyond that. A
-// service that is not there has no instances.
+// list visits the instances that clients get. If everything is set, v3 also
+// lists those that clients do not get. A service that does not exist has no
+// instances.
 func (s *server) list(ctx context.Context, of service, everything bool, visit func(host)) (listing, error) {
 	var l listing
 	var strange error
@@ -145,7 +146,7 @@ func (s *server) detail(ctx context.Context, t *target, as naming) (host, bool, 
 	data, ok := a.data(v)
 	if !ok {
 		if a.notFound(v) {
-			return h, false, nil // a code in an answer with status 200
+			return h, false, nil // an error code in an answer with status 200
 		}
 		return h, false, s.refusal(r, a)
 	}
@@ -156,7 +157,7 @@ func (s *server) detail(ctx context.Context, t *target, as naming) (host, bool, 
 }
 
 // setEnabled enables or disables an instance and keeps its weight. It reports
-// whether the instance was there.
+// whether the instance exists.
 func (s *server) setEnabled(ctx context.Context, t *target, as naming, h host, enabled bool) (bool, error) {
 	change := func(method, path string) func(version) request {
 		return func(v version) request {
@@ -167,7 +168,7 @@ func (s *server) setEnabled(ctx context.Context, t *target, as naming, h host, e
 				return request{method: http.MethodPut, path: instancePath(v) + "/partial", query: q}
 			}
 			if v == v2 {
-				q.Set("metadata", "") // it must be there, and changes nothing
+				q.Set("metadata", "") // it is required, and changes nothing
 			}
 			return request{method: method, path: instancePath(v) + path, query: q}
 		}
@@ -188,14 +189,14 @@ func (s *server) replace(ctx context.Context, t *target, as naming, h host, enab
 	return s.run(ctx, t.service, func(v version) request {
 		q := t.query(v == v1, as)
 		q.Set("enabled", strconv.FormatBool(enabled))
-		q.Set("enable", strconv.FormatBool(enabled)) // as it was called in 1.0
+		q.Set("enable", strconv.FormatBool(enabled)) // the name in 1.0
 		q.Set("weight", strconv.FormatFloat(h.Weight, 'f', -1, 64))
 		q.Set("metadata", string(metadata))
 		return request{method: http.MethodPut, path: instancePath(v), query: q}
 	})
 }
 
-// done judges the answer to a change.
+// done evaluates the answer to a change.
 func (s *server) done(a answer, v version, r request, err error) (bool, error) {
 	if err != nil {
 		return false, err
@@ -209,8 +210,8 @@ func (s *server) done(a answer, v version, r request, err error) (bool, error) {
 	return false, s.refusal(r, a)
 }
 
-// remove deletes an instance that is kept by heartbeats or for good. One of a
-// gRPC connection stays, although the server answers ok.
+// remove deletes an instance that heartbeats keep alive, or that is persistent.
+// An instance of a gRPC connection stays, although the server answers ok.
 func (s *server) remove(ctx context.Context, t *target, as naming, ephemeral bool) error {
 	a, v, r, err := s.run(ctx, t.service, func(v version) request {
 		q := t.query(v == v1, as)

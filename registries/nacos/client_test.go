@@ -26,7 +26,7 @@ func (h *harness) get(t *testing.T, path string, q url.Values, to any) {
 	}
 }
 
-// request makes one call as a client of the app's.
+// request makes one call as a client of the app.
 func (h *harness) request(t *testing.T, method, path string, form url.Values) (int, []byte) {
 	t.Helper()
 	if h.cfg.Username != "" {

@@ -12,14 +12,14 @@ import (
 	"lastcall/internal/fetch"
 )
 
-// maxServers bounds the calls that are made side by side, and maxServices those
-// that one call to the plug-in makes one after the other.
+// maxServers limits the number of concurrent calls, and maxServices the number
+// of sequential ones in one call to the plug-in.
 const (
 	maxServers  = 16
 	maxServices = 16
 )
 
-// Config is what the environment says of Nacos.
+// Config is the configuration of Nacos, from the environment.
 type Config struct {
 	URLs          []string      `envconfig:"LASTCALL_NACOS_URLS" desc:"all Nacos servers, each by its own name, with their context path: http://nacos-0:8848/nacos" secret:"url"`
 	Services      []string      `envconfig:"LASTCALL_NACOS_SERVICE" desc:"the service's name in Nacos, without its group; or a list, where the app registers several"`
@@ -32,9 +32,9 @@ type Config struct {
 	CAFile        string        `envconfig:"LASTCALL_NACOS_CA_FILE" desc:"PEM file of certificate authorities to trust besides the system's"`
 }
 
-// New makes the plug-in for the pod's instance. It makes no call. The error
+// New returns the plug-in for the pod's instance. It makes no call. The error
 // joins all mistakes in cfg, each with the variable's name and what would be
-// right.
+// correct.
 func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	var mistakes []error
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
@@ -52,7 +52,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	case len(services) > maxServices:
 		wrong("LASTCALL_NACOS_SERVICE holds %d names: must be at most %d", len(services), maxServices)
 	case slices.ContainsFunc(services, func(s string) bool { return strings.Contains(s, "@@") }):
-		wrong("LASTCALL_NACOS_SERVICE=%q: must be the name alone; what is before @@ belongs into LASTCALL_NACOS_GROUP", strings.Join(services, ","))
+		wrong("LASTCALL_NACOS_SERVICE=%q: must be the name alone; set the part before @@ in LASTCALL_NACOS_GROUP", strings.Join(services, ","))
 	}
 	ips := pod.Addresses()
 	if len(ips) == 0 || pod.AppPort == 0 {
@@ -71,7 +71,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 		wrong("LASTCALL_NACOS_USERNAME and LASTCALL_NACOS_PASSWORD: one of them is empty; set both, or none")
 	}
 	if cfg.ClientRefresh < 0 {
-		wrong("LASTCALL_NACOS_CLIENT_REFRESH=%v: must not be negative; it is how long clients use what they were told, such as 1s", cfg.ClientRefresh)
+		wrong("LASTCALL_NACOS_CLIENT_REFRESH=%v: must not be negative; it is how long clients use their copy, such as 1s", cfg.ClientRefresh)
 	}
 	client, err := newClient(cfg.CAFile)
 	mistakes = append(mistakes, err)
@@ -91,7 +91,7 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 			others: others, gate: make(chan struct{}, 1),
 		})
 	}
-	if pod.Service != nil { // one instance is registered
+	if pod.Service != nil { // only one instance is registered
 		r.service, pod.AppPorts = *pod.Service, nil
 		pod.IPs = []string{ips[0].String()}
 	}
@@ -101,8 +101,8 @@ func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	return r, nil
 }
 
-// targets are the instances that the pod may have in one service: one for each
-// of its addresses and of its app's ports.
+// targets returns the instances that the pod may have in one service: one for
+// each combination of its addresses and its app's ports.
 func targets(of service, cluster string, pod drain.Pod) []*target {
 	ports := pod.AppPorts
 	if len(ports) == 0 {
@@ -117,8 +117,8 @@ func targets(of service, cluster string, pod drain.Pod) []*target {
 	return all
 }
 
-// parseURLs reads LASTCALL_NACOS_URLS. Its errors name an entry by its place in
-// the list and never show it.
+// parseURLs parses LASTCALL_NACOS_URLS. Its errors identify an entry by its
+// position in the list and never show it.
 func parseURLs(list []string) ([]string, error) {
 	list = trimmed(list)
 	if len(list) == 0 {
@@ -148,8 +148,8 @@ func parseURLs(list []string) ([]string, error) {
 	return urls, errors.Join(mistakes...)
 }
 
-// trimmed returns the entries of a list without white space, and without those
-// that are empty.
+// trimmed returns the entries of a list without surrounding white space, and
+// without empty entries.
 func trimmed(list []string) []string {
 	var all []string
 	for _, s := range list {

@@ -63,7 +63,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// Certificates are verified, against the system's authorities and those of
+// Certificates are verified against the system's authorities and those of
 // LASTCALL_NACOS_CA_FILE.
 func TestTLS(t *testing.T) {
 	t.Parallel()

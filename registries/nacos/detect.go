@@ -9,8 +9,8 @@ import (
 	"net/http"
 )
 
-// ready returns the version of the API that the server has. Where it is not known,
-// that of another server is tried; run puts it right.
+// ready returns the version of the server's API. If it is not known, the
+// version of another server is tried; run corrects it.
 func (s *server) ready(ctx context.Context, of service) (version, error) {
 	if v, _ := s.known(); v != 0 {
 		return v, nil
@@ -25,22 +25,22 @@ func (s *server) ready(ctx context.Context, of service) (version, error) {
 			s.setVersion(v)
 		}
 	}
-	leave() // logging in is done alone too
+	leave() // the login needs the gate too
 	if v != 0 {
 		return v, nil
 	}
 	return s.detect(ctx, of)
 }
 
-// detect finds out which version of the API the server has. A server has those
-// of older ones too, or answers them with 410. What answers with something else
-// than Nacos, such as a gateway's page, does not have the version.
+// detect determines the version of the server's API. A server also has the
+// older versions, or answers them with 410. If an answer is not Nacos' own, for
+// example a gateway's page, the server does not have that version.
 func (s *server) detect(ctx context.Context, of service) (version, error) {
 	var strange error
 	for _, v := range []version{v3, v2, v1} {
 		r := request{method: http.MethodGet, path: listPath(v), query: of.query(v == v1)}
 		if v == v3 {
-			// It is the admin API that is used, and it can be without.
+			// The plug-in uses the admin API, and a server may lack it.
 			r.path = instancePath(v3) + "/list"
 		}
 		var isNot error // Nacos' answer
@@ -82,8 +82,8 @@ func (s *server) setVersion(v version) {
 	s.others.Store(int32(v)) //nolint:gosec // 0 to 3
 }
 
-// broken returns err where an answer was not read to its end. What the answer
-// holds says nothing of whether the server answers.
+// broken returns err if an answer was not read to its end. An unexpected
+// content is not an error here: the server has answered.
 func broken(err error) error {
 	if network := (net.Error)(nil); errors.As(err, &network) || errors.Is(err, context.Canceled) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("reading the answer: %w", err)

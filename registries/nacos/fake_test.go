@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// fake is a Nacos server, or a cluster of them, with the rules of the real ones:
-// see the package's comment. What it does at what time is by its own clock.
+// fake is a Nacos server, or a cluster of them, that follows the rules of the
+// real ones: see the package comment. It has its own clock.
 type fake struct {
-	major   int     // 1: one layer and API v1; 2: two layers, v1 and v2; 3: v3, and what 3.x has left of v1
-	noV2    bool    // as 2.0 and 2.1
-	noBatch bool    // as before 1.4
+	major   int     // 1: one layer and API v1; 2: two layers, v1 and v2; 3: v3, and the rest of v1 that 3.x has
+	noV2    bool    // like 2.0 and 2.1
+	noBatch bool    // like versions before 1.4
 	auth    bool    // every call needs a token
 	ttl     int64   // of tokens, in seconds
 	protect float64 // the services' protect threshold
 
 	mu        sync.Mutex
-	ahead     time.Duration // of the machine's clock
+	ahead     time.Duration // of the machine's clock, by so much
 	instances map[string]*registration
 	operator  map[string]*overlay  // the second layer
-	ends      map[string]time.Time // when parts of it end
+	ends      map[string]time.Time // when entries of the second layer expire
 	services  map[string]bool
 	tokens    map[string]time.Time
 	logins    int
 	opened    int      // connections so far
-	writes    []string // all that changed something
+	writes    []string // all requests that changed something
 }
 
-// registration is what a client has registered.
+// registration is an instance as a client has registered it.
 type registration struct {
 	namespace, group, service, cluster, ip string
 	port                                   int
@@ -41,7 +41,7 @@ type registration struct {
 	beat                                   time.Time
 }
 
-// overlay is what operators have set of an instance.
+// overlay is what operators have set for an instance.
 type overlay struct {
 	enabled bool
 	weight  float64
@@ -62,7 +62,7 @@ func newFake(major int, change func(*fake)) *fake {
 
 func (f *fake) nowLocked() time.Time { return time.Now().Add(f.ahead) }
 
-// advance lets time pass.
+// advance moves the clock forward.
 func (f *fake) advance(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,13 +72,14 @@ func (f *fake) advance(d time.Duration) {
 
 func (i *registration) serviceKey() string { return i.namespace + "/" + i.group + "@@" + i.service }
 
-// key is what the second layer is kept by.
+// key returns the key of the instance's entry in the second layer.
 func (i *registration) key() string {
 	return fmt.Sprintf("%s/%s:%d:%s", i.serviceKey(), i.ip, i.port, i.cluster)
 }
 
-// passLocked does what time alone does: instances without heartbeats become
-// unhealthy and go, and the second layer goes a minute after its instance.
+// passLocked applies what happens by time alone: instances without heartbeats
+// become unhealthy and are removed, and an entry of the second layer is removed
+// a minute after its instance.
 func (f *fake) passLocked() {
 	now := f.nowLocked()
 	for _, i := range f.instances {
@@ -99,15 +100,16 @@ func (f *fake) passLocked() {
 	}
 }
 
-// isConnection tells the ids of connections from those of addresses.
+// isConnection reports whether owner is the id of a connection, not of an
+// address.
 func (f *fake) isConnection(owner string) bool {
 	var at, port int
 	n, _ := fmt.Sscanf(owner, "%d_10.0.0.1_%d", &at, &port)
 	return n == 2
 }
 
-// putLocked registers an instance. One that is registered again keeps its second
-// layer; in 1.x there is none.
+// putLocked registers an instance. One that is registered again keeps its entry
+// in the second layer; in 1.x there is no second layer.
 func (f *fake) putLocked(i *registration) {
 	i.beat, i.healthy = f.nowLocked(), true
 	f.instances[i.key()] = i
@@ -115,7 +117,8 @@ func (f *fake) putLocked(i *registration) {
 	delete(f.ends, i.key())
 }
 
-// dropLocked removes an instance. Its second layer stays for a minute.
+// dropLocked removes an instance. Its entry in the second layer stays for a
+// minute.
 func (f *fake) dropLocked(i *registration) {
 	delete(f.instances, i.key())
 	if f.operator[i.key()] != nil {
@@ -123,7 +126,8 @@ func (f *fake) dropLocked(i *registration) {
 	}
 }
 
-// shownLocked is an instance as answers show it, both layers in one.
+// shownLocked returns an instance as answers show it, with both layers
+// combined.
 func (f *fake) shownLocked(i *registration) registration {
 	shown := *i
 	shown.metadata = maps.Clone(i.metadata)
@@ -148,8 +152,8 @@ func (f *fake) allLocked(serviceKey string) []registration {
 	return all
 }
 
-// toldLocked returns the instances that clients are told of: those that are
-// enabled. If too few of them are healthy, all are shown as healthy.
+// toldLocked returns the instances that clients get: those that are enabled. If
+// too few of them are healthy, all are shown as healthy.
 func (f *fake) toldLocked(serviceKey string, healthyOnly bool) (told []registration, protected bool) {
 	var enabled []registration
 	healthy := 0
@@ -174,15 +178,17 @@ func (f *fake) toldLocked(serviceKey string, healthyOnly bool) (told []registrat
 	return enabled, false
 }
 
-// patch is a change of some fields of the second layer; nil fields stay.
+// patch is a change of some fields of the second layer; nil fields are not
+// changed.
 type patch struct {
 	enabled  *bool
 	weight   *float64
 	metadata map[string]string
 }
 
-// patchLocked changes what operators have set. Where they have set nothing, what
-// is not named gets a default, whatever the app has registered.
+// patchLocked changes what operators have set. If they have set nothing yet,
+// fields that p does not contain get a default, whatever the app has
+// registered.
 func (f *fake) patchLocked(i *registration, p patch) {
 	if f.major == 1 {
 		if p.enabled != nil {
@@ -215,7 +221,7 @@ func (f *fake) overlayLocked(key string) *overlay {
 	return f.operator[key]
 }
 
-// batchLocked adds keys of metadata to an instance, or removes them.
+// batchLocked adds metadata keys to an instance, or removes them.
 func (f *fake) batchLocked(i *registration, add map[string]string, remove bool) {
 	at := &i.metadata
 	if f.major > 1 {
@@ -235,8 +241,8 @@ func (f *fake) batchLocked(i *registration, add map[string]string, remove bool) 
 	*at = changed
 }
 
-// removeLocked deletes the instance of the client that is named by an address:
-// one of a connection stays.
+// removeLocked deletes the instance if its client is identified by an address.
+// An instance of a connection stays.
 func (f *fake) removeLocked(named *registration) {
 	i := f.instances[named.key()]
 	if i != nil && i.owner == addressOwner(named) {
@@ -244,7 +250,7 @@ func (f *fake) removeLocked(named *registration) {
 	}
 }
 
-// addressOwner is the id of a client without a connection.
+// addressOwner returns the id of a client without a connection.
 func addressOwner(i *registration) string {
 	return fmt.Sprintf("%s:%d#%t", i.ip, i.port, i.ephemeral)
 }
@@ -269,7 +275,7 @@ func (c *connection) register(i registration) {
 	c.f.putLocked(&i)
 }
 
-// close ends the connection, and with it all that it has registered.
+// close ends the connection, and removes all that it has registered.
 func (c *connection) close() {
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
@@ -280,7 +286,7 @@ func (c *connection) close() {
 	}
 }
 
-// wrote returns all that changed something so far.
+// wrote returns all requests so far that changed something.
 func (f *fake) wrote() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

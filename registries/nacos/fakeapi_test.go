@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// changeLocked answers the calls about instances of one version of the API: v3 as
-// an administrator makes them, v1 and v2 as everybody does.
+// changeLocked handles the calls about instances of one version of the API: v3
+// as administrators use it, v1 and v2 as everybody does.
 func (f *fake) changeLocked(r *http.Request, v int, path string) reply {
 	switch {
 	case path == "/instance/list" && r.Method == http.MethodGet:
@@ -107,7 +107,7 @@ func (f *fake) listLocked(r *http.Request, v int) reply {
 	return good(info)
 }
 
-// clientLocked answers the API of v3 for clients without gRPC.
+// clientLocked handles the API of v3 for clients without gRPC.
 func (f *fake) clientLocked(r *http.Request, path string) reply {
 	named, wrong := f.named(r, 3, "clusterName")
 	if wrong != "" {
@@ -133,7 +133,7 @@ func (f *fake) clientLocked(r *http.Request, path string) reply {
 	return good("ok")
 }
 
-// partialLocked changes what a call names, and nothing else.
+// partialLocked changes only the fields that a call names.
 func (f *fake) partialLocked(r *http.Request, v int) reply {
 	cluster, names := "clusterName", v
 	if v == 2 {
@@ -173,7 +173,7 @@ func (f *fake) partialLocked(r *http.Request, v int) reply {
 	return reply{200, "ok"}
 }
 
-// metadataLocked adds or removes keys of metadata.
+// metadataLocked adds or removes metadata keys.
 func (f *fake) metadataLocked(r *http.Request, v int) reply {
 	named, wrong := f.named(r, v, "clusterName")
 	if wrong != "" {
@@ -200,8 +200,8 @@ func (f *fake) metadataLocked(r *http.Request, v int) reply {
 	return good(map[string]any{"updated": updated})
 }
 
-// publishersLocked names the clients that have registered an instance. In 2.x
-// only administrators may ask.
+// publishersLocked returns the clients that have registered an instance. In 2.x
+// only administrators may call it.
 func (f *fake) publishersLocked(r *http.Request, v int) reply {
 	named, wrong := f.named(r, v, "clusterName")
 	switch {
@@ -219,8 +219,8 @@ func (f *fake) publishersLocked(r *http.Request, v int) reply {
 	return good(all)
 }
 
-// beatLocked is the heartbeat of 1.x clients. One with all of the instance brings
-// back what was deleted.
+// beatLocked handles the heartbeat of 1.x clients. A heartbeat with the whole
+// instance registers it again if it was deleted.
 func (f *fake) beatLocked(r *http.Request) reply {
 	named, wrong := f.named(r, 1, "clusterName")
 	if wrong != "" {

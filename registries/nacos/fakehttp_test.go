@@ -15,13 +15,13 @@ const (
 	fakePassword = "pass/word&1"
 )
 
-// reply is what a call is answered.
+// reply is the answer to a call.
 type reply struct {
-	code int // of HTTP
+	code int // the HTTP status
 	body any // a string is sent as it is
 }
 
-// api are answers in the form of v2 and v3.
+// good returns a successful answer in the format of v2 and v3.
 func good(data any) reply {
 	return reply{200, map[string]any{"code": 0, "message": "success", "data": data}}
 }
@@ -30,7 +30,7 @@ func bad(status, code int, text string) reply {
 	return reply{status, map[string]any{"code": code, "message": text, "data": nil}}
 }
 
-// noPath is what Spring answers for a path that it does not have.
+// noPath returns Spring's answer for a path that it does not have.
 func noPath(path string) reply {
 	return reply{404, map[string]any{"timestamp": "2026-01-01T00:00:00.000+00:00", "status": 404, "error": "Not Found", "path": path}}
 }
@@ -127,8 +127,8 @@ func (f *fake) allowedLocked(r *http.Request) bool {
 	return ok && f.nowLocked().Before(end)
 }
 
-// named is the instance that a call names, by the parameters that this version of
-// the API reads.
+// named returns the instance that a call names, by the parameters that this
+// version of the API reads.
 func (f *fake) named(r *http.Request, v int, cluster string) (*registration, string) {
 	form := func(name, otherwise string) string { return cmp.Or(r.Form.Get(name), otherwise) }
 	i := &registration{
@@ -159,7 +159,7 @@ func (f *fake) named(r *http.Request, v int, cluster string) (*registration, str
 	return i, ""
 }
 
-// vo is an instance in answers.
+// vo returns an instance as answers contain it.
 func vo(i registration, full bool) map[string]any {
 	m := map[string]any{
 		"ip": i.ip, "port": i.port, "clusterName": i.cluster, "weight": i.weight, "healthy": i.healthy,

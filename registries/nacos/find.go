@@ -14,14 +14,14 @@ import (
 	"lastcall/drain"
 )
 
-// errNotRegistered says that a server does not hold an instance.
+// errNotRegistered is the error if a server does not hold an instance.
 var errNotRegistered = errors.New("not registered")
 
-// Find looks the instances up: each service must hold one at an address of the
-// pod. It enables those that a withdrawal of an earlier registration has
-// disabled, see precedes, or that Restore has not found. The error names what is
-// not registered, and what to check; it is a NotFoundError where servers have
-// answered, and none of them has it.
+// Find looks up the instances: each service must hold one at an address of the
+// pod. It enables instances that were disabled by a withdrawal of an earlier
+// registration, see precedes, or that Restore did not find. The error names
+// what is not registered, and what to check. It is a NotFoundError if servers
+// have answered and none of them holds the instance.
 func (r *Registry) Find(ctx context.Context) (string, error) {
 	var mu sync.Mutex
 	found := map[service]bool{}
@@ -54,7 +54,7 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	return strings.Join(texts, "; ") + r.alsoRegistered(ctx), nil
 }
 
-// joined are the errors that forTargets has joined.
+// joined returns the errors that forTargets has joined.
 func joined(err error) []error {
 	if all, ok := err.(interface{ Unwrap() []error }); ok {
 		return all.Unwrap()
@@ -88,7 +88,7 @@ func (r *Registry) find(ctx context.Context, s *server, t *target) (string, erro
 		return text + ", withdrawn by this pod", nil
 	}
 	if !enabled {
-		text += ", which an earlier withdrawal kept out; enabled"
+		text += ", which an earlier withdrawal kept out of service; enabled"
 		r.setTried(t, true)
 	}
 	if err := r.restore(ctx, s, t); err != nil {
@@ -97,7 +97,7 @@ func (r *Registry) find(ctx context.Context, s *server, t *target) (string, erro
 	return text, nil
 }
 
-// without are the services that hold no instance of the pod.
+// without returns the services that hold no instance of the pod.
 func (r *Registry) without(found map[service]bool) []service {
 	var all []service
 	for _, t := range r.targets {
@@ -108,7 +108,8 @@ func (r *Registry) without(found map[service]bool) []service {
 	return all
 }
 
-// whyNotFound says what was looked for, what is there instead, and what to check.
+// whyNotFound returns what was looked for, what is registered instead, and what
+// to check.
 func (r *Registry) whyNotFound(ctx context.Context, of []service, missing []error) string {
 	var names []string
 	for _, one := range of {
@@ -125,7 +126,7 @@ func (r *Registry) whyNotFound(ctx context.Context, of []service, missing []erro
 	const like = 3 // examples are enough
 	var others []string
 	for _, one := range of {
-		_ = r.listAtOne(ctx, one, func(h host) { // it is only for people
+		_ = r.listAtOne(ctx, one, func(h host) { // it is only for the message
 			text := fmt.Sprintf("%s in cluster %s", net.JoinHostPort(strings.Trim(h.IP, "[]"), strconv.Itoa(h.Port)), h.Cluster)
 			if len(others) < like && !slices.Contains(others, text) {
 				others = append(others, text)
@@ -149,8 +150,8 @@ func (r *Registry) whyNotFound(ctx context.Context, of []service, missing []erro
 	return text
 }
 
-// alsoRegistered names what else is registered at the pod's addresses, for
-// people: ports that are not configured stay in service.
+// alsoRegistered returns a text with the other instances at the pod's
+// addresses: ports that are not configured stay in service.
 func (r *Registry) alsoRegistered(ctx context.Context) string {
 	var ports []string
 	done := map[service]bool{}
@@ -159,7 +160,7 @@ func (r *Registry) alsoRegistered(ctx context.Context) string {
 			continue
 		}
 		done[t.service] = true
-		_ = r.listAtOne(ctx, t.service, func(h host) { // it is only for people
+		_ = r.listAtOne(ctx, t.service, func(h host) { // it is only for the message
 			text := fmt.Sprintf("%s of %s", net.JoinHostPort(strings.Trim(h.IP, "[]"), strconv.Itoa(h.Port)), t.service.grouped())
 			if len(ports) < maxServices && r.isOtherPort(t.service, h) && !slices.Contains(ports, text) {
 				ports = append(ports, text)
@@ -172,8 +173,8 @@ func (r *Registry) alsoRegistered(ctx context.Context) string {
 	return "; not withdrawn with it: " + strings.Join(ports, ", ") + ", whose port is not in LASTCALL_APP_PORT"
 }
 
-// isOtherPort reports whether an instance is at an address of the pod, and at none
-// of its ports.
+// isOtherPort reports whether an instance is at an address of the pod, but at
+// none of its configured ports.
 func (r *Registry) isOtherPort(of service, h host) bool {
 	ip, err := netip.ParseAddr(strings.Trim(h.IP, "[]"))
 	if err != nil {
@@ -191,7 +192,8 @@ func (r *Registry) isOtherPort(of service, h host) bool {
 	return own
 }
 
-// listAtOne reads what clients get of a service, at the first server that answers.
+// listAtOne reads the list that clients get of a service, at the first server
+// that answers.
 func (r *Registry) listAtOne(ctx context.Context, of service, visit func(host)) error {
 	return r.atOne(ctx, func(s *server) error {
 		_, err := s.list(ctx, of, false, visit)

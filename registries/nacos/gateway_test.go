@@ -10,7 +10,8 @@ import (
 	"lastcall/drain"
 )
 
-// before answers some requests itself, and passes on all others.
+// before puts a handler in front of the server. own answers some requests; all
+// others are passed on.
 func (h *harness) before(t *testing.T, own func(http.ResponseWriter, *http.Request) bool) *harness {
 	t.Helper()
 	h.cfg.URLs = []string{serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -21,8 +22,8 @@ func (h *harness) before(t *testing.T, own func(http.ResponseWriter, *http.Reque
 	return h
 }
 
-// A gateway answers paths that it does not know with a page, a redirect, or a
-// refusal of its own: the API that the server has is found all the same.
+// A gateway answers unknown paths with a page, a redirect, or a refusal of its
+// own. The plug-in detects the server's API nevertheless.
 func TestGatewayBeforeOlderServers(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
@@ -55,8 +56,8 @@ func TestGatewayBeforeOlderServers(t *testing.T) {
 	}
 }
 
-// A gateway that loses its server in the middle of a drain says nothing of the
-// instance, whatever it answers.
+// If a gateway loses its server in the middle of a drain, its answers mean
+// nothing for the instance.
 func TestGatewayWithoutItsServer(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {

@@ -16,14 +16,14 @@ import (
 	"lastcall/drain"
 )
 
-// client is the kind of client that an app registers by.
+// client is the kind of client with which an app registers.
 type client int
 
 const (
 	grpc       client = iota // a connection
 	beats                    // v1 by HTTP, with heartbeats
 	openAPI                  // v3 by HTTP, with heartbeats
-	persistent               // v1 by HTTP, for good
+	persistent               // v1 by HTTP, persistent
 )
 
 // harness is a pod whose app has registered in Nacos.
@@ -39,7 +39,7 @@ type harness struct {
 	connection   *connection
 	deregistered bool
 	token        string
-	transport    http.RoundTripper // in place of a network; nil: there is one
+	transport    http.RoundTripper // used instead of a network; nil: the network is used
 }
 
 // pods counts the pods of all tests.
@@ -63,11 +63,12 @@ func serve(t *testing.T, f http.Handler) string {
 	return s.URL + "/nacos"
 }
 
-// hanging is a server that accepts requests and answers none.
+// hanging starts a server that accepts requests and answers none, and returns
+// its URL.
 func hanging(t *testing.T) string {
 	t.Helper()
 	return serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // or the end of the request is not seen
+		_, _ = io.Copy(io.Discard, r.Body) // otherwise the end of the request goes unnoticed
 		<-r.Context().Done()
 	}))
 }
@@ -83,7 +84,7 @@ func (h *harness) registration() registration {
 	}
 }
 
-// Register is the start of a pod: the first, or the next with the same address.
+// Register starts a pod: the first, or the next with the same address.
 func (h *harness) Register(t *testing.T) {
 	t.Helper()
 	h.starts++
@@ -91,7 +92,7 @@ func (h *harness) Register(t *testing.T) {
 		h.pod.Name += "-next"
 	}
 	if h.deregistered && h.f != nil {
-		h.f.advance(61 * time.Second) // what was withdrawn is forgotten by then
+		h.f.advance(61 * time.Second) // by then the servers have forgotten the withdrawal
 	}
 	h.deregistered = false
 	if h.client == grpc {
@@ -112,7 +113,8 @@ func (h *harness) clientPath() string {
 	return "/v1/ns/instance"
 }
 
-// form is the instance as a client without gRPC names it.
+// form returns the parameters with which a client without gRPC names the
+// instance.
 func (h *harness) form() url.Values {
 	i := h.registration()
 	metadata, err := json.Marshal(i.metadata)
@@ -147,11 +149,11 @@ func (h *harness) Heartbeat(t *testing.T) {
 		}
 		form.Set("beat", string(beat))
 		h.send(t, http.MethodPut, "/v1/ns/instance/beat", form)
-	case grpc, persistent: // what they have registered needs none
+	case grpc, persistent: // their registrations need none
 	}
 }
 
-// Listed asks as a client of v1 does, and as one of v3 where there is that.
+// Listed queries as a client of v1 does, and as one of v3 if the server has v3.
 func (h *harness) Listed(t *testing.T) bool {
 	t.Helper()
 	i := h.registration()
@@ -172,7 +174,8 @@ func (h *harness) Listed(t *testing.T) bool {
 	return false
 }
 
-// Known asks the fake itself, or a real server for the one instance.
+// Known looks into the fake itself, or queries a real server for the one
+// instance.
 func (h *harness) Known(t *testing.T) bool {
 	t.Helper()
 	if h.f == nil {
@@ -186,16 +189,16 @@ func (h *harness) Known(t *testing.T) bool {
 	return h.f.instances[i.key()] != nil
 }
 
-// Settle has nothing to wait for: what one server knows, all do.
+// Settle does nothing, because all servers have the same data.
 func (h *harness) Settle(*testing.T) {}
 
-// Registry returns the plug-in, whose Deregister comes when the app is gone.
+// Registry returns the plug-in. Its Deregister first ends the app.
 func (h *harness) Registry(t *testing.T) drain.Registry {
 	t.Helper()
 	return &appGone{h.plugIn(t), h}
 }
 
-// appGone ends the app before its instance is deregistered, as in a pod's life.
+// appGone ends the app before its instance is deregistered, as in a real pod.
 type appGone struct {
 	*Registry
 	h *harness
@@ -218,7 +221,7 @@ func (h *harness) plugIn(t *testing.T) *Registry {
 		t.Fatal(err)
 	}
 	if h.transport != nil {
-		r.servers[0].client.Transport = h.transport // which all servers share
+		r.servers[0].client.Transport = h.transport // all servers share it
 	}
 	if h.f != nil {
 		r.now = func() time.Time {
@@ -230,7 +233,7 @@ func (h *harness) plugIn(t *testing.T) *Registry {
 	return r
 }
 
-// shown is the instance as clients are told of it, or would be.
+// shown returns the instance as clients get it, or would get it.
 func (h *harness) shown(t *testing.T) registration {
 	t.Helper()
 	i := h.registration()
@@ -244,7 +247,7 @@ func (h *harness) shown(t *testing.T) registration {
 	return h.f.shownLocked(known)
 }
 
-// operate is what an operator does in the console.
+// operate sets enabled as an operator does in the console.
 func (h *harness) operate(enabled bool) {
 	i := h.registration()
 	h.f.mu.Lock()

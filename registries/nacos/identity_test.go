@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// An app that registers two ports is withdrawn at both, where both are known, and
-// the other is named where it is not.
+// An app that registers two ports is withdrawn at both if both are configured.
+// If only one is, the other is named.
 func TestTwoPorts(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.Register(t)
@@ -36,9 +36,9 @@ func TestTwoPorts(t *testing.T) {
 	})
 }
 
-// A pod with several addresses is registered under one of them, in any notation:
-// servers compare addresses as texts. A sidecar that starts again finds what the
-// one before has disabled.
+// A pod with several addresses is registered with one of them, in any notation:
+// servers compare addresses as text. A sidecar that is restarted finds the
+// instance that the previous process disabled.
 func TestAddresses(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		for _, as := range []string{"10.7.7.7", "fd00::7", "fd00:0:0:0:0:0:0:7", "[fd00::7]", "[fd00:0:0:0:0:0:0:7]"} {

@@ -9,7 +9,8 @@ import (
 	"lastcall/drain"
 )
 
-// The last instance of a service is reported, and not waited for.
+// The last instance of a service is reported. The drain does not wait for its
+// clients.
 func TestLastInstance(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.Register(t)
@@ -35,7 +36,7 @@ func TestLastInstance(t *testing.T) {
 	})
 }
 
-// Another instance counts only if clients can use it, and as soon as they can.
+// Another instance counts only while clients can use it.
 func TestLastThatClientsCanUse(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -57,8 +58,8 @@ func TestLastThatClientsCanUse(t *testing.T) {
 	}
 }
 
-// Below the protect threshold clients are given unhealthy instances as healthy
-// ones, but never a disabled one.
+// Below the protect threshold, clients get unhealthy instances as healthy ones,
+// but never a disabled one.
 func TestProtectThreshold(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -82,7 +83,7 @@ func TestProtectThreshold(t *testing.T) {
 	}
 }
 
-// Namespaces, groups and clusters tell instances with one name apart.
+// Namespaces, groups and clusters distinguish instances with the same name.
 func TestNames(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		theirs := *h
@@ -101,7 +102,8 @@ func TestNames(t *testing.T) {
 		if !h.Listed(t) {
 			t.Error("it is not listed after Restore")
 		}
-		// With the wrong cluster it is withdrawn all the same, and Find says what to set.
+		// With the wrong cluster it is withdrawn nevertheless, and Find returns
+		// what to set.
 		h.cfg.Cluster = "DEFAULT"
 		r = h.plugIn(t)
 		if _, err := r.Find(t.Context()); err == nil || !strings.Contains(err.Error(), "LASTCALL_NACOS_CLUSTER=HZ") {
@@ -115,7 +117,7 @@ func TestNames(t *testing.T) {
 		if !h.Listed(t) {
 			t.Error("in the wrong cluster: it is not listed after Restore")
 		}
-		// In the wrong group there is nothing.
+		// In the wrong group nothing is found.
 		h.cfg.Group = "ordering"
 		r = h.plugIn(t)
 		var notFound *drain.NotFoundError

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// forKinds runs a test with each server and client.
+// forKinds runs a test with each kind of server and client.
 func forKinds(t *testing.T, run func(*testing.T, *harness)) {
 	t.Helper()
 	t.Parallel()
@@ -19,8 +19,8 @@ func forKinds(t *testing.T, run func(*testing.T, *harness)) {
 	}
 }
 
-// A withdrawal, and its end, leave the weight and all metadata as they were, and
-// do not hide what the app registers later.
+// A withdrawal and its end leave the weight and all metadata unchanged, and do
+// not hide what the app registers later.
 func TestWeightAndMetadataStay(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.weight = 5.5
@@ -58,8 +58,8 @@ func TestWeightAndMetadataStay(t *testing.T) {
 	})
 }
 
-// The first change of an instance that no operator has changed keeps its weight,
-// which a change without one would set to 1.
+// The first change of an instance that no operator has changed keeps its
+// weight. A change without a weight would set it to 1.
 func TestWeightOfTheApp(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.weight = 0.25
@@ -73,8 +73,8 @@ func TestWeightOfTheApp(t *testing.T) {
 	})
 }
 
-// What somebody else has disabled stays disabled: through a drain that is taken
-// back, and at the start of the sidecar.
+// An instance that somebody else has disabled stays disabled: through a drain
+// that is taken back, and at the start of the sidecar.
 func TestOperatorsWillStays(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.Register(t)
@@ -84,14 +84,14 @@ func TestOperatorsWillStays(t *testing.T) {
 			t.Errorf("Find says %q", text)
 		}
 		if h.f.noBatch {
-			return // nobody can tell then, and Restore enables
+			return // the server cannot mark instances, so Restore enables it
 		}
 		do(t, "Withdraw", r.Withdraw)
 		if !isWithdrawn(t, r) {
 			t.Error("not withdrawn")
 		}
 		if r.GaveUp() != "" {
-			t.Errorf("of what this process has not disabled is said: %q", r.GaveUp())
+			t.Errorf("GaveUp for an instance that this process has not disabled: %q", r.GaveUp())
 		}
 		do(t, "Restore", r.Restore)
 		find(t, r)
@@ -104,8 +104,8 @@ func TestOperatorsWillStays(t *testing.T) {
 	})
 }
 
-// An app that registers again during a drain is withdrawn again where servers
-// have one layer, and stays so where they have two.
+// An app that registers again during a drain is withdrawn again if servers have
+// one layer, and stays withdrawn if they have two.
 func TestRegistrationDuringADrain(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.Register(t)
@@ -122,7 +122,7 @@ func TestRegistrationDuringADrain(t *testing.T) {
 	})
 }
 
-// What Withdraw left behind is cleared when the pod or its app's connection is
+// A leftover of Withdraw is cleared if the pod or its app's connection is
 // another one, and only then.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
@@ -160,7 +160,7 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// Find undoes nothing while the pod leaves.
+// Find does not undo a withdrawal during the drain.
 func TestFindDuringADrain(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 3, nil, grpc}.start(t)
@@ -174,12 +174,13 @@ func TestFindDuringADrain(t *testing.T) {
 	}
 }
 
-// A drain is taken back while the app is starting again: what it registers within
-// the minute in which the servers remember is enabled.
+// A drain is taken back while the app is restarting. An instance that the app
+// registers within the minute for which the servers remember the withdrawal is
+// enabled.
 func TestRestoreBeforeTheAppIsBack(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		if h.client == persistent {
-			return // it is never away
+			return // it never disappears
 		}
 		h.Register(t)
 		r := h.plugIn(t)
@@ -209,8 +210,8 @@ func TestRestoreBeforeTheAppIsBack(t *testing.T) {
 	})
 }
 
-// Deregister deletes what is kept for good or by heartbeats, and nothing of a
-// living connection.
+// Deregister deletes persistent instances and those that heartbeats keep alive,
+// but no instance of an open connection.
 func TestDeregister(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.Register(t)

@@ -15,8 +15,8 @@ func (f *fake) loggedIn() int {
 	return f.logins
 }
 
-// A token is used for most of its life, and renewed before its end, or when the
-// server does not know it any more.
+// A token is used for most of its lifetime. It is renewed before it expires, or
+// when the server no longer knows it.
 func TestTokenRenewal(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -45,14 +45,14 @@ func TestTokenRenewal(t *testing.T) {
 		look(1, "after four fifths of it")
 		h.f.advance(6 * time.Second)
 		h.f.mu.Lock()
-		clear(h.f.tokens) // the server was started again, with another key
+		clear(h.f.tokens) // the server was restarted, with another key
 		h.f.mu.Unlock()
 		look(1, "when it is not known any more")
 	}
 }
 
-// What is wrong with a login is said, without the password, and is not tried in
-// vain several times a second.
+// The error of a login names the mistake, without the password. A login that
+// fails is not repeated several times a second.
 func TestLoginsThatFail(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -86,7 +86,7 @@ func TestLoginsThatFail(t *testing.T) {
 	}
 }
 
-// A server that knows no login is spoken to without one.
+// A server without a login gets requests without a token.
 func TestServerWithoutLogin(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 2, nil, grpc}.start(t)
@@ -106,7 +106,7 @@ func TestServerWithoutLogin(t *testing.T) {
 	}
 }
 
-// A user who may not do something is told from one who is not known.
+// A user without a right is distinguished from an unknown user.
 func TestUserWithoutRights(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 3, withUsers, grpc}.start(t)
@@ -127,7 +127,7 @@ func TestUserWithoutRights(t *testing.T) {
 	}
 }
 
-// errorsOf calls every method, and returns what they say.
+// errorsOf calls every method, and returns their errors.
 func errorsOf(t *testing.T, r *Registry) map[string]error {
 	t.Helper()
 	all := map[string]error{}
@@ -143,7 +143,7 @@ func errorsOf(t *testing.T, r *Registry) map[string]error {
 	return all
 }
 
-// Answers that are not Nacos', and what errors say of them.
+// Answers that are not Nacos', and the errors about them.
 func TestStrangeAnswers(t *testing.T) {
 	t.Parallel()
 	text := func(code int, body string) http.HandlerFunc {
@@ -166,7 +166,7 @@ func TestStrangeAnswers(t *testing.T) {
 		{"a redirect", text(302, ""), "redirects to http://elsewhere, which is not followed"},
 		{"no route", text(404, `{"code":404,"message":"no route"}`), "usually end in /nacos"},
 		{"starting", text(503, "server is STARTING now, please try again later!"), "the server failed: see its log"},
-		{"rate limit", text(429, "over limit"), "too much to do"},
+		{"rate limit", text(429, "over limit"), "overloaded"},
 		{"too long", func(w http.ResponseWriter, _ *http.Request) {
 			block := []byte(strings.Repeat(" ", 1<<20))
 			for {
@@ -189,7 +189,8 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
-// No password, whatever goes wrong: not even where a server repeats it.
+// No error contains the password, whatever fails: not even if a server echoes
+// it.
 func TestNoSecretsInErrors(t *testing.T) {
 	t.Parallel()
 	echo := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// markKey is the key of metadata that says whose withdrawal disables an
-// instance: the pod, and the connection by which the instance was registered
-// then, where that is known.
+// markKey is the metadata key that shows whose withdrawal disabled an instance:
+// the pod, and the connection with which the instance was registered at that
+// time, if known.
 const markKey = "lastcall.withdrawn"
 
 // mark is the value of markKey.
@@ -18,21 +18,21 @@ type mark struct{ pod, connection string }
 
 func (m mark) String() string { return strings.TrimSpace(m.pod + " " + m.connection) }
 
-// markOf reads the mark of an instance. It reports false where there is none.
+// markOf returns the mark of an instance, and false if there is none.
 func markOf(h host) (mark, bool) {
 	value, ok := h.Metadata[markKey]
 	pod, connection, _ := strings.Cut(value, " ")
 	return mark{pod, connection}, ok
 }
 
-// precedes reports whether the mark was set for an earlier registration than the
+// precedes reports whether m was set for an earlier registration than the
 // present one of now: for another pod, or for another connection.
 func (m mark) precedes(now mark) bool {
 	return m.pod != now.pod || m.connection != "" && now.connection != "" && m.connection != now.connection
 }
 
-// batch is the request that adds a key of metadata to an instance, or removes it
-// where the value is empty, and leaves all others as they are.
+// batch returns the request that adds a metadata key to an instance, or removes
+// it if the value is empty. All other keys stay as they are.
 func (t *target) batch(v version, as naming, ephemeral bool, value string) (request, error) {
 	instances, err := json.Marshal([]map[string]any{{
 		"ip": as.ip, "port": t.port, "clusterName": as.cluster, "ephemeral": strconv.FormatBool(ephemeral),
@@ -58,7 +58,7 @@ func (t *target) batch(v version, as naming, ephemeral bool, value string) (requ
 }
 
 // setMark adds the mark to the metadata that operators set, or removes it. It
-// does nothing where the server cannot do so for one key alone.
+// does nothing if the server cannot change a single key.
 func (s *server) setMark(ctx context.Context, t *target, as naming, h host, value string) error {
 	v, marks := s.known()
 	if marks == no {
@@ -76,8 +76,8 @@ func (s *server) setMark(ctx context.Context, t *target, as naming, h host, valu
 	return err
 }
 
-// canMark reports whether the server can mark instances. Servers of v1 are asked
-// by marking an instance that no service has, which changes nothing.
+// canMark reports whether the server can mark instances. For servers of v1 it
+// tries to mark an instance that does not exist, which changes nothing.
 func (s *server) canMark(ctx context.Context, t *target) (bool, error) {
 	v, marks := s.known()
 	if marks != notKnown || v != v1 {
@@ -94,7 +94,7 @@ func (s *server) canMark(ctx context.Context, t *target) (bool, error) {
 	return s.noteMarks(v, a) == yes, nil
 }
 
-// noteMarks books what an answer to a batch says of the server.
+// noteMarks records what the answer to a batch shows about the server.
 func (s *server) noteMarks(v version, a answer) answered {
 	marks := yes
 	if a.absent() || v == v1 && a.code == http.StatusNotFound {
@@ -106,9 +106,9 @@ func (s *server) noteMarks(v version, a answer) answered {
 	return marks
 }
 
-// connection returns the id of the gRPC connection that owns the instance. It is
-// empty where heartbeats own it or nobody does, and where the server does not
-// say: v1 has no such call, and that of v2 needs the rights of an administrator.
+// connection returns the id of the gRPC connection that owns the instance. It
+// is empty if heartbeats or nobody own it, and if the server does not show it:
+// v1 has no such call, and the call of v2 needs administrator rights.
 func (s *server) connection(ctx context.Context, t *target, as naming) (string, error) {
 	v, _ := s.known()
 	if v == v1 {
@@ -119,7 +119,7 @@ func (s *server) connection(ctx context.Context, t *target, as naming) (string, 
 		path:   strings.Replace(instancePath(v), "/instance", "/client/service/publisher/list", 1),
 		query:  t.query(false, as),
 	}
-	// A refusal is the answer of 2.x, and no reason to log in again.
+	// Servers of 2.x refuse this call. That is no reason to log in again.
 	token, err := s.currentToken(ctx, "")
 	if err != nil {
 		return "", err
@@ -130,12 +130,12 @@ func (s *server) connection(ctx context.Context, t *target, as naming) (string, 
 	}
 	data, ok := a.data(v)
 	if !ok {
-		return "", nil // it is not said
+		return "", nil // the server does not show it
 	}
 	return connectionIn(data), nil
 }
 
-// connectionIn returns the first connection in a list of publishers; empty where
+// connectionIn returns the first connection in a list of publishers; empty if
 // there is none.
 func connectionIn(data json.RawMessage) string {
 	var publishers []struct {

@@ -14,8 +14,8 @@ import (
 	"lastcall/drain"
 )
 
-// A user who may not use the admin API of v3 is told so, and does not log in
-// again with every call.
+// A user without the right to use the admin API of v3 gets an error about it.
+// The plug-in does not log in again with every call.
 func TestNoPermission(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 3, withUsers, grpc}.start(t)
@@ -48,7 +48,7 @@ func TestNoPermission(t *testing.T) {
 	}
 }
 
-// A token that ends between two requests of one call is renewed.
+// A token that expires between two requests of one call is renewed.
 func TestTokenEndsInADrain(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -85,9 +85,9 @@ func TestTokenEndsInADrain(t *testing.T) {
 	}
 }
 
-// A server that was started again and has lost all knows of no withdrawal: what
-// the app registers then is withdrawn again. A sidecar that has never seen the
-// instance does not take that for a withdrawal.
+// A server that was restarted and has lost all data knows of no withdrawal:
+// what the app registers then is withdrawn again. A sidecar that has never seen
+// the instance does not take its absence for a withdrawal.
 func TestServerLosesAll(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *harness) {
 		h.Register(t)
@@ -129,8 +129,8 @@ func TestServerLosesAll(t *testing.T) {
 	})
 }
 
-// A withdrawal that hung at one server, was made at another, and is carried out
-// long after Restore, is undone by Find.
+// A withdrawal hung at one server and was made at another. The first server
+// carries it out long after Restore. Find undoes it.
 func TestWithdrawalThatIsVeryLate(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -165,7 +165,8 @@ func TestWithdrawalThatIsVeryLate(t *testing.T) {
 		if !h.Listed(t) {
 			t.Errorf("Nacos %d: the late withdrawal is still there", major)
 		}
-		// Later on, whatever is disabled is somebody's will.
+		// Later, an instance that is disabled counts as disabled by somebody
+		// else.
 		h.f.advance(14 * time.Second)
 		for range 4 {
 			h.Heartbeat(t)
@@ -179,7 +180,7 @@ func TestWithdrawalThatIsVeryLate(t *testing.T) {
 	}
 }
 
-// The lists of a large service are not read with every look.
+// The lists of a large service are not read on every call.
 func TestLargeLists(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 3, nil, grpc}.start(t)

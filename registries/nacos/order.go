@@ -8,10 +8,10 @@ import (
 	"sync"
 )
 
-// forTargets runs f for the targets, some at a time, each at one server after the
-// other until f succeeds. Each error begins with the server's URL. What f has
-// done at a server that failed later is gone on with at the next, or by the next
-// call, which begins with another server.
+// forTargets runs f for the targets, at most atATime concurrently, each at one
+// server after the other until f succeeds. Each error begins with the server's
+// URL. If a server fails after f has done part of its work there, f continues
+// at the next server, or in the next call, which begins with another server.
 func (r *Registry) forTargets(ctx context.Context, f func(context.Context, *server, *target) error) error {
 	defer r.lookAnew()
 	errs := make([]error, len(r.targets))
@@ -28,8 +28,8 @@ func (r *Registry) forTargets(ctx context.Context, f func(context.Context, *serv
 	return errors.Join(errs...)
 }
 
-// order is the order in which servers are asked: from the first on, and those
-// that did not answer last time at the end.
+// order returns the order in which servers are queried: from the first on.
+// Servers that did not answer last time come at the end.
 func (r *Registry) order() []int {
 	r.mu.Lock()
 	first := r.first
@@ -63,7 +63,8 @@ func (r *Registry) atOne(ctx context.Context, f func(*server) error) error {
 			return errors.Join(errs...)
 		}
 	}
-	// What those say that are not merely down comes first: it is what to act on.
+	// The errors of servers that are not merely down come first: the user can
+	// act on them.
 	slices.SortStableFunc(errs, func(a, b error) int {
 		switch down := isDown(a); {
 		case down == isDown(b):

@@ -10,18 +10,20 @@ import (
 	"lastcall/drain"
 )
 
-// beatEvery is how often a registration is renewed, as Nacos' clients do: it is
-// unhealthy 15 s after its last heartbeat, and gone after 30 s.
+// beatEvery is the interval at which a registration is renewed. Nacos' clients
+// use the same: an instance is unhealthy 15 s after its last heartbeat, and
+// deleted after 30 s.
 const beatEvery = 5 * time.Second
 
-// The codes of a heartbeat's answer in the API before v3 (NamingResponseCode in
-// Nacos): it is renewed, or nobody has registered it.
+// Codes of the answer to a heartbeat in the API before v3 (NamingResponseCode
+// in Nacos): the instance is renewed, or it is not registered.
 const (
 	beatTaken  = 10200
 	beatNobody = 20404
 )
 
-// checkService returns what is wrong with what is to be registered.
+// checkService returns an error if cfg contradicts the service that is to be
+// registered.
 func checkService(cfg Config, pod drain.Pod) error {
 	for _, name := range trimmed(cfg.Services) {
 		if name != pod.Service.Name {
@@ -31,16 +33,17 @@ func checkService(cfg Config, pod drain.Pod) error {
 	return nil
 }
 
-// RegisterEvery returns how often the registration is renewed.
+// RegisterEvery returns the interval at which the registration is renewed.
 func (r *Registry) RegisterEvery() time.Duration { return beatEvery }
 
-// Register registers the app as an ephemeral instance that heartbeats keep, and
-// deletes it when the app is not ready: what an instance itself says of being
-// enabled no longer counts once an operator has said anything.
+// Register registers the app as an ephemeral instance that heartbeats keep
+// alive. If the app is not ready, it deletes the instance: the app's own
+// "enabled" no longer counts once an operator has set it.
 //
-// What an earlier withdrawal has left, which outlives the instance by a minute, is
-// cleared from an instance that is registered again. One that was there when the
-// process began keeps its withdrawal: it may be that of this pod's drain.
+// An earlier withdrawal leaves a record that outlives the instance by a minute.
+// It is cleared from an instance that is registered again. An instance that
+// existed when the process started keeps its withdrawal: it may belong to this
+// pod's drain.
 func (r *Registry) Register(ctx context.Context, ready bool) error {
 	return r.forTargets(ctx, func(ctx context.Context, s *server, t *target) error {
 		if !ready {
@@ -75,8 +78,8 @@ func (r *Registry) takeAway(ctx context.Context, s *server, t *target) error {
 	return nil
 }
 
-// clearFresh enables an instance that was registered again and that an earlier
-// withdrawal keeps out, as soon as the server shows it.
+// clearFresh enables an instance that was registered again but is disabled by
+// an earlier withdrawal, as soon as the server shows it.
 func (r *Registry) clearFresh(ctx context.Context, s *server, t *target) error {
 	r.mu.Lock()
 	waits := !t.fresh || r.leaving
@@ -104,10 +107,10 @@ func (r *Registry) setFresh(t *target, fresh, away bool) {
 	t.fresh, t.away = fresh, away
 }
 
-// registeredAs is how the sidecar names the instance that it registers.
+// registeredAs returns the name under which the sidecar registers the instance.
 func (r *Registry) registeredAs(t *target) naming { return naming{t.ip.String(), t.cluster} }
 
-// clientPath is the path of the calls by which apps register.
+// clientPath returns the path of the calls with which apps register.
 func clientPath(v version) string {
 	if v == v3 {
 		return "/v3/client/ns/instance"
@@ -115,7 +118,7 @@ func clientPath(v version) string {
 	return instancePath(v)
 }
 
-// register registers the instance, in service.
+// register registers the instance as enabled.
 func (s *server) register(ctx context.Context, t *target, as naming, of drain.Service) error {
 	metadata := of.Metadata
 	if metadata == nil {
@@ -143,10 +146,11 @@ func (s *server) register(ctx context.Context, t *target, as naming, of drain.Se
 	return nil
 }
 
-// beat renews the instance. It reports false where the server does not hold it: the
-// heartbeat is a light one, which names the instance and no more. One with all of
-// it would register what is not there. With v1 the instance is looked at before:
-// rnacos registers by a light one too, without what belongs to the instance.
+// beat renews the instance. It returns false if the server does not hold it.
+// The heartbeat is a light one, which only names the instance; a full one would
+// register an instance that does not exist. With v1 the instance is read first,
+// because rnacos registers on a light heartbeat too, without the instance's
+// other data.
 func (s *server) beat(ctx context.Context, t *target, as naming) (bool, error) {
 	has, err := s.ready(ctx, t.service)
 	if err == nil && has == v1 {
@@ -159,7 +163,7 @@ func (s *server) beat(ctx context.Context, t *target, as naming) (bool, error) {
 		return false, err
 	}
 	a, v, r, err := s.run(ctx, t.service, func(v version) request {
-		q := t.query(v != v3, as) // that of v2 has no parameter for the group
+		q := t.query(v != v3, as) // the call of v2 has no parameter for the group
 		if v == v3 {
 			q.Set("heartBeat", "true")
 			return request{method: http.MethodPost, path: clientPath(v3), query: q}

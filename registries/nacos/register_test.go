@@ -27,11 +27,12 @@ func (r registered) Registry(t *testing.T) drain.Registry {
 	return r.plugIn(t)
 }
 
-// Next is that of a pod which has got the address of one that is gone.
+// Next returns the registry of a later pod that has the address of one that is
+// gone.
 func (r registered) Next(t *testing.T) drain.Registry {
 	t.Helper()
 	if r.f != nil {
-		r.f.advance(31 * time.Second) // nobody renews the earlier pod's any more
+		r.f.advance(31 * time.Second) // nobody renews the earlier pod's instance any more
 	} else {
 		r.Lose(t)
 	}
@@ -54,7 +55,8 @@ func (r registered) Lose(t *testing.T) {
 	r.f.dropLocked(r.f.instances[i.key()])
 }
 
-// generations are servers in which an app is registered by HTTP.
+// generations returns the kinds of server at which an app is registered by
+// HTTP.
 func generations() (all []kind) {
 	for _, k := range kinds() {
 		same := func(o kind) bool { return strings.Split(o.name, ",")[0] == strings.Split(k.name, ",")[0] }
@@ -85,8 +87,8 @@ func TestRegistrarSuiteWithAServerThatIsDown(t *testing.T) {
 	})
 }
 
-// What is registered carries what was configured, stays while it is renewed, and
-// goes without that.
+// The registered instance has what was configured. It stays while it is
+// renewed, and disappears without renewals.
 func TestWhatIsRegistered(t *testing.T) {
 	t.Parallel()
 	for _, k := range generations() {

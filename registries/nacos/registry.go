@@ -8,30 +8,30 @@ import (
 	"lastcall/drain"
 )
 
-// Registry is the pod's instances in Nacos. Its methods may be called from
-// several goroutines; each ends with its context.
+// Registry is the pod's instances in Nacos. Its methods are safe for concurrent
+// use; each ends with its context.
 type Registry struct {
 	servers []*server
 	targets []*target
-	owner   string // the pod, in marks
+	owner   string // the pod, as written in marks
 	now     func() time.Time
-	service drain.Service // what the sidecar registers, where it does
+	service drain.Service // what the sidecar registers, if it does so
 
 	mu sync.Mutex // guards what follows, and the changing part of targets
-	// first is the server that is asked first: the one that answered last, or
-	// that was seen to list the instance.
+	// first is the index of the server that is queried first: the one that
+	// answered last, or that was seen to list the instance.
 	first int
-	// leaving is set from the first Withdraw to the next Restore: what Find
-	// must not undo.
+	// leaving is true from the first Withdraw until the next Restore. Find must
+	// not undo that withdrawal.
 	leaving bool
 	// located is set once a server has shown an instance of the pod.
 	located bool
-	// emptied is why clients that keep the last instances that they knew do not
-	// leave the pod; empty: nothing says so.
+	// emptied is the reason why clients that keep their last known instances do
+	// not stop using the pod; empty if there is none.
 	emptied string
-	// stands is what each server has shown last, and until when that stands.
+	// stands is the last result of each server, and until when it is valid.
 	stands []standing
-	// protected is set once it was logged that unhealthy instances are given out.
+	// protected is set once it was logged that clients get unhealthy instances.
 	protected bool
 }
 
@@ -46,35 +46,35 @@ var (
 )
 
 const (
-	// atATime is how many instances are dealt with side by side.
+	// atATime is how many instances are processed concurrently.
 	atATime = 8
-	// longestChain is how many requests one instance needs at most that wait for
-	// each other: two for a login and three for the version, once; then two for
-	// the instance, and three for the change, who owns it and the mark.
+	// longestChain is the maximum number of sequential requests for one
+	// instance: two for a login and three for the version, once; then two for
+	// the instance, and three for the change, its owner and the mark.
 	longestChain = 10
 )
 
-// CallLimit returns how long one call may take: a request to each server, all of
-// which may hang, and those that a slow one needs.
+// CallLimit returns how long one call may take: one request to each server, if
+// all of them hang, and the requests that a slow server needs.
 func (r *Registry) CallLimit() time.Duration {
 	rounds := (len(r.targets) + atATime - 1) / atATime
 	return r.servers[0].limit * time.Duration(len(r.servers)+longestChain*rounds)
 }
 
 // Located reports whether a server has been seen to hold an instance of the pod
-// since the process began.
+// since the process started.
 func (r *Registry) Located() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.located
 }
 
-// Withdraw disables the pod's instances, each with the weight that it has. It
-// returns nil when they are disabled, by whomever, or not registered.
+// Withdraw disables the pod's instances, each with its present weight. It
+// returns nil if they are disabled, no matter by whom, or not registered.
 //
-// An instance that was seen in service within the last minute is disabled by the
-// first request; any other is looked at before. What somebody has disabled
-// within that minute therefore counts as withdrawn by this pod.
+// An instance that was seen in service within the last minute is disabled by
+// the first request; any other is read first. An instance that somebody else
+// has disabled within that minute therefore counts as withdrawn by this pod.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	r.mu.Lock()
 	r.leaving = true
@@ -95,7 +95,7 @@ func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
 		} else if found {
 			return r.mark(ctx, s, t, h, mark{})
 		}
-		// It is not as it was: the long way shows how.
+		// The instance has changed: reading it, below, shows how.
 	}
 	h, enabled, found, err := r.look(ctx, s, t)
 	if err != nil || !found {
@@ -103,11 +103,11 @@ func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
 	}
 	before, marked := markOf(h)
 	if !enabled && !marked && !r.wasTried(t) {
-		return nil // somebody else's will, which Restore must not undo
+		return nil // somebody else has disabled it; Restore must not undo that
 	}
 	r.setTried(t, true)
 	r.mu.Lock()
-	t.owner = nil // it may have registered again since
+	t.owner = nil // it may have been registered again since
 	r.mu.Unlock()
 	if enabled {
 		if found, err := r.setEnabled(ctx, s, t, h, false); err != nil || !found {
@@ -117,7 +117,8 @@ func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
 	return r.mark(ctx, s, t, h, before)
 }
 
-// mark marks the instance as withdrawn by this pod, if before is not that.
+// mark marks the instance as withdrawn by this pod, unless before is already
+// that mark.
 func (r *Registry) mark(ctx context.Context, s *server, t *target, h host, before mark) error {
 	r.mu.Lock()
 	now := t.owner
@@ -143,7 +144,7 @@ func (r *Registry) mark(ctx context.Context, s *server, t *target, h host, befor
 	return nil
 }
 
-// currentMark is the mark of a withdrawal of the present registration.
+// currentMark returns the mark for a withdrawal of the present registration.
 func (r *Registry) currentMark(ctx context.Context, s *server, t *target) (mark, error) {
 	if _, marks := s.known(); marks == no {
 		return mark{pod: r.owner}, nil
@@ -152,10 +153,10 @@ func (r *Registry) currentMark(ctx context.Context, s *server, t *target) (mark,
 	return mark{r.owner, connection}, err
 }
 
-// Restore enables the instances that Withdraw has disabled: in this process, or,
-// by their mark, in an earlier one. Where a server cannot mark instances, it
-// enables whatever is disabled. An instance that is not registered now is enabled
-// by Find when it comes back.
+// Restore enables the instances that Withdraw disabled: in this process, or, as
+// their mark shows, in an earlier one. If a server cannot mark instances,
+// Restore enables every disabled instance of the pod. An instance that is not
+// registered now is enabled by Find when it comes back.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
 	r.leaving, r.emptied, r.protected = false, "", false
@@ -176,8 +177,8 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 			return err // not marked: somebody else has disabled it
 		}
 	}
-	// A call that was cut off may yet take effect, so an instance that looks
-	// enabled is enabled too.
+	// A call that was cut off may still take effect later, so an instance that
+	// looks enabled is enabled too.
 	if tried || !enabled {
 		if found, err := r.setEnabled(ctx, s, t, h, true); err != nil || !found {
 			return err
@@ -192,17 +193,18 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 	return nil
 }
 
-// Deregister deletes the instances that heartbeats keep, or that are kept for
-// good. An instance of a gRPC connection cannot be deleted by anybody else: it
-// goes with the connection, and stays withdrawn until then. So does what is
-// withdrawn, for a minute: Find of the next pod with this address clears it.
+// Deregister deletes instances that heartbeats keep alive, and persistent ones.
+// An instance of a gRPC connection can be deleted only by its client: it
+// disappears with the connection, and stays withdrawn until then. The
+// withdrawal outlives a deleted instance by a minute; Find of the next pod with
+// this address clears it.
 func (r *Registry) Deregister(ctx context.Context) error { return r.forTargets(ctx, r.deregister) }
 
 func (r *Registry) deregister(ctx context.Context, s *server, t *target) error {
 	if _, err := s.ready(ctx, t.service); err != nil {
 		return err
 	}
-	// Who owns it is asked at the same time: there may be little left.
+	// The owner is read concurrently: there may be little time left.
 	asked := r.naming(t)
 	var connection string
 	var unsaid error
@@ -223,7 +225,8 @@ func (r *Registry) deregister(ctx context.Context, s *server, t *target) error {
 	if err := s.remove(ctx, t, as, h.Ephemeral == nil || *h.Ephemeral); err != nil || h.Ephemeral != nil {
 		return err
 	}
-	// The answers have not said which kind it is; the wrong kind is ignored.
+	// The answers do not show the kind of the instance. A deletion of the wrong
+	// kind is ignored.
 	if _, found, err := s.detail(ctx, t, as); err != nil || !found {
 		return err
 	}

@@ -34,7 +34,8 @@ func TestRnacosSuite(t *testing.T) {
 	}
 }
 
-// A registration during a drain enables the instance, and is answered.
+// A registration during a drain enables the instance, and the plug-in withdraws
+// it again.
 func TestRnacosRegistrationDuringADrain(t *testing.T) {
 	t.Parallel()
 	s := servers.StartRnacos(t)
@@ -47,7 +48,7 @@ func TestRnacosRegistrationDuringADrain(t *testing.T) {
 		do(t, "Withdraw", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 		if h.Listed(t) {
-			t.Fatal("Withdrawn reports true, and a client is told of the instance")
+			t.Fatal("Withdrawn reports true, but a client gets the instance")
 		}
 		h.Register(t)
 	}
@@ -61,8 +62,8 @@ func TestRnacosRegistrationDuringADrain(t *testing.T) {
 	}
 }
 
-// The Java client at both ends: a provider that has registered by gRPC, and a
-// consumer that has subscribed.
+// The Java client is used on both sides: by a provider that has registered by
+// gRPC, and by a consumer that has subscribed.
 func TestJavaClient(t *testing.T) {
 	t.Parallel()
 	s := servers.StartRnacos(t)
@@ -107,14 +108,15 @@ func TestJavaClient(t *testing.T) {
 	}
 }
 
-// rnacos in which the sidecar registers the app.
+// rnacos, where the sidecar registers the app.
 func TestRnacosRegistrarSuite(t *testing.T) {
 	t.Parallel()
 	s := servers.StartRnacos(t)
 	registrytest.RunRegistrar(t, func(*testing.T) registrytest.RegistrarHarness { return register(newHarness(nil, s.URL, beats)) })
 }
 
-// The Java client discovers an app that the sidecar has registered, and leaves it.
+// The Java client discovers an app that the sidecar has registered, and stops
+// using it in a drain.
 func TestJavaClientOfARegisteredApp(t *testing.T) {
 	t.Parallel()
 	s := servers.StartRnacos(t)

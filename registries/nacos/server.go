@@ -20,25 +20,26 @@ import (
 )
 
 const (
-	// requestLimit bounds one request, so that a server that hangs leaves room in
-	// the budget for another try. Servers that are overloaded have been seen to
+	// requestLimit is the timeout of one request. It leaves room in the budget
+	// for another try if a server hangs. Overloaded servers have been seen to
 	// take 4 s.
 	requestLimit = 5 * time.Second
-	// silentLimit bounds most requests to a server that has been silent for long:
-	// one every probeEvery may take as long as any other.
+	// silentLimit is the timeout of most requests to a server that has been
+	// silent for long: one request every probeEvery may take as long as any
+	// other.
 	silentLimit = 500 * time.Millisecond
 	probeEvery  = 10 * time.Second
-	// silence is how long a server must be silent until nobody is served by it:
-	// clients leave a silent server after 20 s.
+	// silence is how long a server must be silent before it counts as serving
+	// nobody: clients leave a silent server after 20 s.
 	silence = 30 * time.Second
-	// maxAnswer bounds the body of an answer that is no list, in bytes.
+	// maxAnswer limits the body of an answer that is not a list, in bytes.
 	maxAnswer = 1 << 20
-	// keepIdle is how long a connection is kept for the next request. It spans
-	// the pauses of a drain, and little more.
+	// keepIdle is how long an idle connection is kept. It is slightly longer
+	// than the pauses of a drain.
 	keepIdle = 15 * time.Second
 )
 
-// answered is what is known of a question with yes or no.
+// answered is the known answer to a yes-or-no question.
 type answered int
 
 const (
@@ -47,36 +48,37 @@ const (
 	no
 )
 
-// server is one Nacos server. Its methods may be called from several goroutines.
+// server is one Nacos server. Its methods are safe for concurrent use.
 type server struct {
-	url            string // with its context path, without a final slash
+	url            string // with its context path, without a trailing slash
 	client         *http.Client
 	user, password string
 	now            func() time.Time
-	// limit bounds a request, and silentLimit one to a server that has been
-	// silent for long.
+	// limit is the timeout of a request, and silentLimit that of a request to a
+	// server that has been silent for long.
 	limit, silentLimit time.Duration
 	busy               pace.Busy
-	// others is the version that was found last, at any server.
+	// others is the version that was last found, at any server.
 	others *atomic.Int32
-	// gate admits one goroutine at a time to what is done once for all: logging
-	// in, and finding the version out.
+	// gate admits one goroutine at a time to work that is done once for all of
+	// them: logging in, and determining the version.
 	gate chan struct{}
 
 	mu sync.Mutex // guards what follows
-	// version is the API that the server was found to have; 0: not known.
+	// version is the version of the server's API; 0: not known.
 	version version
 	token   token
-	// marks is whether the server has metadata/batch.
+	// marks records whether the server has metadata/batch.
 	marks answered
 	// silentSince is when the server first failed to answer; zero: its last
 	// request was answered.
 	silentSince time.Time
-	// askedAt is when a request last had as long as any has.
+	// askedAt is when a request last had the full timeout.
 	askedAt time.Time
 }
 
-// enter admits the caller to what is done once for all, until it calls leave.
+// enter passes the gate and holds it until leave is called. It fails if ctx
+// ends first.
 func (s *server) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case s.gate <- struct{}{}:
@@ -103,31 +105,31 @@ func newClient(caFile string) (*http.Client, error) {
 	}
 	return &http.Client{
 		Transport: t,
-		// A redirect would take the token to another host.
+		// Following a redirect would send the token to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
 }
 
-// request is one request to a server. Its parameters are sent in the query:
-// servers read no form in the body of a PATCH.
+// request is one request to a server. Its parameters are sent in the query,
+// because servers do not read a form in the body of a PATCH.
 type request struct {
 	method, path string
 	query        url.Values
-	// read reads the body of an answer with status 200, where it may be long; nil:
-	// the body is part of the answer.
+	// read reads the body of an answer with status 200, if it may be long. If
+	// it is nil, the body is part of the answer.
 	read func(io.Reader) error
 }
 
 func (r request) String() string { return r.method + " " + r.path }
 
-// answer is what came of a request.
+// answer is the result of a request.
 type answer struct {
 	code   int
 	header http.Header
 	body   []byte
 }
 
-// call makes one request as the configured user. A token that the server does
+// call sends one request as the configured user. A token that the server does
 // not accept is renewed once: servers forget tokens when their key is changed.
 func (s *server) call(ctx context.Context, r request) (answer, error) {
 	value, err := s.currentToken(ctx, "")
@@ -140,14 +142,14 @@ func (s *server) call(ctx context.Context, r request) (answer, error) {
 	}
 	renewed, err := s.currentToken(ctx, value)
 	if err != nil || renewed == value {
-		return a, err // a new token is refused too: it is the user's rights
+		return a, err // a new token is refused too: the user lacks the right
 	}
 	return s.ask(ctx, r, renewed, nil)
 }
 
-// ask makes one request, with a form as its body if there is one.
+// ask sends one request. form, if not empty, is its body.
 func (s *server) ask(ctx context.Context, r request, token string, form url.Values) (answer, error) {
-	// A deletion is sent in any case: there may be no time for another.
+	// A deletion is always sent: there may be no time for another try.
 	if err := s.busy.Err(); err != nil && r.method != http.MethodDelete {
 		return answer{}, err
 	}
@@ -162,8 +164,9 @@ func (s *server) ask(ctx context.Context, r request, token string, form url.Valu
 	if err != nil {
 		return answer{}, fmt.Errorf("%v: the request cannot be made", r)
 	}
-	// All calls are idempotent: one that meets a connection which the server has
-	// closed meanwhile is repeated. Without a value the header is not sent.
+	// All calls are idempotent: if the server has closed the connection
+	// meanwhile, the transport repeats the request. A header without a value is
+	// not sent.
 	req.Header["Idempotency-Key"] = []string{}
 	req.Header.Set("User-Agent", "lastcall")
 	req.Header.Set("Accept", "application/json, text/plain")
@@ -216,7 +219,7 @@ func (s *server) exchange(req *http.Request, read func(io.Reader) error) (answer
 	return answer{resp.StatusCode, resp.Header, body}, nil
 }
 
-// nextLimit is how long the next request may take.
+// nextLimit returns the timeout of the next request.
 func (s *server) nextLimit() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,7 +231,7 @@ func (s *server) nextLimit() time.Duration {
 	return s.limit
 }
 
-// noteSilence books whether the server failed to answer.
+// noteSilence records whether the server failed to answer.
 func (s *server) noteSilence(silent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,24 +243,24 @@ func (s *server) noteSilence(silent bool) {
 	}
 }
 
-// isSilent reports whether the server has been silent for some time.
+// isSilent reports whether the server has been silent for at least since.
 func (s *server) isSilent(since time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.silentSince.IsZero() && s.now().Sub(s.silentSince) >= since
 }
 
-// isSilence reports whether err says that nothing came from a server. One that
-// refuses connections is down, and one that ends them, or whose certificate is
-// not trusted here, may serve others.
+// isSilence reports whether err means that a server sent nothing. A server that
+// refuses connections is down. One that closes them, or that has a certificate
+// that is not trusted here, may still serve others.
 func isSilence(err error) bool {
 	var network net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() ||
 		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
-// isDown reports whether err says that a server is not there: nobody listens at
-// its address, or its name is not known.
+// isDown reports whether err means that a server is not there: nobody listens
+// at its address, or its name does not exist.
 func isDown(err error) bool {
 	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
 		return dns.IsNotFound

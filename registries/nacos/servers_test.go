@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// A server that is down is left out at once, and one that hangs when it has been
-// silent for so long that its clients have left it; each only if another answers.
+// A server that is down is left out at once. A server that hangs is left out
+// once it has been silent for so long that its clients have left it. Both only
+// if another server answers.
 func TestBrokenServers(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -24,7 +25,7 @@ func TestBrokenServers(t *testing.T) {
 		r := h.impatient(t)
 		do(t, "Withdraw", r.Withdraw)
 		if h.Listed(t) {
-			t.Fatal("Withdraw has succeeded, and a client is told of the instance")
+			t.Fatal("Withdraw has succeeded, but a client gets the instance")
 		}
 		if gone, err := r.Withdrawn(t.Context()); gone || err == nil || !strings.Contains(err.Error(), "no answer within") {
 			t.Errorf("at first: %v, %v; want an error that names the server that hangs", gone, err)
@@ -42,7 +43,7 @@ func TestBrokenServers(t *testing.T) {
 		if !isWithdrawn(t, r) {
 			t.Error("after 31 s: it is not withdrawn")
 		}
-		// Without any that answers, nothing is known.
+		// If no server answers, nothing is known.
 		h.cfg.URLs = []string{dead, r.servers[1].url}
 		r = h.impatient(t)
 		if gone, err := r.Withdrawn(t.Context()); gone || err == nil {
@@ -55,7 +56,8 @@ func TestBrokenServers(t *testing.T) {
 	}
 }
 
-// impatient makes a plug-in that waits for no server but the good one.
+// impatient returns a plug-in with short timeouts for all servers except the
+// good one.
 func (h *harness) impatient(t *testing.T) *Registry {
 	t.Helper()
 	r := h.plugIn(t)
@@ -67,7 +69,8 @@ func (h *harness) impatient(t *testing.T) *Registry {
 	return r
 }
 
-// A server that answers again has not been silent since the first time.
+// Once a server has answered again, its earlier silence does not count any
+// more.
 func TestSilenceEnds(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 3, nil, grpc}.start(t)
@@ -98,7 +101,7 @@ func TestSilenceEnds(t *testing.T) {
 	}
 }
 
-// A call that was cut short among servers that hang is gone on with by the next.
+// A call that was cut off because servers hang is continued by the next one.
 func TestProgressIsKept(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 3, nil, grpc}.start(t)
@@ -111,7 +114,7 @@ func TestProgressIsKept(t *testing.T) {
 	for _, s := range r.servers[:3] {
 		s.limit = time.Hour
 	}
-	for range 3 { // each call finds one of them out
+	for range 3 { // each call detects one of them
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		if err := r.Withdraw(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Withdraw: %v", err)
@@ -124,7 +127,7 @@ func TestProgressIsKept(t *testing.T) {
 	}
 }
 
-// A server that does not know the instance yet does not decide: the one that
+// A server that does not know the instance yet does not decide: the server that
 // lists it is asked to withdraw it.
 func TestServerThatDoesNotKnowYet(t *testing.T) {
 	t.Parallel()
@@ -171,7 +174,7 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// A change whose answer never came may have taken effect: Restore undoes it.
+// A change that got no answer may have taken effect: Restore undoes it.
 func TestChangeWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -208,7 +211,7 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
 
-// A change that arrives late, while it is being undone, is undone.
+// A change that arrives late, while it is being undone, is undone nevertheless.
 func TestChangeThatIsLate(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{1, 2, 3} {
@@ -224,7 +227,8 @@ func TestChangeThatIsLate(t *testing.T) {
 				return
 			}
 			h.f.ServeHTTP(w, r)
-			// The last that Restore reads is the instance, or the list of it.
+			// The last request of Restore reads the instance, or the list of
+			// it.
 			if held := late.Load(); held != nil && (major == 3 || strings.HasSuffix(r.URL.Path, "/list")) && late.CompareAndSwap(held, nil) {
 				h.f.ServeHTTP(discard{}, held)
 			}
@@ -241,7 +245,8 @@ func TestChangeThatIsLate(t *testing.T) {
 	}
 }
 
-// A server that answers nothing of use, but may serve others, is never left out.
+// A server that gives no useful answer, but may serve others, is never left
+// out.
 func TestServersThatMayServeOthers(t *testing.T) {
 	t.Parallel()
 	h := kind{"", 3, nil, grpc}.start(t)
@@ -267,7 +272,8 @@ func TestServersThatMayServeOthers(t *testing.T) {
 	}
 }
 
-// A list that shows what is disabled shows nothing to clients: they leave it out.
+// Clients ignore a disabled instance in a list, so a list with only that does
+// not list the pod.
 func TestListWithDisabledInstances(t *testing.T) {
 	t.Parallel()
 	h := newHarness(nil, "", beats)

@@ -19,8 +19,8 @@ const (
 	fastURL = "http://fast/nacos"
 )
 
-// slowNetwork leads to a server by two names, and holds the answers of one back.
-// It has no sockets, so that a test's time is its own.
+// slowNetwork connects to a server by two names, and delays the answers of one.
+// It has no sockets, so that the test's fake time works.
 type slowNetwork struct {
 	f     http.Handler
 	delay time.Duration
@@ -47,16 +47,16 @@ func (n *slowNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 	return got.Result(), nil
 }
 
-// since returns the calls after the first so many.
+// since skips the first so calls and returns the rest.
 func (n *slowNetwork) since(so int) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.calls[so:])
 }
 
-// Servers that take from 0.5 to 4 s for an answer. The first request of a drain
-// is the withdrawal where the instance was seen a moment ago, and it is in effect
-// within two answers' time in any case.
+// Servers take from 0.5 to 4 s for an answer. If the instance was seen a moment
+// ago, the first request of a drain is the withdrawal. In any case the
+// withdrawal takes effect within the time of two answers.
 func TestSlowServers(t *testing.T) {
 	t.Parallel()
 	for _, k := range kinds() {
@@ -140,12 +140,12 @@ func runSlow(t *testing.T, k kind, delay time.Duration, way string) {
 	}
 	h.Heartbeat(t)
 	limited(t, "Deregister", r, r.Deregister)
-	if h.Known(t) && h.client != grpc { // that goes with its connection
+	if h.Known(t) && h.client != grpc { // its instance disappears with the connection
 		t.Error("the instance is left behind")
 	}
 }
 
-// limited makes a call as the drainer does.
+// limited makes a call with the drainer's time limit.
 func limited(t *testing.T, what string, r *Registry, call func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), r.CallLimit())
@@ -155,8 +155,8 @@ func limited(t *testing.T, what string, r *Registry, call func(context.Context) 
 	}
 }
 
-// inSmallSteps withdraws by calls that have no more time than one request: each
-// goes on where the one before was cut off.
+// inSmallSteps withdraws by calls whose time is enough for one request only.
+// Each continues where the previous one was cut off.
 func inSmallSteps(t *testing.T, r *Registry) {
 	t.Helper()
 	for range 10 {

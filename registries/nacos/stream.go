@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// maxList bounds a list, in bytes: some 100,000 instances.
+	// maxList limits a list, in bytes: some 100,000 instances.
 	maxList = 64 << 20
-	// maxHost bounds what is read from one instance to the next, and so the
-	// memory: lists are read as they come and never held as a whole.
+	// maxHost limits what is read from one instance to the next, and thereby
+	// the memory: lists are streamed and never held as a whole.
 	maxHost = 1 << 20
 )
 
@@ -34,17 +34,17 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// listing is what a list holds besides its instances.
+// listing is the content of a list apart from its instances.
 type listing struct {
 	found     bool // there is a list of instances in it
 	code      int  // of v2 and v3; other than 0: a failure
 	message   string
 	size      int  // in bytes, as far as it was read
-	protected bool // too few instances are healthy, so all are given as such
+	protected bool // too few instances are healthy, so all are returned as healthy
 }
 
-// scan reads a list of any version, and hands each instance to visit: those of v1
-// are in hosts, those of v2 in data.hosts, those of v3 in data.
+// scan reads a list of any version, and passes each instance to visit. The
+// instances of v1 are in hosts, those of v2 in data.hosts, those of v3 in data.
 func scan(body io.Reader, visit func(host)) (listing, error) {
 	s := &scanner{body: &bounded{Reader: body}, visit: visit}
 	s.dec = json.NewDecoder(s.body)
@@ -69,7 +69,8 @@ type scanner struct {
 	got   listing
 }
 
-// object reads an object, after its brace: the whole answer, or its data.
+// object reads an object after its opening brace: the whole answer, or its
+// data.
 func (s *scanner) object(whole bool) error {
 	for s.dec.More() {
 		name, err := s.dec.Token()
@@ -98,7 +99,7 @@ func (s *scanner) object(whole bool) error {
 	return err
 }
 
-// note keeps the values that say something of the whole.
+// note keeps the values that describe the whole list.
 func (s *scanner) note(name, value json.Token) {
 	switch v := value.(type) {
 	case float64:
@@ -130,7 +131,7 @@ func (s *scanner) hosts() error {
 	return err
 }
 
-// skip reads the rest of a value that began with a token.
+// skip reads the rest of a value whose first token is first.
 func (s *scanner) skip(first json.Token) error {
 	depth := 0
 	for token := first; ; {

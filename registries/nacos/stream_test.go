@@ -45,8 +45,8 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// Neither a list with more instances than anybody has is read for ever, nor one
-// thing that is no list of instances.
+// A list with more instances than any service has is not read endlessly, nor is
+// a large value that is not a list of instances.
 func TestScanIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ begin, again, want string }{
@@ -82,7 +82,7 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// A service of 5,000 instances, as Withdrawn reads it at each server.
+// A service of 5,000 instances is read as Withdrawn reads it at each server.
 func BenchmarkLargeService(b *testing.B) {
 	var body strings.Builder
 	body.WriteString(`{"code":0,"message":"success","data":[`)

@@ -8,7 +8,8 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// kinds are servers of all generations, and clients that they can have.
+// kinds returns servers of all generations, with the clients that they can
+// have.
 func kinds() []kind {
 	return []kind{
 		{"Nacos 3, gRPC", 3, nil, grpc},
@@ -68,7 +69,7 @@ func TestSuiteWithBrokenServers(t *testing.T) {
 	})
 }
 
-// patient is a pod whose sidecar has seen for half a minute that a server hangs.
+// patient is a pod whose sidecar has seen a server hang for half a minute.
 type patient struct{ *harness }
 
 func (p *patient) Registry(t *testing.T) drain.Registry {
@@ -80,7 +81,7 @@ func (p *patient) Registry(t *testing.T) drain.Registry {
 		}
 	}
 	if gone, err := r.Withdrawn(t.Context()); gone {
-		t.Fatalf("withdrawn by the word of one server, while another has just begun to hang: %v", err)
+		t.Fatalf("withdrawn because of one server, while another has just begun to hang: %v", err)
 	}
 	p.f.advance(31 * time.Second)
 	return &appGone{r, p.harness}

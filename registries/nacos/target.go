@@ -12,37 +12,38 @@ import (
 	"time"
 )
 
-// target is one instance of the pod: in one service, at one address.
+// target is one instance of the pod: in one service, at one address and port.
 type target struct {
 	service service
-	cluster string // as it is configured
+	cluster string // as configured
 	ip      netip.Addr
 	port    int
 
-	// What follows is guarded by the Registry's mutex.
+	// The following fields are guarded by the Registry's mutex.
 
-	// as is how servers write the instance, once they have been seen to hold it.
+	// as is the notation that servers use for the instance, once it was seen.
 	as naming
-	// last is what a server has shown of it last; nil: nothing yet.
+	// last is the instance as a server last showed it; nil: not shown yet.
 	last *sight
-	// ephemeral is false of an instance that is kept for good; nil: not known.
+	// ephemeral is false for a persistent instance; nil: not known.
 	ephemeral *bool
-	// tried is set when this process has begun to disable the instance, or found
-	// its pod's mark, until it has been enabled again.
+	// tried is set when this process has begun to disable the instance, or has
+	// found its pod's mark. It is cleared when the instance has been enabled
+	// again.
 	tried bool
-	// unmarked is set while the instance is disabled and not marked yet, and owner
-	// is the mark that it gets; nil: its owner was not asked for yet.
+	// unmarked is set while the instance is disabled but not marked yet. owner
+	// is the mark that it will get; nil: the owner has not been read yet.
 	unmarked bool
 	owner    *mark
-	// Where the sidecar registers the instance: fresh is set while one that was
-	// registered again has not been seen in service, and away once that of an app
-	// that is not ready is deleted.
+	// These are used if the sidecar registers the instance. fresh is set while
+	// an instance that was registered again has not been seen in service. away
+	// is set once the instance of an app that is not ready has been deleted.
 	fresh, away bool
-	// lateUntil is how long a change whose answer never came may yet disable it.
+	// lateUntil is how long a change that got no answer may still disable it.
 	lateUntil time.Time
 }
 
-// sight is an instance as a server has shown it.
+// sight is an instance as a server showed it.
 type sight struct {
 	host
 	enabled bool
@@ -50,21 +51,22 @@ type sight struct {
 }
 
 const (
-	// trustFor is how long a sight may be acted on without another look: within
-	// it, somebody else has hardly changed the weight.
+	// trustFor is how long a sight may be used without reading the instance
+	// again: somebody else is unlikely to change the weight within that time.
 	trustFor = time.Minute
-	// lateFor is how long a server may take to carry out what it was sent.
+	// lateFor is how long a server may take to carry out a request.
 	lateFor = time.Minute
 )
 
-// naming is how requests name the instance.
+// naming is how requests identify the instance.
 type naming struct{ ip, cluster string }
 
 func (t *target) query(grouped bool, as naming) url.Values {
 	q := t.service.query(grouped)
 	q.Set("ip", as.ip)
 	q.Set("port", strconv.Itoa(t.port))
-	// The calls of v1 and the PATCH of v2 call it cluster, all others clusterName.
+	// v1 and the PATCH of v2 use the parameter cluster, all other calls
+	// clusterName.
 	q.Set("clusterName", as.cluster)
 	q.Set("cluster", as.cluster)
 	return q
@@ -75,13 +77,13 @@ func (t *target) String() string {
 		net.JoinHostPort(t.ip.String(), strconv.Itoa(t.port)), t.service.grouped(), t.cluster, t.service.namespace)
 }
 
-// isListed reports whether an instance of a list is the target's, in whatever
+// isListed reports whether the list entry h is the target's instance, in any
 // cluster, and available.
 func (t *target) isListed(h host) bool { return h.isAt(t.ip, t.port) && h.available() }
 
-// namings are the ways in which servers may know the instance: the one that was
-// seen, or else each notation of its address. Servers compare addresses as texts,
-// and Java writes those of IPv6 in full.
+// namings returns the possible names of the instance at servers: the one that
+// was seen, or otherwise each notation of its address. Servers compare
+// addresses as text, and Java writes IPv6 addresses in full.
 func (r *Registry) namings(t *target) []naming {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,11 +106,11 @@ func (r *Registry) namings(t *target) []naming {
 	return all
 }
 
-// naming is how servers know the instance, as far as that is known.
+// naming returns the name of the instance at servers, as far as it is known.
 func (r *Registry) naming(t *target) naming { return r.namings(t)[0] }
 
-// learn books what an answer shows of the instance, and returns it with what is
-// known from earlier ones.
+// learn records an answer about the instance. It returns h, completed with what
+// earlier answers showed.
 func (r *Registry) learn(t *target, h host, enabled bool) host {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,8 +140,8 @@ func (r *Registry) recent(t *target) (host, bool) {
 	return t.last.host, true
 }
 
-// look reads the instance at a server, and whether it is enabled, which the
-// instance itself does not say before v3: the list that clients get shows it.
+// look reads the instance at a server, and whether it is enabled. Before v3 the
+// instance itself does not show that: only the list that clients get does.
 func (r *Registry) look(ctx context.Context, s *server, t *target) (h host, enabled, found bool, err error) {
 	v, err := s.ready(ctx, t.service)
 	if err != nil {
@@ -172,7 +174,7 @@ func (r *Registry) look(ctx context.Context, s *server, t *target) (h host, enab
 	switch {
 	case err != nil:
 	case found && h.Enabled != nil:
-		enabled = *h.Enabled // an upgrade has come between
+		enabled = *h.Enabled // the server was upgraded meanwhile
 		h = r.learn(t, h, enabled)
 	case listErr != nil:
 		err = listErr
@@ -184,8 +186,9 @@ func (r *Registry) look(ctx context.Context, s *server, t *target) (h host, enab
 	return h, enabled, found, err
 }
 
-// lookAtAll is look with v3. Where the instance is not known as it was named, it
-// may be under another notation, or in another cluster: all are gone through.
+// lookAtAll is look for v3. If the instance is not found under this name, it
+// may be registered in another notation or in another cluster: lookAtAll
+// searches all instances.
 func (r *Registry) lookAtAll(ctx context.Context, s *server, t *target, as naming) (h host, enabled, found bool, err error) {
 	h, found, err = s.detail(ctx, t, as)
 	if err == nil && !found {
@@ -205,11 +208,11 @@ func (r *Registry) lookAtAll(ctx context.Context, s *server, t *target, as namin
 	return r.learn(t, h, enabled), enabled, true, nil
 }
 
-// setEnabled enables or disables an instance, and books that, and what may yet
-// come of it where there was no answer.
+// setEnabled enables or disables an instance and records that. If there was no
+// answer, it records that the change may still take effect.
 func (r *Registry) setEnabled(ctx context.Context, s *server, t *target, h host, enabled bool) (found bool, err error) {
 	if !enabled {
-		r.setTried(t, true) // from here on it may be disabled, whatever is answered
+		r.setTried(t, true) // from here on it may be disabled, whatever the answer is
 	}
 	found, err = s.setEnabled(ctx, t, r.naming(t), h, enabled)
 	r.mu.Lock()
@@ -227,8 +230,8 @@ func (r *Registry) setEnabled(ctx context.Context, s *server, t *target, h host,
 	return found, err
 }
 
-// begun returns the instance if this process has disabled it a moment ago and has
-// yet to mark it.
+// begun returns the instance if this process disabled it a moment ago and has
+// not marked it yet.
 func (r *Registry) begun(t *target) (host, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,27 +14,29 @@ import (
 )
 
 const (
-	// defaultTTL is a token's life where the server does not say.
+	// defaultTTL is a token's lifetime if the server does not give one.
 	defaultTTL = 5 * time.Hour
-	// openFor is how long a server that has no login is not asked again.
+	// openFor is how long no login is tried at a server that has no login.
 	openFor = time.Minute
-	// loginPause is how long a login that was refused is not tried again, and how
-	// long a token is not doubted: what is refused then, the user has no right to.
+	// loginPause is how long a refused login is not tried again, and how long a
+	// new token is not renewed: a refusal in that time means that the user
+	// lacks a right.
 	loginPause = 5 * time.Second
 )
 
-// token is what a login has brought.
+// token is the result of a login.
 type token struct {
 	value   string
-	at      time.Time // when it was given
-	renewAt time.Time // when it is renewed, before its end
+	at      time.Time // when it was issued
+	renewAt time.Time // when it is renewed, before it expires
 	refused error     // why the last login was refused
 	until   time.Time // when the next login may be tried
-	open    bool      // the server has no login at all
+	open    bool      // the server has no login
 }
 
-// currentToken returns the token to send; an empty one without a user, and where
-// the server knows no login. One that was not accepted, refused, is replaced.
+// currentToken returns the token to send. It is empty if no user is configured,
+// or if the server has no login. refused is a token that the server did not
+// accept; it is replaced.
 func (s *server) currentToken(ctx context.Context, refused string) (string, error) {
 	if s.user == "" {
 		return "", nil
@@ -59,7 +61,7 @@ func (s *server) currentToken(ctx context.Context, refused string) (string, erro
 	t, err = s.login(ctx)
 	if err != nil {
 		if ctx.Err() != nil || t.until.IsZero() {
-			return "", err // the server has not said no
+			return "", err // the server has not refused
 		}
 	}
 	s.mu.Lock()
@@ -68,8 +70,8 @@ func (s *server) currentToken(ctx context.Context, refused string) (string, erro
 	return t.value, err
 }
 
-// login logs in, by the first of the calls that the server has. The error of a
-// login that was refused comes with a token that says so.
+// login logs in with the first login call that the server has. If the login is
+// refused, the returned token records that.
 func (s *server) login(ctx context.Context) (token, error) {
 	form := url.Values{"username": {s.user}, "password": {s.password}}
 	for _, path := range []string{"/v3/auth/user/login", "/v1/auth/login", "/v1/auth/users/login"} {
@@ -102,7 +104,7 @@ func (s *server) parseToken(a answer) (token, error) {
 		fields
 		Data fields `json:"data"`
 	}
-	// In 3.x some builds wrap it as all other answers are.
+	// Some builds of 3.x wrap it as they do all other answers.
 	if err := json.Unmarshal(a.body, &got); err != nil {
 		return token{}, errors.New("logging in: the answer is not JSON: is this a Nacos server?")
 	}
@@ -117,6 +119,6 @@ func (s *server) parseToken(a answer) (token, error) {
 	if got.TokenTTL > 0 {
 		ttl = time.Duration(min(got.TokenTTL, int64(defaultTTL/time.Second))) * time.Second
 	}
-	// Pods that have started together do not all log in again at once.
+	// Pods that have started together do not all log in again at the same time.
 	return token{value: got.AccessToken, at: s.now(), renewAt: s.now().Add(pace.LessUpTo(ttl*4/5, ttl/10))}, nil
 }

@@ -13,37 +13,38 @@ import (
 	"lastcall/internal/pace"
 )
 
-// seen is what a server's list shows of one service.
+// seen is what a server's list shows about one service.
 type seen struct {
-	listed    *target // one of the pod's
+	listed    *target // one of the pod's instances, if listed
 	host      host    // as it is listed
-	others    bool    // somebody else is listed whom clients can use
+	others    bool    // another instance is listed that clients can use
 	protected bool
 }
 
-// standing is what a server has shown, and until when that stands.
+// standing is the last result of a server, and until when it is valid.
 type standing struct {
 	lists map[service]seen
 	until time.Time
 }
 
 const (
-	// smallLists are the lists of a server, in bytes, that are read as often as
-	// one likes: those of some 400 instances. Larger ones are read less often the
-	// larger they are, every longestStand at least.
+	// smallLists is the total size of a server's lists, in bytes, up to which
+	// they are read at any rate: some 400 instances. Larger ones are read less
+	// often the larger they are, but at least every longestStand.
 	smallLists   = 128 << 10
 	longestStand = 5 * time.Second
 )
 
 // Withdrawn reports whether no server gives clients an instance of the pod any
-// more. Servers that are down serve nobody, nor do those that have been silent
-// for half a minute, as long as another answers. It is false without an error as
-// soon as one server is seen to list the pod, and that one is asked first from
-// then on: the others may not know of the instance yet.
+// more. Servers that are down serve nobody. Neither do servers that have been
+// silent for half a minute, as long as another one answers. Withdrawn returns
+// false without an error as soon as one server is seen to list the pod. That
+// server is queried first from then on: the others may not know the instance
+// yet.
 //
-// Where the pod's instance is the last of its service, the list is empty now.
-// Clients with an empty protection keep the instances that they knew: that is
-// not waited for, see GaveUp.
+// If the pod's instance was the last of its service, the list is now empty.
+// Clients with empty protection keep their last known instances. Withdrawn does
+// not wait for them, see GaveUp.
 func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("no server was asked: %w", err)
@@ -66,8 +67,8 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Listed reports whether every server that serves clients lists each of the pod's
-// instances as one that they can use.
+// Listed reports whether every server that serves clients lists each of the
+// pod's instances as usable.
 func (r *Registry) Listed(ctx context.Context) (listed bool, why string, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, "", fmt.Errorf("no server was asked: %w", err)
@@ -86,9 +87,9 @@ func (r *Registry) Listed(ctx context.Context) (listed bool, why string, err err
 	return true, "", nil
 }
 
-// everywhere returns what each server shows. Servers that are down serve nobody,
-// nor do those that have been silent for half a minute, as long as another
-// answers: these show nothing, and have no error.
+// everywhere returns the lists of each server. For a server that is down, or
+// that has been silent for half a minute, it returns neither lists nor an
+// error, as long as another one answers: these servers serve nobody.
 func (r *Registry) everywhere(ctx context.Context) (lists []map[service]seen, errs []error) {
 	lists, errs = make([]map[service]seen, len(r.servers)), make([]error, len(r.servers))
 	var running sync.WaitGroup
@@ -109,8 +110,8 @@ func (r *Registry) everywhere(ctx context.Context) (lists []map[service]seen, er
 	return lists, errs
 }
 
-// listsAt returns what a server shows: what it has shown last, as long as that
-// stands.
+// listsAt returns the lists of a server: the last result, as long as it is
+// valid.
 func (r *Registry) listsAt(ctx context.Context, i int) (map[service]seen, error) {
 	r.mu.Lock()
 	if r.stands == nil {
@@ -128,7 +129,7 @@ func (r *Registry) listsAt(ctx context.Context, i int) (map[service]seen, error)
 	pause := min(time.Second*time.Duration(size/smallLists), longestStand)
 	for _, one := range lists {
 		if one.listed != nil {
-			pause = time.Second // it is what the drain waits for
+			pause = time.Second // the drain waits for it to disappear
 		}
 	}
 	r.mu.Lock()
@@ -140,15 +141,16 @@ func (r *Registry) listsAt(ctx context.Context, i int) (map[service]seen, error)
 	return lists, nil
 }
 
-// lookAnew ends what stands: something was changed.
+// lookAnew discards the last results, because something was changed.
 func (r *Registry) lookAnew() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stands = nil
 }
 
-// lists reads the list of each service at a server, some at a time, and returns
-// their size as well. One that shows the pod decides: the others may fail.
+// lists reads the list of each service at a server, some of them concurrently.
+// It also returns their total size. If one of them shows the pod, the errors of
+// the others do not matter.
 func (r *Registry) lists(ctx context.Context, s *server) (all map[service]seen, size int, err error) {
 	all = map[service]seen{}
 	var errs []error
@@ -190,8 +192,9 @@ func (r *Registry) listed(ctx context.Context, s *server, of service) (one seen,
 	return one, l.size, err
 }
 
-// noteEmptied books what it means to clients that no other instance is left, by
-// what the servers list without the pod; nil: they list it.
+// noteEmptied records the consequences for clients if no other instance is
+// left. lists is what the servers list without the pod; nil if they still list
+// it.
 func (r *Registry) noteEmptied(lists []map[service]seen) {
 	services := map[service]seen{}
 	for _, all := range lists {
@@ -213,20 +216,20 @@ func (r *Registry) noteEmptied(lists []map[service]seen) {
 		if !t.tried || !known {
 			continue
 		}
-		reason := fmt.Sprintf("it was the last instance of %s that clients can use: those with an empty protection (namingPushEmptyProtection, Dubbo's) go on using it", t.service.grouped())
+		reason := fmt.Sprintf("it was the last instance of %s that clients can use: clients with empty protection (namingPushEmptyProtection, Dubbo's) go on using it", t.service.grouped())
 		if !of.others && !slices.Contains(reasons, reason) {
 			reasons = append(reasons, reason)
 		}
 		if of.others && of.protected && !r.protected {
 			r.protected = true
-			slog.Warn("registry: without the pod the service's protect threshold is reached, and clients are given unhealthy instances too", "registry", "nacos", "service", t.service.grouped())
+			slog.Warn("registry: without the pod the service reaches its protect threshold, and clients get unhealthy instances too", "registry", "nacos", "service", t.service.grouped())
 		}
 	}
 	r.emptied = strings.Join(reasons, "; ")
 }
 
-// GaveUp returns why the present withdrawal may never reach all clients, although
-// Withdrawn reports true; an empty text means that nothing speaks against it.
+// GaveUp returns the reason why the present withdrawal may never reach all
+// clients, although Withdrawn returns true; empty if there is none.
 func (r *Registry) GaveUp() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

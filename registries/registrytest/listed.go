@@ -10,8 +10,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// listedFollowsClients holds that a registry that says whether it lists the
-// instance (drain.Lister) never does so before clients are told of it.
+// listedFollowsClients checks that a registry that reports whether it lists the
+// instance (drain.Lister) never does so before clients discover the instance.
 func listedFollowsClients(t *testing.T, h Harness) {
 	r := h.Registry(t)
 	l, says := r.(drain.Lister)
@@ -27,26 +27,26 @@ func listedFollowsClients(t *testing.T, h Harness) {
 			t.Fatalf("Listed: %v", err)
 		}
 		if listed && !h.Listed(t) {
-			t.Fatal("Listed says true, and a client is not told of the instance")
+			t.Fatal("Listed returns true, but a client does not get the instance")
 		}
 		if !listed && why == "" {
-			t.Fatal("Listed says false, and not why")
+			t.Fatal("Listed returns false without a reason")
 		}
 		return listed
 	}
 	if isListed(l) {
-		t.Fatal("Listed says true of an instance that nobody registered")
+		t.Fatal("Listed returns true for an instance that nobody registered")
 	}
 	registerListed(t, h)
 	h.Settle(t)
 	wait.Until(t, "Listed", func() bool { return isListed(l) })
-	wait.Until(t, "Listed of a registry made again", func() bool {
+	wait.Until(t, "Listed of a new registry", func() bool {
 		next, says := h.Registry(t).(drain.Lister)
 		return says && isListed(next)
 	})
 	withdrawAndSee(t, r)
 	if isListed(l) {
-		t.Fatal("Listed says true of an instance that is withdrawn")
+		t.Fatal("Listed returns true for an instance that is withdrawn")
 	}
 	h.Settle(t)
 	Call(t, "Restore", r.Restore)
@@ -57,7 +57,7 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	Call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 	if isListed(l) {
-		t.Fatal("Listed says true of a deregistered instance")
+		t.Fatal("Listed returns true for a deregistered instance")
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -67,8 +67,8 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	}
 }
 
-// readyWhenListed holds that a pod that waits for its registry (Config.ReadyWhenListed)
-// is ready when clients are told of it, and not before.
+// readyWhenListed checks that a pod that waits for its registry
+// (Config.ReadyWhenListed) is ready when clients discover it, and not before.
 func readyWhenListed(t *testing.T, h Harness) {
 	registry := drain.NamedRegistry{Name: "registry", Registry: h.Registry(t)}
 	d := drain.New(drain.Config{
@@ -96,7 +96,7 @@ func readyWhenListed(t *testing.T, h Harness) {
 		h.Heartbeat(t)
 		ready, why := d.Readiness()
 		if ready && !h.Listed(t) {
-			t.Fatal("ready, and a client is not told of the instance")
+			t.Fatal("ready, but a client does not get the instance")
 		}
 		if !ready {
 			t.Log(why)

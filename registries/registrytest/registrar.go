@@ -9,20 +9,20 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// RegistrarHarness is what the suite of registrars needs of one real server. Its
-// methods fail the test themselves when the server cannot be asked.
+// RegistrarHarness is what the suite of registrars needs of one real server.
+// Its methods fail the test themselves if they cannot reach the server.
 type RegistrarHarness interface {
-	// Listed, Settle and Known are those of a Harness.
+	// Listed, Settle and Known are the same as in Harness.
 	Listed(t *testing.T) bool
 	Settle(t *testing.T)
 	Known(t *testing.T) bool
-	// Lose removes the instance behind the plug-in's back, as a restart of the
+	// Lose removes the instance without the plug-in, as a restart of the
 	// registry does.
 	Lose(t *testing.T)
-	// Registry returns a new plug-in, set up to register the instance, at each
-	// call.
+	// Registry returns a new plug-in at each call, configured to register the
+	// instance.
 	Registry(t *testing.T) drain.Registry
-	// Next makes it for another pod that has the same id.
+	// Next returns the same for another pod that has the same id.
 	Next(t *testing.T) drain.Registry
 }
 
@@ -62,8 +62,8 @@ func registersReady(t *testing.T, h RegistrarHarness) {
 	}
 	withdrawAndSee(t, r)
 	Call(t, "Deregister", r.Deregister)
-	h.Settle(t) // what servers had yet to tell each other,
-	h.Settle(t) // and what came of it
+	h.Settle(t) // changes that servers still had to replicate,
+	h.Settle(t) // and their consequences
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 }
 
@@ -74,7 +74,7 @@ func registersNotReady(t *testing.T, h RegistrarHarness) {
 		register(t, r, false)
 		wait.Until(t, "the instance not being listed", func() bool { return !h.Listed(t) })
 	}
-	// The sidecar is started again, and the app is still not ready.
+	// The sidecar is restarted, and the app is still not ready.
 	r = h.Registry(t)
 	register(t, r, false)
 	if h.Listed(t) {
@@ -82,7 +82,7 @@ func registersNotReady(t *testing.T, h RegistrarHarness) {
 	}
 	registerAndSee(t, h, r)
 	register(t, h.Registry(t), false)
-	wait.Until(t, "the instance not being listed, by a registry made again", func() bool { return !h.Listed(t) })
+	wait.Until(t, "the instance not being listed, by a new registry", func() bool { return !h.Listed(t) })
 }
 
 func registersWhatIsLost(t *testing.T, h RegistrarHarness) {
@@ -103,7 +103,7 @@ func withdrawalOutlivesTheInstance(t *testing.T, h RegistrarHarness) {
 	registerAndSee(t, h, r)
 	withdrawAndSee(t, r)
 	h.Settle(t)
-	// Nobody renews the lease in a drain.
+	// In a drain nobody renews the lease.
 	h.Lose(t)
 	wait.Until(t, "the instance being lost", func() bool { return !h.Known(t) })
 	withdrawAndSee(t, r)
@@ -121,7 +121,7 @@ func withdrawalIsUndone(t *testing.T, h RegistrarHarness) {
 	registerAndSee(t, h, r)
 	withdrawAndSee(t, r)
 	h.Settle(t)
-	// As a drain that is taken back does.
+	// A drain that is taken back does the same.
 	register(t, r, true)
 	Call(t, "Restore", r.Restore)
 	wait.Until(t, "the instance being listed again", func() bool { return h.Listed(t) })
@@ -138,11 +138,11 @@ func withdrawalIsUndone(t *testing.T, h RegistrarHarness) {
 func registrationLeavesWithdrawal(t *testing.T, h RegistrarHarness) {
 	registerAndSee(t, h, h.Registry(t))
 	withdrawAndSee(t, h.Registry(t))
-	// The sidecar was killed in the drain and started again.
+	// The sidecar was killed in the drain and restarted.
 	r := h.Registry(t)
 	register(t, r, true)
 	if h.Listed(t) {
-		t.Fatal("a sidecar that was started again has put a pod back that drains")
+		t.Fatal("a restarted sidecar has put a draining pod back into service")
 	}
 	// The app was restarted, so there is no drain any more.
 	register(t, r, false)
@@ -154,7 +154,7 @@ func nextPodIsInService(t *testing.T, h RegistrarHarness) {
 	registerAndSee(t, h, h.Registry(t))
 	withdrawAndSee(t, h.Registry(t))
 	h.Settle(t)
-	// The drain was cut short, and a new pod comes up under the same id.
+	// The drain was cut short, and a new pod starts with the same id.
 	registerAndSee(t, h, h.Next(t))
 }
 
@@ -188,8 +188,8 @@ func register(t *testing.T, r drain.Registry, ready bool) {
 	Call(t, "Register", func(ctx context.Context) error { return registrar(t, r).Register(ctx, ready) })
 }
 
-// registerAndSee calls Register until the instance is listed, as a drainer does in
-// time.
+// registerAndSee calls Register until the instance is listed, as a drainer does
+// over time.
 func registerAndSee(t *testing.T, h RegistrarHarness, r drain.Registry) {
 	t.Helper()
 	wait.Until(t, "the registered instance being listed", func() bool {

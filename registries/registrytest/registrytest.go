@@ -1,4 +1,4 @@
-// Package registrytest holds the suite that every registry plug-in passes
+// Package registrytest contains the suite that every registry plug-in passes
 // against its real server.
 package registrytest
 
@@ -12,31 +12,31 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// Harness is what the suite needs of one real server. Its methods fail the
-// test themselves when the server cannot be asked.
+// Harness is what the suite needs of one real server. Its methods fail the test
+// themselves if they cannot reach the server.
 type Harness interface {
-	// Register announces the pod's instance the way its app does, available.
+	// Register registers the pod's instance as its app does, as available.
 	Register(t *testing.T)
-	// Heartbeat does, once and now, what the app does as long as it lives.
+	// Heartbeat sends, once, what the app sends regularly while it runs.
 	Heartbeat(t *testing.T)
-	// Listed reports whether a client that asks the server now, through the
-	// calls that real clients use, is told of the instance as available.
+	// Listed reports whether a client that queries the server now, with the
+	// calls that real clients use, gets the instance as available.
 	Listed(t *testing.T) bool
-	// Settle waits until servers that pass changes on to each other have done
-	// so with all so far. Between a withdrawal and what undoes it there is more
-	// time in a pod's life than in a test.
+	// Settle waits until servers have replicated all changes so far to each
+	// other. Between a withdrawal and its undoing, more time passes in a pod's
+	// life than in a test.
 	Settle(t *testing.T)
 	// Known reports whether the server holds the instance at all.
 	Known(t *testing.T) bool
-	// Registry returns a new plug-in, set up for the instance, at each call.
+	// Registry returns a new plug-in at each call, configured for the instance.
 	Registry(t *testing.T) drain.Registry
 }
 
-// callLimit is the deadline of one call to the plug-in, as the drainer sets one.
+// callLimit is the deadline of one call to the plug-in, as a drainer sets it.
 const callLimit = 10 * time.Second
 
-// Run runs the suite. start is called once for each test and gives it an
-// instance that no other test knows, not yet registered.
+// Run runs the suite. It calls start once for each test. start returns an
+// instance that no other test knows and that is not registered yet.
 func Run(t *testing.T, start func(t *testing.T) Harness) {
 	for _, test := range []struct {
 		name string
@@ -64,12 +64,12 @@ func withdrawKeepsKnown(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
 	if gone := Withdrawn(t, r); gone {
-		t.Fatal("Withdrawn says true while clients are told of the instance")
+		t.Fatal("Withdrawn returns true while clients get the instance")
 	}
 	Call(t, "Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
 	if h.Listed(t) {
-		t.Fatal("Withdrawn says true, and a client is still told of the instance")
+		t.Fatal("Withdrawn returns true, but a client still gets the instance")
 	}
 	if !h.Known(t) {
 		t.Fatal("Withdraw removed the instance: its app's next heartbeat would bring it back")
@@ -106,16 +106,16 @@ func deregisterRemoves(t *testing.T, h Harness) {
 	Call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 	if !Withdrawn(t, r) {
-		t.Fatal("Withdrawn says false of a deregistered instance")
+		t.Fatal("Withdrawn returns false for a deregistered instance")
 	}
-	// The same id comes back, as a StatefulSet's does: it must be in service.
+	// The same id comes back, as in a StatefulSet: it must be in service.
 	registerListed(t, h)
 }
 
 func callsRepeat(t *testing.T, h Harness) {
 	registerListed(t, h)
 	r := h.Registry(t)
-	Call(t, "Restore of what is in service", r.Restore)
+	Call(t, "Restore of an instance in service", r.Restore)
 	Call(t, "Withdraw", r.Withdraw)
 	Call(t, "a second Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
@@ -133,10 +133,10 @@ func callsRepeat(t *testing.T, h Harness) {
 func newRegistryGoesOn(t *testing.T, h Harness) {
 	registerListed(t, h)
 	withdrawAndSee(t, h.Registry(t))
-	// The sidecar was killed and started again: nothing is remembered.
+	// The sidecar was killed and restarted, and remembers nothing.
 	r := h.Registry(t)
 	if !Withdrawn(t, r) {
-		t.Fatal("a registry made again does not see the withdrawal")
+		t.Fatal("a new registry does not see the withdrawal")
 	}
 	h.Settle(t)
 	Call(t, "Restore", r.Restore)
@@ -156,7 +156,7 @@ func findTells(t *testing.T, h Harness) {
 	}
 	if _, says := f.(drain.Locator); says {
 		if notFound := (*drain.NotFoundError)(nil); !errors.As(err, &notFound) {
-			t.Fatalf("Find of what nobody registered: got %v, want a NotFoundError", err)
+			t.Fatalf("Find before any registration: got %v, want a NotFoundError", err)
 		}
 	}
 	located(t, f, false)
@@ -168,12 +168,12 @@ func findTells(t *testing.T, h Harness) {
 	located(t, f, true)
 }
 
-// located holds what a registry that can say so says of whether it has ever found
-// the instance.
+// located checks the result of Located if r is a drain.Locator: whether it has
+// ever found the instance.
 func located(t *testing.T, r any, want bool) {
 	t.Helper()
 	if l, says := r.(drain.Locator); says && l.Located() != want {
-		t.Fatalf("Located says %v, want %v", !want, want)
+		t.Fatalf("Located returns %v, want %v", !want, want)
 	}
 }
 
@@ -194,7 +194,7 @@ func findLeavesOwn(t *testing.T, h Harness) {
 func findClearsLeftover(t *testing.T, h Harness) {
 	registerListed(t, h)
 	withdrawAndSee(t, h.Registry(t))
-	// The drain was cut short, and a new pod comes up under the same id.
+	// The drain was cut short, and a new pod starts with the same id.
 	h.Register(t)
 	r := h.Registry(t)
 	wait.Until(t, "Find", func() bool {
@@ -210,13 +210,13 @@ func findClearsLeftover(t *testing.T, h Harness) {
 func unknownIsWithdrawn(t *testing.T, h Harness) {
 	r := h.Registry(t)
 	if !Withdrawn(t, r) {
-		t.Fatal("Withdrawn says false of an instance that nobody registered")
+		t.Fatal("Withdrawn returns false for an instance that nobody registered")
 	}
-	Call(t, "Withdraw of what is not known", r.Withdraw)
-	Call(t, "Restore of what is not known", r.Restore)
-	Call(t, "Deregister of what is not known", r.Deregister)
+	Call(t, "Withdraw of an unknown instance", r.Withdraw)
+	Call(t, "Restore of an unknown instance", r.Restore)
+	Call(t, "Deregister of an unknown instance", r.Deregister)
 	located(t, r, false)
-	// Found by whatever call comes next, it stays so.
+	// Once any call has found the instance, it stays located.
 	registerListed(t, h)
 	Call(t, "Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
@@ -267,8 +267,8 @@ func finder(t *testing.T, r drain.Registry) drain.Finder {
 	return f
 }
 
-// Call makes one call to a plug-in, within the time that a drainer gives it. It must
-// succeed.
+// Call makes one call to a plug-in, with the deadline that a drainer sets. The
+// call must succeed.
 func Call(t *testing.T, what string, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
@@ -278,8 +278,8 @@ func Call(t *testing.T, what string, f func(context.Context) error) {
 	}
 }
 
-// Withdrawn asks a registry whether clients are no longer told of the instance. It
-// must answer.
+// Withdrawn calls Withdrawn, which reports whether clients no longer discover
+// the instance. The call must succeed.
 func Withdrawn(t *testing.T, r drain.Registry) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
@@ -291,7 +291,7 @@ func Withdrawn(t *testing.T, r drain.Registry) bool {
 	return gone
 }
 
-// Find has a registry look for the instance, which it must find.
+// Find makes a registry look for the instance, which it must find.
 func Find(t *testing.T, f drain.Finder) (text string) {
 	t.Helper()
 	Call(t, "Find", func(ctx context.Context) (err error) {

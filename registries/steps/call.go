@@ -20,17 +20,17 @@ import (
 )
 
 const (
-	// maxAnswer bounds the body of an answer, in bytes: PD's list of 1,000
+	// maxAnswer limits the body of an answer, in bytes: PD's list of 1,000
 	// stores has two million.
 	maxAnswer = 4 << 20
-	// maxExcerpt bounds what an error shows of an answer.
+	// maxExcerpt limits what an error shows of an answer.
 	maxExcerpt = 200
-	// connectLimit bounds the making of a connection, besides the call's own
-	// deadline.
+	// connectLimit is the timeout for establishing a connection, in addition to
+	// the call's own deadline.
 	connectLimit = 2 * time.Second
-	// keepIdle is how long a connection is kept for the next call. It spans the
-	// calls of a drain, and no more: a server that stops must not have to wait
-	// for its last idle client.
+	// keepIdle is how long an idle connection is kept. It covers the pauses
+	// between the calls of a drain, and no more: a server that stops must not
+	// have to wait for its last idle client.
 	keepIdle = time.Second
 )
 
@@ -41,10 +41,10 @@ type caller struct {
 	secrets []string // never shown
 
 	mu   sync.Mutex
-	last int // the server that has answered last
+	last int // index of the server that answered last
 }
 
-// answer is what came of a call.
+// answer is the result of a call.
 type answer struct {
 	code int
 	body []byte
@@ -59,7 +59,7 @@ func newCaller(f *file, values values, secrets []string) (*caller, error) {
 		IdleConnTimeout:        keepIdle,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	// Without files of the user's own, the system's authorities verify.
+	// Without files from the user, the system's authorities verify the server.
 	if f.tls.set {
 		files, err := f.tls.open(values)
 		if err != nil {
@@ -71,16 +71,17 @@ func newCaller(f *file, values values, secrets []string) (*caller, error) {
 		file: f,
 		client: &http.Client{
 			Transport: t,
-			// A redirect would take the token to another host, and turn a PUT
-			// into a GET that succeeds.
+			// Following a redirect would send the token to another host, and
+			// turn a PUT into a GET that succeeds.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		secrets: secrets,
 	}, nil
 }
 
-// call makes the call of a step, at one server after the other where the file
-// names several, until one answers with what is no failure of the server's own.
+// call makes the call of a step. If the file names several servers, it tries
+// one after the other until one gives an answer that is not a failure of the
+// server itself.
 func (c *caller) call(ctx context.Context, s *step, values values) (answer, error) {
 	at, err := s.url.expand(values, inURL)
 	if err != nil {
@@ -102,7 +103,8 @@ func (c *caller) call(ctx context.Context, s *step, values values) (answer, erro
 		i := (first + n) % len(servers)
 		got, err := c.ask(ctx, s, servers[i]+at, values, share(ctx, limit, len(servers)-n))
 		if err == nil && got.code >= 500 && n < len(servers)-1 {
-			// It may be this server alone, unless the file knows this answer.
+			// Only this server may have failed, unless the file names this
+			// answer.
 			if _, known := s.match(got.code, got.body, values); !known && !s.okay(got.code) {
 				failed = append(failed, c.refusal(s, servers[i]+at, got))
 				continue
@@ -122,8 +124,8 @@ func (c *caller) call(ctx context.Context, s *step, values values) (answer, erro
 	return answer{}, errors.Join(failed...)
 }
 
-// servers are the base URLs, without a slash at the end. A variable may hold
-// several, with commas between them.
+// servers returns the base URLs, without a trailing slash. A variable may
+// contain several, separated by commas.
 func (c *caller) servers(values values) ([]string, error) {
 	var all []string
 	for _, t := range c.file.servers {
@@ -140,8 +142,8 @@ func (c *caller) servers(values values) ([]string, error) {
 	return all, nil
 }
 
-// share is the time for one of several servers that are left, so that one that
-// hangs leaves the others theirs.
+// share returns the time limit for one of the servers that are left. A server
+// that hangs must leave time for the others.
 func share(ctx context.Context, limit time.Duration, left int) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -209,8 +211,8 @@ func (c *caller) request(ctx context.Context, s *step, at string, values values)
 	return req, c.addToken(req, s, values)
 }
 
-// addToken reads the token again for each call: a projected service account
-// token is replaced about every hour.
+// addToken adds the token to req. It reads the file again for each call: a
+// projected service account token is replaced about every hour.
 func (c *caller) addToken(req *http.Request, s *step, values values) error {
 	t := c.file.token
 	if s.token.file.raw != "" {
@@ -232,7 +234,7 @@ func (c *caller) addToken(req *http.Request, s *step, values values) error {
 	return nil
 }
 
-// refusal is the error for an answer with a code that was not hoped for.
+// refusal returns the error for an answer with an unexpected code.
 func (c *caller) refusal(s *step, at string, a answer) error {
 	text := fmt.Sprintf("%s %s answered %d %s", s.verb(), c.shown(at), a.code, http.StatusText(a.code))
 	switch {
@@ -247,7 +249,7 @@ func (c *caller) refusal(s *step, at string, a answer) error {
 	return errors.New(text)
 }
 
-// excerpt is the beginning of an answer, for people.
+// excerpt returns the beginning of an answer for messages.
 func (c *caller) excerpt(body []byte) string {
 	text := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -262,7 +264,8 @@ func (c *caller) excerpt(body []byte) string {
 	return text
 }
 
-// shown is an address for people: without its userinfo, query and secrets.
+// shown returns an address for messages: without its userinfo, query and
+// secrets.
 func (c *caller) shown(at string) string {
 	u, err := url.Parse(at)
 	if err != nil {
@@ -271,11 +274,11 @@ func (c *caller) shown(at string) string {
 	return hide(fetch.Public(u), c.secrets)
 }
 
-// explain adds what to do about a failure to get an answer.
+// explain adds to an error of the transport what to do about it.
 func (c *caller) explain(err error, limit time.Duration) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
-		err = wrapped.Err // the rest repeats the address, query and all
+		err = wrapped.Err // the wrapper repeats the address, including the query
 	}
 	var authority x509.UnknownAuthorityError
 	var wanted *tls.CertificateVerificationError

@@ -27,7 +27,8 @@ func withdrawError(t *testing.T, yaml string) string {
 	return err.Error()
 }
 
-// An answer that does not fit is an error that says where, what and what to do.
+// The error for an unexpected answer contains the address, the answer and what
+// to do.
 func TestAnswers(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -56,7 +57,7 @@ func TestAnswers(t *testing.T) {
 		{"get: URL/large", "longer than 4 MiB"},
 		{"get: URL/endless", "longer than 4 MiB"},
 		{"get: URL/broken", "reading the answer"},
-		{"get: URL/ok\n  contains: gone", `not so: contains "gone": fine`},
+		{"get: URL/ok\n  contains: gone", `condition not met: contains "gone": fine`},
 		{"get: URL/ok\n  when: a == 1", "not JSON"},
 		{"get: URL/ok\n  ok: [204]", "answered 200 OK: fine"},
 		{"get: URL/ok\n  set: {a: b}", "not JSON"},
@@ -69,7 +70,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A call that hangs ends by the file's time, and a section by its context.
+// A call that hangs ends at the file's timeout, and a section with its context.
 func TestTimes(t *testing.T) {
 	hang := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	if got := withdrawError(t, "timeout: 100ms\nwithdraw:\n- get: "+hang); !strings.Contains(got, "no answer within 100ms") {
@@ -85,8 +86,8 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// Servers are asked in turn: one that refuses, hangs or fails leaves it to the
-// next, and the one that has answered is asked first from then on.
+// Servers are tried in turn: if one refuses, hangs or fails, the next one is
+// tried. The server that answered is tried first from then on.
 func TestServersInTurn(t *testing.T) {
 	var asked atomic.Int64
 	good := serve(t, func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); io.WriteString(w, "ok") })
@@ -103,21 +104,21 @@ func TestServersInTurn(t *testing.T) {
 		t.Errorf("the good server was asked %d times, the last is %d, after %v", asked.Load(), r.caller.last, time.Since(began))
 	}
 
-	// What the file knows is no reason to ask the next one.
+	// An answer that the file names is no reason to try the next server.
 	r = fromYAML(t, drain.Pod{}, fmt.Sprintf("servers: [%s, %s]\nwithdraw:\n- post: /out\n  done: [{code: 503, contains: no leader}]", failing, good))
 	do(t, "Withdraw", r.Withdraw)
 	if asked.Load() != 2 {
 		t.Error("the next server was asked although the file knows the answer of the first")
 	}
 
-	// When none does it, each says why.
+	// If no server succeeds, the error has the reason of each.
 	got := withdrawError(t, fmt.Sprintf("servers: [%s, 'http://127.0.0.1:1']\nwithdraw:\n- post: /out", failing))
 	if !strings.Contains(got, "503") || !strings.Contains(got, "refused") {
 		t.Errorf("got %q", got)
 	}
 }
 
-// One server that hangs leaves the others their share of a short time.
+// A server that hangs leaves the others their share of a short time.
 func TestShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -131,7 +132,8 @@ func TestShare(t *testing.T) {
 	})
 }
 
-// What is sent: method, body, headers, and the token as the file holds it now.
+// A request has the method, the body, the headers, and the token that the file
+// holds now.
 func TestRequests(t *testing.T) {
 	type request struct{ method, path, body, kind, token, extra, host string }
 	got := make(chan request, 1)
@@ -175,8 +177,8 @@ restore:
 	}
 }
 
-// Nothing listens, and the file knows what that means; a call that was refused
-// for another reason is none.
+// Nothing listens, and the file gives that a meaning. A call that fails for
+// another reason does not count as refused.
 func TestRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -188,7 +190,7 @@ func TestRefused(t *testing.T) {
 	}
 	yaml := "find:\n- get: http://" + address + "/\n  absent: [refused]\nwithdraw:\n- get: http://" + address
 	r := fromYAML(t, drain.Pod{}, yaml)
-	do(t, "Withdraw of what is not there", r.Withdraw)
+	do(t, "Withdraw of an unknown instance", r.Withdraw)
 	if !isWithdrawn(t, r) {
 		t.Error("what is not there is not withdrawn")
 	}

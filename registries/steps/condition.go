@@ -10,11 +10,12 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// A condition is one thing that must be so of an answer's body.
+// condition is one requirement on an answer's body.
 type condition interface {
-	// holds reports whether it is so. An error says that the body does not tell.
+	// holds reports whether it is met. An error means that the body does not
+	// show it.
 	holds(body []byte, values values) (bool, error)
-	// String is the condition as the file has it.
+	// String returns the condition as the file has it.
 	String() string
 }
 
@@ -25,8 +26,7 @@ type comparison struct {
 	raw         string
 }
 
-// operators are what can stand between a path and a value. The longer come
-// first.
+// operators returns the operators of a comparison. The longer ones come first.
 func operators() []string { return []string{"==", "!=", "<=", ">=", "<", ">"} }
 
 const comparisonHelp = `write it as PATH OPERATOR VALUE, with spaces around the operator (== != < <= > >=), or PATH exists, or PATH missing`
@@ -59,7 +59,7 @@ func parseComparison(raw string) (*comparison, error) {
 	return c, err
 }
 
-// splitAtOperator splits at the first operator that stands between spaces and
+// splitAtOperator splits s at the first operator that stands between spaces and
 // not in brackets or quotes.
 func splitAtOperator(s string) (before, op, after string) {
 	depth, quoted := 0, false
@@ -110,7 +110,7 @@ func (c *comparison) holds(body []byte, values values) (bool, error) {
 	return result, nil
 }
 
-// lookup looks a path up in a body, which must be JSON.
+// lookup returns the value at path in body, which must be JSON.
 func lookup(body []byte, path text, values values) (gjson.Result, error) {
 	if !gjson.ValidBytes(body) {
 		return gjson.Result{}, errors.New("the answer is not JSON")
@@ -122,8 +122,8 @@ func lookup(body []byte, path text, values values) (gjson.Result, error) {
 	return gjson.GetBytes(body, at), nil
 }
 
-// compare compares two values: as numbers where both are, otherwise as text,
-// which has no order.
+// compare compares two values: as numbers if both are numbers, otherwise as
+// text, for which only == and != are defined.
 func compare(got, op, want string) (bool, error) {
 	order, numbers := compareNumbers(got, want)
 	switch op {
@@ -147,7 +147,8 @@ func compare(got, op, want string) (bool, error) {
 	}
 }
 
-// compareNumbers compares whole numbers of up to 64 bits exactly: ids are some.
+// compareNumbers compares integers of up to 64 bits exactly: ids may be that
+// large.
 func compareNumbers(a, b string) (order int, ok bool) {
 	if x, err := strconv.ParseInt(a, 10, 64); err == nil {
 		if y, err := strconv.ParseInt(b, 10, 64); err == nil {
@@ -177,7 +178,8 @@ func compareOrdered[N int64 | uint64 | float64](a, b N) int {
 	return 0
 }
 
-// holding is the condition that the body contains a text, or lacks it.
+// holding is the condition that the body contains a text, or does not contain
+// it.
 type holding struct {
 	text text
 	want bool
@@ -202,7 +204,7 @@ func (h holding) holds(body []byte, values values) (bool, error) {
 }
 
 // number is the condition that each number that a regular expression finds in a
-// plain text is as it should be.
+// plain text satisfies a comparison.
 type number struct {
 	pattern text
 	op      string
@@ -230,7 +232,7 @@ func parseNumber(raw string) (*number, error) {
 	if n.value, err = parseText(strings.TrimSpace(raw[at+len(op)+2:])); err != nil {
 		return nil, err
 	}
-	// With any value in it, the expression is as good as with the real one.
+	// Any value shows whether the expression is valid, as well as the real one.
 	sample, _ := n.pattern.expand(values{}.with(samples(n.pattern)), inRegexp)
 	found, err := regexp.Compile("(?m)" + sample)
 	switch {

@@ -21,7 +21,7 @@ func TestConditions(t *testing.T) {
 		{"f > 1", json, true, ""},
 		{"f <= 1.4", json, false, ""},
 		{"big == 18446744073709551615", json, true, ""},
-		{"big == ${BIG}", json, false, ""}, // equal as floating-point numbers
+		{"big == ${BIG}", json, false, ""}, // equal only as floating-point numbers
 		{"big > ${BIG}", json, true, ""},
 		{"num < 8", json, true, ""},
 		{"s == text", json, true, ""},
@@ -33,7 +33,7 @@ func TestConditions(t *testing.T) {
 		{"z exists", json, true, ""},
 		{"no exists", json, false, ""},
 		{"no missing", json, true, ""},
-		{"no == 0", json, false, "has no no"}, // what cannot be read is not zero
+		{"no == 0", json, false, "has no no"}, // a missing value is not zero
 		{"no != 0", json, false, "has no no"},
 		{`list.#(a=="${V}").id == 2`, json, true, ""},
 		{`list.#(a=="x y").id == 1`, json, true, ""},
@@ -65,7 +65,7 @@ func TestNumbers(t *testing.T) {
 		wrong  string
 	}{
 		{`^leaders\{type="leader"\} (\S+)$ == 0`, true, ""},
-		{`^leaders\{.*\} (\S+)$ == 0`, false, ""}, // each of them must be
+		{`^leaders\{.*\} (\S+)$ == 0`, false, ""}, // all numbers must satisfy it
 		{`^leaders\{.*\} (\S+)$ <= ${V}`, true, ""},
 		{`^gone (\S+)$ == 0`, false, "nothing that matches"},
 		{`^bad (\S+)$ < 1`, false, "must be numbers"},
@@ -94,7 +94,7 @@ func TestExpand(t *testing.T) {
 		{"/s/${ID}?q=${ID}&r=1", inURL, "/s/a%2Fb%3Fc%22d?q=a%2Fb%3Fc%22d&r=1"},
 		{`{"id":"${ID}"}`, inBody, `{"id":"a/b?c\"d"}`},
 		{"id=${ID}", inBody, `id=a/b?c"d`},
-		{"${NEST}", nil, "${ID}"}, // a value is not read again
+		{"${NEST}", nil, "${ID}"}, // a value is not parsed again
 		{"${NONE:-x}$y", nil, "x$y"},
 	} {
 		parsed, err := parseText(test.raw)

@@ -13,14 +13,14 @@ import (
 	"lastcall/internal/fetch"
 )
 
-// Config is what the environment says of `steps`.
+// Config is the configuration of `steps`, from the environment.
 type Config struct {
 	File          string        `envconfig:"LASTCALL_STEPS_FILE" default:"/etc/lastcall/steps.yaml" desc:"the calls and conditions that the registry steps runs, in YAML"`
 	ClientRefresh time.Duration `envconfig:"LASTCALL_STEPS_CLIENT_REFRESH" default:"0s" desc:"how long whoever sends the pod work may use what it was told, once the conditions of the file hold"`
 }
 
-// New reads the file. It makes no call. The error joins all mistakes, each with
-// its line and what would be right.
+// New parses the file and returns the plug-in. It makes no call. The error
+// joins all mistakes, each with its line and what would be correct.
 func New(cfg Config, pod drain.Pod) (*Registry, error) {
 	var mistakes []error
 	if cfg.ClientRefresh < 0 {
@@ -58,7 +58,7 @@ func readFile(path string) ([]byte, error) {
 	return content, nil
 }
 
-// registry makes the registry of a file.
+// registry returns the registry of a file.
 func (p *parser) registry(root *yaml.Node) (*Registry, error) {
 	f, err := p.parse(root)
 	if err != nil {
@@ -76,7 +76,7 @@ func (p *parser) registry(root *yaml.Node) (*Registry, error) {
 	return &Registry{file: f, caller: c, fixed: fixed, shown: show(root, fixed, p.source.isSecret)}, nil
 }
 
-// checkTokens reads the files of tokens for a first time.
+// checkTokens reads the token files once, to find mistakes at start.
 func checkTokens(f *file, fixed values) error {
 	files := []text{f.token.file}
 	for _, s := range sections() {
@@ -88,7 +88,7 @@ func checkTokens(f *file, fixed values) error {
 	for _, t := range files {
 		path, err := t.expand(fixed, nil)
 		if err != nil || path == "" {
-			continue // set by a step, or not at all
+			continue // a step sets it, or it is not set at all
 		}
 		if _, err := fetch.ReadToken("token_file", path); err != nil {
 			mistakes = append(mistakes, err)

@@ -12,8 +12,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// Two Dubbo providers and a consumer that calls all the time, by way of
-// ZooKeeper: one is drained without a call that fails, and put back.
+// Two Dubbo providers serve a consumer that calls all the time, through
+// ZooKeeper. One of them is drained without a failed call, and restored.
 func TestDubbo(t *testing.T) {
 	z := servers.StartZooKeeper(t)
 	a := servers.StartDubboProvider(t, z, "a")
@@ -52,9 +52,9 @@ func TestDubbo(t *testing.T) {
 		t.Error("listed while it is withdrawn")
 	}
 
-	// A sidecar that is started again finds it so.
+	// A restarted sidecar sees the withdrawal.
 	if !isWithdrawn(t, preset(t, "dubbo", drain.Pod{}, nil)) {
-		t.Error("a registry made again does not see the withdrawal")
+		t.Error("a new registry does not see the withdrawal")
 	}
 
 	do(t, "Restore", r.Restore)
@@ -65,9 +65,9 @@ func TestDubbo(t *testing.T) {
 		t.Error("withdrawn after Restore")
 	}
 
-	// The provider has ended: nobody is there to be sent to.
+	// The provider has ended: clients are not sent to it any more.
 	a.Kill()
-	do(t, "Withdraw of what has ended", r.Withdraw)
+	do(t, "Withdraw after the end", r.Withdraw)
 	if !isWithdrawn(t, r) {
 		t.Error("a provider that has ended is not withdrawn")
 	}

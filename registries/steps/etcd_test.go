@@ -13,7 +13,7 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// status is what an etcd member says of itself.
+// etcdStatus returns the status that an etcd member reports.
 func etcdStatus(t *testing.T, m *servers.EtcdMember) (member, leader string) {
 	t.Helper()
 	resp, err := http.Post(m.URL+"/v3/maintenance/status", "application/json", strings.NewReader("{}"))
@@ -49,7 +49,7 @@ func etcdLeader(t *testing.T, members []*servers.EtcdMember) int {
 	return leader
 }
 
-// A leader hands over, a follower changes nothing.
+// A leader transfers the leadership; for a follower nothing changes.
 func TestEtcd(t *testing.T) {
 	members := servers.StartEtcd(t, 3, false)
 	leader := etcdLeader(t, members)
@@ -76,8 +76,8 @@ func TestEtcd(t *testing.T) {
 	do(t, "Restore", r.Restore)
 }
 
-// One of the others hangs, the one that is tried first: the leadership goes to
-// the one that is well.
+// Of the other two members, the one that is tried first hangs. The leadership
+// goes to the healthy one.
 func TestEtcdWithAMemberThatHangs(t *testing.T) {
 	members := servers.StartEtcd(t, 3, false)
 	leader := etcdLeader(t, members)
@@ -94,7 +94,8 @@ func TestEtcdWithAMemberThatHangs(t *testing.T) {
 	wait.Until(t, "Withdrawn", func() bool { return isWithdrawn(t, r) })
 }
 
-// A member alone cannot hand over; it wants a certificate of its clients.
+// A single member cannot transfer the leadership. This one requires client
+// certificates.
 func TestEtcdAlone(t *testing.T) {
 	alone := servers.StartEtcd(t, 1, true)[0]
 	r := etcdPreset(t, alone)

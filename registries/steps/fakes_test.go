@@ -17,7 +17,7 @@ import (
 	"lastcall/internal/settings"
 )
 
-// preset makes a preset's registry, with env as its environment.
+// preset returns a preset's registry, with env as its environment.
 func preset(t *testing.T, name string, pod drain.Pod, env map[string]string) *Registry {
 	t.Helper()
 	r, err := newFromPreset(t, name, pod, env)
@@ -47,8 +47,8 @@ func newFromPreset(t *testing.T, name string, pod drain.Pod, env map[string]stri
 	return a.Registry.(*Registry), nil
 }
 
-// fakeElasticsearch is a node with the shutdown API's rules: a shutdown stays
-// until it is deleted.
+// fakeElasticsearch is a node that follows the rules of the shutdown API: a
+// shutdown stays until it is deleted.
 type fakeElasticsearch struct {
 	mu                sync.Mutex
 	started, shutdown int64
@@ -116,7 +116,7 @@ func TestElasticsearch(t *testing.T) {
 	if found, err := preset(t, "elasticsearch", drain.Pod{}, env).Find(within(t)); err != nil || es.shutdown != 0 {
 		t.Errorf("Find left the earlier process' shutdown: %q, %v", found, err)
 	}
-	do(t, "Restore of what is in service", r.Restore)
+	do(t, "Restore of an instance in service", r.Restore)
 	do(t, "Withdraw", r.Withdraw)
 	es.set(func() { es.status = "STALLED" })
 	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "stalled") {
@@ -177,9 +177,9 @@ func TestAPISIX(t *testing.T) {
 	}
 }
 
-// fakeVault is a node with the rules of Vault: health answers anybody and says
-// the state by its code, a standby forwards to the active node, and stepping
-// down needs a token.
+// fakeVault is a node that follows the rules of Vault: health answers anybody,
+// with the state as its code; a standby forwards to the active node; and
+// stepping down needs a token.
 type fakeVault struct {
 	mu     sync.Mutex
 	active bool

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// The limits of a file, beyond which it is a mistake.
+// Limits of a file. A file that exceeds them is rejected.
 const (
 	maxFile  = 256 << 10 // bytes
 	maxSteps = 50        // of one section
 	maxList  = 50        // entries of one list
 )
 
-// defaultTimeout bounds one call, unless the file says otherwise. The drainer
-// bounds all calls of one section together, by 5 s.
+// defaultTimeout is the timeout of one call, unless the file sets another. The
+// drainer limits all calls of one section together to 5 s.
 const (
 	defaultTimeout = 3 * time.Second
 	minTimeout     = 100 * time.Millisecond
@@ -39,19 +39,19 @@ func sections() []section {
 	return []section{find, withdraw, withdrawn, restore, leftover, listed, deregister}
 }
 
-// file is what a YAML file says.
+// file is the parsed content of a YAML file.
 type file struct {
-	name     string // for people: its path, or the preset's name
+	name     string // for messages: its path, or the preset's name
 	servers  []text
 	headers  []header
 	token    token
 	tls      tlsFiles
 	timeout  time.Duration
-	unlisted bool // withdrawn may hold in service too
+	unlisted bool // the conditions of withdrawn may hold while in service too
 	sections map[section][]step
 }
 
-// step is one call and what its answer must be.
+// step is one call, and what its answer must be like.
 type step struct {
 	at       string // FILE:LINE
 	method   string
@@ -59,7 +59,7 @@ type step struct {
 	body     text
 	headers  []header
 	token    token
-	ok       []int // codes of an answer that can be judged; empty: 200 to 299
+	ok       []int // codes of an answer that is evaluated; empty: 200 to 299
 	outcomes []outcome
 	expected []condition
 	set      []assignment
@@ -71,43 +71,44 @@ type header struct {
 	value text
 }
 
-// token is a secret in a file, which is sent with each call.
+// token is a secret, stored in a file, that is sent with each call.
 type token struct {
 	file   text
 	header string // empty: Authorization: Bearer
 }
 
-// tlsFiles are what verifies the servers, and what shows them who calls.
+// tlsFiles are the files that verify the servers and that authenticate the
+// client.
 type tlsFiles struct {
 	ca, cert, key, serverName text
 	insecure                  bool
 	set                       bool
 }
 
-// assignment sets a variable to what is at a path.
+// assignment sets a variable to the value at a path of the answer.
 type assignment struct {
 	name string
 	path text
 }
 
-// verdict is what an answer means for its section.
+// verdict is the meaning of an answer for its section.
 type verdict string
 
 const (
 	passed verdict = "ok"      // the step has succeeded, or its conditions hold
 	unmet  verdict = "unmet"   // its conditions do not hold
-	done   verdict = "done"    // it is already so
-	end    verdict = "end"     // it is so, and the rest of the section is not needed
+	done   verdict = "done"    // the state has already been reached
+	end    verdict = "end"     // the state has been reached, and the rest of the section is not needed
 	absent verdict = "absent"  // the instance is not known
 	notYet verdict = "not_yet" // the condition does not hold
-	never  verdict = "never"   // it can never be so
+	never  verdict = "never"   // the state can never be reached
 )
 
-// verdicts are the keys of a step by which the file names codes, in the order
-// in which they are looked through.
+// verdicts returns the keys of a step under which the file lists codes, in the
+// order in which they are checked.
 func verdicts() []verdict { return []verdict{never, absent, end, done, notYet} }
 
-// allowed are the verdicts that make sense in a section.
+// allowed returns the verdicts that are valid in a section.
 func (s section) allowed() []verdict {
 	switch s {
 	case find:
@@ -125,18 +126,18 @@ func (s section) allowed() []verdict {
 	}
 }
 
-// outcome is a kind of answer that the file gives a meaning of its own.
+// outcome is a kind of answer to which the file assigns a meaning.
 type outcome struct {
 	verdict verdict
-	codes   []int // empty: those of ok
+	codes   []int // empty: the codes of ok
 	when    []condition
-	missing bool // what is to be set is not in the answer
-	refused bool // nobody listens there
-	timeout bool // no answer has come in time
+	missing bool // the value for set is not in the answer
+	refused bool // the connection was refused
+	timeout bool // there was no answer in time
 	because string
 }
 
-// okay reports whether an answer with the code can be judged.
+// okay reports whether an answer with this code can be evaluated.
 func (s *step) okay(code int) bool {
 	if len(s.ok) == 0 {
 		return code/100 == 2
@@ -171,10 +172,11 @@ func (o *outcome) matches(s *step, code int, body []byte, values values) bool {
 	return true
 }
 
-// isWord reports whether the outcome is for what is no answer with a code alone.
+// isWord reports whether the outcome stands for something other than an answer
+// with a code.
 func (o *outcome) isWord() bool { return o.missing || o.refused || o.timeout }
 
-// special returns the outcome for what is no answer with a code.
+// special returns the first outcome for which is returns true.
 func (s *step) special(is func(outcome) bool) (outcome, bool) {
 	i := slices.IndexFunc(s.outcomes, is)
 	if i < 0 {
@@ -183,13 +185,13 @@ func (s *step) special(is func(outcome) bool) (outcome, bool) {
 	return s.outcomes[i], true
 }
 
-// reason says why something can never be so.
+// reason returns why the state can never be reached.
 func (o *outcome) reason(s *step, code int) string {
 	if o.because != "" {
 		return fmt.Sprintf("%s (%s)", o.because, s.at)
 	}
 	if code == 0 {
-		return fmt.Sprintf("%s %s: %s says that without it this can never be so", strings.ToUpper(s.method), s.url.raw, s.at)
+		return fmt.Sprintf("%s %s did not answer: according to %s, the withdrawal can never succeed", strings.ToUpper(s.method), s.url.raw, s.at)
 	}
-	return fmt.Sprintf("%s %s answered %d, by which %s says that this can never be so", strings.ToUpper(s.method), s.url.raw, code, s.at)
+	return fmt.Sprintf("%s %s answered %d: according to %s, the withdrawal can never succeed", strings.ToUpper(s.method), s.url.raw, code, s.at)
 }

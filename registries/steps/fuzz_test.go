@@ -7,8 +7,8 @@ import (
 	"lastcall/drain"
 )
 
-// FuzzFile reads files that are nonsense: each is read, or has mistakes that
-// name a line.
+// FuzzFile parses arbitrary files: each is either accepted, or has mistakes
+// that name a line.
 func FuzzFile(f *testing.F) {
 	for _, seed := range []string{
 		"withdraw:\n- post: http://a/\n  body: '{\"x\": ${X:-1}}'\n  done: [500, {code: 404, contains: x, because: y}]\n",
@@ -18,7 +18,7 @@ func FuzzFile(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, content string) {
-		// No file of this machine is to be read, and none is to be missed.
+		// Such a file could name files of this machine, which must not be read.
 		if strings.Contains(content, "file") || strings.Contains(content, "tls") {
 			return
 		}
@@ -39,7 +39,7 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// FuzzConditions reads conditions, and holds them against a body.
+// FuzzConditions parses conditions, and evaluates them on a body.
 func FuzzConditions(f *testing.F) {
 	f.Add("a.b == 1", `{"a": {"b": 1}}`)
 	f.Add(`a.#(b=="c").d != ""`, `{"a": [{"b": "c", "d": ""}]}`)
@@ -48,7 +48,7 @@ func FuzzConditions(f *testing.F) {
 	f.Add("${A} > ${B:-2}", "{")
 	f.Fuzz(func(t *testing.T, raw, body string) {
 		if c, err := parseComparison(raw); err == nil {
-			_, _ = c.holds([]byte(body), values{}.with(map[string]string{"A": "1"})) // it may not
+			_, _ = c.holds([]byte(body), values{}.with(map[string]string{"A": "1"})) // whether it holds does not matter
 			if c.String() != raw {
 				t.Errorf("%q is shown as %q", raw, c.String())
 			}
@@ -59,7 +59,7 @@ func FuzzConditions(f *testing.F) {
 	})
 }
 
-// FuzzText holds that a text is what its parts are.
+// FuzzText checks that a text equals the sum of its parts.
 func FuzzText(f *testing.F) {
 	for _, seed := range []string{"a${B}c", "${A:-b}", "$${A}", "${A", "${}", "${A:-${B}}"} {
 		f.Add(seed)

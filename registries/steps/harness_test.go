@@ -12,7 +12,7 @@ import (
 	"lastcall/drain"
 )
 
-// fromYAML makes the registry of a file.
+// fromYAML returns the registry of a file.
 func fromYAML(t *testing.T, pod drain.Pod, yaml string) *Registry {
 	t.Helper()
 	r, err := newFrom(t, pod, yaml)
@@ -31,7 +31,7 @@ func newFrom(t *testing.T, pod drain.Pod, yaml string) (*Registry, error) {
 	return New(Config{File: file}, pod)
 }
 
-// serve starts a server, which ends with the test.
+// serve starts a server that is closed at the end of the test.
 func serve(t *testing.T, h http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewServer(h)
@@ -39,7 +39,7 @@ func serve(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-// within is a context like that of a drainer's call.
+// within returns a context with a deadline like the drainer's for one call.
 func within(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	t.Cleanup(cancel)
@@ -69,7 +69,7 @@ func isListed(t *testing.T, r *Registry) bool {
 		t.Fatalf("Listed: %v", err)
 	}
 	if is == (why != "") {
-		t.Fatalf("Listed says %v because of %q", is, why)
+		t.Fatalf("Listed returns %v because of %q", is, why)
 	}
 	return is
 }

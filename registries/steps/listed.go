@@ -5,12 +5,13 @@ import (
 	"fmt"
 )
 
-// Listed reports whether all conditions of the section listed hold. Without that
-// section, it reports whether find has found the instance, and the conditions of
-// the section withdrawn do not hold; and without either, whether find has.
+// Listed reports whether all conditions of the section listed hold. Without
+// that section, it reports whether find has found the instance and the
+// conditions of the section withdrawn do not hold. Without either section, it
+// reports whether find has found the instance.
 func (r *Registry) Listed(ctx context.Context) (is bool, why string, err error) {
 	if err := ctx.Err(); err != nil {
-		return false, "", fmt.Errorf("nothing was asked: %w", err)
+		return false, "", fmt.Errorf("no call was made: %w", err)
 	}
 	vars, known, err := r.lookUp(ctx)
 	switch {

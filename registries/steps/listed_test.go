@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// What each way to see an instance says before, while and after it is listed.
+// Listed is checked before, while and after the instance is listed, for each
+// combination of sections.
 func TestListed(t *testing.T) {
 	const (
 		find      = "find:\n- get: URL/me\n  set: {id: id}\n  absent: [missing]\n"

@@ -17,16 +17,16 @@ import (
 	"lastcall/internal/settings"
 )
 
-// parser reads a file and gathers its mistakes.
+// parser parses a file and collects its mistakes.
 type parser struct {
 	name     string
 	source   source
 	isPreset bool
 	mistakes []mistake
 
-	fixed map[string]string // what the variables of the file stand for
-	found map[string]bool   // what find sets
-	later map[string]bool   // what earlier steps of the section set
+	fixed map[string]string // values of the file's variables that are fixed at start
+	found map[string]bool   // variables that find sets
+	later map[string]bool   // variables that earlier steps of the section set
 }
 
 type mistake struct {
@@ -48,7 +48,7 @@ func (p *parser) err() error {
 	return errors.Join(errs...)
 }
 
-// document reads YAML that holds one mapping.
+// document parses YAML that contains one mapping.
 func document(name string, content []byte) (*yaml.Node, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var doc, second yaml.Node
@@ -81,8 +81,8 @@ func sectionNames() []string {
 	return names
 }
 
-// parse reads a file. The error joins all its mistakes, each with its line and
-// what would be right.
+// parse parses a file. The error joins all its mistakes, each with its line and
+// what would be correct.
 func (p *parser) parse(root *yaml.Node) (*file, error) {
 	f := &file{name: p.name, timeout: defaultTimeout, sections: map[section][]step{}}
 	p.fixed, p.found, p.later = map[string]string{}, map[string]bool{}, map[string]bool{}
@@ -102,9 +102,9 @@ func (p *parser) parse(root *yaml.Node) (*file, error) {
 	}
 	if n := entries[string(listed)]; n != nil && resolve(n).Kind == yaml.ScalarNode {
 		f.unlisted = !p.yes(n, "listed")
-		delete(entries, string(listed)) // else it is a section
+		delete(entries, string(listed)) // otherwise it is a section
 	}
-	for _, s := range sections() { // find comes first: it sets what the others use
+	for _, s := range sections() { // find comes first: it sets variables that the others use
 		if n := entries[string(s)]; n != nil {
 			f.sections[s] = p.steps(n, s, len(f.servers) > 0)
 		}
@@ -114,12 +114,12 @@ func (p *parser) parse(root *yaml.Node) (*file, error) {
 	case len(f.sections[withdraw]) == 0 && len(f.sections[withdrawn]) == 0:
 		p.wrong(root, "has neither withdraw nor withdrawn: there is nothing to do and nothing to wait for")
 	case len(f.sections[leftover]) > 0 && len(f.sections[restore]) == 0:
-		p.wrong(entries["leftover"], "leftover needs restore, which is what is done about it")
+		p.wrong(entries["leftover"], "leftover needs restore, which undoes the leftover")
 	}
 	return f, p.err()
 }
 
-// mapping returns the entries of a mapping with these keys.
+// mapping returns the entries of a mapping. Only these keys are allowed.
 func (p *parser) mapping(n *yaml.Node, what string, keys []string) map[string]*yaml.Node {
 	entries := map[string]*yaml.Node{}
 	n = resolve(n)
@@ -149,7 +149,7 @@ func (p *parser) unknown(key *yaml.Node, what string, keys []string) {
 	p.wrong(key, "%q is not a key of %s: they are %s", key.Value, what, list(keys))
 }
 
-// resolve follows an alias to what it stands for.
+// resolve returns the node that an alias refers to.
 func resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias
@@ -174,7 +174,7 @@ func (p *parser) scalar(n *yaml.Node, what string) (string, bool) {
 	return n.Value, true
 }
 
-// text reads a text, whose variables must have values.
+// text parses a text. Its variables must have values.
 func (p *parser) text(n *yaml.Node, what string) text {
 	raw, ok := p.scalar(n, what)
 	if !ok {
@@ -189,7 +189,7 @@ func (p *parser) text(n *yaml.Node, what string) text {
 	return t
 }
 
-// known takes note of the values of a text's variables.
+// known records the values of a text's variables.
 func (p *parser) known(n *yaml.Node, what string, t text) {
 	for _, part := range t.parts {
 		if part.name == "" || p.found[part.name] || p.later[part.name] {
@@ -220,14 +220,14 @@ func (p *parser) unset(name string) string {
 	return fmt.Sprintf("${%s} is neither set in the environment nor by a step of find, or an earlier one of this section: set it, or write ${%s:-default}", name, name)
 }
 
-// entries returns the entries of a list, or the one value that stands for it.
+// entries returns the entries of a list, or n itself if it is a single value.
 func (p *parser) entries(n *yaml.Node, what string) []*yaml.Node {
 	n = resolve(n)
 	if n.Kind != yaml.SequenceNode {
 		return []*yaml.Node{n}
 	}
 	if len(n.Content) > maxList {
-		p.wrong(n, "%s has %d entries: at most %d are taken", what, len(n.Content), maxList)
+		p.wrong(n, "%s has %d entries: at most %d are allowed", what, len(n.Content), maxList)
 		return nil
 	}
 	return n.Content
@@ -259,7 +259,7 @@ func (p *parser) yes(n *yaml.Node, what string) bool {
 	return value == "true"
 }
 
-// code reads an HTTP status code.
+// code parses an HTTP status code.
 func (p *parser) code(n *yaml.Node, what string) int {
 	value, _ := p.scalar(n, what)
 	code, err := strconv.Atoi(value)

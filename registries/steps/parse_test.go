@@ -7,8 +7,8 @@ import (
 	"lastcall/drain"
 )
 
-// Everything that is wrong with a file is said at once, each with its line and
-// what would be right.
+// All mistakes in a file are reported at once, each with its line and what
+// would be correct.
 func TestMistakes(t *testing.T) {
 	t.Setenv("TARGET", "http://127.0.0.1:1")
 	for _, test := range []struct {

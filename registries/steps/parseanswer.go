@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// conditions reads the conditions among the entries of a step or an outcome.
+// conditions parses the conditions among the entries of a step or an outcome.
 func (p *parser) conditions(entries map[string]*yaml.Node) []condition {
 	var all []condition
 	each := func(key string, parse func(n *yaml.Node, raw string) (condition, []text, error)) {
@@ -56,7 +56,7 @@ func (p *parser) conditions(entries map[string]*yaml.Node) []condition {
 	return all
 }
 
-// outcome reads an entry of done, never and so on: a code, one of the words
+// outcome parses an entry of done, never and so on: a code, one of the words
 // missing, refused and timeout, or a mapping.
 func (p *parser) outcome(n *yaml.Node, v verdict, sets bool) outcome {
 	n = resolve(n)
@@ -97,7 +97,7 @@ func (p *parser) outcomeWord(n *yaml.Node, o *outcome, sets bool) {
 	case "missing":
 		o.missing = true
 		if !sets {
-			p.wrong(n, "missing is for steps with set: what is to be set is not in the answer")
+			p.wrong(n, "missing is for steps with set: it means that a value for set is not in the answer")
 		}
 	default:
 		if code := p.code(n, string(o.verdict)); code != 0 {
@@ -106,7 +106,7 @@ func (p *parser) outcomeWord(n *yaml.Node, o *outcome, sets bool) {
 	}
 }
 
-// assignments reads the variables that a step sets.
+// assignments parses the variables that a step sets.
 func (p *parser) assignments(n *yaml.Node, s section) []assignment {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {

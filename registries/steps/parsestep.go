@@ -14,13 +14,13 @@ import (
 
 func methods() []string { return []string{"get", "head", "post", "put", "patch", "delete"} }
 
-// headerName is what can be the name of a header (RFC 9110, 5.6.2).
+// headerName matches the name of a header (RFC 9110, 5.6.2).
 var headerName = lazyregexp.New("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
 
-// conditionKeys are the keys that say how an answer's body must be.
+// conditionKeys returns the keys for conditions on an answer's body.
 func conditionKeys() []string { return []string{"when", "contains", "lacks", "number"} }
 
-// steps reads a section.
+// steps parses a section.
 func (p *parser) steps(n *yaml.Node, s section, servers bool) []step {
 	clear(p.later)
 	n = resolve(n)
@@ -32,7 +32,7 @@ func (p *parser) steps(n *yaml.Node, s section, servers bool) []step {
 		return nil
 	}
 	if len(n.Content) > maxSteps {
-		p.wrong(n, "%s has %d steps: at most %d are taken", s, len(n.Content), maxSteps)
+		p.wrong(n, "%s has %d steps: at most %d are allowed", s, len(n.Content), maxSteps)
 		return nil
 	}
 	var all []step
@@ -100,14 +100,14 @@ func (p *parser) step(n *yaml.Node, s section, servers bool) step {
 	return st
 }
 
-// address checks where a call goes.
+// address checks the address of a call.
 func (p *parser) address(n *yaml.Node, url text, servers bool) {
 	switch sample := url.raw; {
 	case strings.HasPrefix(sample, "/"):
 		if !servers {
 			p.wrong(n, "%q is a path, which needs servers: at the top of the file; or write a whole URL", sample)
 		}
-	case strings.Contains(sample, "${"): // checked with its values, by each call
+	case strings.Contains(sample, "${"): // each call checks it with its values
 	default:
 		if _, ok := fetch.Address(sample); !ok {
 			p.wrong(n, "the address must be an http:// or https:// URL, with special characters in a password percent-encoded, or a path such as /status")
@@ -173,7 +173,7 @@ func (p *parser) tls(n *yaml.Node) tlsFiles {
 	return t
 }
 
-// verb is the method as HTTP has it.
+// verb returns the method in HTTP's notation.
 func (s *step) verb() string {
 	if s.method == "" {
 		return http.MethodGet

@@ -10,7 +10,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// A primary hands over to its replica; a replica changes nothing.
+// A primary hands over to its replica; for a replica nothing changes.
 func TestPatroni(t *testing.T) {
 	members := servers.StartPatroni(t, 2)
 	primary, replica := members[0], members[1]
@@ -33,15 +33,15 @@ func TestPatroni(t *testing.T) {
 	if isWithdrawn(t, r) {
 		t.Fatal("withdrawn while it is primary")
 	}
-	// Patroni refuses while the replica has only just come up.
+	// Patroni refuses while the replica has only just started.
 	wait.For(t, "a withdrawal", func() error { return r.Withdraw(within(t)) })
 	wait.For(t, "Withdrawn", func() error {
 		gone, err := r.Withdrawn(within(t))
 		if err == nil && !gone {
-			err = r.Withdraw(within(t)) // as a drainer does again and again
+			err = r.Withdraw(within(t)) // the drainer also does this repeatedly
 		}
 		if err == nil && !isWithdrawn(t, r) {
-			err = http.ErrServerClosed // any: not yet
+			err = http.ErrServerClosed // any error: not yet
 		}
 		return err
 	})
@@ -51,7 +51,7 @@ func TestPatroni(t *testing.T) {
 	}
 }
 
-// A primary alone cannot hand over.
+// A single primary cannot hand over.
 func TestPatroniAlone(t *testing.T) {
 	s := startScript(t, map[string]string{
 		"get /patroni": `{"state":"running","role":"primary","patroni":{"version":"4.1.5","scope":"test","name":"p0"}}`,

@@ -23,10 +23,10 @@ import (
 //go:embed presets/*.yaml
 var presetFiles embed.FS
 
-// Preset is a file that comes with the program, and is chosen by its name.
+// Preset is a file that is embedded in the program and selected by its name.
 type Preset struct {
 	Name string
-	// Settings points to a struct with the preset's variables, in the form of
+	// Settings points to a struct with the preset's variables, in the format of
 	// package settings. It is filled from the environment before New is called.
 	Settings any
 
@@ -35,7 +35,7 @@ type Preset struct {
 	broken error
 }
 
-// presetHead is the key preset of a preset's file.
+// presetHead is the value of the key preset in a preset's file.
 type presetHead struct {
 	About         string              `yaml:"about"`
 	ServerCache   string              `yaml:"server_cache"`
@@ -46,19 +46,20 @@ type presetHead struct {
 // variable is a variable of a preset.
 type variable struct {
 	About    string   `yaml:"about"`
-	Default  string   `yaml:"default"`  // may hold ${LASTCALL_POD_NAME} and the like
+	Default  string   `yaml:"default"`  // may contain ${LASTCALL_POD_NAME} and the like
 	Required bool     `yaml:"required"` // it must not be empty
-	Secret   string   `yaml:"secret"`   // as package settings has it: true, or url
+	Secret   string   `yaml:"secret"`   // as in package settings: true, or url
 	OneOf    []string `yaml:"one_of"`
 }
 
-// Presets returns all presets, by name. Those that are not wanted are not read:
-// only the names of their variables are known, without defaults, and New fails. A
-// mistake in one that is wanted, which the tests find, is said by New too.
+// Presets returns all presets, by name. A preset that is not wanted is not
+// parsed: only the names of its variables are known, without defaults, and its
+// New fails. New also returns any mistake in the file of a wanted preset; the
+// tests find these.
 func Presets(wanted func(name string) bool) []*Preset {
 	entries, err := presetFiles.ReadDir("presets")
 	if err != nil {
-		return nil // there is no way to embed a folder that is not there
+		return nil // an embedded folder always exists
 	}
 	var all []*Preset
 	for _, entry := range entries {
@@ -78,11 +79,11 @@ func Presets(wanted func(name string) bool) []*Preset {
 	return all
 }
 
-// declared is where a preset's file declares a variable.
+// declared matches the declaration of a variable in a preset's file.
 var declared = lazyregexp.New(`(?m)^    (LASTCALL_[A-Z0-9_]+):$`)
 
-// skim takes the names of the variables from a preset's file, which costs next to
-// nothing: a sidecar that uses no preset shall not pay for them.
+// skim takes only the names of the variables from a preset's file. That costs
+// next to nothing: a sidecar that uses no preset must not pay for them.
 func (p *Preset) skim(content []byte) {
 	p.broken = fmt.Errorf("preset %s was not read", p.Name)
 	p.head.Variables = map[string]variable{}
@@ -91,7 +92,7 @@ func (p *Preset) skim(content []byte) {
 	}
 }
 
-// read reads the preset's file.
+// read parses the preset's file.
 func (p *Preset) read(content []byte) (err error) {
 	if p.root, err = document("preset "+p.Name, content); err != nil {
 		return err
@@ -110,7 +111,7 @@ func (p *Preset) read(content []byte) (err error) {
 	return nil
 }
 
-// fields are the struct fields of the preset's variables.
+// fields returns the struct fields of the preset's variables.
 func (p *Preset) fields() []reflect.StructField {
 	var fields []reflect.StructField
 	add := func(name, def, about, secret string, kind reflect.Type) {
@@ -140,8 +141,8 @@ func (p *Preset) refreshName() string {
 	return "LASTCALL_" + strings.ToUpper(p.Name) + "_CLIENT_REFRESH"
 }
 
-// New makes the preset's registry for the pod, from Settings. It makes no call.
-// The error joins all mistakes, each with the variable's name.
+// New returns the preset's registry for the pod, from Settings. It makes no
+// call. The error joins all mistakes, each with the variable's name.
 func (p *Preset) New(pod drain.Pod) (drain.NamedRegistry, error) {
 	if p.broken != nil {
 		return drain.NamedRegistry{}, p.broken
@@ -167,12 +168,12 @@ func (p *Preset) New(pod drain.Pod) (drain.NamedRegistry, error) {
 	if err != nil {
 		return drain.NamedRegistry{}, err
 	}
-	cache, _ := time.ParseDuration(p.head.ServerCache) // none where it is not set
+	cache, _ := time.ParseDuration(p.head.ServerCache) // zero if it is not set
 	return drain.NamedRegistry{Name: p.Name, Registry: r, ServerCache: cache, ClientRefresh: refresh}, nil
 }
 
-// withPod checks a variable's value, and puts what is known of the pod into a
-// default.
+// withPod checks a variable's value. If the value is the default, it inserts
+// what is known of the pod.
 func (p *Preset) withPod(name, value string, v variable, pod drain.Pod) (string, error) {
 	switch {
 	case value == "" && v.Required:

@@ -12,7 +12,7 @@ import (
 	"lastcall/internal/settings"
 )
 
-// needed is what presets need of the environment.
+// needed returns the environment variables that presets need.
 func needed(t *testing.T) map[string]string {
 	return map[string]string{
 		"LASTCALL_TIKV_PD_URLS": "http://pd-0:2379,http://user:hunter@pd-1:2379", "LASTCALL_ETCD_URL": "http://127.0.0.1:2379/",
@@ -21,8 +21,8 @@ func needed(t *testing.T) map[string]string {
 	}
 }
 
-// Every preset is a good file, has a section in the docs and a row in README.md,
-// and shows no secret.
+// Every preset is a valid file, has a section in the docs and a row in
+// README.md, and shows no secret.
 func TestPresets(t *testing.T) {
 	docs, err := os.ReadFile(filepath.Join("..", "..", "docs", "steps.md"))
 	if err != nil {
@@ -58,7 +58,8 @@ func TestPresets(t *testing.T) {
 	}
 }
 
-// What a preset lacks is said with the variable's name, all at once.
+// All missing settings of a preset are reported at once, by the variables'
+// names.
 func TestPresetMistakes(t *testing.T) {
 	for _, test := range []struct {
 		preset string
@@ -86,7 +87,7 @@ func TestPresetMistakes(t *testing.T) {
 	}
 }
 
-// What the preset says of its clients reaches the drainer.
+// The client refresh of a preset reaches the drainer.
 func TestPresetRefresh(t *testing.T) {
 	t.Setenv("LASTCALL_SPRING_CLIENT_REFRESH", "95s")
 	for _, p := range Presets(all) {
@@ -103,10 +104,10 @@ func TestPresetRefresh(t *testing.T) {
 	}
 }
 
-// all wants every preset to be read.
+// all selects every preset.
 func all(string) bool { return true }
 
-// A preset that is not wanted has the variables of one that is.
+// A preset that is not wanted has the same variables as one that is.
 func TestUnwantedPresets(t *testing.T) {
 	none := Presets(func(string) bool { return false })
 	for i, p := range Presets(all) {

@@ -13,8 +13,8 @@ import (
 	"lastcall/drain"
 )
 
-// Registry is whoever sends the pod work, by the calls of a file. Its methods
-// may be called at the same time; each ends with its context.
+// Registry is anything that sends the pod work, controlled by the calls of a
+// file. Its methods are safe for concurrent use; each ends with its context.
 type Registry struct {
 	file   *file
 	caller *caller
@@ -22,18 +22,19 @@ type Registry struct {
 	shown  string // the effective steps
 
 	mu sync.Mutex // guards what follows
-	// found is what find has set last; nil: nothing yet.
+	// found is what find last set; nil: nothing yet.
 	found map[string]string
 	// located is set once find has found the instance.
 	located bool
-	// target grows with each change between Withdraw and Restore: what a call
-	// for an earlier one finds out does not count for the present one.
+	// target grows with each change between Withdraw and Restore. The result of
+	// a call for an earlier target does not count for the present one.
 	target int
-	// leaving is set from the first Withdraw to the next Restore.
+	// leaving is true from the first Withdraw until the next Restore.
 	leaving bool
 	// acted is set once Withdraw has succeeded, until the next Restore.
 	acted bool
-	// hopeless is why the withdrawal can never be seen; empty: it can.
+	// hopeless is the reason why the withdrawal can never succeed; empty if it
+	// can.
 	hopeless string
 }
 
@@ -46,12 +47,12 @@ var (
 	_ drain.Lister         = (*Registry)(nil)
 )
 
-// Withdraw makes the calls of the section withdraw, in their order, up to the
-// first that fails. What find looks up is looked up again; an instance that is
-// not known there has nothing to be withdrawn.
+// Withdraw makes the calls of the section withdraw, in order, up to the first
+// that fails. It first makes the calls of find again. If the instance is not
+// known, there is nothing to withdraw.
 //
-// When an answer says that the withdrawal can never succeed, Withdraw returns
-// nil, Withdrawn reports true from then on, and GaveUp says why.
+// If an answer means that the withdrawal can never succeed, Withdraw returns
+// nil. From then on Withdrawn returns true, and GaveUp returns the reason.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	target := r.aim(true)
 	vars, known, err := r.lookUp(ctx)
@@ -79,12 +80,12 @@ func (r *Registry) Withdraw(ctx context.Context) error {
 	return nil
 }
 
-// Withdrawn reports whether all conditions of the section withdrawn hold, or
-// the instance is not known, or the withdrawal is hopeless (see GaveUp). Without
+// Withdrawn reports whether all conditions of the section withdrawn hold, the
+// instance is not known, or the withdrawal is hopeless (see GaveUp). Without
 // conditions it reports whether Withdraw has succeeded.
 func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	if err := ctx.Err(); err != nil {
-		return false, fmt.Errorf("nothing was asked: %w", err)
+		return false, fmt.Errorf("no call was made: %w", err)
 	}
 	r.mu.Lock()
 	target, leaving, acted, hopeless := r.target, r.leaving, r.acted, r.hopeless != ""
@@ -114,19 +115,20 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	return got.verdict == passed, nil
 }
 
-// Restore makes the calls of the section restore, in their order, up to the
-// first that fails.
+// Restore makes the calls of the section restore, in order, up to the first
+// that fails.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.aim(false)
 	return r.undo(ctx, restore)
 }
 
-// Deregister makes the calls of the section deregister, likewise.
+// Deregister makes the calls of the section deregister, in order, up to the
+// first that fails.
 func (r *Registry) Deregister(ctx context.Context) error { return r.undo(ctx, deregister) }
 
 func (r *Registry) undo(ctx context.Context, s section) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("nothing was called: %w", err)
+		return fmt.Errorf("no call was made: %w", err)
 	}
 	if len(r.file.sections[s]) == 0 {
 		return nil
@@ -139,9 +141,9 @@ func (r *Registry) undo(ctx context.Context, s section) error {
 	return err
 }
 
-// Find makes the calls of the section find, and says what they have set. Where
+// Find makes the calls of the section find, and returns what they have set. If
 // the conditions of the section leftover hold, and Withdraw has not been called
-// since the last Restore, it also makes the calls of restore: they undo a
+// since the last Restore, it also makes the calls of restore. They undo a
 // withdrawal that outlived the drain of an earlier pod, or of an earlier start
 // of the sidecar.
 func (r *Registry) Find(ctx context.Context) (string, error) {
@@ -166,37 +168,37 @@ func (r *Registry) Find(ctx context.Context) (string, error) {
 	if _, err := r.run(ctx, restore, vars); err != nil {
 		return "", fmt.Errorf("an earlier withdrawal is still there and could not be undone: %w", err)
 	}
-	return text + ", which an earlier withdrawal kept out; put back", nil
+	return text + ", which an earlier withdrawal kept out of service; put back", nil
 }
 
-// Located reports whether find has ever found the instance. A file without that
-// section has nothing to look up, and knows its instance from the first call on.
+// Located reports whether find has ever found the instance. Without a section
+// find there is nothing to look up, and the instance is known from the first
+// call on.
 func (r *Registry) Located() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.located
 }
 
-// GaveUp returns why the present withdrawal can never succeed; an empty text
-// means that nothing speaks against it. Withdrawn reports true of a withdrawal
-// that was given up.
+// GaveUp returns the reason why the present withdrawal can never succeed; empty
+// if there is none. Withdrawn returns true for a withdrawal that was given up.
 func (r *Registry) GaveUp() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.hopeless
 }
 
-// Lists reports whether an instance that is in service is not withdrawn by
-// Withdrawn's word. It is not so of a role that an instance may lack while it is
-// in service, such as a cluster's leadership: there is nothing to wait for after
-// Restore, nor at start.
+// Lists reports whether Withdrawn is false for every instance that is in
+// service. It is false for a role that an instance in service may lack, such as
+// a cluster's leadership: there is nothing to wait for after Restore, nor at
+// start.
 func (r *Registry) Lists() bool { return !r.file.unlisted }
 
 // Steps returns the effective steps as YAML, with the values of all variables
-// that are fixed at start, and secrets masked.
+// that are fixed at start, and with secrets masked.
 func (r *Registry) Steps() string { return r.shown }
 
-// describe says what find has set.
+// describe returns the variables that find has set, as text.
 func (r *Registry) describe(vars values) string {
 	var set []string
 	for _, name := range slices.Sorted(maps.Keys(vars.set)) {
@@ -208,7 +210,8 @@ func (r *Registry) describe(vars values) string {
 	return strings.Join(set, ", ")
 }
 
-// aim says whether the instance is to leave from now on.
+// aim sets whether the instance is to be withdrawn from now on, and returns the
+// target.
 func (r *Registry) aim(leaving bool) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -219,7 +222,7 @@ func (r *Registry) aim(leaving bool) int {
 	return r.target
 }
 
-// note books what a call for a target came to.
+// note records the result of a call for a target.
 func (r *Registry) note(target int, acted bool, hopeless string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -239,8 +242,8 @@ func (r *Registry) isLeaving() bool {
 	return r.leaving
 }
 
-// known returns the variables that find sets, as they were found last, or else
-// looks them up. It reports false when the instance is not known.
+// known returns the variables that find last set. If there are none, it calls
+// lookUp. It returns false if the instance is not known.
 func (r *Registry) known(ctx context.Context) (values, bool, error) {
 	if vars, ok := r.remembered(); ok {
 		return vars, true, nil
@@ -257,7 +260,7 @@ func (r *Registry) remembered() (values, bool) {
 // lookUp makes the calls of find.
 func (r *Registry) lookUp(ctx context.Context) (vars values, known bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return vars, false, fmt.Errorf("nothing was asked: %w", err)
+		return vars, false, fmt.Errorf("no call was made: %w", err)
 	}
 	got, err := r.run(ctx, find, r.fixed)
 	if err != nil {

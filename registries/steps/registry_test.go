@@ -11,8 +11,8 @@ import (
 	"lastcall/drain"
 )
 
-// script is a server whose answers a test sets: a code and a body by method and
-// path.
+// script is a server with answers that the test sets: a code and a body by
+// method and path.
 type script struct {
 	url     string
 	answers atomic.Pointer[map[string]string]
@@ -39,8 +39,8 @@ func (s *script) registry(t *testing.T, yaml string) *Registry {
 	return fromYAML(t, drain.Pod{Name: "pod-0"}, strings.ReplaceAll(yaml, "URL", s.url))
 }
 
-// A withdrawal that can never succeed ends the wait, with a reason, until it is
-// taken back.
+// A withdrawal that can never succeed ends the wait, with a reason, until the
+// drain is taken back.
 func TestGivingUp(t *testing.T) {
 	s := startScript(t, map[string]string{"post /out": "", "get /state": `{"status":"STALLED"}`})
 	r := s.registry(t, `
@@ -65,11 +65,11 @@ withdrawn:
 	}
 	s.answers.Store(&map[string]string{"post /out": ""})
 	do(t, "Withdraw", r.Withdraw)
-	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "answered 404, by which") {
+	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "answered 404: according to") {
 		t.Errorf("gave up because of %q", r.GaveUp())
 	}
 
-	// A call of withdraw can say so too.
+	// An answer to a call of withdraw can have that meaning too.
 	r = s.registry(t, "withdraw:\n- post: URL/alone\n  never: [{code: 404, because: it is the only member}]\nwithdrawn:\n- get: URL/state")
 	do(t, "Withdraw", r.Withdraw)
 	if !isWithdrawn(t, r) || !strings.Contains(r.GaveUp(), "only member") {
@@ -77,7 +77,7 @@ withdrawn:
 	}
 }
 
-// What an earlier drain's call finds out does not count for the present one.
+// The result of a call of an earlier drain does not count for the present one.
 func TestLateAnswer(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan struct{})
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +106,8 @@ func TestLateAnswer(t *testing.T) {
 	}
 }
 
-// Without conditions, a withdrawal is seen when its calls have succeeded.
+// Without conditions, Withdrawn is true once the calls of withdraw have
+// succeeded.
 func TestWithoutConditions(t *testing.T) {
 	s := startScript(t, map[string]string{})
 	r := s.registry(t, "withdraw:\n- post: URL/out")
@@ -147,7 +148,7 @@ withdrawn:
 		t.Error("withdrawn while it leads")
 	}
 	s.answers.Store(&map[string]string{"get /me": `{"id":"m1","leader":"m2"}`})
-	do(t, "Withdraw of what does not lead", r.Withdraw)
+	do(t, "Withdraw of an instance that is not the leader", r.Withdraw)
 	if !isWithdrawn(t, r) {
 		t.Error("not withdrawn although it does not lead")
 	}
@@ -158,8 +159,8 @@ withdrawn:
 	}
 }
 
-// What was found is used while it cannot be looked up again, and nothing is done
-// without it.
+// The last result of find is used while find fails. Without a result nothing is
+// called.
 func TestLookups(t *testing.T) {
 	s := startScript(t, map[string]string{"get /list": `{"pods":{"pod-0":7}}`, "post /out/7": "", "get /state/7": "out", "post /in/7": ""})
 	yaml := "find:\n- get: URL/list\n  set: {id: 'pods.${LASTCALL_POD_NAME}'}\nwithdraw:\n- post: URL/out/${id}\nwithdrawn:\n- get: URL/state/${id}\n  contains: out\nrestore:\n- post: URL/in/${id}"
@@ -172,21 +173,22 @@ func TestLookups(t *testing.T) {
 	if !isWithdrawn(t, r) {
 		t.Error("not withdrawn")
 	}
-	// One that is made again knows nothing.
+	// A new registry knows nothing.
 	r = s.registry(t, yaml)
 	for what, call := range map[string]func(context.Context) error{"Withdraw": r.Withdraw, "Restore": r.Restore} {
 		if err := call(within(t)); err == nil || !strings.Contains(err.Error(), "404") {
 			t.Errorf("%s without its lookup: %v", what, err)
 		}
 	}
-	// What the answer lacks is said with the path that was looked for.
+	// If the answer lacks a value, the error contains the path that was looked
+	// up.
 	s.answers.Store(&map[string]string{"get /list": `{"pods":{}}`})
 	if _, err := r.Find(within(t)); err == nil || !strings.Contains(err.Error(), "has no pods.pod-0") {
 		t.Errorf("Find: %v", err)
 	}
 }
 
-// A withdrawal of this process is no leftover.
+// A withdrawal by this process is not a leftover.
 func TestLeftover(t *testing.T) {
 	s := startScript(t, map[string]string{"get /out": "out", "post /out": "", "delete /out": ""})
 	r := s.registry(t, "withdraw:\n- post: URL/out\nwithdrawn:\n- get: URL/out\nrestore:\n- delete: URL/out\nleftover:\n- get: URL/out\n  not_yet: [404]")
@@ -236,7 +238,8 @@ withdrawn:
 	}
 }
 
-// What find has never found is not known, and one that was found once stays so.
+// An instance that find has never found is not located. Once found, it stays
+// located.
 func TestLocated(t *testing.T) {
 	s := startScript(t, map[string]string{"get /pods": "{}", "post /out": ""})
 	r := s.registry(t, `
@@ -254,17 +257,17 @@ withdraw:
 	s.answers.Store(&map[string]string{"get /pods": `{"pod":{"id":7}}`, "post /out": ""})
 	do(t, "Withdraw", r.Withdraw)
 	if !r.Located() {
-		t.Error("Located says false of an instance that was found")
+		t.Error("Located returns false for an instance that was found")
 	}
 	s.answers.Store(&map[string]string{"get /pods": "{}", "post /out": ""})
 	do(t, "Withdraw", r.Withdraw)
 	if !r.Located() {
-		t.Error("Located says false of an instance that was found before")
+		t.Error("Located returns false for an instance that was found before")
 	}
 
 	r = s.registry(t, "withdraw:\n- post: URL/out")
 	do(t, "Withdraw", r.Withdraw)
 	if !r.Located() {
-		t.Error("Located says false where there is nothing to look up")
+		t.Error("Located returns false although there is nothing to look up")
 	}
 }

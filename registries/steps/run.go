@@ -7,15 +7,15 @@ import (
 	"syscall"
 )
 
-// result is what came of a section or a step.
+// result is the result of a section or a step.
 type result struct {
 	verdict verdict
-	reason  string            // of unmet, absent and never
-	set     map[string]string // what the steps have set
+	reason  string            // of unmet, notYet, absent and never
+	set     map[string]string // variables that the steps have set
 }
 
 // run runs the steps of a section, one after the other, up to the first that
-// fails or settles the section. An error says which, and what to do.
+// fails or settles the section. An error names the step, and what to do.
 func (r *Registry) run(ctx context.Context, s section, values values) (result, error) {
 	all := result{verdict: passed, set: map[string]string{}}
 	steps := r.file.sections[s]
@@ -41,7 +41,7 @@ func (r *Registry) run(ctx context.Context, s section, values values) (result, e
 	return all, nil
 }
 
-// step makes one call and judges its answer.
+// step makes one call and evaluates its answer.
 func (r *Registry) step(ctx context.Context, st *step, s section, values values) (result, error) {
 	got, err := r.caller.call(ctx, st, values)
 	if err != nil {
@@ -59,7 +59,7 @@ func (r *Registry) step(ctx context.Context, st *step, s section, values values)
 		return settled(&o, st, got.code, fmt.Sprintf("%s %s answered %d", st.verb(), st.url.raw, got.code)), nil
 	}
 	if !st.okay(got.code) {
-		at, _ := st.url.expand(values, inURL) // it was, for the call
+		at, _ := st.url.expand(values, inURL) // it succeeded for the call
 		return result{}, r.caller.refusal(st, at, got)
 	}
 	set := map[string]string{}
@@ -85,7 +85,7 @@ func (r *Registry) step(ctx context.Context, st *step, s section, values values)
 		if holds {
 			continue
 		}
-		reason := fmt.Sprintf("%s %s: not so: %s", st.verb(), st.url.raw, c)
+		reason := fmt.Sprintf("%s %s: condition not met: %s", st.verb(), st.url.raw, c)
 		if s == withdrawn || s == leftover || s == listed {
 			return result{verdict: unmet, reason: reason}, nil
 		}
@@ -94,7 +94,7 @@ func (r *Registry) step(ctx context.Context, st *step, s section, values values)
 	return result{verdict: passed, set: set}, nil
 }
 
-// settled is the result by an outcome that the file names.
+// settled returns the result for an outcome that the file names.
 func settled(o *outcome, st *step, code int, what string) result {
 	res := result{verdict: o.verdict, reason: what}
 	if o.verdict == never {
@@ -105,7 +105,7 @@ func settled(o *outcome, st *step, code int, what string) result {
 	return res
 }
 
-// expandPath is a path for people.
+// expandPath returns a path for messages.
 func (r *Registry) expandPath(t text, values values) string {
 	path, err := t.expand(values, nil)
 	if err != nil {

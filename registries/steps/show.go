@@ -8,11 +8,11 @@ import (
 	"lastcall/internal/lazyregexp"
 )
 
-// secretHeader is what headers are called whose values are not shown.
+// secretHeader matches names of headers whose values are not shown.
 var secretHeader = lazyregexp.New(`(?i)(authorization|token|secret|password|api-?key|cookie)`)
 
-// show writes a file with the values of the variables that are fixed in it, and
-// with *** for secrets. A file that was read without a mistake can be shown.
+// show returns a file with the values of the variables that are fixed in it,
+// and with *** for secrets. The file must have been parsed without a mistake.
 func show(root *yaml.Node, fixed values, isSecret func(string) bool) string {
 	masked := map[string]string{}
 	for name, value := range fixed.fixed {
@@ -29,8 +29,8 @@ func show(root *yaml.Node, fixed values, isSecret func(string) bool) string {
 	return string(out)
 }
 
-// effective is a copy of a node with values for its variables. Within is the
-// key of the mapping that n is in, where that is of interest.
+// effective returns a copy of n with values for its variables. within is the
+// key of the mapping that contains n, if that matters.
 func effective(n *yaml.Node, masked values, within string) *yaml.Node {
 	n = resolve(n)
 	c := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Style: n.Style, Value: n.Value}
@@ -58,7 +58,8 @@ func effective(n *yaml.Node, masked values, within string) *yaml.Node {
 	return c
 }
 
-// partly puts the values in that are known, and leaves the rest as it is.
+// partly replaces the variables whose values are known, and leaves the others
+// as they are.
 func partly(raw string, known values) string {
 	t, err := parseText(raw)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// A Spring Cloud app with each of its registries: its load balancer names the
-// app, not while it is withdrawn, and then again.
+// A Spring Cloud app is tested with each of its registries: its load balancer
+// returns the app, not while it is withdrawn, and then again.
 func TestSpring(t *testing.T) {
 	only := func(registry string, options ...string) []string {
 		for name, off := range map[string]string{
@@ -38,7 +38,7 @@ func TestSpring(t *testing.T) {
 			return []string{
 				"--spring.cloud.consul.port=" + port, "--spring.cloud.consul.discovery.hostname=127.0.0.1",
 				"--spring.cloud.consul.discovery.register-health-check=false",
-				"--spring.cloud.consul.discovery.query-passing=true", // without, clients are told of all
+				"--spring.cloud.consul.discovery.query-passing=true", // otherwise clients get all instances
 			}
 		}},
 		{"eureka", "", func(t *testing.T) []string {
@@ -85,7 +85,7 @@ func TestSpring(t *testing.T) {
 			}
 			do(t, "Withdraw again", r.Withdraw)
 			if !isWithdrawn(t, preset(t, "spring", drain.Pod{}, env)) || listed() {
-				t.Error("a second withdrawal, or a registry made again, brings it back")
+				t.Error("a second withdrawal, or a new registry, brings it back")
 			}
 			do(t, "Restore", r.Restore)
 			wait.Until(t, "being listed", listed)
@@ -96,7 +96,7 @@ func TestSpring(t *testing.T) {
 			if isListed(t, r) {
 				t.Error("an app that has ended is listed")
 			}
-			do(t, "Withdraw of what has ended", r.Withdraw)
+			do(t, "Withdraw after the end", r.Withdraw)
 			if !isWithdrawn(t, r) {
 				t.Error("an app that has ended is not withdrawn")
 			}

@@ -13,8 +13,8 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// fakeRegistry is a registry that any HTTP client can speak to. What is set
-// from outside outlives a registration.
+// fakeRegistry is a registry with a plain HTTP API. A status that is set from
+// outside outlives a registration.
 type fakeRegistry struct {
 	url string
 
@@ -144,7 +144,8 @@ deregister:
 `, "URL", a.url))
 }
 
-// The suite of all registries, against a registry made of nothing but HTTP.
+// The suite of all registries runs against a registry that has only a plain
+// HTTP API.
 func TestSuite(t *testing.T) {
 	apps := 0
 	fake := startFake(t)

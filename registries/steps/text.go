@@ -13,14 +13,13 @@ import (
 	"lastcall/internal/lazyregexp"
 )
 
-// text is a string of a file with ${NAME} in it, each of which stands for a
-// variable's value.
+// text is a string of a file. Each ${NAME} in it stands for a variable's value.
 type text struct {
 	raw   string
 	parts []part
 }
 
-// part is a piece of a text: what stands there, or the variable name.
+// part is a piece of a text: a literal, or a variable's name.
 type part struct {
 	literal     string
 	name        string
@@ -30,8 +29,8 @@ type part struct {
 
 var variableName = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// parseText reads a text. A variable's value is not read again, so that what it
-// holds is never taken for another variable.
+// parseText parses a text. The value of a variable is not parsed again, so
+// nothing in it is taken for another variable.
 func parseText(raw string) (text, error) {
 	t := text{raw: raw}
 	rest := raw
@@ -53,7 +52,7 @@ func parseText(raw string) (text, error) {
 	}
 }
 
-// names are the variables that must have a value.
+// names returns the variables that must have a value.
 func (t text) names() []string {
 	var names []string
 	for _, p := range t.parts {
@@ -64,11 +63,11 @@ func (t text) names() []string {
 	return names
 }
 
-// An escape fits a variable's value into the place where it is to stand, after
-// what is there so far.
+// escape adapts a variable's value to the place where it is inserted. before is
+// the text up to that place.
 type escape func(before, value string) (string, error)
 
-// expand puts the variables' values in. Its error names the variable and never
+// expand inserts the variables' values. Its error names the variable and never
 // its value.
 func (t text) expand(values values, fit escape) (string, error) {
 	var b strings.Builder
@@ -95,8 +94,8 @@ func (t text) expand(values values, fit escape) (string, error) {
 	return b.String(), nil
 }
 
-// inURL escapes a value for its place in a URL. One that stands for the scheme
-// or host, or for all of a base URL, stays as it is.
+// inURL escapes a value for its place in a URL. A value that stands for the
+// scheme or host, or for a whole base URL, is not changed.
 func inURL(before, value string) (string, error) {
 	_, afterScheme, absolute := strings.Cut(before, "://")
 	switch {
@@ -110,8 +109,8 @@ func inURL(before, value string) (string, error) {
 	return value, nil
 }
 
-// inBody escapes a value for a string of a JSON body; other bodies take it as
-// it is.
+// inBody escapes a value for a string in a JSON body. In other bodies the value
+// is not changed.
 func inBody(before, value string) (string, error) {
 	if !looksLikeJSON(before) {
 		return value, nil
@@ -128,7 +127,7 @@ func looksLikeJSON(body string) bool {
 	return strings.HasPrefix(trimmed, "{") || strings.HasPrefix(trimmed, "[")
 }
 
-// inHeader refuses what would begin a header of its own.
+// inHeader refuses a value that would begin another header.
 func inHeader(_, value string) (string, error) {
 	if strings.ContainsFunc(value, isControl) {
 		return "", errors.New("holds a line break or another control character, which no header can")
@@ -136,8 +135,8 @@ func inHeader(_, value string) (string, error) {
 	return value, nil
 }
 
-// inPath escapes a value for a gjson path: within quotes as a string of a query,
-// elsewhere as the name of a key.
+// inPath escapes a value for a gjson path: within quotes as a string of a
+// query, otherwise as the name of a key.
 func inPath(before, value string) (string, error) {
 	if strings.Count(before, `"`)%2 == 0 {
 		return gjson.Escape(value), nil

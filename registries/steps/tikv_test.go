@@ -14,8 +14,9 @@ import (
 )
 
 // fakePD is the part of a PD member that the preset uses, with PD's own rules:
-// one scheduler evicts the leaders of any number of stores, its store's second
-// is an error 500, and what is not there cannot be deleted.
+// one scheduler evicts the leaders of any number of stores; adding a store that
+// it already has is an error 500; and an entry that does not exist cannot be
+// deleted.
 type fakePD struct {
 	mu      sync.Mutex
 	leaders map[int]int
@@ -117,7 +118,7 @@ func TestTiKV(t *testing.T) {
 		t.Errorf("withdrawn with %d leaders", pd.leaders[2])
 	}
 
-	// The pod is back, with a sidecar that knows nothing, and beside it another
+	// The pod is back, with a sidecar that remembers nothing. Meanwhile another
 	// store is being drained.
 	pd.evicted[3] = true
 	if found, err := at("tikv-1").Find(within(t)); err != nil || !strings.Contains(found, "put back") {
@@ -127,16 +128,17 @@ func TestTiKV(t *testing.T) {
 		t.Errorf("evicted after the start: %v, want 3 only", pd.evicted)
 	}
 	do(t, "Restore", r.Restore)
-	do(t, "Restore of what is in service", r.Restore)
+	do(t, "Restore of an instance in service", r.Restore)
 
-	// A pod that PD does not know has nothing to be withdrawn: tikv-11 is not tikv-1.
+	// If PD does not know the pod, there is nothing to withdraw: tikv-11 is not
+	// tikv-1.
 	other := at("tikv-11")
 	do(t, "Withdraw of an unknown store", other.Withdraw)
 	if found, err := other.Find(within(t)); err == nil || !isWithdrawn(t, other) {
 		t.Errorf("an unknown store: %q", found)
 	}
 
-	// A store alone cannot be drained, and nobody waits for it.
+	// A single store cannot be drained, and the drain does not wait for it.
 	pd.leaders, pd.evicted = map[int]int{1: 3}, map[int]bool{}
 	alone := at("tikv-0")
 	do(t, "Withdraw of the only store", alone.Withdraw)

@@ -10,14 +10,14 @@ import (
 	"lastcall/internal/fetch"
 )
 
-// openTLS are the files of TLS by their paths. They are read for each
-// connection, so that those that were replaced are used without a restart.
+// openTLS holds the paths of the TLS files. They are read for each connection,
+// so replaced files are used without a restart.
 type openTLS struct {
 	ca, cert, key, serverName string
 	insecure                  bool
 }
 
-// open reads the files for a first time.
+// open resolves the paths and reads the files once, to find mistakes at start.
 func (t *tlsFiles) open(values values) (*openTLS, error) {
 	o := &openTLS{insecure: t.insecure}
 	var mistakes []error
@@ -60,7 +60,7 @@ func (o *openTLS) config() (*tls.Config, error) {
 	return c, nil
 }
 
-// dial makes a TLS connection.
+// dial establishes a TLS connection.
 func (o *openTLS) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	config, err := o.config()
 	if err != nil {

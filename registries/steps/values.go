@@ -11,8 +11,8 @@ import (
 	"lastcall/internal/lazyregexp"
 )
 
-// values are the variables of a file: those that are fixed at start, and those
-// that its steps set.
+// values are the values of a file's variables: those that are fixed at start,
+// and those that its steps set.
 type values struct {
 	fixed map[string]string
 	set   map[string]string
@@ -26,7 +26,7 @@ func (v values) get(name string) (string, bool) {
 	return value, ok
 }
 
-// with returns the values with more that are set.
+// with returns a copy of v in which the variables in more are set, too.
 func (v values) with(more map[string]string) values {
 	set := maps.Clone(v.set)
 	if set == nil {
@@ -36,21 +36,21 @@ func (v values) with(more map[string]string) values {
 	return values{fixed: v.fixed, set: set}
 }
 
-// source gives variables their values when a file is read.
+// source provides the values of variables when a file is parsed.
 type source struct {
-	given  map[string]string // a preset's own; empty ones are allowed
-	secret map[string]bool   // of those
+	given  map[string]string // a preset's own variables; they may be empty
+	secret map[string]bool   // those of given that are secret
 	pod    drain.Pod
 }
 
-// lookup returns a variable's value. A variable that is set and empty has none,
-// but for a preset's own.
+// lookup returns a variable's value. A variable that is set but empty counts as
+// not set, except a preset's own.
 func (s source) lookup(name string) (string, bool) {
 	if value, ok := s.given[name]; ok {
 		return value, true
 	}
 	value := os.Getenv(name)
-	switch name { // known even where the environment does not hold them
+	switch name { // known even if they are not in the environment
 	case "LASTCALL_POD_NAME":
 		value = s.pod.Name
 	case "LASTCALL_POD_IP":
@@ -65,12 +65,12 @@ func (s source) lookup(name string) (string, bool) {
 	return value, value != ""
 }
 
-// secretName is what the variables are called whose values are not shown.
+// secretName matches names of variables whose values are not shown.
 var secretName = lazyregexp.New(`(?i)(token|password|passwd|secret|credential|_auth|_key|apikey)$`)
 
 func (s source) isSecret(name string) bool { return s.secret[name] || secretName().MatchString(name) }
 
-// secrets are the values that must not be shown, longest first.
+// secrets returns the values that must not be shown, longest first.
 func secrets(fixed map[string]string, isSecret func(string) bool) []string {
 	var all []string
 	for name, value := range fixed {
@@ -85,10 +85,10 @@ func secrets(fixed map[string]string, isSecret func(string) bool) []string {
 	return all
 }
 
-// userinfo is what stands between the scheme and the host of a URL.
+// userinfo matches the part between the scheme and the host of a URL.
 var userinfo = lazyregexp.New(`://([^/@,\s]*)@`)
 
-// secretQuery is a secret in the query of a URL.
+// secretQuery matches a secret in the query of a URL.
 var secretQuery = lazyregexp.New(`(?i)([?&][^=&\s]*(?:token|key|secret|passw|auth)[^=&\s]*=)[^&\s"']+`)
 
 // hide returns s without the secrets.
