@@ -76,7 +76,7 @@ func newAppProbe(address string, limit time.Duration) *appProbe {
 }
 
 // errNotAsked is the error for callers whose shared request was not completed.
-var errNotAsked = errors.New("the app's readiness (LASTCALL_APP_READY_URL) was not asked successfully, see the log")
+var errNotAsked = errors.New("the check of the app's readiness (LASTCALL_APP_READY_URL) was not completed, see the log")
 
 // ask returns why the app is not ready, or nil.
 func (p *appProbe) ask(ctx context.Context) error {
