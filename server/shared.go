@@ -39,7 +39,7 @@ func (p *production[T]) over() bool {
 
 // get returns the value, and whether there is one. There is none if ctx ends
 // first, or if produce panics. One caller produces the value for the others, so
-// produce is not cancelled with that caller's ctx; it must end by itself.
+// produce is not cancelled with that caller's ctx; it must end on its own.
 func (s *shared[T]) get(ctx context.Context) (value T, ok bool) {
 	s.mu.Lock()
 	p, before := s.next, s.current

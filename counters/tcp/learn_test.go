@@ -431,7 +431,7 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%d bytes in %d segments, %+v: %d, want %d", test.bytes, test.segments, test.port, got, test.want)
 		}
 	}
-	// One request is large, whatever it is among.
+	// A request among pings counts as large, however many pings there are.
 	for _, port := range []protocol{http1Port, http2Port, otherPort, byTLS(http1Port), byTLS(http2Port)} {
 		for pings := range 100 {
 			bytes := uint64(pings)*17 + 120

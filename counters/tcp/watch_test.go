@@ -12,7 +12,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// told waits until changed receives.
+// told waits until a change is reported.
 func told(t *testing.T, changed <-chan struct{}) {
 	t.Helper()
 	select {
@@ -141,7 +141,7 @@ func TestPace(t *testing.T) {
 	for i, look := range []struct {
 		took, want  time.Duration
 		news, busy  bool
-		earliestMin time.Duration // after the look
+		earliestMin time.Duration // after the check
 	}{
 		{took: 100 * ms, news: true, want: 10 * ms}, // the first one has opened files, for example
 		{took: ms / 10, want: 20 * ms, earliestMin: 5 * ms},
