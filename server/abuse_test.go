@@ -15,14 +15,14 @@ import (
 	"lastcall/drain"
 )
 
-// The rows of docs/security.md's table that one connection shows.
+// The rows of the table in docs/security.md that a single connection can show.
 
 const (
 	head     = " HTTP/1.1\r\nHost: pod\r\n"
 	smuggled = "POST /drain" + head + "Content-Length: 0\r\n\r\n"
 )
 
-// serves holds that the edge is as it was before an abuse.
+// serves checks that the server is as it was before the abuse.
 func (e *edge) serves(network *network) {
 	e.t.Helper()
 	if s := e.status(); s.Phase != drain.Serving {
@@ -82,7 +82,7 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
-// What a proxy in front may take for a body is never taken for a request.
+// Data that a proxy in front may take for a body is never taken for a request.
 func TestSmuggling(t *testing.T) {
 	length := fmt.Sprint(len("0\r\n\r\n" + smuggled))
 	for name, send := range map[string]string{
@@ -154,7 +154,7 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 	}
 }
 
-// Of a pipeline the first request is answered.
+// Only the first request of a pipeline is answered.
 func TestPipelineIsAnsweredOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t)
@@ -169,7 +169,8 @@ func TestPipelineIsAnsweredOnce(t *testing.T) {
 	})
 }
 
-// Nothing that follows a hook on its connection is answered: it is closed.
+// Nothing that follows a hook on its connection is answered: the connection is
+// closed.
 func TestPipelineBehindAHook(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t)

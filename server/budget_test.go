@@ -35,7 +35,7 @@ func TestBudgetOfACall(t *testing.T) {
 		if s := status(""); s.Phase != drain.Draining || s.Deadline != nil {
 			t.Errorf("after an hour: %s, deadline %v", s.Phase, s.Deadline)
 		}
-		// The kubelet's grace period ends it all the same.
+		// The kubelet's grace period limits it all the same.
 		called := time.Now()
 		hook := e.later(http.MethodGet, "/prestop")
 		w := <-hook
@@ -73,8 +73,8 @@ func TestBadBudgets(t *testing.T) {
 
 func long(of string, n int) string { return strings.Repeat(of, n) }
 
-// A gate in the cluster drains a pod first, and has it deleted then: the hook
-// has nothing left to wait for.
+// A gate in the cluster first drains a pod and then has it deleted. The pod's
+// hook has nothing left to wait for.
 func TestHookOfADrainedPod(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t)

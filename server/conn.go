@@ -10,26 +10,27 @@ import (
 )
 
 const (
-	// writeLimit is how long a caller may take to receive a part of its answer.
+	// writeLimit limits how long a caller may take to receive one part of its
+	// answer.
 	writeLimit = 5 * time.Second
-	// closeLimit is how long it may take to receive the rest and to close the
-	// connection.
+	// closeLimit limits how long a caller may take to receive the rest of its
+	// answer and to close the connection.
 	closeLimit = 5 * time.Second
-	// closeLook is how often the kernel is asked for what was not received of a
-	// caller that has closed its half before.
+	// closeLook is how often we ask the kernel for unreceived data after the
+	// caller has closed its half of the connection.
 	closeLook = 10 * time.Millisecond
 )
 
-// connState is what a connection is at, for the guard.
+// connState is the state of a connection, as the guard sees it.
 type connState int
 
 const (
-	waiting       connState = iota // nothing of a request has come
-	partial                        // a part of a request's header has
+	waiting       connState = iota // nothing of a request has arrived
+	partial                        // a part of a request's header has arrived
 	answering                      // the request is being answered
 	hooked                         // a preStop hook blocks on it
-	leaving                        // it was answered, and the caller has not closed it
-	closedByGuard                  // and the server has not noticed yet
+	leaving                        // the answer was sent, and the caller has not closed the connection
+	closedByGuard                  // the guard has closed it, and the server has not noticed yet
 	closed
 )
 
@@ -37,27 +38,28 @@ const (
 type conn struct {
 	net.Conn
 	guard     *guard
-	from      netip.Addr // invalid if it cannot be read
+	from      netip.Addr // the caller's address; invalid if it cannot be read
 	ofKubelet bool
 
-	state connState // guarded by guard.mu, as is the next
-	since time.Time // when it came to be in that state
-	// lacks is true when what has come of a header is not all of it.
+	state connState // guarded by guard.mu, like since
+	since time.Time // when the connection entered this state
+	// lacks is true while the part of the header that has arrived is
+	// incomplete.
 	lacks bool
-	// holdsHeader is true while the server holds a header, also after the guard
+	// holdsHeader is true while the server holds a header, even after the guard
 	// has closed the connection.
 	holdsHeader bool
 	turn        chan struct{} // closed when the header may be read, or never will be
 }
 
-// mayRead reports whether the guard has left it open.
+// mayRead reports whether the connection is open: the guard has not closed it.
 func (c *conn) mayRead() bool {
 	c.guard.mu.Lock()
 	defer c.guard.mu.Unlock()
 	return c.state < closedByGuard
 }
 
-// class is 1 for the kubelet's, and 0 for all others.
+// class is 1 for the kubelet's connections and 0 for all others.
 func (c *conn) class() int {
 	if c.ofKubelet {
 		return 1
@@ -65,7 +67,8 @@ func (c *conn) class() int {
 	return 0
 }
 
-// rank is the order in which connections are closed.
+// rank orders connections for closing: those with a lower rank are closed
+// first.
 func (c *conn) rank() int {
 	if c.state == answering {
 		return 1
@@ -85,8 +88,8 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write bounds the time in which the caller takes what it is sent. The server
-// has no bound of its own, since it would end a blocked hook as well.
+// Write limits the time that the caller may take to receive b. The server
+// itself has no write timeout, because that would also end a blocked hook.
 func (c *conn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
 		return 0, err
@@ -94,8 +97,9 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// CloseWrite closes half of the connection, by which the server makes sure that
-// a caller whose request it did not read to the end receives the error.
+// CloseWrite closes the sending half of the connection. The server calls it to
+// make sure that a caller receives the error if its request was not read to the
+// end.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -103,8 +107,8 @@ func (c *conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Close waits until the caller has taken what it was sent: what is left to the
-// kernel would be memory that nobody bounds.
+// Close waits until the caller has received everything that was written. Data
+// left in the kernel would be memory that nothing limits.
 func (c *conn) Close() error {
 	if c.guard.leaves(c) {
 		c.linger()
@@ -113,15 +117,15 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// linger waits until the caller has closed the connection and has received all
-// of its answer, for up to closeLimit. What is left then is thrown away.
+// linger waits up to closeLimit until the caller has closed the connection and
+// has received all of its answer. Whatever is left then is discarded.
 func (c *conn) linger() {
 	tcp, ok := c.Conn.(*net.TCPConn)
 	if !ok {
 		return
 	}
 	deadline := time.Now().Add(closeLimit)
-	_ = tcp.CloseWrite() // else it is closed already
+	_ = tcp.CloseWrite() // an error means that it is closed already
 	_ = tcp.SetReadDeadline(deadline)
 	var ignored [512]byte
 	for {
@@ -145,13 +149,14 @@ func (c *conn) linger() {
 
 type connKey struct{}
 
-// withConn makes the connection known to the handlers of its calls; it is an
-// [http.Server]'s ConnContext.
+// withConn makes the connection available to the handlers of its requests. It
+// is an [http.Server]'s ConnContext.
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// dropHeader tells the guard that nothing is held of a call's header any more.
+// dropHeader tells the guard that the header of a call is no longer held in
+// memory.
 func dropHeader(ctx context.Context) {
 	if c, ok := ctx.Value(connKey{}).(*conn); ok {
 		c.guard.headerDropped(c)
@@ -179,11 +184,11 @@ func addressOf(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// abort closes a connection without a wait for what was not sent: the kernel
-// would hold that for the caller.
+// abort closes a connection and discards unsent data, which the kernel would
+// otherwise hold for the caller.
 func abort(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // it is closed in any case
+		_ = tcp.SetLinger(0) // an error does not matter: Close follows
 	}
 	_ = c.Close()
 }

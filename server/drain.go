@@ -12,7 +12,7 @@ import (
 )
 
 // takeBackLimit is how long the answer waits for registries that are slow to
-// take the instance back. They go on being told.
+// restore the instance. The calls to them continue after that.
 const takeBackLimit = 5 * time.Second
 
 // beginDrain begins a drain, or joins the one under way, and answers at once.
@@ -32,8 +32,9 @@ func beginDrain(d *drain.Drainer, state *shared[[]byte]) http.HandlerFunc {
 	}
 }
 
-// budgetOf reads the query of POST /drain. A parameter that is not known is an
-// error: it may be a misspelt budget, without which a drain ends too early.
+// budgetOf parses the query of POST /drain. An unknown parameter is an error:
+// it may be a misspelled budget, and without its budget the drain would end too
+// early.
 func budgetOf(query string) (budget time.Duration, given bool, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {

@@ -61,7 +61,7 @@ func TestTakeBack(t *testing.T) {
 		wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
 		wantsError(t, e.call(http.MethodDelete, "/drain"), http.StatusConflict, "no drain")
 
-		// One that has ended can be taken back as well.
+		// A drain that has ended can be taken back as well.
 		wants(t, e.call(http.MethodGet, "/prestop"), http.StatusOK)
 		wants(t, e.call(http.MethodDelete, "/drain"), http.StatusOK)
 		wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)

@@ -6,24 +6,25 @@ import (
 	"strings"
 )
 
-// exposition is metrics in Prometheus' text format, version 0.0.4.
+// exposition builds metrics in Prometheus' text format, version 0.0.4.
 //
-// The client library would do it too. It brings protocol buffers along, whose
-// reflection keeps the linker from leaving anything out: the program would be
-// half as large again, and its memory would grow by two thirds.
+// The client library could do this too. But it depends on protocol buffers,
+// whose reflection keeps the linker from removing unused code: the program
+// would be half as large again, and its memory would grow by two thirds.
 type exposition struct {
 	text []byte
 	name string // of the family whose samples come next
 }
 
-// family begins a metric. Its help must hold no backslash and no line feed.
+// family begins a metric. Its help text must not contain a backslash or a line
+// feed.
 func (e *exposition) family(name, kind, help string) {
 	e.name = name
 	e.text = fmt.Appendf(e.text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
-// sample adds a value, with pairs of a label and its value. The suffix is that
-// of a summary's parts.
+// sample adds a value with its labels, which are pairs of a name and a value.
+// The suffix is for the parts of a summary.
 func (e *exposition) sample(suffix string, value float64, labels ...string) {
 	e.text = append(e.text, e.name...)
 	e.text = append(e.text, suffix...)
@@ -41,5 +42,5 @@ func (e *exposition) sample(suffix string, value float64, labels ...string) {
 	e.text = append(e.text, '\n')
 }
 
-// escaped is how a label's value is written in quotes.
+// escaped escapes a label's value, which is written in quotes.
 var escaped = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)

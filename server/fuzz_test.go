@@ -11,8 +11,8 @@ import (
 	"lastcall/drain"
 )
 
-// FuzzRequest sends what a caller without the token may send. Whatever it is, it
-// is answered, and begins no drain.
+// FuzzRequest sends what a caller without the token may send. The server
+// answers each request, and none begins a drain.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{
 		hook, live, smuggled,

@@ -10,26 +10,27 @@ import (
 	"time"
 )
 
-// The bounds of connections. With what one of each kind can cost at most (see
-// docs/security.md), they fit into the memory limit of deploy/.
+// Limits of connections. With the maximum cost of a connection of each kind
+// (see docs/security.md), they fit into the memory limit of deploy/.
 const (
 	// maxOthers bounds the connections of all callers but the kubelet.
 	maxOthers = 256
-	// maxPerAddress bounds those of one address. Loopback addresses have no
-	// bound of their own: a mesh's proxy calls from one for everybody.
+	// maxPerAddress bounds the connections of one address. Loopback addresses
+	// have no such bound: a mesh's proxy makes everybody's calls from one.
 	maxPerAddress = 64
-	// maxKubelet bounds the connections of one of the kubelet's addresses. It
-	// makes one for each probe, and one for each hook that blocks.
+	// maxKubelet bounds the connections of one of the kubelet's addresses. The
+	// kubelet makes one for each probe, and one for each hook that blocks.
 	maxKubelet = 32
-	// maxPartial bounds the connections whose header is being read or is held,
-	// and maxKubeletPartial those of them that are the kubelet's. Headers of many
-	// short lines take twenty times their length in memory.
+	// maxPartial bounds the connections whose header is being read or is held
+	// in memory. The kubelet's connections have their own bound,
+	// maxKubeletPartial. Headers of many short lines take twenty times their
+	// length in memory.
 	maxPartial        = 32
 	maxKubeletPartial = 8
 	// partialLimit is how long a connection may take to send its header while
-	// others wait to.
+	// other connections wait for their turn.
 	partialLimit = 50 * time.Millisecond
-	// maxDropped bounds the connections that were dropped and whose
+	// maxDropped bounds the connections that the guard has closed and whose
 	// goroutines have not ended yet.
 	maxDropped = 64
 )
@@ -37,21 +38,23 @@ const (
 // maxPartials returns the bound of a class.
 func maxPartials(class int) int { return [...]int{maxPartial, maxKubeletPartial}[class] }
 
-// guard is a listener that bounds the connections of an HTTP server, each of
-// which carries one request. It accepts at once, so that the kubelet does not
-// wait behind others, and closes what is too much: of the callers that are not
-// the kubelet, first the connection whose caller has been waited for the
-// longest, then the one that has been answered for the longest. Blocked hooks
-// are kept; where there is nothing else to close, the new connection is.
+// guard is a listener that limits the connections of an HTTP server. Each
+// connection carries one request. The guard accepts connections at once, so
+// that the kubelet does not wait behind other callers. When a limit is reached,
+// it closes a connection, but never one of the kubelet's for another caller.
+// First comes the connection whose caller has kept the server waiting for the
+// longest, then the one that has been answered for the longest. Connections
+// with a blocked hook are kept. If nothing else can be closed, the new
+// connection is closed.
 type guard struct {
 	net.Listener
-	kubelet func(netip.Addr) bool // reports whether the kubelet calls from it
+	kubelet func(netip.Addr) bool // reports whether the kubelet calls from this address
 
 	mu      sync.Mutex // guards everything that follows, and each conn's state
 	open    []*conn    // in the order of their arrival
-	dropped int        // those closed by the guard that the server still has
-	partial [2]int     // whose header is being read, by class
-	queue   [2][]*conn // that wait for that
+	dropped int        // connections that the guard has closed and the server still holds
+	partial [2]int     // connections whose header is being read or held, by class
+	queue   [2][]*conn // connections that wait for their header to be read, by class
 	refused rateLimitedLog
 }
 
@@ -59,7 +62,7 @@ func newGuard(l net.Listener, kubelet func(netip.Addr) bool) *guard {
 	return &guard{Listener: l, kubelet: kubelet}
 }
 
-// Accept returns the next connection that there is room for.
+// Accept returns the next connection for which there is room.
 func (g *guard) Accept() (net.Conn, error) {
 	for {
 		accepted, err := g.Listener.Accept()
@@ -76,17 +79,17 @@ func (g *guard) Accept() (net.Conn, error) {
 	}
 }
 
-// logRefusal says that a connection was refused, not each time.
+// logRefusal logs that a connection was refused, at a limited rate.
 func (g *guard) logRefusal(c *conn) {
 	g.mu.Lock()
 	may, open := g.refused.may(time.Now()), len(g.open)
 	g.mu.Unlock()
-	if may { // without the lock: whoever reads the log may be slow
+	if may { // without the lock: writing the log may be slow
 		slog.Warn("http: refused a connection, there are too many; a NetworkPolicy can keep callers away", "caller", c.from.String(), "open", open)
 	}
 }
 
-// admit makes room for c, and reports whether there is some.
+// admit makes room for c, and reports whether there is room.
 func (g *guard) admit(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -100,7 +103,7 @@ func (g *guard) admit(c *conn) bool {
 		}
 	}
 	sameAddress := func(o *conn) bool { return o.from == c.from && o.ofKubelet == c.ofKubelet }
-	ok := true // if it is below the bounds
+	ok := true // if c is below the limits
 	switch {
 	case c.ofKubelet && same >= maxKubelet:
 		ok = g.dropLocked(sameAddress)
@@ -117,8 +120,8 @@ func (g *guard) admit(c *conn) bool {
 	return false
 }
 
-// dropLocked closes one connection among those that which selects, and reports
-// whether there was one that may be closed.
+// dropLocked closes one of the connections that which selects, and reports
+// whether it has closed one.
 func (g *guard) dropLocked(which func(*conn) bool) bool {
 	if g.dropped >= maxDropped {
 		return false
@@ -139,9 +142,9 @@ func (g *guard) dropLocked(which func(*conn) bool) bool {
 	return true
 }
 
-// begin waits until the header of a request, of which a part has come, may be
-// read: in the order of arrival. It reports whether it may: the connection may
-// be closed meanwhile.
+// begin is called when a part of a request's header has arrived. It waits until
+// the header may be read, in the order of arrival. It reports whether the
+// header may be read: the connection may have been closed meanwhile.
 func (g *guard) begin(c *conn) bool {
 	if !g.queued(c) {
 		return c.mayRead()
@@ -171,7 +174,7 @@ func (g *guard) queued(c *conn) bool {
 	return c.state == waiting
 }
 
-// nextLocked lets those read a header for whom there is room.
+// nextLocked lets waiting connections read their headers while there is room.
 func (g *guard) nextLocked(class int) {
 	for len(g.queue[class]) > 0 && g.partial[class] < maxPartials(class) {
 		c := g.queue[class][0]
@@ -182,7 +185,7 @@ func (g *guard) nextLocked(class int) {
 	}
 }
 
-// reads records that the server reads on: the header is not complete.
+// reads records that the server continues to read: the header is not complete.
 func (g *guard) reads(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -192,8 +195,8 @@ func (g *guard) reads(c *conn) {
 }
 
 // dropSlow closes the connection whose header has been incomplete for the
-// longest, if that is too long. One that was sent whole waits for nobody but the
-// processor.
+// longest, if that is at least partialLimit. A connection that has sent its
+// whole header waits only for the processor, and is kept.
 func (g *guard) dropSlow(class int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -203,7 +206,7 @@ func (g *guard) dropSlow(class int) {
 	})
 }
 
-// headerDropped records that nothing is held of c's header any more.
+// headerDropped records that c's header is no longer held in memory.
 func (g *guard) headerDropped(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -221,8 +224,8 @@ func (g *guard) releaseLocked(c *conn) {
 	}
 }
 
-// leaves records that the server has no more to say on c, and reports whether
-// the caller may have to be waited for.
+// leaves records that the server has nothing more to send on c. It reports
+// whether it may be necessary to wait for the caller.
 func (g *guard) leaves(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -246,7 +249,7 @@ func (g *guard) left(c *conn) {
 	c.state = closed
 }
 
-// removeLocked forgets c, which waits for no turn any more.
+// removeLocked forgets c, and ends its wait for a turn.
 func (g *guard) removeLocked(c *conn) {
 	if i := slices.Index(g.open, c); i >= 0 {
 		g.open = slices.Delete(g.open, i, i+1)
@@ -258,10 +261,10 @@ func (g *guard) removeLocked(c *conn) {
 	}
 }
 
-// rateLimitedLog bounds how often something is logged that callers cause.
+// rateLimitedLog limits how often a message that callers can cause is logged.
 type rateLimitedLog struct{ last time.Time }
 
-// may reports whether it may be logged now.
+// may reports whether the message may be logged now.
 func (l *rateLimitedLog) may(now time.Time) bool {
 	if !l.last.IsZero() && now.Sub(l.last) < logRefusalsEvery {
 		return false
@@ -270,8 +273,9 @@ func (l *rateLimitedLog) may(now time.Time) bool {
 	return true
 }
 
-// before reports whether c is closed before o: those that are waited for before
-// those that are answered, and of these the one that is so for longer.
+// before reports whether c is closed before o. Connections whose caller is
+// waited for come before those that are being answered. Among equals, the one
+// that has been in its state for longer comes first.
 func (c *conn) before(o *conn) bool {
 	return cmp.Or(cmp.Compare(c.rank(), o.rank()), c.since.Compare(o.since)) < 0
 }

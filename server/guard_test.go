@@ -28,7 +28,7 @@ func withKubelet(c *drain.Config, _ *Options) {
 // other is the address of one of many callers.
 func other(i int) string { return fmt.Sprintf("10.1.%d.%d", i/250, i%250+1) }
 
-// closedOf returns how many are closed.
+// closedOf returns how many of the connections are closed.
 func closedOf(all []*wire) (n int) {
 	for _, w := range all {
 		if w.closed() {
@@ -38,7 +38,8 @@ func closedOf(all []*wire) (n int) {
 	return n
 }
 
-// wantAnswer holds that a connection has brought one answer with a code.
+// wantAnswer checks that a connection has received one answer, with the given
+// code.
 func wantAnswer(t *testing.T, w *wire, code int) {
 	t.Helper()
 	received := w.received()
@@ -71,7 +72,7 @@ func TestOneAddressCannotTakeAllConnections(t *testing.T) {
 	})
 }
 
-// By loopback a mesh's proxy calls for everybody.
+// A mesh's proxy makes everybody's calls from a loopback address.
 func TestLoopbackHasNoBoundOfItsOwn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		network := newEdge(t).serve(Options{})
@@ -108,7 +109,8 @@ func TestWaitingConnectionsAreClosedFirst(t *testing.T) {
 		if n := closedOf(silent); n != 1 || !silent[0].closed() {
 			t.Errorf("%d silent connections are closed, want the first", n)
 		}
-		// Those that it makes room for were not there before.
+		// New connections make room by closing the silent ones, which are
+		// older.
 		for range 2 * maxOthers {
 			network.dialFrom("10.2.0.4")
 			network.dialFrom("127.0.0.6")
@@ -155,7 +157,8 @@ func TestKubeletIsServedWhileHooksHoldAllConnections(t *testing.T) {
 	})
 }
 
-// The kubelet is known by either family, and by IPv4 on a socket of IPv6.
+// The kubelet is recognised by its IPv4 and its IPv6 address, also by an IPv4
+// address on an IPv6 socket.
 func TestKubeletIsKnownInAnyNotation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t, func(c *drain.Config, _ *Options) {
@@ -180,8 +183,8 @@ func TestKubeletIsKnownInAnyNotation(t *testing.T) {
 	})
 }
 
-// Who claims to be the kubelet has no more than a bound of its own, and the
-// blocked hooks are not closed for it.
+// A caller that claims to be the kubelet gets only the kubelet's own limit, and
+// the blocked hooks are not closed for it.
 func TestKubeletsConnectionsAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t, withKubelet)
@@ -211,7 +214,7 @@ func TestFewHeadersAreReadAtATime(t *testing.T) {
 		synctest.Wait()
 		w := network.dialFrom(kubeletAddress)
 		w.say(live)
-		wantAnswer(t, w, http.StatusOK) // in no time
+		wantAnswer(t, w, http.StatusOK) // without a delay
 		late := network.dialFrom("10.2.0.1")
 		late.say(live)
 		after(partialLimit * time.Duration(maxOthers/maxPartial+1))

@@ -10,20 +10,21 @@ import (
 	"lastcall/drain"
 )
 
-// preStop blocks until the drain has ended. Nothing is sent before: headers
-// that are flushed early gain nothing, since the kubelet waits for the body.
+// preStop blocks until the drain has ended. It sends nothing before that:
+// sending the headers early gains nothing, since the kubelet waits for the
+// body.
 func preStop(d *drain.Drainer) http.HandlerFunc {
 	var last reportText
 	return func(w http.ResponseWriter, r *http.Request) {
 		holdHook(r.Context())
-		// They are held for as long as this blocks.
+		// The header and the query would be held in memory while this blocks.
 		clear(r.Header)
 		r.URL.RawQuery = ""
 		report, err := d.PreStop(r.Context())
 		if err != nil {
 			slog.Info("http: a caller of /prestop has left; the drain goes on", "caller", r.RemoteAddr)
-			// One who has only closed his half of the connection still reads
-			// this, and must not take it for the drain's end.
+			// A caller that has closed only its half of the connection still
+			// reads this, and must not take it for the drain's end.
 			fail(w, http.StatusServiceUnavailable, "the connection was closed before the drain ended; it goes on")
 			return
 		}
@@ -41,8 +42,8 @@ func preStop(d *drain.Drainer) http.HandlerFunc {
 	}
 }
 
-// reportText is the last report as it is sent, written once for all the hooks
-// that end with it.
+// reportText is the last report as JSON. It is encoded once for all the hooks
+// that end with this report.
 type reportText struct {
 	mu      sync.Mutex
 	began   time.Time
@@ -62,8 +63,9 @@ func (l *reportText) text(r drain.Report) []byte {
 // reportBytes is how much of an answer a kubelet reads.
 const reportBytes = 10 << 10
 
-// fit drops events from the middle of a report's timeline until the report is
-// no longer than a kubelet reads: errors may hold much that JSON must escape.
+// fit drops events from the middle of a report's timeline until the kubelet can
+// read all of the report. Errors may hold many characters that JSON must
+// escape.
 func fit(r drain.Report) drain.Report {
 	for len(r.Timeline) > 2 && len(encode(r)) > reportBytes {
 		middle := len(r.Timeline) / 2

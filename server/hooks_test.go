@@ -150,7 +150,7 @@ func TestEveryCallerGetsTheSameReport(t *testing.T) {
 		after(5 * time.Second)
 		e.counter.set(0, nil)
 		all.Wait()
-		late := e.call(http.MethodGet, "/prestop") // delivered once more
+		late := e.call(http.MethodGet, "/prestop") // the same hook, delivered again
 		wants(t, late, http.StatusOK)
 		for i, w := range answers {
 			wants(t, w, http.StatusOK)
@@ -296,7 +296,8 @@ func TestPostStart(t *testing.T) {
 	})
 }
 
-// The report is valid JSON whatever errors hold, and says what they said.
+// The report is valid JSON whatever the errors contain, and it includes their
+// text.
 func TestReportTellsErrors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t)

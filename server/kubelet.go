@@ -8,12 +8,13 @@ import (
 	"lastcall/drain"
 )
 
-// knowKubelet tells the drainer the address that the kubelet calls from, which
-// depends on the cluster's network. It probes the app from the same one.
+// knowKubelet tells the drainer the address from which the kubelet calls. The
+// address depends on the cluster's network. The kubelet probes the app from the
+// same one.
 //
-// The caller's own word is all that there is: its user agent. It is believed of
-// a hook that was let in (a token may guard it), and of probes that come as
-// probes do; see the drainer.
+// The only evidence is the user agent that the caller sends. It is trusted for
+// a hook that was let in (a token may protect hooks), and for probes once
+// several have come from the same address; see the drainer.
 func knowKubelet(d *drain.Drainer) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -11,7 +11,7 @@ import (
 	"lastcall/drain"
 )
 
-// probed is a counter that is told where probes come from.
+// probed is a counter that records the addresses from which probes come.
 type probed struct {
 	counter
 	from []netip.Addr
@@ -40,7 +40,7 @@ func TestTheKubeletIsKnownByItsCalls(t *testing.T) {
 				c.Counters = append(c.Counters, drain.NamedCounter{Name: "probed", Counter: told})
 			})
 			ctx, cancel := context.WithCancel(t.Context())
-			cancel() // a hook is not waited for
+			cancel() // do not wait for a hook
 			for _, from := range test.from {
 				r := httptest.NewRequestWithContext(ctx, http.MethodGet, test.path, http.NoBody)
 				r.Header.Set("User-Agent", test.agent)
@@ -58,7 +58,7 @@ func TestTheKubeletIsKnownByItsCalls(t *testing.T) {
 	}
 }
 
-// With a token, a hook that is not let in does not make its caller the kubelet.
+// With a token, a refused hook does not identify its caller as the kubelet.
 func TestAHookThatIsNotLetInIsNobodys(t *testing.T) {
 	told := &probed{}
 	e := newEdge(t, func(c *drain.Config, o *Options) {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// answered returns a connection on which an answer was written of which the
-// caller has received little so far, and the caller's end.
+// answeredConn returns a connection on which an answer was written, and the
+// caller's end of it. The caller has received little of the answer so far.
 func answeredConn(t *testing.T, answer []byte) (*conn, *net.TCPConn) {
 	t.Helper()
 	l, err := Listen("127.0.0.1:0")
@@ -22,7 +22,7 @@ func answeredConn(t *testing.T, answer []byte) (*conn, *net.TCPConn) {
 	g := newGuard(l, func(netip.Addr) bool { return false })
 	dialer := net.Dialer{Control: func(_, _ string, socket syscall.RawConn) error {
 		return socket.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) // else the test fails
+			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) // if this fails, so does the test
 		})
 	}}
 	caller, err := dialer.DialContext(t.Context(), "tcp", l.Addr().String())
@@ -42,8 +42,8 @@ func answeredConn(t *testing.T, answer []byte) (*conn, *net.TCPConn) {
 	return c, caller.(*net.TCPConn)
 }
 
-// A connection is counted until its answer was received: the kernel holds what
-// was not.
+// A connection is counted until the caller has received its answer: the kernel
+// holds the rest.
 func TestAnswerIsWaitedFor(t *testing.T) {
 	answer := bytes.Repeat([]byte("x"), 8<<10)
 	for name, leaves := range map[string]func(*net.TCPConn) error{

@@ -10,22 +10,22 @@ import (
 	"lastcall/drain"
 )
 
-// metrics answers with what the drainer has counted. The names are stable;
-// docs/metrics.md tells of each.
+// metrics serves what the drainer has counted. The names are stable;
+// docs/metrics.md describes each metric.
 func metrics(d *drain.Drainer, version string) http.HandlerFunc {
 	page := &shared[[]byte]{produce: func(ctx context.Context) []byte { return metricsPage(d.Totals(ctx), version) }}
 	return func(w http.ResponseWriter, r *http.Request) {
 		text, ok := page.get(r.Context())
 		if !ok {
-			fail(w, http.StatusInternalServerError, "the metrics could not be made, see the log")
+			fail(w, http.StatusInternalServerError, "the metrics could not be produced, see the log")
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = w.Write(text) // a scraper that has left gets nothing
+		_, _ = w.Write(text) // the scraper may have left
 	}
 }
 
-// metricsPage is what t holds, as Prometheus reads it.
+// metricsPage returns t in the format that Prometheus reads.
 func metricsPage(t drain.Totals, version string) []byte {
 	var e exposition
 	e.family("lastcall_build_info", "gauge", "1, labelled by the version of lastcall.")
@@ -77,9 +77,9 @@ func metricsPage(t drain.Totals, version string) []byte {
 	}
 	eachPort("lastcall_app_listening", "gauge", "1 when somebody listens on the app's port. Absent while that cannot be seen.",
 		func(p drain.PortState) float64 { return oneIf(p.Listening) })
-	eachPort("lastcall_app_port_silent", "gauge", "1 when nobody has ever listened on the app's port, and that was told.",
+	eachPort("lastcall_app_port_silent", "gauge", "1 when nobody has ever listened on the app's port, and Lastcall has reported it.",
 		func(p drain.PortState) float64 { return oneIf(p.Silent) })
-	eachPort("lastcall_app_starts_total", "counter", "How often somebody was seen to begin to listen on the app's port.",
+	eachPort("lastcall_app_starts_total", "counter", "How often somebody was seen to start listening on the app's port.",
 		func(p drain.PortState) float64 { return float64(p.Starts) })
 
 	e.family("lastcall_registry_calls_total", "counter", "Calls to each registry.")
@@ -114,7 +114,7 @@ func metricsPage(t drain.Totals, version string) []byte {
 	return e.text
 }
 
-// oneIf is a condition as a gauge's value.
+// oneIf returns a condition as a gauge's value.
 func oneIf(is bool) float64 {
 	if is {
 		return 1
@@ -122,7 +122,7 @@ func oneIf(is bool) float64 {
 	return 0
 }
 
-// eachCall visits the calls to registries in an order that stays the same.
+// eachCall visits the calls to registries in a stable order.
 func eachCall(t drain.Totals, visit func(registry, call string, n drain.CallCount)) {
 	for _, registry := range slices.Sorted(maps.Keys(t.Registries)) {
 		calls := t.Registries[registry]

@@ -39,8 +39,8 @@ func (e *edge) tryScrape() (map[string]*dto.MetricFamily, error) {
 	return parser.TextToMetricFamilies(w.Body)
 }
 
-// value is that of the series with the given label values; ok is false when
-// there is none.
+// value returns the value of the series with the given label values. ok is
+// false if there is no such series.
 func value(f *dto.MetricFamily, labels ...string) (v float64, ok bool) {
 	for _, m := range f.GetMetric() {
 		var has []string
@@ -134,7 +134,7 @@ func (*learner) Learned() drain.Learned {
 // appPort is an app that listens on port 8080, until it does not.
 type appPort struct {
 	mu     sync.Mutex
-	listen uint64 // who listens; 0: nobody
+	listen uint64 // the listener; 0: nobody listens
 }
 
 func (a *appPort) set(listen uint64) {
@@ -167,7 +167,7 @@ func TestMetricsTellOfTheApp(t *testing.T) {
 				}
 			}
 		}
-		after(1100 * time.Millisecond) // from here on, never in the moment of a look
+		after(1100 * time.Millisecond) // from here on, no step is at the moment of a check
 		holds(0, 0, 0)
 		after(2 * time.Minute)
 		holds(0, 1, 0)
@@ -199,7 +199,8 @@ func names(text string) (found []string) {
 	return found
 }
 
-// What is exposed, in whatever state, is what the docs tell of.
+// Every exposed metric, in whatever state, is documented, and the other way
+// round.
 func TestMetricsAreAsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../docs/metrics.md")
 	if err != nil {
@@ -276,7 +277,7 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// Two scrapes at once, while all changes, are each a whole.
+// Two scrapes at the same time are each complete, while all values change.
 func TestScrapesSideBySide(t *testing.T) {
 	e := newEdge(t, func(c *drain.Config, _ *Options) { c.EndpointsWait, c.Quiet, c.Registries[0].ClientRefresh = 0, 0, 0 })
 	done := make(chan struct{})

@@ -13,8 +13,8 @@ import (
 	"lastcall/drain"
 )
 
-// appReadyLimit is how long the app's readiness may take to answer: a probe of
-// the kubelet ends after a second unless it says otherwise.
+// appReadyLimit is how long the app's readiness may take to answer. By default,
+// a kubelet's probe times out after a second.
 const appReadyLimit = 900 * time.Millisecond
 
 func livez(w http.ResponseWriter, _ *http.Request) { ok(w) }
@@ -26,8 +26,8 @@ func readyz(d *drain.Drainer, app *appProbe) http.HandlerFunc {
 			return
 		}
 		if d.Leaving() {
-			// Ready all the same, as configured. The app is not asked: to
-			// some counters that would be one more request.
+			// The pod stays ready, as configured. The app is not asked: some
+			// counters would count that as one more request.
 			ok(w)
 			return
 		}
@@ -43,19 +43,21 @@ func readyz(d *drain.Drainer, app *appProbe) http.HandlerFunc {
 	}
 }
 
-// appProbe asks for the app's own readiness as a kubelet does: any code from
-// 200 to 399 is good, redirects are not followed, certificates not verified.
+// appProbe asks for the app's own readiness as a kubelet does: any status code
+// from 200 to 399 means ready, redirects are not followed, and certificates are
+// not verified.
 //
-// Callers that ask at the same time share one answer: whoever reaches the port
-// must not be able to call the app as often as it likes.
+// Callers that ask at the same time share one answer: a caller that reaches the
+// port must not be able to call the app as often as it likes.
 type appProbe struct {
 	url    string
 	client *http.Client
 	shared shared[error]
 }
 
-// AppReady returns the question for the app's own readiness at a URL, as /readyz asks
-// it. It may be called by several goroutines; they share an answer.
+// AppReady returns a function that asks for the app's own readiness at a URL,
+// as /readyz does. Several goroutines may call the function; they share an
+// answer.
 func AppReady(address string) func(context.Context) error {
 	return newAppProbe(address, appReadyLimit).ask
 }
@@ -73,8 +75,8 @@ func newAppProbe(address string, limit time.Duration) *appProbe {
 	return p
 }
 
-// errNotAsked is the error of callers whose shared question was not answered.
-var errNotAsked = errors.New("the app's readiness (LASTCALL_APP_READY_URL) was not asked to the end, see the log")
+// errNotAsked is the error for callers whose shared request was not completed.
+var errNotAsked = errors.New("the check of the app's readiness (LASTCALL_APP_READY_URL) was not completed, see the log")
 
 // ask returns why the app is not ready, or nil.
 func (p *appProbe) ask(ctx context.Context) error {

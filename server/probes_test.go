@@ -51,8 +51,8 @@ func TestReadyzThatPassesDoesNotAskTheApp(t *testing.T) {
 	}
 }
 
-// Readiness waits for the registry first, and then for the app, which is not
-// asked before: to some counters that would be one more request.
+// Readiness waits first for the registry and then for the app. The app is not
+// asked before that: some counters would count that as one more request.
 func TestReadyzWaitsUntilThePodIsListed(t *testing.T) {
 	var asked atomic.Int32
 	answer := atomic.Int32{}
@@ -82,7 +82,8 @@ func TestReadyzWaitsUntilThePodIsListed(t *testing.T) {
 	wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
 }
 
-// One that is never listed is ready when the time for it is over.
+// A pod that is never listed becomes ready when the time limit for it has
+// passed.
 func TestReadyzOfAPodThatIsNeverListed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t, func(c *drain.Config, _ *Options) {
@@ -200,13 +201,14 @@ func TestReadyzAsksTheAppAsAKubeletDoes(t *testing.T) {
 }
 
 func TestReadyzAsksOverTLSWithoutTrust(t *testing.T) {
-	s := httptest.NewTLSServer(code(200)) // by a certificate that nobody knows
+	s := httptest.NewTLSServer(code(200)) // with a certificate that nobody trusts
 	t.Cleanup(s.Close)
 	e := newEdge(t, withApp(s.URL))
 	wants(t, e.call(http.MethodGet, "/readyz"), http.StatusOK)
 }
 
-// The app is not asked during a drain, and what it says meanwhile is too late.
+// The app is not asked during a drain, and an answer that arrives during a
+// drain is ignored.
 func TestReadyzDuringADrainDoesNotAskTheApp(t *testing.T) {
 	asked := make(chan struct{}, 10)
 	proceed := make(chan struct{})

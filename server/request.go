@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// limited drops all of a request that no call reads: a hook blocks for minutes,
-// and would hold it in memory. Then it reads the body, which no call needs.
+// limited drops everything of a request that no handler reads, because a hook
+// blocks for minutes and would hold it in memory. Then it reads the body, which
+// no handler needs.
 func limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		kept := http.Header{}
@@ -19,7 +20,7 @@ func limited(next http.Handler) http.Handler {
 				kept.Set(name, strings.Clone(value))
 			}
 		}
-		// The server's own copy, too.
+		// This also clears the server's own copy.
 		r.Header, r.Trailer, r.RequestURI, r.Host = kept, nil, "", ""
 		r.URL = &url.URL{Path: strings.Clone(r.URL.Path), RawPath: strings.Clone(r.URL.RawPath), RawQuery: strings.Clone(r.URL.RawQuery)}
 		dropHeader(r.Context())
@@ -34,12 +35,12 @@ func limited(next http.Handler) http.Handler {
 	})
 }
 
-// readBody reads a body to its end, within bodyBytes and bodyLimit. It returns
-// the code and the error to answer if that fails, else 0.
+// readBody reads a body to its end, within bodyBytes and bodyLimit. If that
+// fails, it returns the status code and the error to answer, else 0.
 func readBody(w http.ResponseWriter, r *http.Request) (code int, message string) {
 	control := http.NewResponseController(w)
-	// It also ends what the server reads of a body after the answer. What cannot
-	// be set is a test's.
+	// The deadline also limits what the server reads of a body after the
+	// answer. Setting it fails only in tests.
 	_ = control.SetReadDeadline(time.Now().Add(bodyLimit))
 	if r.ContentLength > bodyBytes {
 		return http.StatusRequestEntityTooLarge, "no call takes a body"
@@ -52,6 +53,6 @@ func readBody(w http.ResponseWriter, r *http.Request) (code int, message string)
 	case err != nil:
 		return http.StatusBadRequest, "the body cannot be read to its end"
 	}
-	_ = control.SetReadDeadline(time.Time{}) // a hook blocks without an end
+	_ = control.SetReadDeadline(time.Time{}) // a hook may block for any time
 	return 0, ""
 }

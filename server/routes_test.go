@@ -54,7 +54,7 @@ func TestUnknownPath(t *testing.T) {
 	})
 }
 
-// What a kubelet adds to a call changes nothing.
+// Queries and headers that a kubelet adds to a call change nothing.
 func TestQueriesAndHeadersAreIgnored(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t)

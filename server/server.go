@@ -24,18 +24,18 @@ const (
 	headerLimit = 5 * time.Second
 	// bodyLimit is how long it may take to send a body.
 	bodyLimit = 5 * time.Second
-	// headerBytes bounds a request's header. The server reads 4 KiB more,
-	// which it cannot be told not to.
+	// headerBytes bounds a request's header. The server always reads up to 4
+	// KiB more.
 	headerBytes = 4 << 10
-	// bodyBytes bounds what is read of a body. No call has one.
+	// bodyBytes bounds how much of a body is read. No call takes a body.
 	bodyBytes = 4 << 10
 )
 
 // Options are the edge's own settings.
 type Options struct {
-	Token    string // for the hooks and /drain; empty: none is asked for
-	AppReady string // URL of the app's own readiness; empty: it has none
-	Version  string // told by /metrics
+	Token    string // required for the hooks and /drain; none is required if it is empty
+	AppReady string // URL of the app's own readiness; empty if it has none
+	Version  string // reported by /metrics
 
 	appReadyLimit time.Duration // how long AppReady may take to answer; 900 ms if 0
 }
@@ -46,13 +46,14 @@ type Server struct {
 	kubelet func(netip.Addr) bool
 }
 
-// New returns the server of d's HTTP calls. It has no time-out for writing,
-// since a hook blocks for as long as the drain takes, and none for reading
-// beyond the header, since the one for a body would end a blocked hook too:
-// its connections bound both.
+// New returns the server of d's HTTP calls. It has no write timeout, because a
+// hook blocks for as long as the drain takes. It has no read timeout beyond the
+// header, because a timeout for the body would also end a blocked hook. Its
+// connections limit both.
 //
-// A connection carries one request: neither the kubelet nor its hooks keep
-// theirs, and what a caller sends behind a request cannot be taken for another.
+// A connection carries one request. The kubelet does not reuse a connection for
+// another probe or hook, and whatever a caller sends after a request cannot be
+// taken for another request.
 func New(d *drain.Drainer, o Options) *Server {
 	s := &http.Server{
 		Handler:           Handler(d, o),
@@ -60,15 +61,17 @@ func New(d *drain.Drainer, o Options) *Server {
 		MaxHeaderBytes:    headerBytes,
 		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-		// The server's own answer to OPTIONS * waits for a body without an end.
+		// The server's own answer to OPTIONS * would wait for a body without a
+		// time limit.
 		DisableGeneralOptionsHandler: true,
 	}
 	s.SetKeepAlivesEnabled(false)
 	return &Server{http: s, kubelet: d.IsKubelet}
 }
 
-// Serve accepts connections from l, as many as it bears, until Shutdown or
-// Close; then it returns [http.ErrServerClosed]. It is called once.
+// Serve accepts connections from l, within the guard's limits, until Shutdown
+// or Close. Then it returns [http.ErrServerClosed]. It must be called only
+// once.
 func (s *Server) Serve(l net.Listener) error {
 	return s.http.Serve(newGuard(l, s.kubelet))
 }
@@ -91,7 +94,7 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 	state := &shared[[]byte]{produce: func(ctx context.Context) []byte { return encode(d.Status(ctx)) }}
 	r := chi.NewRouter()
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "there is no such call: /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics are")
+		fail(w, http.StatusNotFound, "not found; endpoints are /prestop, /poststart, /drain, /readyz, /livez, /status and /metrics")
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
@@ -99,7 +102,7 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 				w.Header().Add("Allow", method)
 			}
 		}
-		fail(w, http.StatusMethodNotAllowed, r.URL.Path+" is not called by "+r.Method)
+		fail(w, http.StatusMethodNotAllowed, r.URL.Path+" does not allow "+r.Method)
 	})
 
 	r.With(knowKubelet(d)).Get("/livez", livez)
@@ -113,12 +116,12 @@ func Handler(d *drain.Drainer, o Options) http.Handler {
 		r.Post("/drain", beginDrain(d, state))
 		r.Delete("/drain", takeBack(d, state))
 	})
-	// Around the router, which copies requests: what it copied from would hold
-	// what limited drops.
+	// These wrap the router, because the router copies requests: the original
+	// would still hold what limited drops.
 	return recovered(limited(r))
 }
 
-// recovered keeps a fault in one call from the others, and from the process.
+// recovered keeps a panic in one call from ending other calls or the process.
 func recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

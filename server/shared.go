@@ -5,27 +5,29 @@ import (
 	"sync"
 )
 
-// shared makes a value once for all callers that ask for it at the same time.
-// A value is never older than the call: who asks while one is being made gets
-// the next one, and shares it with all that have asked meanwhile.
+// shared produces a value once for all callers that ask for it at the same
+// time. Its production never begins before the call: a caller that asks during
+// a production gets the value of the next one, and shares it with all that have
+// asked meanwhile.
 type shared[T any] struct {
 	produce func(context.Context) T
-	// joins gives callers the value that is being made: it is as old as that
-	// takes, and no caller waits for more than one.
+	// joins gives callers the value that is being produced. That value may be
+	// older than the call by the time that producing it takes, but no caller
+	// waits for more than one production.
 	joins bool
 
 	mu      sync.Mutex
-	current *production[T] // the last that was begun
-	next    *production[T] // the one that waits for it to end
+	current *production[T] // the last one that was begun
+	next    *production[T] // the one that begins when current ends
 }
 
 type production[T any] struct {
 	done  chan struct{}
-	made  bool // false if it panicked; guarded by done, as is the value
+	made  bool // false if produce panicked; like value, read only after done is closed
 	value T
 }
 
-// over reports whether it has ended.
+// over reports whether the production has ended.
 func (p *production[T]) over() bool {
 	select {
 	case <-p.done:
@@ -35,9 +37,9 @@ func (p *production[T]) over() bool {
 	}
 }
 
-// get returns the value, and whether there is one: there is none if ctx has
-// ended before, or if making it panicked. One caller makes it for the others,
-// so it is not cancelled with that caller's ctx; produce must end by itself.
+// get returns the value, and whether there is one. There is none if ctx ends
+// first, or if produce panics. One caller produces the value for the others, so
+// produce is not cancelled with that caller's ctx; it must end on its own.
 func (s *shared[T]) get(ctx context.Context) (value T, ok bool) {
 	s.mu.Lock()
 	p, before := s.next, s.current

@@ -58,7 +58,8 @@ func TestManyCallersShareOneAnswer(t *testing.T) {
 					})
 				}
 				all.Wait()
-				// The first one's, and the one that the others share.
+				// One reading for the first caller, and one that the others
+				// share.
 				if n := c.taken(); n > 3 || time.Since(began) > 3*time.Second {
 					t.Errorf("1000 callers took %d readings, in %v", n, time.Since(began))
 				}
@@ -85,7 +86,7 @@ func TestSharedIsNeverOlderThanTheCall(t *testing.T) {
 				after(time.Duration(i) * 300 * time.Millisecond)
 				began := time.Duration(i) * 300 * time.Millisecond
 				got, ok := s.get(t.Context())
-				// The production of number n begins n-1 seconds after the first.
+				// Production n begins n-1 seconds after the first.
 				if begun := time.Duration(got-1) * time.Second; !ok || begun < began {
 					t.Errorf("who asked at %v got what was begun at %v, %v", began, begun, ok)
 				}
@@ -149,8 +150,8 @@ func TestSharedPanic(t *testing.T) {
 	})
 }
 
-// Callers of /readyz must not call the app as often as they like, and none
-// waits for more than one answer of the app.
+// Callers of /readyz must not be able to call the app as often as they like,
+// and no caller waits for more than one answer of the app.
 func TestAppIsAskedOnceForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64

@@ -7,12 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketBytes bounds what the kernel holds of what a caller has sent and of
-// what it is sent, for each connection; the kernel doubles it. In a cgroup of
-// version 2 that counts as the container's memory.
+// socketBytes is the size of the kernel's receive and send buffers of each
+// connection; the kernel doubles it. With cgroup version 2, the buffers count
+// as the container's memory.
 const socketBytes = 8 << 10
 
-// bounded sets what accepted connections take over from the listening socket.
+// bounded sets options of the listening socket that accepted connections
+// inherit.
 func bounded(_, _ string, socket syscall.RawConn) error {
 	var failed error
 	err := socket.Control(func(fd uintptr) {
@@ -31,7 +32,8 @@ func bounded(_, _ string, socket syscall.RawConn) error {
 	return failed
 }
 
-// unreceived reports whether the kernel holds something for the caller.
+// unreceived reports whether the kernel holds data that the caller has not
+// received.
 func unreceived(c *net.TCPConn) bool {
 	socket, err := c.SyscallConn()
 	if err != nil {

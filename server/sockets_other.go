@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// bounded does nothing where the sidecar runs on a developer's machine only.
+// bounded does nothing: on these systems the sidecar runs only on a developer's
+// machine.
 func bounded(string, string, syscall.RawConn) error { return nil }
 
 func unreceived(*net.TCPConn) bool { return false }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// authorized asks for the token, if there is one.
+// authorized requires the token, if there is one.
 func authorized(token string) func(http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(token))
 	var log refusals
@@ -26,8 +26,8 @@ func authorized(token string) func(http.Handler) http.Handler {
 				fail(w, http.StatusUnauthorized, "the header Authorization: Bearer TOKEN is missing; TOKEN is LASTCALL_TOKEN's value")
 				return
 			}
-			// Sums of one length make the comparison's time tell nothing,
-			// not even the token's length.
+			// Hashes have the same length, so that the time of the comparison
+			// reveals nothing, not even the token's length.
 			sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
 			if subtle.ConstantTimeCompare(sum[:], want[:]) != 1 {
 				log.refused(r, "another token")
@@ -39,12 +39,12 @@ func authorized(token string) func(http.Handler) http.Handler {
 	}
 }
 
-// logRefusalsEvery is how often a refused call is logged at most: whoever has no
-// token must not fill the log.
+// logRefusalsEvery is the minimum time between two log lines about refused
+// calls: a caller without a token must not be able to fill the log.
 const logRefusalsEvery = 10 * time.Second
 
-// refusals logs calls that were refused. Of a hook nobody else sees it: the
-// kubelet ignores the answer.
+// refusals logs calls that were refused. A refused hook shows only in the log:
+// the kubelet ignores the answer.
 type refusals struct {
 	mu  sync.Mutex
 	log rateLimitedLog
@@ -55,7 +55,7 @@ func (l *refusals) refused(r *http.Request, why string) {
 	defer l.mu.Unlock()
 	if l.log.may(time.Now()) {
 		agent := r.UserAgent()
-		slog.Warn("http: refused a call without LASTCALL_TOKEN's value; where pods are in their node's network it may be another pod's hook",
+		slog.Warn("http: refused a call without LASTCALL_TOKEN's value; on the node's network (hostNetwork) it may be another pod's hook",
 			"path", r.URL.Path, "given", why, "caller", r.RemoteAddr, "agent", agent[:min(len(agent), 100)])
 	}
 }

@@ -27,7 +27,7 @@ func TestToken(t *testing.T) {
 	const token = "Hunter2-Hunter2"
 	for name, test := range map[string]struct {
 		header []string
-		code   int // 0: the call's own
+		code   int // 0: the code of the call itself
 	}{
 		"none":                         {nil, http.StatusUnauthorized},
 		"empty":                        {[]string{""}, http.StatusUnauthorized},
@@ -67,7 +67,7 @@ func TestToken(t *testing.T) {
 						t.Fatalf("%s has begun a drain", call.path)
 					}
 				}
-				// The others need none.
+				// The other calls need no token.
 				for _, path := range []string{"/livez", "/readyz", "/status", "/metrics"} {
 					if w := e.call(http.MethodGet, path); w.Code != http.StatusOK {
 						t.Errorf("%s answers %d without a token", path, w.Code)
@@ -87,7 +87,7 @@ func TestWithoutATokenNoneIsAskedFor(t *testing.T) {
 	})
 }
 
-// Neither the token nor what callers take for it is shown anywhere.
+// Neither the token nor a wrong token that a caller sends is shown anywhere.
 func TestTokenIsNotShown(t *testing.T) {
 	var log bytes.Buffer
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -116,8 +116,8 @@ func TestTokenIsNotShown(t *testing.T) {
 	}
 }
 
-// A hook that is refused is seen by nobody but those who read the log, and
-// callers without the token cannot fill that.
+// A refused hook shows only in the log, and callers without the token cannot
+// fill the log.
 func TestRefusedCallsAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))

@@ -23,8 +23,8 @@ const hook = "GET /prestop?from=kubelet HTTP/1.1\r\n" +
 	"X-Of-The-Hook: httpHeaders\r\n" +
 	"\r\n"
 
-// answerOf reads the one answer that a connection has brought, and holds that
-// nothing follows it.
+// answerOf parses the one answer that a connection has received, and checks
+// that nothing follows it.
 func answerOf(t *testing.T, received string) (*http.Response, string) {
 	t.Helper()
 	in := bufio.NewReader(strings.NewReader(received))
@@ -171,7 +171,8 @@ func TestBodyIsBounded(t *testing.T) {
 	})
 }
 
-// A hook with a body blocks as any other, and its caller may still leave.
+// A hook with a body blocks like any other hook, and its caller may leave as
+// well.
 func TestHookWithABody(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := newEdge(t)
@@ -228,7 +229,8 @@ func TestCallerHangsUpOnTheWire(t *testing.T) {
 	})
 }
 
-// What is held above on connections of the bubble's holds on real ones.
+// What the tests above check on connections in the bubble is also true of real
+// ones.
 func TestRealSockets(t *testing.T) {
 	e := newEdge(t, func(c *drain.Config, _ *Options) {
 		c.EndpointsWait, c.Quiet, c.Registries, c.Poll = 0, 0, nil, 10*time.Millisecond
@@ -268,8 +270,8 @@ func TestRealSockets(t *testing.T) {
 			answers[i] = string(got)
 		})
 	}
-	// One who closes his half of the connection is told at once, and not that
-	// the pod has drained.
+	// A caller that closes its half of the connection is answered at once, but
+	// not that the pod has drained.
 	half := dial()
 	if _, err := io.WriteString(half, hook); err != nil {
 		t.Fatal(err)
@@ -284,8 +286,8 @@ func TestRealSockets(t *testing.T) {
 	if resp, body := answerOf(t, string(got)); resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("answers %d %s", resp.StatusCode, body)
 	}
-	// A call that is answered while the others wait shows that none of them
-	// is before its time, as far as the order of things can.
+	// A call that is answered while the others wait shows that none of them is
+	// answered too early, as far as the order of events can show it.
 	probe := dial()
 	if _, err := io.WriteString(probe, "GET /readyz HTTP/1.0\r\n\r\n"); err != nil {
 		t.Fatal(err)

@@ -27,37 +27,37 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// after lets d of the bubble's time go by.
+// after waits until d of the bubble's time has passed.
 func after(d time.Duration) { <-time.After(d) }
 
-// seconds of a JSON number.
+// seconds converts a JSON number of seconds.
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 var errBroken = errors.New("broken on purpose")
 
-// registry is a registry that does as it is told, unless it is broken.
+// registry is a fake registry. Its calls succeed unless it is broken.
 type registry struct {
 	mu        sync.Mutex
 	broken    error
 	withdrawn bool
-	unknown   bool // it has never held the instance
+	unknown   bool // true if it has never held the instance
 }
 
-// Located reports whether it has held the instance.
+// Located reports whether the registry has ever held the instance.
 func (r *registry) Located() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !r.unknown
 }
 
-// setUnknown makes it one that has never held the instance.
+// setUnknown makes it a registry that has never held the instance.
 func (r *registry) setUnknown() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.unknown = true
 }
 
-// setKnown makes it one that has registered.
+// setKnown makes it a registry that has held the instance.
 func (r *registry) setKnown() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -84,14 +84,14 @@ func (r *registry) Withdrawn(context.Context) (gone bool, err error) {
 	return gone, err
 }
 
-// setBroken makes every call fail with err, until it is nil.
+// setBroken makes every call fail with err. A nil err ends that.
 func (r *registry) setBroken(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.broken = err
 }
 
-// counter holds a number.
+// counter is a fake counter that returns a number.
 type counter struct {
 	mu       sync.Mutex
 	broken   error
@@ -110,7 +110,7 @@ func (c *counter) Count(context.Context) (drain.Reading, error) {
 	return drain.Reading{InFlight: c.inFlight, Arrived: 7, HasArrived: true}, c.broken
 }
 
-// edge is the server of one drainer, which runs, and the pod around it.
+// edge is the server of one running drainer, and the pod around it.
 type edge struct {
 	t        *testing.T
 	d        *drain.Drainer
@@ -149,7 +149,7 @@ func newEdge(t *testing.T, change ...settings) *edge {
 	e.handler = Handler(e.d, options)
 	ended := make(chan struct{})
 	go func() {
-		_ = e.d.Run(context.Background()) // cut short, in most tests
+		_ = e.d.Run(context.Background()) // most tests interrupt it
 		close(ended)
 	}()
 	t.Cleanup(func() {
@@ -160,7 +160,8 @@ func newEdge(t *testing.T, change ...settings) *edge {
 	return e
 }
 
-// bubble runs a test in which time passes when nobody has anything to do.
+// bubble runs a test with fake time, which passes only while all goroutines
+// wait.
 func bubble(t *testing.T, test func(*testing.T)) {
 	t.Helper()
 	synctest.Test(t, test)
@@ -183,21 +184,22 @@ func (e *edge) callBy(ctx context.Context, method, path string, headers ...strin
 	return w
 }
 
-// later makes a call beside the test, which receives its answer.
+// later makes a call in another goroutine. The returned channel receives the
+// answer.
 func (e *edge) later(method, path string, headers ...string) <-chan *httptest.ResponseRecorder {
 	answered := make(chan *httptest.ResponseRecorder, 1)
 	go func() { answered <- e.call(method, path, headers...) }()
 	return answered
 }
 
-// answered reports whether there is an answer by now.
+// answered reports whether the answer has arrived.
 func answered(c <-chan *httptest.ResponseRecorder) bool {
 	synctest.Wait()
 	return len(c) > 0
 }
 
-// wants holds an answer to its code and its kind, which is JSON but for the
-// probes' "ok", and JSON errors to their form.
+// wants checks an answer's code and content type, which is JSON except for the
+// probes' "ok". It also checks the form of JSON errors.
 func wants(t *testing.T, w *httptest.ResponseRecorder, code int) {
 	t.Helper()
 	if w.Code != code {
@@ -212,7 +214,7 @@ func wants(t *testing.T, w *httptest.ResponseRecorder, code int) {
 	}
 }
 
-// wantsError holds an answer to be an error that says all of says.
+// wantsError checks that an answer is an error that contains all of says.
 func wantsError(t *testing.T, w *httptest.ResponseRecorder, code int, says ...string) {
 	t.Helper()
 	wants(t, w, code)
@@ -228,7 +230,7 @@ func wantsError(t *testing.T, w *httptest.ResponseRecorder, code int, says ...st
 	}
 }
 
-// read decodes all of an answer; a field that is not known is a failure.
+// read decodes all of an answer. An unknown field fails the test.
 func read(t *testing.T, w *httptest.ResponseRecorder, into any) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(w.Body.Bytes()))
@@ -262,7 +264,7 @@ func (e *edge) serve(options Options) *network {
 		close(ended)
 	}()
 	e.t.Cleanup(func() {
-		_ = server.Close() // so do its connections
+		_ = server.Close() // also closes its connections
 		<-ended
 	})
 	return n
@@ -303,7 +305,7 @@ type wire struct {
 
 func (n *network) dial() *wire { return n.dialFrom("") }
 
-// dialFrom is dial from an address, if it is not empty.
+// dialFrom connects like dial, from the given address if it is not empty.
 func (n *network) dialFrom(address string) *wire {
 	n.t.Helper()
 	ours, theirs := net.Pipe()
@@ -316,7 +318,7 @@ func (n *network) dialFrom(address string) *wire {
 		_, _ = io.Copy(writer{w}, ours) // until the server closes
 		close(w.over)
 	}()
-	n.t.Cleanup(func() { _ = ours.Close() }) // so may the server have done
+	n.t.Cleanup(func() { _ = ours.Close() }) // the server may have closed it too
 	return w
 }
 
@@ -333,7 +335,7 @@ func (w *wire) say(text string) {
 	go func() { _, _ = io.WriteString(w.Conn, text) }() // the server may not want all of it
 }
 
-// received is all that the server has sent so far.
+// received returns all that the server has sent so far.
 func (w *wire) received() string {
 	synctest.Wait()
 	w.mu.Lock()

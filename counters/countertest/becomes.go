@@ -9,26 +9,26 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// On is what may be seen on the way to a number.
+// On reports whether a reading is allowed before the expected number.
 type On func(drain.Reading, error) bool
 
-// Anything may be seen.
+// Anything allows every reading.
 func Anything(drain.Reading, error) bool { return true }
 
-// Readable is any number, and no error.
+// Readable allows any number, but no error.
 func Readable(_ drain.Reading, err error) bool { return err == nil }
 
-// NotZero is any number but 0, or an error.
+// NotZero allows any number except 0, and errors.
 func NotZero(r drain.Reading, err error) bool { return err != nil || r.InFlight != 0 }
 
-// Unreadable is an error.
+// Unreadable allows only errors.
 func Unreadable(_ drain.Reading, err error) bool { return err != nil }
 
-// Nothing may be seen: the number is to be there at once.
+// Nothing allows no other reading: the number must be there at once.
 func Nothing(drain.Reading, error) bool { return false }
 
-// Becomes waits until the counter says want, and fails when a reading on the
-// way is not what way allows.
+// Becomes waits until the counter returns want. The test fails if way does not
+// allow a reading before that.
 func Becomes(t *testing.T, c drain.Counter, want int64, way On) drain.Reading {
 	t.Helper()
 	tick, deadline := time.NewTicker(10*time.Millisecond), time.NewTimer(wait.Patience)

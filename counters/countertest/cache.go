@@ -14,15 +14,15 @@ import (
 	"testing"
 )
 
-// Cache is a cache before a program's pages, of the worst kind: what it repeats
-// has no date and no age.
+// Cache is a cache of the worst kind in front of a program's pages: its copies
+// have no date and no age.
 type Cache struct {
-	URL string // of the program, by way of the cache
+	URL string // of the program, through the cache
 
 	mu      sync.Mutex
 	address string // of the program
 	storing bool
-	stored  map[string]answer // by what was asked for
+	stored  map[string]answer // by the requested URL
 }
 
 type answer struct {
@@ -30,8 +30,8 @@ type answer struct {
 	body   []byte
 }
 
-// NewCache puts a cache before the program at address. It passes everything on
-// until Store is called.
+// NewCache puts a cache in front of the program at address. It forwards
+// everything until Store is called.
 func NewCache(t *testing.T, address string) *Cache {
 	t.Helper()
 	c := &Cache{address: address}
@@ -39,28 +39,28 @@ func NewCache(t *testing.T, address string) *Cache {
 		a := c.answer(t, r)
 		w.Header()["Date"] = nil
 		w.WriteHeader(a.status)
-		_, _ = w.Write(a.body) // the client may have gone
+		_, _ = w.Write(a.body) // the client may have left
 	}))
 	t.Cleanup(s.Close)
 	c.URL = "http://" + s.Listener.Addr().String()
 	return c
 }
 
-// Store has the cache repeat each answer that it is given from now on.
+// Store makes the cache repeat each answer that it receives from now on.
 func (c *Cache) Store() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.storing, c.stored = true, make(map[string]answer)
 }
 
-// Mend has it pass everything on again.
+// Mend makes the cache forward everything again.
 func (c *Cache) Mend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.storing = false
 }
 
-// Move has it ask another program.
+// Move makes the cache forward to another program.
 func (c *Cache) Move(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,7 +80,7 @@ func (c *Cache) answer(t *testing.T, r *http.Request) answer {
 	return a
 }
 
-// ask passes a request on, and keeps no connection.
+// ask forwards a request, and keeps no connection open.
 func ask(t *testing.T, address string, r *http.Request) answer {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -105,10 +105,10 @@ func ask(t *testing.T, address string, r *http.Request) answer {
 type Secured struct {
 	URL       string
 	CAFile    string // of the authority of its certificate
-	TokenFile string // of the token that it wants
+	TokenFile string // of the required token
 }
 
-// NewSecured puts TLS and a token before the program at address.
+// NewSecured puts TLS and a token check in front of the program at address.
 func NewSecured(t *testing.T, address string) Secured {
 	t.Helper()
 	secret := make([]byte, 16)
@@ -121,7 +121,7 @@ func NewSecured(t *testing.T, address string) Secured {
 		}
 		a := ask(t, address, r)
 		w.WriteHeader(a.status)
-		_, _ = w.Write(a.body) // the client may have gone
+		_, _ = w.Write(a.body) // the client may have left
 	}))
 	t.Cleanup(s.Close)
 	dir := t.TempDir()

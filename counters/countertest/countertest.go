@@ -1,5 +1,6 @@
-// Package countertest holds the suite that every counter passes against the
-// real program that it reads, with real requests in flight.
+// Package countertest contains the suite of tests for counters. Every counter
+// passes it against the real program that it reads, with real requests in
+// flight.
 package countertest
 
 import (
@@ -13,63 +14,68 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// Harness is what the suite needs of one real program. Its methods fail the
-// test themselves when they cannot do what they say.
+// Harness is what the suite needs from one real program. Its methods fail the
+// test if they cannot do what they promise.
 type Harness interface {
-	// Counter returns a new counter at each call, set up to read the program.
+	// Counter returns a new counter on each call, configured to read the
+	// program.
 	Counter(t *testing.T) drain.Counter
-	// Begin puts one more piece of work in flight, and returns once the
-	// program has it. The returned function ends it, and returns once its
-	// client has its answer.
+	// Begin puts one more request in flight, and returns once the program has
+	// it. The returned function ends the request, and returns once its client
+	// has its answer.
 	Begin(t *testing.T) (end func())
-	// Idle opens what is not work: an idle keep-alive connection that has had
-	// an answer, for instance. It returns false where the program knows no
-	// such thing.
+	// Idle opens a connection that is not work, for instance a keep-alive
+	// connection that has received an answer. It returns false if the program
+	// has no such connections.
 	Idle(t *testing.T) bool
-	// Break makes the program's answer unreadable (and not gone for good),
-	// until the returned function mends it.
+	// Break makes the program's answer unreadable (but not gone for good),
+	// until the returned function repairs it.
 	Break(t *testing.T) (mend func())
-	// Arrivals reports whether the counter can tell arrivals. Where it cannot,
-	// the harness is an Excepter that says why.
+	// Arrivals reports whether the counter reports arrivals. If it does not,
+	// the harness must be an Excepter that gives the reason.
 	Arrivals() bool
 }
 
-// Hider is a Harness whose program can leave something of what is counted out
-// of its answer, with the rest of it as it was: a statistic, a frontend, the end
-// of a page. A harness that is none is an Excepter that says why.
+// Hider is a Harness whose program can omit a part of what is counted from its
+// answer, and leave the rest as it was: a statistic, a frontend, the end of a
+// page. A harness that is not a Hider must be an Excepter that gives the
+// reason.
 type Hider interface {
-	// Hide returns what makes counters that read the program. From the call of
-	// hide until that of mend its answer lacks what Begin's work is counted by.
+	// Hide returns a function that makes counters which read the program.
+	// Between the calls of hide and mend, the program's answer omits what
+	// counts Begin's work.
 	Hide(t *testing.T) (counter func() drain.Counter, hide, mend func())
 }
 
 // Staler is a Harness whose counter can be given an old answer. A harness that
-// is none is an Excepter that says why.
+// is not a Staler must be an Excepter that gives the reason.
 type Staler interface {
-	// Stale makes a counter that reads the program by way of a cache, which
-	// passes everything on until store is called, and repeats from then on what
-	// it was answered first, until mend is called.
+	// Stale makes a counter that reads the program through a cache. The cache
+	// forwards everything until store is called. From then on, it repeats the
+	// first answers that it receives, until mend is called.
 	Stale(t *testing.T) (c drain.Counter, store, mend func())
 }
 
 // Row names a test that does not apply to every counter.
 type Row string
 
-// The rows that a harness may be excepted from.
+// The rows from which a harness may be excepted.
 const (
 	Arrivals Row = "arrivals"
 	Missing  Row = "what is missing"
 	Stale    Row = "stale answers"
 )
 
-// Excepter is a Harness to which some rows do not apply. The suite logs why. A
-// row that is neither excepted nor can be run fails.
+// Excepter is a Harness to which some rows do not apply. The suite logs the
+// reason. A row fails if it is neither excepted nor can be run.
 type Excepter interface {
-	// Except returns for each row that does not apply the reason, in a sentence.
+	// Except returns the reason for each row that does not apply, as a
+	// sentence.
 	Except() map[Row]string
 }
 
-// excepted reports whether a row does not apply to a harness, and logs why.
+// excepted reports whether a row does not apply to a harness, and logs the
+// reason.
 func excepted(t *testing.T, h Harness, row Row) bool {
 	t.Helper()
 	e, ok := h.(Excepter)
@@ -83,11 +89,11 @@ func excepted(t *testing.T, h Harness, row Row) bool {
 	return why != ""
 }
 
-// callLimit is the deadline of one reading, as the drainer sets one.
+// callLimit is the deadline of one reading, like the drainer's.
 const callLimit = 5 * time.Second
 
-// Run runs the suite. start is called once for each test and gives it a
-// program of its own.
+// Run runs the suite. It calls start once for each test, which gives the test
+// its own program.
 func Run(t *testing.T, start func(t *testing.T) Harness) {
 	for _, test := range []struct {
 		name string
@@ -178,8 +184,8 @@ func arrives(t *testing.T, h Harness) bool {
 	return h.Arrivals()
 }
 
-// shortWorkArrives has work come and go between two readings, again and again:
-// a pod with such clients is not quiet, though nothing is in flight.
+// shortWorkArrives lets work come and go between two readings, several times: a
+// pod with such clients is not quiet, although nothing is in flight.
 func shortWorkArrives(t *testing.T, h Harness) {
 	if !arrives(t, h) {
 		return
@@ -208,7 +214,7 @@ func missing(t *testing.T, h Harness) {
 	settles(t, c, 1)
 	hide()
 	fails(t, c)
-	// A counter that has never read a whole answer fails as well.
+	// A counter that has never read a complete answer must fail too.
 	fails(t, counter())
 	mend()
 	wait.Until(t, "a reading after the mending", func() bool {
@@ -222,8 +228,8 @@ func missing(t *testing.T, h Harness) {
 	settles(t, c, 0)
 }
 
-// fails waits until readings fail, and wants no number below the 1 that is in
-// flight.
+// fails waits until readings fail. No reading may return less than the 1 that
+// is in flight.
 func fails(t *testing.T, c drain.Counter) {
 	t.Helper()
 	failed := 0
@@ -250,7 +256,7 @@ func stale(t *testing.T, h Harness) {
 	c, store, mend := staler.Stale(t)
 	settles(t, c, 0)
 	store()
-	if _, err := read(t, c); err != nil { // what the cache is filled by
+	if _, err := read(t, c); err != nil { // this reading fills the cache
 		t.Logf("the first stored answer: %v", err)
 	}
 	end := h.Begin(t)
@@ -271,8 +277,8 @@ func stale(t *testing.T, h Harness) {
 	settles(t, c, 0)
 }
 
-// openConnections applies to counters that tell how many connections are open,
-// as each reading says. With none, there must be no client's.
+// openConnections applies to counters whose readings report how many
+// connections are open. If there are none, no client may have one.
 func openConnections(t *testing.T, h Harness) {
 	c := h.Counter(t)
 	if !count(t, c).HasOpen {
@@ -379,8 +385,8 @@ func count(t *testing.T, c drain.Counter) drain.Reading {
 	return r
 }
 
-// settles waits until the counter says want. A program may need a moment to
-// see that a request has come or gone.
+// settles waits until the counter returns want. A program may need a moment to
+// notice that a request has come or gone.
 func settles(t *testing.T, c drain.Counter, want int64) {
 	t.Helper()
 	wait.For(t, fmt.Sprintf("%d in flight", want), func() error {

@@ -15,14 +15,15 @@ type Fault struct {
 	Name   string
 	Status int
 	Body   string
-	Says   string // what the error is to say
+	Says   string // what the error must contain
 }
 
-// password is in the URL of a server of faults, and is to be in no error.
+// password is in the URL of a server of faults. No error may contain it.
 const password = "hunter2"
 
-// Faults runs test for each of the faults, and for those that every HTTP server
-// knows: url is that of a server which answers so whatever it is asked.
+// Faults runs test for each of the faults, and for the faults that every HTTP
+// server can have. url is that of a server that gives this answer to every
+// request.
 func Faults(t *testing.T, faults []Fault, test func(t *testing.T, url string, f Fault)) {
 	t.Helper()
 	for _, f := range append([]Fault{
@@ -42,8 +43,8 @@ func Faults(t *testing.T, faults []Fault, test func(t *testing.T, url string, f 
 	}
 }
 
-// WantError takes one reading, which is to fail with an error that says each of
-// the parts, and tells no password.
+// WantError takes one reading, which must fail with an error that contains each
+// of the parts, and not the password.
 func WantError(t *testing.T, c drain.Counter, parts ...string) {
 	t.Helper()
 	r, err := c.Count(t.Context())
@@ -53,7 +54,8 @@ func WantError(t *testing.T, c drain.Counter, parts ...string) {
 	ErrorSays(t, err, parts...)
 }
 
-// ErrorSays wants an error that says each of the parts, and tells no password.
+// ErrorSays checks that an error contains each of the parts, and not the
+// password.
 func ErrorSays(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if err == nil {

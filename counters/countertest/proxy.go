@@ -14,30 +14,31 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// Proxy is a real one before a backend, which holds its answers back, with a
-// client of its own. It is the part of Harness that is the same for all proxies.
+// Proxy is a real proxy in front of a backend that holds back its answers, with
+// its own client. It is the part of Harness that all proxies share.
 type Proxy struct {
 	Backend *servers.Backend
 	Client  *http.Client
 	Port    int // HTTP/1.1
 	HTTP2   int // HTTP/2 without TLS
-	Raw     int // plain TCP; 0: it has none
+	Raw     int // plain TCP; 0: not supported
 }
 
-// Begin holds a request.
+// Begin begins a request that the backend holds back.
 func (p Proxy) Begin(t *testing.T) (end func()) {
 	held := p.Hold(t)
 	return func() { held.End(t) }
 }
 
-// Idle opens a connection that has had its answer, and one that says nothing.
+// Idle opens a connection that has received its answer, and one that sends
+// nothing.
 func (p Proxy) Idle(t *testing.T) bool {
 	servers.IdleConnection(t, Address(p.Port))
 	servers.Connect(t, Address(p.Port))
 	return true
 }
 
-// Arrivals tells that all proxies tell them.
+// Arrivals returns true: all proxies report arrivals.
 func (p Proxy) Arrivals() bool { return true }
 
 // Hold makes a request that the backend holds back.
@@ -46,14 +47,15 @@ func (p Proxy) Hold(t *testing.T) *servers.Held {
 	return p.Backend.Hold(t, p.Client, Base(p.Port))
 }
 
-// Base is the URL of a port of this machine.
+// Base returns the URL of a port on this machine.
 func Base(port int) string { return "http://" + Address(port) }
 
-// Address is HOST:PORT of a port of this machine.
+// Address returns HOST:PORT for a port on this machine.
 func Address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// EndsEven has work begin and end in all the ways that every proxy knows, and
-// wants 0 after each. The returned function wants the same after another way.
+// EndsEven begins and ends work in all the ways that every proxy supports, and
+// checks that the counter returns 0 after each. The returned function checks
+// the same after another way.
 func (p Proxy) EndsEven(t *testing.T, c drain.Counter) (even func(what string)) {
 	t.Helper()
 	even = func(what string) {
@@ -61,7 +63,7 @@ func (p Proxy) EndsEven(t *testing.T, c drain.Counter) (even func(what string)) 
 		for range 3 {
 			Becomes(t, c, 0, Readable)
 		}
-		// A proxy on a busy machine may still count the reading before.
+		// A proxy on a busy machine may still count the previous reading.
 		if got := Becomes(t, c, 0, Readable); got.Arrived != Becomes(t, c, 0, Readable).Arrived {
 			t.Fatalf("%s: arrivals grow by reading alone", what)
 		}
@@ -108,7 +110,7 @@ func (p Proxy) EndsEven(t *testing.T, c drain.Counter) (even func(what string)) 
 	first.End(t)
 	Becomes(t, c, 1, Readable)
 	second.End(t)
-	even("HTTP/2") // with the connection open, and idle
+	even("HTTP/2") // the connection is open and idle
 
 	if p.Raw != 0 {
 		conn = servers.Connect(t, Address(p.Raw))
@@ -126,7 +128,7 @@ func hangUp(t *testing.T, conn net.Conn) {
 	}
 }
 
-// Frozen freezes the proxy, and wants each call to end with its deadline.
+// Frozen freezes the proxy, and checks that each call ends at its deadline.
 func Frozen(t *testing.T, freeze, thaw func(testing.TB), calls ...func(context.Context) error) {
 	t.Helper()
 	freeze(t)
@@ -140,7 +142,7 @@ func Frozen(t *testing.T, freeze, thaw func(testing.TB), calls ...func(context.C
 	}
 }
 
-// ReadingOf is a call for Frozen: one reading.
+// ReadingOf returns a call for Frozen that takes one reading.
 func ReadingOf(c drain.Counter) func(context.Context) error {
 	return func(ctx context.Context) error {
 		_, err := c.Count(ctx)

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// choice is what is counted.
+// choice is the set of listeners and managers that are counted.
 type choice struct {
 	listeners map[string]bool
 	managers  map[string]bool
 }
 
-// choose picks what is counted: what the regular expression matches, or, when it
-// is nil, all but what is internal and the listeners left out. A
-// listener that is picked brings its managers along.
+// choose selects what is counted: what the regular expression matches, or, if
+// it is nil, everything except internal listeners and those in leftOut. A
+// selected listener includes its managers.
 func (s *stats) choose(pattern *regexp.Regexp, leftOut map[string]bool) choice {
 	c := choice{listeners: make(map[string]bool), managers: make(map[string]bool)}
 	for name, l := range s.listeners {
@@ -53,7 +53,8 @@ func (c choice) any() bool {
 	return false
 }
 
-// unattached reports whether no listener is known to have the manager.
+// unattached reports whether the manager is not known to belong to any
+// listener.
 func (s *stats) unattached(manager string) bool {
 	for _, l := range s.listeners {
 		if slices.Contains(l.managers, manager) {
@@ -63,8 +64,8 @@ func (s *stats) unattached(manager string) bool {
 	return true
 }
 
-// isInternalListener reports whether all managers of a listener are internal ones:
-// nothing of what it serves is the pod's work.
+// isInternalListener reports whether all managers of a listener are internal:
+// nothing that it serves is the pod's work.
 func isInternalListener(name string, managers []string) bool {
 	for _, m := range managers {
 		if !isInternal(m, name) {
@@ -75,8 +76,8 @@ func isInternalListener(name string, managers []string) bool {
 }
 
 // isInternal reports whether a manager of a listener serves statistics,
-// readiness or the admin interface, as control planes set them up. Where the
-// name is one that an app's manager may have as well, the port must be theirs.
+// readiness or the admin interface, as control planes configure them. If an
+// app's manager may have the same name, the port must match too.
 func isInternal(manager, listener string) bool {
 	switch manager {
 	case "eg-ready-http", "eg-stats-http": // Envoy Gateway
@@ -99,8 +100,8 @@ func (s *stats) sum(c choice) (inFlight int64, arrived uint64) {
 			arrived += m.requests - min(m.checks, m.requests)
 		}
 	}
-	// A listener may have filter chains of both kinds. What is not a manager's
-	// connection there is a plain one.
+	// A listener may have filter chains of both kinds. A connection that is not
+	// a manager's is a plain one.
 	var mixed, http listener
 	seen := make(map[string]bool)
 	for name := range c.listeners {
@@ -126,8 +127,8 @@ func (s *stats) sum(c choice) (inFlight int64, arrived uint64) {
 	return inFlight, arrived
 }
 
-// elsewhere returns the connections of listeners that have the manager and are
-// not counted. As many of the manager's connections may be theirs.
+// elsewhere returns the connections of the listeners that have the manager and
+// are not counted. As many of the manager's connections may belong to them.
 func (s *stats) elsewhere(manager string, c choice) (all listener) {
 	for name, l := range s.listeners {
 		if !c.listeners[name] && slices.Contains(l.managers, manager) {
@@ -138,9 +139,9 @@ func (s *stats) elsewhere(manager string, c choice) (all listener) {
 	return all
 }
 
-// open returns how many connections clients hold to what is counted, and whether
-// the statistics tell it: all managers that are counted must be those of
-// listeners that are counted.
+// open returns how many connections clients hold to what is counted. known
+// reports whether the statistics show this: each counted manager must belong to
+// a counted listener.
 func (s *stats) open(c choice) (conns int64, known bool) {
 	attached := make(map[string]bool)
 	for name := range c.listeners {

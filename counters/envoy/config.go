@@ -11,17 +11,17 @@ import (
 	"strings"
 )
 
-// configured is a listener as Envoy's configuration has it.
+// configured is a listener in Envoy's configuration.
 type configured struct {
 	name     string // for people
 	stat     string // its name in the statistics
 	managers []string
-	outbound bool // it takes what this pod sends to others
+	outbound bool // it accepts what this pod sends to others
 	internal bool // its clients are other listeners of the same Envoy
-	draining bool // it was removed or replaced, and takes no new connections
+	draining bool // it was removed or replaced, and accepts no new connections
 }
 
-// dumpedListener is a listener as /config_dump writes it.
+// dumpedListener is a listener in an answer of /config_dump.
 type dumpedListener struct {
 	Name             string          `json:"name"`
 	StatPrefix       string          `json:"stat_prefix"`
@@ -49,11 +49,11 @@ type dumpedChain struct {
 	} `json:"filters"`
 }
 
-// dump is an answer of /config_dump for listeners, static or dynamic ones.
+// dump is an answer of /config_dump for static or dynamic listeners.
 type dump struct {
 	Configs []struct {
 		Name     string          `json:"name"`
-		Listener *dumpedListener `json:"listener"` // of a static one
+		Listener *dumpedListener `json:"listener"` // of a static listener
 		Active   *dumpedState    `json:"active_state"`
 		Draining *dumpedState    `json:"draining_state"`
 	} `json:"configs"`
@@ -71,8 +71,8 @@ func parseDump(body []byte) (dump, error) {
 	return d, nil
 }
 
-// listeners returns the listeners of a dump that take or have connections.
-// Those that are still warming up do not.
+// listeners returns the listeners of a dump that accept or have connections.
+// Listeners that are still warming up do neither.
 func (d dump) listeners() []configured {
 	var list []configured
 	for _, one := range d.Configs {
@@ -111,8 +111,8 @@ func (l *dumpedListener) configured(name string, draining bool) configured {
 	return c
 }
 
-// statName returns what a listener's statistics are called, before Envoy
-// replaces some characters.
+// statName returns the name of a listener's statistics, before Envoy replaces
+// some characters.
 func (l *dumpedListener) statName() string {
 	switch {
 	case l.StatPrefix != "":
@@ -134,14 +134,14 @@ func (l *dumpedListener) statName() string {
 	return fmt.Sprintf("%s:%d", address, l.Address.Socket.Port)
 }
 
-// sanitize returns a name as it is in the statistics.
+// sanitize returns a name as it appears in the statistics.
 func sanitize(name string) string {
 	name = strings.TrimPrefix(strings.TrimSuffix(name, "."), ".")
 	return strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_").Replace(name)
 }
 
-// dynamicNames reads the names out of a dump of dynamic listeners that holds
-// nothing else.
+// dynamicNames returns the names from a dump that contains only dynamic
+// listeners.
 func (d dump) dynamicNames() []string {
 	var names []string
 	for _, one := range d.Configs {
@@ -150,8 +150,8 @@ func (d dump) dynamicNames() []string {
 	return names
 }
 
-// namesAtOnce is how many dynamic listeners are asked for with one call. A mesh
-// has hundreds, some with hundreds of kilobytes.
+// namesAtOnce is how many dynamic listeners are requested in one call. A mesh
+// has hundreds of them, and some have hundreds of kilobytes.
 const namesAtOnce = 16
 
 // anyOf returns a regular expression that matches the names and nothing else.
@@ -163,8 +163,8 @@ func anyOf(names []string) string {
 	return strings.Join(quoted, "|")
 }
 
-// parseListeners checks that body is Envoy's list of listeners. It is read at
-// each look, and tells when the configuration must be read again.
+// parseListeners checks that body is Envoy's list of listeners. The list is
+// read with each reading, and shows when the configuration must be read again.
 func parseListeners(body []byte) error {
 	var answer map[string][]json.RawMessage
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -173,8 +173,8 @@ func parseListeners(body []byte) error {
 	if answer == nil {
 		return errors.New("the answer is not Envoy's list of listeners: it is null")
 	}
-	// An Envoy without listeners answers {}. What has anything else in it is
-	// another's answer.
+	// An Envoy without listeners answers {}. An answer with another key is not
+	// Envoy's.
 	for name := range answer {
 		if name != "listener_statuses" {
 			return fmt.Errorf("the answer is not Envoy's list of listeners: it has %q", name)
@@ -183,14 +183,13 @@ func parseListeners(body []byte) error {
 	return nil
 }
 
-// config is what is known of the configuration.
+// config is what is known about the configuration.
 type config struct {
 	listeners []configured
 }
 
-// with returns a newer configuration, in which listeners that are gone from it
-// are kept as draining ones as long as they have statistics: their connections
-// may outlive them.
+// with returns a newer configuration. Listeners that are gone from it are kept
+// as draining while they have statistics: their connections may outlive them.
 func (c config) with(newer []configured, s stats) config {
 	known := make(map[string]bool)
 	for _, l := range newer {
@@ -205,7 +204,7 @@ func (c config) with(newer []configured, s stats) config {
 	return config{newer}
 }
 
-// strange returns the names of listeners that only the statistics have.
+// strange returns the names of listeners that are only in the statistics.
 func (c config) strange(s stats) string {
 	known := make(map[string]bool)
 	for _, l := range c.listeners {
@@ -221,15 +220,15 @@ func (c config) strange(s stats) string {
 }
 
 // leftOut returns the names, in the statistics, of listeners whose clients are
-// not the pod's: internal ones, and outbound ones. Where there is no other
-// listener to count, as on the gateways of a mesh, the outbound ones are the
-// pod's work.
+// not the pod's: internal and outbound ones. If there is no other listener to
+// count, as on the gateways of a mesh, the outbound listeners are the pod's
+// work.
 func (c config) leftOut() map[string]bool {
 	out := make(map[string]bool)
 	outbound := false
 	for _, l := range c.listeners {
 		if !l.internal && !l.outbound && !l.draining && !isInternalListener(l.stat, l.managers) {
-			outbound = true // there is another one
+			outbound = true // there is another listener to count
 		}
 	}
 	for _, l := range c.listeners {
@@ -237,7 +236,7 @@ func (c config) leftOut() map[string]bool {
 			out[l.stat] = true
 		}
 	}
-	// Listeners may share a name.
+	// Several listeners may share a name.
 	for _, l := range c.listeners {
 		if !l.internal && (!l.outbound || !outbound) {
 			delete(out, l.stat)
@@ -246,8 +245,8 @@ func (c config) leftOut() map[string]bool {
 	return out
 }
 
-// attach adds to the statistics which managers the configuration gives to
-// which listener.
+// attach adds the managers of each listener in the configuration to the
+// statistics.
 func (c config) attach(s stats) {
 	for _, l := range c.listeners {
 		of, found := s.listeners[l.stat]
@@ -263,10 +262,10 @@ func (c config) attach(s stats) {
 	}
 }
 
-// missing returns an error if the statistics lack something of what is counted:
-// it would be read as zero.
+// missing returns an error if the statistics lack a part of what is counted: it
+// would be read as zero.
 func (c config) missing(s stats, chosen choice, pattern *regexp.Regexp) error {
-	const let = "stats_matcher must let the prefixes http. and listener. through"
+	const let = "stats_matcher must allow the prefixes `http.` and `listener.`"
 	active := 0
 	for _, l := range c.listeners {
 		if !l.draining {
@@ -300,7 +299,7 @@ func (c config) missing(s stats, chosen choice, pattern *regexp.Regexp) error {
 			return fmt.Errorf("the statistics have no listener.%s.downstream_cx_active, though they have others of that listener: %s", name, let)
 		}
 		if !l.knownTotal {
-			return fmt.Errorf("the statistics have no listener.%s.downstream_cx_total, which tells that connections come: %s", name, let)
+			return fmt.Errorf("the statistics have no listener.%s.downstream_cx_total, which counts new connections: %s", name, let)
 		}
 		for _, m := range l.managers {
 			if !s.managers[m].known {
@@ -310,7 +309,7 @@ func (c config) missing(s stats, chosen choice, pattern *regexp.Regexp) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(chosen.managers)) {
 		if chosen.managers[name] && !s.managers[name].knownTotal {
-			return fmt.Errorf("the statistics have no http.%s.downstream_rq_total, which tells that requests come: %s", name, let)
+			return fmt.Errorf("the statistics have no http.%s.downstream_rq_total, which counts requests: %s", name, let)
 		}
 	}
 	return nil

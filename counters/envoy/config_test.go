@@ -14,13 +14,13 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// What stats_matcher leaves out is an error where it is counted, and no matter
-// where it is not.
+// If stats_matcher excludes a statistic that is counted, that is an error. If
+// the statistic is not counted, it does not matter.
 func TestStatisticsThatAreExcluded(t *testing.T) {
 	for _, test := range []struct {
 		exclude   string
 		listeners string
-		says      []string // none: it can be read, and 2 are in flight: on ingress_http and on my.listener
+		says      []string // empty: it can be read, and 2 are in flight, on ingress_http and on my.listener
 		want      int64
 	}{
 		{exclude: `^listener\.my\.listener\.downstream_cx_active$`, says: []string{"no listener.my.listener.downstream_cx_active", "the listener raw"}},
@@ -58,7 +58,7 @@ func TestStatisticsThatAreExcluded(t *testing.T) {
 }
 
 // What a pod sends to others is not its work: an idle pool of connections to a
-// database is never over.
+// database never ends.
 func TestMesh(t *testing.T) {
 	for _, dynamic := range []bool{false, true} {
 		t.Run(fmt.Sprint("dynamic ", dynamic), func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestMesh(t *testing.T) {
 			}
 			held := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
-			mixed := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed)) // of no direction
+			mixed := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed)) // of a listener without a direction
 			becomes(t, c, 2, readable)
 			mixed.Close()
 			held.End(t)
@@ -107,21 +107,21 @@ func TestSharedPrefix(t *testing.T) {
 	held := r.proxy.Hold(t)
 	plain := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
 	becomes(t, c, 2, readable)
-	// The manager's connections on other listeners hide no plain one here. Its
-	// requests are those of all of them.
+	// The manager's connections on other listeners do not hide a plain one
+	// here. Its requests are those of all these listeners.
 	becomes(t, r.counterOf(t, fmt.Sprintf("_%d$", r.Mixed), r.Port), 2, readable)
 	plain.Close()
 	held.End(t)
 	becomes(t, c, 0, readable)
 }
 
-// Listeners come, change and go while Envoy runs.
+// Listeners are added, changed and removed while Envoy runs.
 func TestListenersThatChange(t *testing.T) {
 	r := startWith(t, servers.EnvoyOptions{Mesh: true, Dynamic: true})
 	c := r.counter(t)
 	becomes(t, c, 0, readable)
 
-	// Another name in the statistics, and nothing else, is seen.
+	// A change of only the name in the statistics is noticed.
 	r.EditListeners(t, func(one string) string { return strings.Replace(one, "my.listener", "pool", 1) })
 	becomes(t, r.counterOf(t, "^pool$", r.Port), 0, countertest.Unreadable)
 	becomes(t, c, 0, readable)
@@ -129,7 +129,7 @@ func TestListenersThatChange(t *testing.T) {
 	becomes(t, r.counterOf(t, "^pool$", r.Port), 1, readable)
 	becomes(t, c, 0, nothing)
 
-	// The connections of one that is removed are what they were.
+	// The connections of a removed listener keep their kind.
 	mixed := connectFrom(t, "127.0.0.2", countertest.Address(r.Mixed))
 	becomes(t, c, 1, readable)
 	r.EditListeners(t, func(one string) string {
@@ -146,10 +146,11 @@ func TestListenersThatChange(t *testing.T) {
 		return err != nil
 	})
 	fresh := r.counter(t)
-	for range 20 { // the looks whether they listen are connections as well
+	for range 20 { // the checks whether the ports listen are connections as well
 		becomes(t, c, 1, notZero)
-		// Of two that drain under one name Envoy shows one. The other one's
-		// direction is not known to a counter that has not seen it before.
+		// If two listeners with one name are draining, Envoy shows only one. A
+		// counter that has not seen the other one before does not know its
+		// direction.
 		if got, err := fresh.Count(t.Context()); err != nil || got.InFlight == 0 {
 			t.Fatalf("got %+v, %v", got, err)
 		}
@@ -163,7 +164,8 @@ func TestListenersThatChange(t *testing.T) {
 	held.End(t)
 }
 
-// After a hot restart the old process works on what it has, unseen at first.
+// After a hot restart the old process finishes its work, which is not visible
+// at first.
 func TestHotRestart(t *testing.T) {
 	for name, o := range map[string]servers.EnvoyOptions{
 		"as it comes":            {},
@@ -176,7 +178,7 @@ func TestHotRestart(t *testing.T) {
 			r := startWith(t, o)
 			c := r.counter(t)
 			becomes(t, c, 0, readable)
-			// Never zero while the old process has a request.
+			// The reading is never zero while the old process has a request.
 			heldBy := func(c *Counter, readings int) {
 				t.Helper()
 				for range readings {
@@ -196,14 +198,14 @@ func TestHotRestart(t *testing.T) {
 			held := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
 			r.HotRestart(t)
-			young := r.counter(t) // that has not seen the old one
+			young := r.counter(t) // it has not seen the old process
 			heldBy(c, 20)
 			heldBy(young, 20)
 			held.End(t)
 			r.proxy.Client.CloseIdleConnections()
-			// On a connection that the old process still has, there may be a
-			// request at any time. Its statistics come late: where a reading
-			// flushes them, with the next one.
+			// A connection that the old process still has may carry a request
+			// at any time. Its statistics come late: if a reading flushes them,
+			// with the next reading.
 			old := r.proxy.Backend.Hold(t, kept, countertest.Base(r.Port))
 			if o.FlushOnAdmin {
 				becomes(t, c, 1, countertest.Anything)
@@ -211,7 +213,7 @@ func TestHotRestart(t *testing.T) {
 			heldBy(c, 50)
 			old.End(t)
 			if o.FlushOnAdmin {
-				becomes(t, c, 0, readable) // an idle connection is none in doubt
+				becomes(t, c, 0, readable) // an idle connection is not in doubt
 			}
 			kept.CloseIdleConnections()
 			becomes(t, c, 0, notZero)
@@ -220,7 +222,7 @@ func TestHotRestart(t *testing.T) {
 				got, err := c.Count(t.Context())
 				return err == nil && got.HasOpen
 			})
-			// The new process is read as any other.
+			// The new process is read like any other.
 			next := r.proxy.Hold(t)
 			becomes(t, c, 1, readable)
 			next.End(t)

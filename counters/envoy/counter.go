@@ -1,76 +1,80 @@
-// Package envoy counts the requests in flight in Envoy, by the statistics of its
-// admin interface, and tells it to send its clients away when a drain begins.
+// Package envoy counts the requests in flight in Envoy, using the statistics of
+// its admin interface. When a drain begins, it makes Envoy send its clients
+// away.
 //
 // # What is counted
 //
-// Requests, since an idle keep-alive connection is no work and may never end:
-// `http.<stat_prefix>.downstream_rq_active` of each HTTP connection manager, for
-// HTTP/1, 2 and 3 alike. A WebSocket is a request until it is closed. Where there
-// is no HTTP, connections: `listener.<address>.downstream_cx_active` of each
-// listener, less those of HTTP managers. Which managers a listener has is told
-// by its configuration, and by its statistics
-// (`listener.<address>.http.<stat_prefix>…`), so that listeners with filter chains
-// of both kinds come out right. Datagrams are not counted.
+// Requests are counted, because an idle keep-alive connection is not work and
+// may never end: `http.<stat_prefix>.downstream_rq_active` of each HTTP
+// connection manager, for HTTP/1, 2 and 3. A WebSocket is a request until it is
+// closed. Without HTTP, connections are counted:
+// `listener.<address>.downstream_cx_active` of each listener, without those of
+// HTTP managers. A listener's configuration and its statistics
+// (`listener.<address>.http.<stat_prefix>…`) show which managers it has, so
+// that listeners with filter chains of both kinds are counted correctly.
+// Datagrams are not counted.
 //
-// Arrived is the number of requests, or plain connections, that have come, less
-// the requests that a manager's health check filter has taken.
+// Arrived is the number of requests, or plain connections, that have come,
+// without the requests that a manager's health check filter has answered.
 //
-// # What is not
+// # What is not counted
 //
-// The admin interface, which Envoy names `admin`. The listeners for statistics
-// and readiness that Envoy Gateway (managers eg-ready-http and eg-stats-http),
-// Contour (envoy-admin; stats on port 8002) and Istio (stats on port 15090, agent
-// on 15021) set up. Internal listeners, whose clients are other listeners, and
-// OUTBOUND ones, by which a pod in a mesh reaches others. Where nothing else is
-// left to count, as on a mesh's gateways, OUTBOUND ones are counted.
+// These are not counted: the admin interface, which Envoy names `admin`; the
+// listeners for statistics and readiness that Envoy Gateway (managers
+// eg-ready-http and eg-stats-http), Contour (envoy-admin; stats on port 8002)
+// and Istio (stats on port 15090, agent on 15021) configure; internal
+// listeners, whose clients are other listeners; and OUTBOUND listeners, through
+// which a pod in a mesh reaches others. If nothing else is left to count, as on
+// a mesh's gateways, the OUTBOUND listeners are counted.
 //
-// With LASTCALL_ENVOY_LISTENERS it is told what is counted instead: the HTTP
-// managers whose stat_prefix matches, and the listeners whose name in the
-// statistics matches (their stat_prefix, or their address with _ for :, such as
-// 0.0.0.0_8443), with their managers. A listener of your own for readiness is
-// left out by it: `^ingress_http$`. A name is matched anywhere in it unless ^ and
-// $ are given.
+// LASTCALL_ENVOY_LISTENERS defines instead what is counted: the HTTP managers
+// whose stat_prefix matches, and the listeners whose name in the statistics
+// matches, with their managers. That name is the listener's stat_prefix, or its
+// address with _ for :, such as 0.0.0.0_8443. Use it to exclude your own
+// listener for readiness: `^ingress_http$`. The expression matches anywhere in
+// a name unless it has ^ and $.
 //
 // # What is missing
 //
 // /listeners is read with each reading, and /config_dump when the list or the
-// names in the statistics have changed. They tell which listeners and managers
-// there are, and which way their traffic goes. What is counted must have its
-// statistics: if stats_matcher leaves one out, that is an error. Statistics that
-// do not count the request that asks for them are a copy that somebody stored,
-// and an error as well.
+// names in the statistics have changed. They show which listeners and managers
+// exist, and the direction of their traffic. Everything that is counted must
+// have its statistics: if stats_matcher excludes one, that is an error.
+// Statistics that do not count their own request are a cached copy, and also an
+// error.
 //
 // # Hot restart
 //
-// The old process works on what it has. Envoy adds its statistics to those of the
-// new one with each flush of them, every 5 s, and asks it for nothing in between.
-// So what is in flight is an error until a flush has been seen, which shows in
-// server.uptime; from then on each connection that the old process still has
-// (server.parent_connections) counts as a request at least. Where readings flush
-// the statistics (stats_flush_on_admin) they are exact.
+// The old process finishes its work. Envoy adds its statistics to those of the
+// new process only when it flushes these, every 5 s. So what is in flight is an
+// error until a flush has been seen, which shows in server.uptime. From then
+// on, each connection that the old process still has
+// (server.parent_connections) counts as at least one request. If readings flush
+// the statistics (stats_flush_on_admin), they are exact.
 //
-// Open is the number of connections of the listeners that are counted, where all
-// managers that are counted belong to them, and no old process has any.
+// Open is the number of connections of the counted listeners. It is known only
+// if all counted managers belong to these listeners and no old process has
+// connections.
 //
 // # Drain
 //
-// StopAccepting fails Envoy's health check, which takes it out of load balancers
-// that ask it, and makes it end each connection with the next answer
-// (`Connection: close`, GOAWAY); and it begins Envoy's drain of the listeners,
-// for those whose drain_type ignores the health check, without closing them:
-// new connections and requests are served as before.
+// StopAccepting fails Envoy's health check. This takes Envoy out of load
+// balancers that use the check, and makes it end each connection with the next
+// answer (`Connection: close`, GOAWAY). It also begins Envoy's drain of the
+// listeners, for those whose drain_type ignores the health check, without
+// closing them: new connections and requests are served as before.
 //
 // StartAccepting lets the health check pass again. The drain of the listeners
-// cannot be undone: from then on until it is started again, Envoy ends a growing
-// part of its connections with an answer, over --drain-time-s all of them. No
-// request fails of that; clients connect more often.
+// cannot be undone. From then on until Envoy is restarted, it ends a growing
+// part of its connections with an answer, and all of them after --drain-time-s.
+// No request fails because of this, but clients connect more often.
 //
 // # Stop
 //
-// Envoy ends at once at SIGTERM. When its admin interface refuses connections,
-// what remains of its connections is counted, see package gone, down to zero,
-// which is Envoy gone for good; LASTCALL_APP_PORT must be Envoy's port for this,
-// and the admin interface in this pod.
+// Envoy ends at once on SIGTERM. When its admin interface refuses connections,
+// its remaining connections are counted (see package proxygone) down to zero,
+// which means that Envoy is gone for good. For this, LASTCALL_APP_PORT must be
+// Envoy's port, and the admin interface must be in this pod.
 package envoy
 
 import (
@@ -104,18 +108,18 @@ type Counter struct {
 	listeners *regexp.Regexp // nil when unset
 	proxy     *proxygone.Proxy
 
-	// turn holds a token while a reading is under way, and guards what follows.
+	// turn holds a token during a reading. It guards everything below.
 	turn    *semaphore.Weighted
 	list    []byte       // Envoy's list of listeners, at the last reading
 	dumped  []configured // their configuration
-	fresh   bool         // it was read in this reading
-	config  config       // the same, and listeners that are gone from it
-	strange string       // the listeners that only the statistics have
+	fresh   bool         // dumped was read during this reading
+	config  config       // dumped, and listeners that are gone from it
+	strange string       // the listeners that are only in the statistics
 	asked   uint64       // requests to the admin interface, at the last reading
 	restart restart
 }
 
-// New makes the counter, and asks nothing yet.
+// New returns a counter. It requests nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	admin, err := fetch.Open(fetch.Settings{
 		Variable: "LASTCALL_ENVOY_ADMIN", Address: cfg.Admin, Example: "http://127.0.0.1:9901",
@@ -147,16 +151,16 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	}, nil
 }
 
-// Limits of what is read. A listener has under 20 kilobytes, half of it for a
-// machine of 64 cores.
+// Limits of how much is read. A listener has under 20 kilobytes; half of that
+// is for a machine with 64 cores.
 const (
 	statsLimit  = 16 << 20
 	answerLimit = 1 << 20
 )
 
-// Count reads the statistics. It is an error when they cannot be read, or lack
-// what is counted, unless Envoy is gone: then what is in flight are the
-// connections that remain, and arrivals are not told.
+// Count reads the statistics. It returns an error if they cannot be read, or
+// lack a part of what is counted, unless Envoy is gone: then the remaining
+// connections count as in flight, and arrivals are not reported.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	if err := c.turn.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("reading Envoy's statistics: an earlier reading has not ended: %w", err)
@@ -174,8 +178,8 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 
 func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	if !c.restart.off {
-		// A connection that is kept stays with the old process after a hot
-		// restart, which knows nothing of the new one.
+		// After a hot restart, a connection that is kept stays with the old
+		// process, which knows nothing about the new one.
 		defer c.admin.CloseIdleConnections()
 	}
 	if err := c.readConfig(ctx); err != nil {
@@ -187,7 +191,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	}
 	chosen, err := c.choose(&s)
 	if strange := c.config.strange(s); !c.fresh && (err != nil || strange != c.strange) {
-		// A listener may have been changed so that the list of them is the same.
+		// A listener may have changed without a change in the list.
 		c.list = nil
 		if err := c.readConfig(ctx); err != nil {
 			return drain.Reading{}, err
@@ -205,16 +209,16 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	c.proxy.Readable()
 	r := drain.Reading{HasArrived: true}
 	r.InFlight, r.Arrived = s.sum(chosen)
-	// Each connection of a parent process may carry a request that is not in the
-	// statistics yet.
+	// Each connection of a parent process may carry a request that is not in
+	// the statistics yet.
 	if r.InFlight = max(r.InFlight, parent); parent == 0 {
 		r.Open, r.HasOpen = s.open(chosen)
 	}
 	return r, nil
 }
 
-// choose returns what is counted, and an error when the statistics lack
-// something of it.
+// choose returns what is counted, or an error if the statistics lack a part of
+// it.
 func (c *Counter) choose(s *stats) (choice, error) {
 	c.config = c.config.with(c.dumped, *s)
 	c.config.attach(*s)
@@ -238,7 +242,8 @@ func (c *Counter) readStats(ctx context.Context) (stats, error) {
 	if err != nil {
 		return stats{}, err
 	}
-	// The admin interface counts the requests that it gets, this one among them.
+	// The admin interface counts the requests that it receives, including this
+	// one.
 	before := c.asked
 	c.asked = s.admin.requests
 	if s.admin.knownTotal && before > 0 && s.admin.requests == before {
@@ -247,8 +252,8 @@ func (c *Counter) readStats(ctx context.Context) (stats, error) {
 	return s, nil
 }
 
-// readConfig reads the configuration of the listeners if the list of them is
-// another than at the last reading.
+// readConfig reads the configuration of the listeners if their list has changed
+// since the last reading.
 func (c *Counter) readConfig(ctx context.Context) error {
 	list, err := c.get(ctx, "listeners", "format=json", statsLimit)
 	if err != nil {
@@ -268,8 +273,8 @@ func (c *Counter) readConfig(ctx context.Context) error {
 	return nil
 }
 
-// dumpListeners reads the configuration of all listeners. A mesh has hundreds of
-// dynamic ones, which are asked for some at a time.
+// dumpListeners reads the configuration of all listeners. A mesh has hundreds
+// of dynamic listeners, which are requested in groups.
 func (c *Counter) dumpListeners(ctx context.Context) ([]configured, error) {
 	static, err := c.dump(ctx, "resource=static_listeners")
 	if err != nil {
@@ -315,14 +320,14 @@ func (c *Counter) StartAccepting(ctx context.Context) error {
 	return c.post(ctx, "healthcheck/ok", "")
 }
 
-// post makes a call that changes something. One that is gone need not be told.
+// post makes a call that changes something. It succeeds if Envoy is gone.
 func (c *Counter) post(ctx context.Context, path, query string) error {
 	_, err := c.admin.At(path, query).Post(ctx, answerLimit)
 	if fetch.Refused(err) {
 		_, err = c.proxy.Left(err)
 	}
 	if err != nil {
-		return fmt.Errorf("telling Envoy (LASTCALL_ENVOY_ADMIN): %w", err)
+		return fmt.Errorf("calling Envoy (LASTCALL_ENVOY_ADMIN): %w", err)
 	}
 	return nil
 }

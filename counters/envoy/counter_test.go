@@ -23,7 +23,7 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// rig is Envoy before a backend, with a client of its own.
+// rig is Envoy in front of a backend, with its own client.
 type rig struct {
 	*servers.Envoy
 	proxy countertest.Proxy
@@ -49,7 +49,8 @@ func (r *rig) counterOf(t *testing.T, listeners string, appPort int) *Counter {
 	return r.counterWith(t, Config{Admin: r.Admin, Listeners: listeners}, pod)
 }
 
-// counterAt reads the admin interface by another address.
+// counterAt returns a counter that reads the admin interface at another
+// address.
 func (r *rig) counterAt(t *testing.T, admin string) *Counter {
 	t.Helper()
 	return r.counterWith(t, Config{Admin: admin}, drain.Pod{IP: "10.9.8.7", AppPorts: []int{r.Port}})
@@ -65,8 +66,8 @@ func (r *rig) counterWith(t *testing.T, cfg Config, pod drain.Pod) *Counter {
 	return c
 }
 
-// get makes a request, and returns its status and whether the connection ends
-// with it.
+// get makes a request. It returns the status, and whether the connection ends
+// with the answer.
 func get(t *testing.T, client *http.Client, url string) (status int, closed bool) {
 	t.Helper()
 	resp, err := client.Get(url)
@@ -80,7 +81,8 @@ func get(t *testing.T, client *http.Client, url string) (status int, closed bool
 	return resp.StatusCode, resp.Close
 }
 
-// keep returns a client with one connection of its own, which has had an answer.
+// keep returns a client with its own single connection, which has received an
+// answer.
 func keep(t *testing.T, port int) *http.Client {
 	t.Helper()
 	client := servers.Client(t)
@@ -122,7 +124,7 @@ func (h harness) Break(t *testing.T) func() {
 	return func() { h.rig.Thaw(t) }
 }
 
-// Hide leaves the requests of one manager out of the statistics.
+// Hide omits the requests of one manager from the statistics.
 func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
 	without := newFilter(t, h.rig.Admin)
 	return func() drain.Counter { return h.rig.counterAt(t, without.url) },
@@ -155,8 +157,8 @@ func (h onSocket) Except() map[countertest.Row]string {
 	}
 }
 
-// filtered stands before the admin interface and leaves statistics out, as Envoy
-// with another stats_matcher would.
+// filtered is a proxy in front of the admin interface. It omits statistics, as
+// Envoy would with another stats_matcher.
 type filtered struct {
 	url string
 	mu  sync.Mutex
@@ -236,7 +238,7 @@ func TestEndsEven(t *testing.T) {
 	mixed.End(t)
 	even("both kinds")
 
-	ready := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Ready)) // for readiness, by its manager's name
+	ready := r.proxy.Backend.Hold(t, r.proxy.Client, countertest.Base(r.Ready)) // for readiness, according to its manager's name
 	even("readiness listener")
 	ready.End(t)
 }
@@ -263,7 +265,7 @@ func TestArrivals(t *testing.T) {
 	arrives(t, c, before+4)
 }
 
-// arrives waits until arrivals are want and nothing is in flight.
+// arrives waits until the arrivals are want and nothing is in flight.
 func arrives(t *testing.T, c *Counter, want uint64) {
 	t.Helper()
 	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
@@ -294,8 +296,8 @@ func TestListenersByName(t *testing.T) {
 		"^ingress_http$":                1,
 		"^my.listener$":                 1,
 		"^eg-ready-http$":               1,
-		"^mixed_http$":                  1, // the manager alone, and not the plain connection beside it
-		fmt.Sprintf("_%d$", r.Port):     1, // a listener brings its managers along
+		"^mixed_http$":                  1, // only the manager, without the plain connection beside it
+		fmt.Sprintf("_%d$", r.Port):     1, // a listener includes its managers
 		fmt.Sprintf("_%d$", r.Mixed):    2,
 		"^(ingress_http|my\\.listener)": 2,
 	} {
@@ -436,7 +438,8 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 	})
 }
 
-// No statistics of a listener are zero only where Envoy says that it has none.
+// Missing statistics of a listener mean zero only if Envoy reports that it has
+// no listener.
 func TestListThatIsNotEnvoys(t *testing.T) {
 	for name, list := range map[string]string{
 		"text": "web::127.0.0.1:80\n", "another's JSON": `{"stats":[]}`, "an array": "[]", "null": "null", "cut short": `{"listener_statuses":[`, "empty": "",

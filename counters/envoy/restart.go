@@ -8,32 +8,33 @@ import (
 	"time"
 )
 
-// The states of a server in server.state that matter here.
+// The relevant values of server.state.
 const (
 	preInitializing = 2
 	initializing    = 3
 )
 
-// errAfterRestart begins what is said when the old process cannot be seen.
+// errAfterRestart is the beginning of errors about an old process that cannot
+// be seen.
 var errAfterRestart = errors.New("it was hot restarted")
 
-// restart follows a hot restart. The old process works on what it has, and
-// takes new connections until the new one is ready. Its statistics are added to
-// those of the new one with each flush of these, every 5 s unless
-// stats_flush_interval says otherwise, or with each reading where
-// stats_flush_on_admin is set. In between they are as old as the last flush.
+// restart follows a hot restart. The old process finishes its work, and accepts
+// new connections until the new process is ready. Its statistics are added to
+// those of the new process when these are flushed: every 5 s unless
+// stats_flush_interval is set, or with each reading if stats_flush_on_admin is
+// set. In between, they are as old as the last flush.
 type restart struct {
-	off     bool   // it is switched off in this Envoy
-	asked   bool   // server and onAdmin are those of the process with this epoch
+	off     bool   // hot restart is disabled in this Envoy
+	asked   bool   // server and onAdmin belong to the process with this epoch
 	epoch   int64  // of the process that was asked
-	server  server // what it has said
+	server  server // its answer
 	onAdmin bool   // its statistics are flushed with each reading
-	uptime  int64  // at the first reading since it works; it changes with a flush
+	uptime  int64  // at the first reading since the process is ready; a flush changes it
 	works   bool   // uptime is set
-	flushed bool   // there has been a flush since it works
+	flushed bool   // there has been a flush since the process is ready
 }
 
-// server is what /server_info says.
+// server is the answer of /server_info.
 type server struct {
 	Version string `json:"hot_restart_version"`
 	Uptime  string `json:"uptime_current_epoch"`
@@ -44,8 +45,8 @@ type server struct {
 	} `json:"command_line_options"`
 }
 
-// endsFor is how much longer than it was told an old process is taken to live:
-// its time begins when the new one is ready.
+// endsFor is how much longer than configured an old process is assumed to live:
+// its time begins when the new process is ready.
 const endsFor = time.Minute
 
 // oldIsOver reports whether the old process must have ended.
@@ -56,7 +57,8 @@ func (s server) oldIsOver() bool {
 }
 
 // previous returns how many connections an old process has that the statistics
-// do not tell enough of, and an error when they do not tell anything of it yet.
+// do not fully include. It returns an error if they do not include anything
+// about the old process yet.
 func (c *Counter) previous(ctx context.Context, s stats) (conns int64, err error) {
 	r := &c.restart
 	if r.off {
@@ -74,13 +76,13 @@ func (c *Counter) previous(ctx context.Context, s stats) (conns int64, err error
 	case r.server.Options.WithoutParent && r.server.oldIsOver():
 		return 0, nil
 	case r.server.Options.WithoutParent:
-		return 0, fmt.Errorf("%w, and tells nothing of what its old process still has: leave out --skip-hot-restart-parent-stats", errAfterRestart)
+		return 0, fmt.Errorf("%w, and does not report what its old process still has: remove --skip-hot-restart-parent-stats", errAfterRestart)
 	}
 	parent, known := s.server["parent_connections"]
 	uptime, known2 := s.server["uptime"]
 	state, known3 := s.server["state"]
 	if !known || !known2 || !known3 {
-		return 0, fmt.Errorf("%w, and the statistics do not tell of its old process: stats_matcher must let the prefix server. through", errAfterRestart)
+		return 0, fmt.Errorf("%w, and the statistics do not include its old process: stats_matcher must allow the prefix `server.`", errAfterRestart)
 	}
 	if state == preInitializing || state == initializing {
 		r.works = false
@@ -90,7 +92,7 @@ func (c *Counter) previous(ctx context.Context, s stats) (conns int64, err error
 		r.works, r.uptime = true, uptime
 	}
 	if r.flushed = r.flushed || uptime != r.uptime; !r.flushed {
-		return 0, fmt.Errorf("%w, and it is not known yet what its old process still has: it tells so every stats_flush_interval (5 s unless set)", errAfterRestart)
+		return 0, fmt.Errorf("%w, and it is not known yet what its old process still has: this is reported every stats_flush_interval (5 s unless set)", errAfterRestart)
 	}
 	if r.onAdmin {
 		return 0, nil
@@ -98,7 +100,7 @@ func (c *Counter) previous(ctx context.Context, s stats) (conns int64, err error
 	return parent, nil
 }
 
-// askServer asks the process that serves the admin interface now.
+// askServer asks the process that currently serves the admin interface.
 func (c *Counter) askServer(ctx context.Context) error {
 	body, err := c.get(ctx, "server_info", "", answerLimit)
 	if err != nil {
@@ -106,10 +108,10 @@ func (c *Counter) askServer(ctx context.Context) error {
 	}
 	var now server
 	if err := json.Unmarshal(body, &now); err != nil {
-		return fmt.Errorf("the answer is not what Envoy says of itself: %w", err)
+		return fmt.Errorf("the answer is not Envoy's server_info: %w", err)
 	}
 	if now.Version == "" {
-		return errors.New("the answer is not what Envoy says of itself: it lacks hot_restart_version")
+		return errors.New("the answer is not Envoy's server_info: it lacks hot_restart_version")
 	}
 	r := &c.restart
 	if r.asked && now.Options.Epoch == r.epoch {

@@ -9,50 +9,50 @@ import (
 	"strings"
 )
 
-// filter is the regular expression of the statistics that are asked for.
+// filter is a regular expression that matches the requested statistics.
 const filter = `^(http\..+\.downstream_(rq|cx)_(active|total)` +
 	`|http\..+\.health_check\.request_total` +
 	`|listener\..+\.downstream_(pre_cx_active|cx_active|cx_total)` +
 	`|listener\..+\.http\..+\.downstream_rq_completed` +
 	`|server\.(state|uptime|hot_restart_epoch|parent_connections))$`
 
-// manager is an HTTP connection manager, or several with one stat_prefix.
+// manager is an HTTP connection manager, or several with the same stat_prefix.
 type manager struct {
-	known      bool   // active is there
+	known      bool   // active is known
 	active     int64  // requests
-	knownTotal bool   // requests is there
+	knownTotal bool   // requests is known
 	requests   uint64 // that have come
-	checks     uint64 // those of them that its health check filter has taken
+	checks     uint64 // requests that its health check filter has answered
 	conns      int64
 	connsEver  uint64
 }
 
 // listener is a listener, under its stat_prefix or address.
 type listener struct {
-	known      bool // conns is there
+	known      bool // conns is known
 	conns      int64
-	knownPre   bool  // pre is there
-	pre        int64 // connections that have not got as far as conns
-	knownTotal bool  // connsEver is there
+	knownPre   bool  // pre is known
+	pre        int64 // connections that do not count in conns yet
+	knownTotal bool  // connsEver is known
 	connsEver  uint64
-	managers   []string // the HTTP managers of its filter chains; none: it is plain TCP
+	managers   []string // the HTTP managers of its filter chains; none: plain TCP
 }
 
-// stats are Envoy's statistics of what clients are connected to, those of the
-// admin interface apart.
+// stats are Envoy's statistics about its clients. Those of the admin interface
+// are separate.
 type stats struct {
 	managers  map[string]manager
 	listeners map[string]listener
-	server    map[string]int64 // what is under server., as far as it was asked for
-	admin     manager          // that of the admin interface
+	server    map[string]int64 // the requested statistics under server.
+	admin     manager          // the manager of the admin interface
 }
 
-// parse reads the answer of /stats with format=json.
+// parse parses the answer of /stats with format=json.
 func parse(body []byte) (stats, error) {
 	var answer struct {
 		Stats []struct {
 			Name  string `json:"name"`
-			Value *int64 `json:"value"` // of counters and gauges; 0 − 1 is too large for it, and an error
+			Value *int64 `json:"value"` // of counters and gauges; 0 − 1 is too large for it, and causes an error
 		} `json:"stats"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -78,8 +78,8 @@ func parse(body []byte) (stats, error) {
 		}
 	}
 	s.admin = s.managers[admin]
-	// What has connections and no number of active requests is no manager, but
-	// a part of one: Envoy counts by user agent, for instance.
+	// An entry with connections but without active requests is not a manager,
+	// but a part of one: Envoy also counts by user agent, for instance.
 	maps.DeleteFunc(s.managers, func(_ string, m manager) bool { return !m.known })
 	delete(s.managers, admin)
 	delete(s.listeners, admin)
@@ -89,7 +89,7 @@ func parse(body []byte) (stats, error) {
 // admin is the name of both the listener and the manager of the admin interface.
 const admin = "admin"
 
-// addManager takes in a statistic of the prefix `http.`.
+// addManager adds a statistic with the prefix `http.`.
 func (s *stats) addManager(name string, value int64) {
 	name, statistic := cutLast(name)
 	if statistic == "request_total" {
@@ -111,7 +111,7 @@ func (s *stats) addManager(name string, value int64) {
 	s.managers[name] = m
 }
 
-// addListener takes in a statistic of the prefix `listener.`.
+// addListener adds a statistic with the prefix `listener.`.
 func (s *stats) addListener(name string, value int64) {
 	name, statistic := cutLast(name)
 	if perThread(name) {
@@ -132,25 +132,27 @@ func (s *stats) addListener(name string, value int64) {
 	s.listeners[name] = l
 }
 
-// cutLast cuts name at its last dot. Names of listeners and managers may have
-// dots themselves.
+// cutLast cuts name at its last dot. Names of listeners and managers may
+// contain dots.
 func cutLast(name string) (before, after string) {
 	i := strings.LastIndexByte(name, '.')
 	return name[:max(i, 0)], name[i+1:]
 }
 
-// count is the value of a counter, which parse has found not to be below zero.
+// count returns the value of a counter, which parse has found not to be
+// negative.
 func count(value int64) uint64 { return uint64(value) } //nolint:gosec // see above
 
-// perThread reports whether the name is that of one worker's part of a listener,
-// which is in the listener's own number as well.
+// perThread reports whether the name is that of one worker's part of a
+// listener. The listener's own number includes that part.
 func perThread(name string) bool {
 	name, thread := cutLast(name)
 	digits, found := strings.CutPrefix(thread, "worker_")
 	return name != "" && (found && strings.Trim(digits, "0123456789") == "" || thread == "main_thread")
 }
 
-// names lists what a regular expression can match, for people, the first few.
+// names lists the first few names that a regular expression can match, for
+// people.
 func (s *stats) names() string {
 	const most = 10
 	list := slices.Concat(slices.Sorted(maps.Keys(s.managers)), slices.Sorted(maps.Keys(s.listeners)))

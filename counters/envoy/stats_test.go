@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// recorded is what a real Envoy 1.40.0 has answered.
+// recorded returns a recorded answer of a real Envoy 1.40.0.
 func recorded(t testing.TB) []byte {
 	t.Helper()
 	b, err := os.ReadFile("testdata/stats.json")
@@ -38,7 +38,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("listeners %v, want 4", s.listeners)
 	}
 	inFlight, arrived := s.sum(s.choose(nil, nil))
-	if inFlight != 4 || arrived != 6 { // two requests and two plain connections; four requests and two of these
+	if inFlight != 4 || arrived != 6 { // two requests and two plain connections; four requests and two plain connections
 		t.Errorf("in flight %d, arrived %d", inFlight, arrived)
 	}
 }

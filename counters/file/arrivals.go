@@ -1,5 +1,5 @@
 package file
 
-// ReportsArrivals reports that the file holds what is in flight and no more:
-// work that comes and goes between two readings is not seen.
+// ReportsArrivals returns false: the file holds only what is in flight. Work
+// that comes and goes between two readings is not seen.
 func (c *Counter) ReportsArrivals() bool { return false }

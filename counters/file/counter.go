@@ -1,30 +1,30 @@
 // Package file reads what is in flight from a file that the app keeps: one
 // decimal number, or a folder of such files, one for each worker process.
 //
-// The app writes the number from its start on, 0 included, whenever it
-// changes, and lowers it only once the answer is sent. It writes a new file
-// beside the old one and renames it (`.inflight.tmp` to `inflight`), or writes
-// in place with one write that ends in a new line.
+// The app writes the number whenever it changes, from its start on and
+// including 0. It lowers the number only after it has sent the answer. It
+// writes a new file beside the old one and renames it (`.inflight.tmp` to
+// `inflight`), or writes in place with a single write that ends in a newline.
 //
 // A writer that truncates the file and then writes (`echo 0 > inflight`), or
-// removes it and creates it again, leaves a moment in which there is no number. An
-// empty file, and one that has gone missing, is therefore read again for a
-// quarter of a second before it counts as unreadable. A number that does not end
-// in a new line may be the first half of a longer one: it is taken once it has
-// been read twice. What cannot be seen is a writer that stops for longer than
-// that between two halves of a number without a new line; the other half is a
+// that removes the file and creates it again, leaves a moment without a number.
+// So a file that is empty or has gone missing is read repeatedly for a quarter
+// of a second before it counts as unreadable. A number without a newline at its
+// end may be the first part of a longer one. It is accepted once it has been
+// read twice. One case cannot be detected: a writer that pauses for longer than
+// that between two parts of a number without a newline. The other part is a
 // change of its own, and the pod is not quiet before it has been read. A file
 // that is rewritten with the same number has not changed.
 //
-// In a folder, each worker process has a file of its own and removes it when it
+// In a folder, each worker process has its own file and removes it when it
 // exits. Names that begin with a dot, or end in `.tmp` or `~`, are not read, so
-// that workers can rename. A folder of more than 1,024 names, those that are not
-// read included, is an error. A folder without a file is an error as long as none
-// has been seen, because the app may be writing elsewhere; later it is zero:
-// the workers have ended and taken their work with them. The file of a worker
-// that crashed goes on counting, and holds the drain, until the app removes it:
-// an app should clear the folder when it starts, and remove the file of a child
-// that it has seen die.
+// that workers can write a file and rename it. A folder of more than 1,024
+// names, including those that are not read, is an error. A folder without a
+// file is an error as long as no file has been seen in it, because the app may
+// be writing elsewhere. After that it means zero: the workers have ended, and
+// their work with them. The file of a worker that crashed still counts, and
+// holds the drain, until the app removes it. An app should clear the folder
+// when it starts, and remove the file of a child process that has died.
 package file
 
 import (
@@ -49,14 +49,14 @@ type Counter struct {
 	path string
 	sum  func(path string) (sum, error)
 
-	// turn holds a token while a reading is under way. A file system that
-	// hangs keeps one goroutine at most, and never the caller.
+	// turn holds a token during a reading. A file system that hangs blocks at
+	// most one goroutine, and never the caller.
 	turn *semaphore.Weighted
-	seen bool // the folder has held a file; guarded by turn
-	was  bool // the path has led to something; guarded by turn
+	seen bool // a file has been seen in the folder; guarded by turn
+	was  bool // the path has existed; guarded by turn
 }
 
-// New makes the counter, and touches nothing yet.
+// New returns a counter. It reads nothing yet.
 func New(cfg Config) (*Counter, error) {
 	if !filepath.IsAbs(cfg.Path) {
 		return nil, fmt.Errorf("LASTCALL_FILE_PATH=%q: must be an absolute path, such as /lastcall/inflight", cfg.Path)
@@ -64,11 +64,12 @@ func New(cfg Config) (*Counter, error) {
 	return &Counter{path: cfg.Path, sum: read, turn: semaphore.NewWeighted(1)}, nil
 }
 
-// errNoFiles is what a folder says in which no worker has ever had a file.
+// errNoFiles is the error for a folder in which no worker has ever had a file.
 var errNoFiles = errors.New("the folder holds no file yet: each worker process of the app writes one when it starts, 0 included")
 
-// Count reads the file, or each file of the folder. It cannot tell arrivals.
-// What is missing, empty, half-written or anything but a number is an error.
+// Count reads the file, or each file of the folder. It does not report
+// arrivals. A file that is missing, empty or incomplete, or that holds anything
+// but a number, is an error.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	n, err := c.count(ctx)
 	if err != nil {
@@ -109,9 +110,9 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	}
 }
 
-// A file that may be in the middle of being written is read again after a short
-// pause, and after longer ones later, for patience in all. A writer that never
-// rests leaves it empty half of the time, so it takes many looks.
+// A file that may be in the middle of a write is read again after a short
+// pause, and later after longer pauses, for patience in total. A writer that
+// never rests leaves it empty half of the time, so many attempts are needed.
 const (
 	shortPause = time.Millisecond
 	longPause  = 5 * time.Millisecond
@@ -119,8 +120,8 @@ const (
 	patience   = 250 * time.Millisecond
 )
 
-// settle reads the path until what it says can be taken for what its writer
-// meant.
+// settle reads the path until the content can be taken for what its writer
+// intended.
 func (c *Counter) settle(ctx context.Context) (sum, error) {
 	s, err := c.sum(c.path)
 	pause := shortPause

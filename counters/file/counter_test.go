@@ -60,9 +60,9 @@ func TestNoNumber(t *testing.T) {
 		{"1_000", `"1_000"`},
 		{"0x10", `"0x10"`},
 		{"1 2", `"1 2"`},
-		// Written in place over "100\n", and not cut.
+		// Written in place over "100\n" without truncating.
 		{"9\n0\n", `"9\n0\n"`},
-		// Written where an earlier writer stood when the file was cut.
+		// Written at an earlier writer's offset after the file was truncated.
 		{"\x00\x00\x001", `"\x00\x00\x001"`},
 		{"\xff\xfe1\x00", `"\xff\xfe1\x00"`},
 		{"٣", `"٣"`},
@@ -102,7 +102,7 @@ func TestFolder(t *testing.T) {
 	if n := inFlight(t, c); n != 11 {
 		t.Fatalf("in flight %d, want 11", n)
 	}
-	// A link that leads nowhere is a worker that has left.
+	// A broken link counts as a worker that has ended.
 	must(t, os.Remove(filepath.Join(dir, "worker-2")))
 	if n := inFlight(t, c); n != 3 {
 		t.Fatalf("in flight %d, want 3", n)
@@ -122,7 +122,7 @@ func TestEmptyFolder(t *testing.T) {
 	c := counter(t, dir)
 	refuses(t, c, dir, "holds no file yet")
 	worker := filepath.Join(dir, "worker")
-	// Seen, even though unreadable.
+	// A file counts as seen even if the folder is unreadable.
 	must(t, os.WriteFile(worker, []byte("1"), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "x"), []byte("?"), 0o600))
 	refuses(t, c, dir, `file "x"`)
@@ -131,12 +131,13 @@ func TestEmptyFolder(t *testing.T) {
 	if n := inFlight(t, c); n != 0 {
 		t.Fatalf("in flight %d after the workers have left, want 0", n)
 	}
-	// The folder itself is not the workers' to remove.
+	// The workers must not remove the folder itself.
 	must(t, os.Remove(dir))
 	refuses(t, c, dir, "no such file")
 }
 
-// An empty folder that takes a file's place holds no workers that have left.
+// If an empty folder replaces a file, that does not mean that workers have
+// ended.
 func TestFolderInTheFilesPlace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inflight")
 	must(t, os.WriteFile(path, []byte("1"), 0o600))
@@ -162,7 +163,7 @@ func TestFolderIsBounded(t *testing.T) {
 	refuses(t, c, dir, "more than 1024 files")
 }
 
-// What is no regular file must neither block nor be read.
+// A file that is not regular must not block, and must not be read.
 func TestNoRegularFile(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
@@ -185,8 +186,8 @@ func TestPermissionDenied(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("0"), 0o000))
 	done := make(chan error)
 	go func() {
-		// Root may read anything, unless its thread is somebody else where
-		// files are concerned. The thread ends with this goroutine.
+		// Root may read anything, unless its thread has another user id for
+		// file access. The thread ends with this goroutine.
 		runtime.LockOSThread()
 		if os.Geteuid() == 0 {
 			if err := unix.Setfsuid(65534); err != nil {
@@ -202,7 +203,8 @@ func TestPermissionDenied(t *testing.T) {
 	}
 }
 
-// A file system that hangs holds neither the caller nor more than one goroutine.
+// A file system that hangs does not block the caller, and blocks at most one
+// goroutine.
 func TestHangingFileSystem(t *testing.T) {
 	c := counter(t, "/lastcall/inflight")
 	hang, readings := make(chan struct{}), 0
@@ -239,7 +241,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		// A number is its digits and nothing else that can be seen.
+		// A number consists of its digits and nothing else that is visible.
 		digits := strings.TrimLeft(strings.TrimSpace(string(text)), "0")
 		if digits == "" {
 			digits = "0"
@@ -267,7 +269,8 @@ func inFlight(t *testing.T, c *Counter) int64 {
 	return r.InFlight
 }
 
-// refuses checks that a reading fails, naming the path and saying what it says.
+// refuses checks that a reading fails with an error that names the path and
+// contains says.
 func refuses(t *testing.T, c *Counter, path, says string) error {
 	t.Helper()
 	r, err := c.Count(t.Context())

@@ -21,8 +21,9 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// TestMain is the test, or, started again by it, the program whose work is
-// counted: a web server that keeps its number of requests in flight in a file.
+// TestMain runs the tests, or, if the tests have started it again, the program
+// whose work is counted: a web server that keeps its number of requests in
+// flight in a file.
 func TestMain(m *testing.M) {
 	var err error
 	switch role := os.Getenv("PROGRAM"); role {
@@ -44,8 +45,8 @@ func TestMain(m *testing.M) {
 // workers is how many processes a pre-forking program has.
 const workers = 3
 
-// master listens, starts its workers on that one socket, and prints its address
-// when all of them serve. It ends when its standard input does.
+// master listens, starts its workers on that socket, and prints its address
+// when all of them serve. It ends when its standard input ends.
 func master(how, path string) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,8 +56,8 @@ func master(how, path string) error {
 	if err != nil {
 		return err
 	}
-	// Starting a process makes what it inherits blocking, for all who share it,
-	// unless it was so to begin with.
+	// Starting a process makes an inherited file blocking for all processes
+	// that share it, unless it was blocking before.
 	inherited := os.NewFile(socket.Fd(), "socket")
 	n := 1
 	if how == "folder" {
@@ -76,7 +77,7 @@ func master(how, path string) error {
 		if err != nil {
 			return err
 		}
-		// The worker ends with this pipe, that is with its master.
+		// The worker ends with this pipe, and so with its master.
 		if _, err := w.StdinPipe(); err != nil {
 			return err
 		}
@@ -101,8 +102,9 @@ func master(how, path string) error {
 	return nil
 }
 
-// worker serves on the socket that it inherited: POST /hold is in flight until
-// its body ends. It removes its file in the end, as a folder's workers should.
+// worker serves on the socket that it inherited. POST /hold is in flight until
+// its body ends. At its end, worker removes its file, as the workers of a
+// folder should.
 func worker(how, path string) error {
 	listener, err := net.FileListener(os.NewFile(3, "socket"))
 	if err != nil {
@@ -123,8 +125,9 @@ func worker(how, path string) error {
 			panic(err)
 		}
 		_, _ = io.Copy(w, r.Body)
-		// The client has all of its answer but the end, which follows the
-		// return: what a careful app can do without its server's help.
+		// The client has received all of its answer except its end, which
+		// follows the return. A careful app can do this without its server's
+		// help.
 		if err := errors.Join(control.Flush(), number.add(-1)); err != nil {
 			panic(err)
 		}
@@ -133,7 +136,7 @@ func worker(how, path string) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 
-	// Terminal signals are for the test alone.
+	// Only the test handles terminal signals.
 	signal.Ignore(os.Interrupt)
 	term, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -152,7 +155,7 @@ func worker(how, path string) error {
 	return errors.Join(server.Close(), os.Remove(path))
 }
 
-// number is what the program keeps in its file.
+// number is the number that the program keeps in its file.
 type number struct {
 	path    string
 	inPlace bool
@@ -172,7 +175,7 @@ func (n *number) add(d int) error {
 	return replace(n.path, text)
 }
 
-// replace writes a file as one should.
+// replace writes a file in the recommended way.
 func replace(path, text string) error {
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
 	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
@@ -181,16 +184,16 @@ func replace(path, text string) error {
 	return os.Rename(tmp, path)
 }
 
-// program is the test's end of a running program.
+// program is a running program, as the test sees it.
 type program struct {
 	how  string
 	path string // what the counter reads
 	url  string
-	stop func() // ends it, and waits for its end
+	stop func() // ends the program, and waits for its end
 }
 
 // start runs the program, which writes its number "in place", by "rename", or
-// by one worker each into a "folder".
+// into a "folder" with one file for each worker.
 func start(t *testing.T, how string) *program {
 	t.Helper()
 	p := &program{how: how, path: filepath.Join(t.TempDir(), "inflight")}
@@ -200,7 +203,7 @@ func start(t *testing.T, how string) *program {
 		}
 	}
 	cmd := exec.Command(os.Args[0], how, p.path)
-	// The race detector's last second would be most of each test.
+	// The race detector's wait at exit would be most of each test's time.
 	cmd.Env = append(os.Environ(), "PROGRAM=master", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, out := servers.Talk(t, cmd)
@@ -223,7 +226,7 @@ func start(t *testing.T, how string) *program {
 func (p *program) begin(t *testing.T) (end func()) {
 	t.Helper()
 	body, finish := io.Pipe()
-	// Each on a connection of its own, which any worker may accept.
+	// Each request has its own connection, which any worker may accept.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/hold", body)
 	if err != nil {
@@ -244,7 +247,7 @@ func (p *program) begin(t *testing.T) (end func()) {
 	return end
 }
 
-// idle leaves a connection open that has had its answer.
+// idle leaves a connection open that has received its answer.
 func (p *program) idle(t *testing.T) {
 	t.Helper()
 	transport := &http.Transport{}

@@ -15,27 +15,26 @@ import (
 	"syscall"
 )
 
-// The bounds of what is read. A number of 64 bit has 19 digits at most.
+// Limits of what is read. A 64-bit number has at most 19 digits.
 const (
 	maxBytes = 64   // in a file
-	maxNames = 1024 // in a folder, those that are not read included
+	maxNames = 1024 // in a folder, including those that are not read
 )
 
-// errEmpty is what a file says between its truncation and the write that
-// follows.
+// errEmpty is the error for a file between its truncation and the next write.
 var errEmpty = errors.New("it is empty: it must hold one decimal number, such as 0")
 
-// sum is what the files of one path hold together.
+// sum is the result of reading all files of one path.
 type sum struct {
 	inFlight int64
 	folder   bool // the path is a folder
-	files    int  // that were seen in it
-	open     bool // the end of a number is not marked by white space: more digits may follow
+	files    int  // how many were seen in the folder
+	open     bool // a number is not followed by white space: more digits may follow
 }
 
-// settled reports whether a reading needs no second look: what was read is not
-// what a file holds while it is being written. missing is whether a path that
-// is not there may be in the middle of being written.
+// settled reports whether the path need not be read again: the result is not
+// what a file shows while it is being written. missing is true if a path that
+// does not exist may be in the middle of a write.
 func (s sum) settled(err error, missing bool) bool {
 	switch {
 	case errors.Is(err, errEmpty):
@@ -63,7 +62,8 @@ func read(path string) (sum, error) {
 	return sum{inFlight: n, open: !ended}, err
 }
 
-// open never blocks: neither on a FIFO that nobody writes to, nor on a device.
+// open opens a file without blocking, even if it is a FIFO without a writer, or
+// a device.
 func open(path string) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -79,9 +79,9 @@ func open(path string) (*os.File, fs.FileInfo, error) {
 
 // readFolder adds up the files of a folder.
 //
-// Some file systems miss a file that is replaced in the moment of listing. That
-// replacement is a change of its own, so that a further reading follows long
-// before the pod has been quiet for LASTCALL_QUIET.
+// Some file systems omit a file that is replaced at the moment of listing. The
+// replacement is a change of its own, so another reading follows long before
+// the pod has been quiet for LASTCALL_QUIET.
 func readFolder(dir *os.File) (sum, error) {
 	names, err := dir.Readdirnames(maxNames + 1)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -91,7 +91,7 @@ func readFolder(dir *os.File) (sum, error) {
 		return sum{}, fmt.Errorf("the folder holds more than %d files, which is the most that are read: there should be one for each worker process, "+
 			"and none of workers that have ended; LASTCALL_FILE_PATH names the folder", maxNames)
 	}
-	slices.Sort(names) // the same mistake is told each time
+	slices.Sort(names) // so that the same mistake is reported each time
 	s := sum{folder: true}
 	for _, name := range names {
 		if ignored(name) {
@@ -100,7 +100,7 @@ func readFolder(dir *os.File) (sum, error) {
 		n, ended, err := readFile(filepath.Join(dir.Name(), name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			continue // its worker removed it since the listing
+			continue // its worker has removed it since the listing
 		case err != nil:
 			return sum{folder: true, files: s.files}, fmt.Errorf("file %q: %w", name, err)
 		case n > math.MaxInt64-s.inFlight:
@@ -113,7 +113,8 @@ func readFolder(dir *os.File) (sum, error) {
 	return s, nil
 }
 
-// ignored tells the names under which a file is written before it is renamed.
+// ignored reports whether a file has a name under which it is written before it
+// is renamed.
 func ignored(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, "~")
 }
@@ -127,8 +128,8 @@ func readFile(path string) (n int64, ended bool, err error) {
 	return readNumber(f, info)
 }
 
-// readNumber reads a file's number, and whether white space follows it, so that
-// no more digits can.
+// readNumber reads a file's number, and whether white space follows it: then no
+// more digits can follow.
 func readNumber(f io.Reader, info fs.FileInfo) (n int64, ended bool, err error) {
 	if !info.Mode().IsRegular() {
 		return 0, false, fmt.Errorf("it is no regular file (%s): it must be one that holds a decimal number", info.Mode())
@@ -150,7 +151,7 @@ func parse(text []byte) (int64, error) {
 	if len(digits) == 0 {
 		return 0, errEmpty
 	}
-	// ParseUint takes no sign, and with a base no underscore either.
+	// ParseUint accepts no sign and, with an explicit base, no underscore.
 	n, err := strconv.ParseUint(string(digits), 10, 63)
 	if errors.Is(err, strconv.ErrRange) {
 		return 0, fmt.Errorf("it holds %.32q: the number must not be above %d", text, int64(math.MaxInt64))

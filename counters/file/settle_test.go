@@ -15,20 +15,20 @@ import (
 	"time"
 )
 
-// look is what a counter finds at one look.
+// look is the result of one reading by a counter.
 type look struct {
 	sum
 	err error
 }
 
-// A file that is being written is looked at until it holds what was meant.
+// A file that is being written is read again until it holds what was intended.
 func TestWhatIsBeingWrittenIsReadAgain(t *testing.T) {
 	number := func(n int64) look { return look{sum: sum{inFlight: n}} }
 	half := func(n int64) look { return look{sum: sum{inFlight: n, open: true}} }
 	empty := look{err: fmt.Errorf("file %q: %w", "x", errEmpty)}
 	missing := look{err: fs.ErrNotExist}
 	for name, test := range map[string]struct {
-		looks []look // the last one stays
+		looks []look // the last one repeats
 		want  int64  // or unreadable
 		err   error
 		took  time.Duration
@@ -72,8 +72,8 @@ func TestWhatIsBeingWrittenIsReadAgain(t *testing.T) {
 	}
 }
 
-// A path that never was there is told at once, and an ended context ends the
-// pauses.
+// A path that has never existed is reported at once, and the end of the context
+// ends the pauses.
 func TestNoPauseForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := counter(t, "/lastcall/inflight")
@@ -96,7 +96,7 @@ func TestNoPauseForNothing(t *testing.T) {
 	})
 }
 
-// writers write a number over and over, in ways that are not atomic.
+// writers write a number repeatedly, in ways that are not atomic.
 var writers = map[string]string{
 	"truncates and writes":      `while :; do echo 7 > "$1"; sleep 0.02; done`,
 	"ten times a second":        `while :; do echo 7 > "$1"; sleep 0.1; done`,
@@ -107,14 +107,14 @@ var writers = map[string]string{
 	"slowly":                    `while :; do { sleep 0.03; echo 7; } > "$1"; sleep 0.03; done`,
 }
 
-// A writer that is not atomic, and repeats itself, changes nothing: each reading
-// is its number. One that a busy machine stops in the middle of its writing leaves
-// a file that cannot be read, which is never zero.
+// A writer that is not atomic, and always writes the same number, changes
+// nothing: each reading returns its number. If a busy machine stops the writer
+// in the middle of a write, the file cannot be read. That is never zero.
 func TestWriterThatIsNotAtomic(t *testing.T) {
 	for name, script := range writers {
 		for _, folder := range []bool{false, true} {
 			if folder && name == "removes and creates again" {
-				continue // in a folder, a file that is gone is a worker that has left
+				continue // in a folder, a missing file means a worker that has ended
 			}
 			t.Run(fmt.Sprintf("%s, folder %v", name, folder), func(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "inflight")
@@ -149,7 +149,7 @@ func TestWriterThatIsNotAtomic(t *testing.T) {
 	}
 }
 
-// repeat runs a script for as long as the test.
+// repeat runs a script until the test ends.
 func repeat(t *testing.T, script, argument string) {
 	t.Helper()
 	cmd := exec.Command("bash", "-c", script, "writer", argument)
@@ -160,7 +160,7 @@ func repeat(t *testing.T, script, argument string) {
 	})
 }
 
-// Two writers that truncate, in one folder.
+// Two writers that truncate, in the same folder.
 func TestWritersOfAFolderThatAreNotAtomic(t *testing.T) {
 	dir := t.TempDir()
 	c := counter(t, dir)
@@ -188,7 +188,7 @@ func TestWritersOfAFolderThatAreNotAtomic(t *testing.T) {
 	unreadable := 0
 	for range 200 {
 		switch r, err := c.Count(t.Context()); {
-		case err != nil: // a busy machine has stopped a writer in the middle
+		case err != nil: // a busy machine has stopped a writer in the middle of a write
 			if unreadable++; unreadable > 50 {
 				t.Fatal(err)
 			}

@@ -45,7 +45,7 @@ func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend fu
 		func() { must(t, os.Rename(away, h.path)) }
 }
 
-// garbage overwrites the file; in a folder, there is one more file.
+// garbage overwrites the file. In a folder, it adds a file.
 func (h harness) garbage(t *testing.T) (mend func()) {
 	t.Helper()
 	if h.how == "folder" {
@@ -59,7 +59,7 @@ func (h harness) garbage(t *testing.T) (mend func()) {
 	return func() { must(t, replace(h.path, string(held))) }
 }
 
-// Workers that end take their files with them, and their work.
+// When workers end, their files are removed, and their work no longer counts.
 func TestWorkersThatEnd(t *testing.T) {
 	p := start(t, "folder")
 	c := counter(t, p.path)

@@ -10,20 +10,20 @@ import (
 // maxLinks is how many symbolic links the kernel follows in one path.
 const maxLinks = 40
 
-// trail tells where a change can alter what a path leads to.
+// trail describes where a change can affect what a path leads to.
 type trail struct {
-	// names holds the directories that looking the path up goes through, and
-	// the names that it looks for in each.
+	// names holds the directories through which the path is resolved, and the
+	// names that are looked up in each.
 	names map[string]map[string]bool
-	// last is the directory in which the way ends: that of the file, or the
-	// folder itself, or where the next step is missing.
+	// last is the directory in which the path ends: the file's directory, or
+	// the folder itself, or the directory in which the next step is missing.
 	last string
 }
 
-// inside stands for every name of a directory: the path leads to a folder.
+// inside stands for every name in a directory: the path leads to a folder.
 const inside = ""
 
-// follow looks path up as the kernel does, link by link, as far as it exists.
+// follow resolves path as the kernel does, link by link, as far as it exists.
 func follow(path string) trail {
 	t := trail{names: map[string]map[string]bool{}}
 	dir, rest, links := "/", split(path), 0
@@ -39,7 +39,7 @@ func follow(path string) trail {
 		info, err := os.Lstat(full)
 		switch {
 		case err != nil:
-			return t // not there yet: it will appear in dir
+			return t // it does not exist yet: it will appear in dir
 		case info.Mode()&os.ModeSymlink != 0:
 			target, err := os.Readlink(full)
 			if links++; err != nil || links > maxLinks {
@@ -79,8 +79,7 @@ func (t *trail) add(dir, name string) {
 	t.last = dir
 }
 
-// leads reports whether the path leads through what is called name in dir, or to
-// it.
+// leads reports whether the path leads to, or through, the entry name of dir.
 func (t trail) leads(dir, name string) bool {
 	names := t.names[dir]
 	return names[name] || names[inside] && !ignored(name)

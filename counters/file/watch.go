@@ -10,19 +10,19 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Changed tells of changes from its return until ctx ends, wherever they happen
-// on the way to the path: the file written in place or replaced, a directory
-// made, moved or replaced, a symbolic link turned to something else.
+// Changed reports changes on the returned channel until ctx ends, wherever they
+// happen on the path: the file is written in place or replaced, a directory is
+// created, moved or replaced, or a symbolic link is changed.
 //
-// Not every change can be told. The kernel sees none that another node makes on
-// NFS or FUSE, and none by mmap; nor does a file that is mounted by itself (a
-// volume's subPath) ever change by renaming. The drainer reads the counter now
-// and then besides.
+// Not every change can be reported. The kernel does not see changes that
+// another node makes on NFS or FUSE, nor changes by mmap. A file that is
+// mounted by itself (a volume's subPath) never changes by renaming. So the
+// drainer also reads the counter from time to time.
 func (c *Counter) Changed(ctx context.Context) <-chan struct{} {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		// Most often the user's limit of inotify instances, which all pods
-		// of a node share: fs.inotify.max_user_instances.
+		// The most common cause is the user's limit of inotify instances, which
+		// all pods of a node share: fs.inotify.max_user_instances.
 		slog.WarnContext(ctx, "cannot watch the in-flight file, it is polled instead", "path", c.path, "error", err)
 		return nil
 	}
@@ -36,7 +36,7 @@ func (c *Counter) Changed(ctx context.Context) <-chan struct{} {
 	return w.changed
 }
 
-// watch is one call of Changed.
+// watch is the state of one call of Changed.
 type watch struct {
 	path    string
 	trail   trail
@@ -45,9 +45,10 @@ type watch struct {
 	changed chan struct{}
 }
 
-// newWatch listens to the watcher's errors from the start on, apart from its
-// events: fsnotify reports some while it holds the lock that its Add and Remove
-// wait for, such as a directory that was moved and removed at once.
+// newWatch receives the watcher's errors from the start, separately from its
+// events. fsnotify reports some errors while it holds the lock for which its
+// Add and Remove wait, for example for a directory that was moved and removed
+// at once.
 func newWatch(path string, watcher *fsnotify.Watcher) *watch {
 	w := &watch{path: path, watcher: watcher, lost: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	go func() {
@@ -59,7 +60,7 @@ func newWatch(path string, watcher *fsnotify.Watcher) *watch {
 	return w
 }
 
-// run ends, and leaves nothing behind, when ctx does.
+// run handles events until ctx ends. It closes the watcher.
 func (w *watch) run(ctx context.Context) {
 	defer w.watcher.Close() //nolint:errcheck // nothing is left to do about it
 	for {
@@ -72,16 +73,17 @@ func (w *watch) run(ctx context.Context) {
 			}
 			w.see(e)
 		case <-w.lost:
-			// Too many at once (fsnotify.ErrEventOverflow), most likely: what
-			// was in them can only be looked up.
+			// Most likely there were too many events at once
+			// (fsnotify.ErrEventOverflow). What they reported can only be found
+			// by following the path again.
 			w.again()
 		}
 	}
 }
 
-// see takes one event: of a name in a directory, or of a directory itself.
+// see handles one event, for a name in a directory or for a directory itself.
 func (w *watch) see(e fsnotify.Event) {
-	name := filepath.Clean(e.Name) // "//x" for what is in the root
+	name := filepath.Clean(e.Name) // a name in the root is "//x"
 	_, itself := w.trail.names[name]
 	if !itself && !w.trail.leads(filepath.Dir(name), filepath.Base(name)) {
 		return
@@ -93,7 +95,7 @@ func (w *watch) see(e fsnotify.Event) {
 	w.again()
 }
 
-// again follows the path again: another may lead there now.
+// again follows the path again: it may lead to another file now.
 func (w *watch) again() {
 	if err := w.arm(); err != nil {
 		slog.Debug("watching the in-flight file", "path", w.path, "error", err)
@@ -101,7 +103,8 @@ func (w *watch) again() {
 	notify(w.changed)
 }
 
-// notify never blocks: what nobody has taken yet is told once.
+// notify sends without blocking. Several notifications that nobody has received
+// yet become one.
 func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -109,27 +112,30 @@ func notify(c chan<- struct{}) {
 	}
 }
 
-// maxRounds bounds how often arm looks again in a file tree that keeps changing.
+// maxRounds limits how often arm tries again in a file tree that keeps
+// changing.
 const maxRounds = 16
 
-// arm watches each directory of the trail, and no other. When it returns, the
-// trail was the same after the watches were set as before.
+// arm watches each directory of the trail, and no others. When it returns nil,
+// the trail was the same before and after the watches were set.
 func (w *watch) arm() error {
 	for range maxRounds {
 		t := follow(w.path)
-		// First away with the old ones: a directory that was moved, and is
-		// still on the way under another name, has one watch by its old name.
+		// Remove the old watches first: if a directory was moved and is still
+		// on the path under another name, it has a single watch, with its old
+		// name.
 		for _, dir := range w.watcher.WatchList() {
 			if _, wanted := t.names[dir]; !wanted {
-				_ = w.watcher.Remove(dir) // gone, if it fails
+				_ = w.watcher.Remove(dir) // if this fails, the watch is gone
 			}
 		}
 		var failed error
 		for dir := range t.names {
-			// Also when dir is watched: it may be another directory by now.
+			// Add dir even if it is watched: it may be another directory by
+			// now.
 			err := w.watcher.Add(dir)
-			// A directory on the way may be one to pass but not to read. The
-			// last is where the file is written.
+			// A directory on the path may be one that can be traversed but not
+			// read. The last one is where the file is written.
 			if err != nil && dir == t.last {
 				failed = fmt.Errorf("watching %s: %w", dir, err)
 			}
@@ -139,5 +145,5 @@ func (w *watch) arm() error {
 			return failed
 		}
 	}
-	return errors.New("the way to it keeps changing")
+	return errors.New("the path to it keeps changing")
 }

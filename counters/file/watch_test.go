@@ -16,15 +16,15 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// Each step is done and told before the next one; the number is read on events
-// alone.
+// Each step is done and reported before the next one. The number is read only
+// after events.
 func TestChangesAreTold(t *testing.T) {
 	type step struct {
 		what string
 		do   func(t *testing.T, dir string)
 		want int64 // or unreadable
 	}
-	// The steps are written with paths inside a folder of the test's own.
+	// The steps use paths inside the test's own folder.
 	write := func(name, holds string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			t.Helper()
@@ -150,7 +150,7 @@ func TestChangesAreTold(t *testing.T) {
 	}
 }
 
-// What else happens in the directories on the way is nobody's business.
+// Other events in the directories on the path are not reported.
 func TestOnlyWhatMattersIsTold(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "f"), 0o700))
@@ -182,7 +182,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	path := filepath.Join(dir, "inflight")
 	must(t, os.WriteFile(path, []byte("1"), 0o600))
 	c := counter(t, path)
-	// Those of earlier tests end as this one begins.
+	// The watches of earlier tests are still ending when this test begins.
 	wait.Until(t, "earlier watches' end", func() bool { return watches() == 0 })
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -197,8 +197,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	wait.Until(t, "the watches' end", func() bool { return watches() == 0 && !strings.Contains(stacks(), "fsnotify") })
 }
 
-// A writer in a hurry meets a reader that does not listen, and then one that
-// does.
+// A fast writer meets a reader that does not receive, and then one that does.
 func TestStorm(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inflight")
 	must(t, os.WriteFile(path, []byte("1"), 0o600))
@@ -216,7 +215,7 @@ func TestStorm(t *testing.T) {
 	await(t, c, changed, 0)
 }
 
-// Directories that come, move and go faster than they can be watched.
+// Directories are created, moved and removed faster than they can be watched.
 func TestStormOfDirectories(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a", "b", "n")
@@ -239,14 +238,14 @@ func TestStormOfDirectories(t *testing.T) {
 	await(t, c, changed, 3)
 }
 
-// Events that the kernel had to drop are made up for by looking.
+// If the kernel had to drop events, following the path again replaces them.
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
 	watcher, err := fsnotify.NewWatcher()
 	must(t, err)
 	path := filepath.Join(dir, "a", "n")
 	w := newWatch(path, watcher)
-	// No watch is set yet, as if all events since had been lost.
+	// No watch is set yet, as if all events since then had been lost.
 	must(t, os.Mkdir(filepath.Join(dir, "a"), 0o700))
 	must(t, os.WriteFile(path, []byte("1"), 0o600))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -261,11 +260,10 @@ func TestOverflow(t *testing.T) {
 	<-ended
 }
 
-// unreadable is what await takes for a reading that fails.
+// unreadable is await's value for a reading that fails.
 const unreadable = -1
 
-// await reads whenever a change is told, and never otherwise, until the
-// counter says want.
+// await reads only when a change is reported, until the counter returns want.
 func await(t *testing.T, c *Counter, changed <-chan struct{}, want int64) {
 	t.Helper()
 	if changed == nil {
@@ -287,7 +285,7 @@ func await(t *testing.T, c *Counter, changed <-chan struct{}, want int64) {
 	}
 }
 
-// watches counts this process' inotify descriptors.
+// watches returns the number of this process's inotify descriptors.
 func watches() int {
 	descriptors, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

@@ -1,9 +1,10 @@
 package haproxy
 
-// arrivals adds up what has arrived, over workers that come and go.
+// arrivals adds up the arrivals of all workers, including those that have
+// ended.
 type arrivals struct {
-	ended uint64         // in workers that have ended
-	last  map[int]uint64 // in each worker at the last reading, by process id
+	ended uint64         // arrivals in workers that have ended
+	last  map[int]uint64 // arrivals in each worker at the last reading, by process id
 }
 
 func (a *arrivals) sum(workers []worker, counts func(frontend) bool) uint64 {
@@ -16,7 +17,7 @@ func (a *arrivals) sum(workers []worker, counts func(frontend) bool) uint64 {
 		}
 	}
 	for pid, before := range a.last {
-		if now[pid] < before { // it has ended; the new one may have its id
+		if now[pid] < before { // the worker has ended; a new one may have the same id
 			a.ended += before
 		}
 	}

@@ -1,63 +1,67 @@
-// Package haproxy counts the requests in flight in HAProxy, by its statistics:
-// the CSV page, or the runtime socket of a worker or, best, of the master.
+// Package haproxy counts the requests in flight in HAProxy, using its
+// statistics: the CSV page, or the runtime socket of a worker or, preferably,
+// of the master.
 //
 // # What is counted
 //
-// Of a frontend in mode http, the streams that are open on its HTTP/1 and
-// HTTP/2 connections: each is a request, from its first byte to the last one of
-// its answer. The sessions that HAProxy shows are connections, idle keep-alive
-// ones among them, and requests less responses do not come out even (a redirect
-// is no response, a request that is not complete no request). A WebSocket is a
-// request until it is closed. Connections in their TLS handshake count, and
-// those of HTTP/3, of which HAProxy does not tell the streams. Of a frontend in
-// mode tcp, the open connections. HAProxy 2.6 tells all this; older versions may
-// lack the numbers, which is an error.
+// For a frontend in mode http, the open streams on its HTTP/1 and HTTP/2
+// connections are counted. Each stream is a request, from its first byte to the
+// last byte of its answer. Other numbers are not exact: the sessions that
+// HAProxy shows are connections and include idle keep-alive ones, and requests
+// minus responses do not add up (a redirect is not counted as a response, and
+// an incomplete request is not counted as a request). A WebSocket is a request
+// until it is closed. Connections in their TLS handshake count, and so do those
+// of HTTP/3, because HAProxy does not show their streams. For a frontend in
+// mode tcp, the open connections are counted. HAProxy 2.6 reports all of this.
+// Older versions may lack the numbers, which is an error.
 //
-// Arrived is the number of requests, or connections in mode tcp, less those
+// Arrived is the number of requests, or of connections in mode tcp, without the
 // requests that HAProxy has answered itself: statistics, health, redirects.
 //
-// # What is not
+// # What is not counted
 //
-// A frontend that has answered all of its requests itself is one for statistics,
-// metrics or health, and not counted. LASTCALL_HAPROXY_FRONTENDS replaces this
-// rule: then the frontends whose name matches are counted, and no others. It is
-// needed where HAProxy itself works on requests, in a Lua service for instance,
-// and where a backend section has the statistics, whose other readers are taken
-// for work otherwise. The requests for the page are not counted in either
-// case, whichever frontend they come through: one is always in the statistics, as
-// an open stream.
+// A frontend is not counted if HAProxy itself has answered all of its requests:
+// it serves statistics, metrics or health. LASTCALL_HAPROXY_FRONTENDS replaces
+// this rule: then only the frontends whose name matches are counted. It is
+// needed if HAProxy itself processes requests, for instance in a Lua service.
+// It is also needed if a backend section serves the statistics, because their
+// other readers are otherwise taken for work. In both cases, the requests for
+// the page are not counted, through any frontend: the statistics always show
+// one of them, as an open stream.
 //
 // # What is missing
 //
-// `stats scope` hides frontends from the page. So the page for people is read as
-// well, whose head tells how many connections the whole process has: more than
-// the frontends on the page account for are an error. The sockets hide nothing.
-// With LASTCALL_HAPROXY_FRONTENDS nothing is looked up; each part of it, as in
-// `^(web|api)$`, must match a frontend then. A page that does not count the
-// request that asks for it is a copy that somebody stored, and an error.
+// `stats scope` hides frontends from the page. So the HTML page is read too:
+// its head shows how many connections the whole process has. If these are more
+// than the frontends on the page have, that is an error. The sockets hide
+// nothing. With LASTCALL_HAPROXY_FRONTENDS the HTML page is not read; instead,
+// each part of the expression, as in `^(web|api)$`, must match a frontend. A
+// page that does not count its own request is a cached copy, and an error.
 //
 // # Reload and stop
 //
-// A reload starts a new worker, whose statistics begin at zero; the old one
-// works on what it has, and is not in them. Only the master knows of both: with
-// `unix://` and the path of its socket (`haproxy -W -S PATH,mode,660`), which is
-// told from a worker's by asking, the workers are added up, and all stays right
-// through reloads and an orderly stop (SIGUSR1).
+// A reload starts a new worker, whose statistics begin at zero. The old worker
+// finishes its work, which is not in these statistics. Only the master knows
+// both. With `unix://` and the path of its socket (`haproxy -W -S
+// PATH,mode,660`), the workers are added up, and the numbers stay correct
+// through reloads and an orderly stop (SIGUSR1). Lastcall finds out by a
+// command whether a socket is the master's or a worker's.
 //
-// With the CSV page or a worker's socket, a reload shows in another process id,
-// or in numbers that are less than before. When work was in flight at the
-// last reading, it is unknown from then on, and an error, until the kernel says
-// that it is over: until all connections that were open on LASTCALL_APP_PORT
-// after the reload have ended. Requests on other ports are not seen by this, and
-// idle connections can make it long; without LASTCALL_APP_PORT it does not end.
-// A reload before the first reading is not seen at all, nor is work that came to
-// the old worker between the last reading and the reload. Use the master's socket
-// where HAProxy is reloaded.
+// With the CSV page or a worker's socket, a reload shows as another process id,
+// or as numbers that are lower than before. If work was in flight at the last
+// reading, its state is unknown from then on. That is an error until the kernel
+// shows that the work is over: until all connections that were open on
+// LASTCALL_APP_PORT after the reload have ended. This does not see requests on
+// other ports, and idle connections can make it take long. Without
+// LASTCALL_APP_PORT it does not end. A reload before the first reading is not
+// seen at all, nor is work that came to the old worker between the last reading
+// and the reload. Use the master's socket if HAProxy is reloaded.
 //
-// When HAProxy stops, page and worker's socket go first and its requests last.
-// From then on the connections that remain are counted, see package gone, down
-// to zero, which is HAProxy gone for good; LASTCALL_APP_PORT must be its port
-// for this, and the page in this pod.
+// When HAProxy stops, the page and the worker's socket disappear first, and its
+// requests end last. From then on, the remaining connections are counted (see
+// package proxygone) down to zero, which means that HAProxy is gone for good.
+// For this, LASTCALL_APP_PORT must be HAProxy's port, and the page must be in
+// this pod.
 package haproxy
 
 import (
@@ -86,19 +90,19 @@ type Config struct {
 
 // Counter is a drain.Counter.
 type Counter struct {
-	page      *page // nil where there is a socket
+	page      *page // nil if there is a socket
 	socket    socket
 	frontends *named // nil when unset
 	proxy     *proxygone.Proxy
 
-	// turn holds a token while a reading is under way, and guards what follows.
+	// turn holds a token during a reading. It guards everything below.
 	turn     *semaphore.Weighted
 	scrape   scrapeRequest
 	arrived  arrivals
 	previous previousWorker
 }
 
-// New makes the counter, and asks nothing yet.
+// New returns a counter. It requests nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	c := &Counter{
 		proxy: &proxygone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
@@ -147,10 +151,10 @@ func (c *Counter) setFrontends(pattern string) (err error) {
 	return nil
 }
 
-// Count reads the statistics. It is an error when they cannot be read, or do
-// not tell what a worker from before a reload still has, unless HAProxy is
-// stopping or gone: then what is in flight are the connections that remain, and
-// arrivals are not told.
+// Count reads the statistics. It returns an error if they cannot be read, or do
+// not show what a worker from before a reload still has, unless HAProxy is
+// stopping or gone: then the remaining connections count as in flight, and
+// arrivals are not reported.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	if err := c.turn.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("reading HAProxy's statistics: an earlier reading has not ended: %w", err)
@@ -159,7 +163,7 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		if r.InFlight, err = c.proxy.Left(err); err == nil && r.InFlight == 0 {
-			c.previous = previousWorker{} // gone as well
+			c.previous = previousWorker{} // the previous worker is gone too
 		}
 	}
 	if err != nil {
@@ -213,7 +217,7 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	return drain.Reading{InFlight: inFlight, Arrived: arrived - min(c.scrape.own, arrived), HasArrived: true}, nil
 }
 
-// own returns how many of the counted requests are the one for the page.
+// own returns how many of the counted requests are requests for the page.
 func (c *Counter) own(w worker, replaced bool) (int64, error) {
 	last := c.previous.last
 	if replaced {
@@ -224,8 +228,8 @@ func (c *Counter) own(w worker, replaced bool) (int64, error) {
 	return c.scrape.counted(w.frontends, last, asked, c.counts)
 }
 
-// ask returns what each process says that can be asked, and whether these are
-// all there are.
+// ask returns the statistics of each process that can be asked. complete
+// reports whether these are all processes.
 func (c *Counter) ask(ctx context.Context) (workers []worker, complete bool, err error) {
 	if c.page == nil {
 		return c.socket.read(ctx)
@@ -252,7 +256,7 @@ func (c *Counter) add(w worker) (sum int64) {
 	return sum
 }
 
-// names lists frontends for people, the first few of them.
+// names lists the first few frontends, for people.
 func names(frontends []frontend) string {
 	const most = 10
 	var list []string
@@ -266,10 +270,10 @@ func names(frontends []frontend) string {
 	return strings.Join(list, ", ")
 }
 
-// open returns the connections of the app's ports.
+// open returns the open connections on the app's ports.
 func (c *Counter) open() (map[string]bool, error) {
-	if c.page != nil { // which may be on the app's port
-		c.page.csv.CloseIdleConnections() // and so those for the page for people
+	if c.page != nil { // the page may be on the app's port
+		c.page.csv.CloseIdleConnections() // this also closes those of the HTML page
 	}
 	return c.proxy.Open()
 }

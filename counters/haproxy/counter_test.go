@@ -19,7 +19,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// rig is HAProxy before a backend, with a client of its own.
+// rig is HAProxy in front of a backend, with its own client.
 type rig struct {
 	*servers.HAProxy
 	proxy countertest.Proxy
@@ -32,7 +32,7 @@ func start(t *testing.T) *rig {
 	return &rig{h, countertest.Proxy{Backend: backend, Client: servers.Client(t), Port: h.Port, HTTP2: h.Port, Raw: h.Raw}}
 }
 
-// sources are the ways to read it.
+// sources returns the ways to read the statistics.
 func (r *rig) sources() map[string]string {
 	return map[string]string{
 		"page":                  r.Stats,
@@ -58,7 +58,7 @@ func (r *rig) counterOf(t *testing.T, cfg Config, pod drain.Pod) *Counter {
 	return c
 }
 
-// get makes a request and leaves its answer alone.
+// get makes a request, discards the answer's body and returns its status.
 func (r *rig) get(t *testing.T, path string) int {
 	t.Helper()
 	resp, err := r.proxy.Client.Get(countertest.Base(r.Port) + path)
@@ -105,7 +105,7 @@ func (h harness) Break(t *testing.T) func() {
 	return func() { move(path+".away", path) }
 }
 
-// cutShort takes the place of a socket, and leaves the end out of each answer.
+// cutShort replaces a socket, and omits the end of each answer.
 func cutShort(t *testing.T, path string) (mend func()) {
 	t.Helper()
 	behind := path + ".behind"
@@ -152,7 +152,7 @@ func talkTo(path string, command []byte) ([]byte, error) {
 	return io.ReadAll(conn)
 }
 
-// paged is a harness whose counter reads a page, which a cache may store.
+// paged is a harness whose counter reads a page, which can be cached.
 type paged struct{ harness }
 
 func (h paged) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
@@ -160,7 +160,7 @@ func (h paged) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
 	return h.rig.counter(t, cache.URL+"/;csv"), cache.Store, cache.Mend
 }
 
-// Hide moves to a page that is limited to other frontends.
+// Hide switches to a page that is limited to other frontends.
 func (h paged) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
 	between := countertest.NewCache(t, countertest.Base(h.rig.StatsPort))
 	return func() drain.Counter { return h.rig.counter(t, between.URL+"/;csv") },
@@ -171,8 +171,8 @@ func (h paged) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func
 // socketed is a harness whose counter reads a runtime socket.
 type socketed struct{ harness }
 
-// Hide puts a program in between that cuts the answer short. What a socket tells
-// has no limits of its own.
+// Hide inserts a program that cuts the answer short. A socket itself cannot be
+// limited.
 func (h socketed) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
 	path := strings.TrimPrefix(h.stats, "unix://")
 	return func() drain.Counter { return h.Counter(t) },
@@ -199,7 +199,7 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-// Whichever way the statistics are read.
+// This holds for every way to read the statistics.
 func TestEndsEven(t *testing.T) {
 	r := start(t)
 	for source, stats := range r.sources() {
@@ -246,7 +246,7 @@ func TestArrivals(t *testing.T) {
 			if got := arrived(); got != before+3 {
 				t.Errorf("arrivals went from %d to %d, want 3 more", before, got)
 			}
-			// Others read the statistics, and are no work.
+			// Other readers of the statistics are not work.
 			other := r.counter(t, r.Stats)
 			before = arrived()
 			becomes(t, other, 0, readable)
@@ -266,8 +266,8 @@ func TestFrontendsByName(t *testing.T) {
 		for pattern, want := range map[string]int64{"": 2, "^web$": 1, "^raw$": 1, "^(web|raw)$": 2, ".": 2, "^stats$": 0} {
 			t.Run(source+" "+pattern, func(t *testing.T) {
 				c := r.counterOf(t, Config{Stats: stats, Frontends: pattern}, pod)
-				// Which frontend carries the request for the page may be known
-				// only at the second reading.
+				// It may be known only at the second reading which frontend
+				// carries the request for the page.
 				becomes(t, c, want, readable)
 				becomes(t, c, want, readable)
 				for range 3 {
@@ -327,8 +327,8 @@ func TestReloadOutOfSight(t *testing.T) {
 			becomes(t, c, 0, anything)
 			becomes(t, blind, 0, anything)
 			r.Reload(t) // with nothing in flight: nothing is lost
-			// Where the page is a backend's, one counter may see the request
-			// of the other end.
+			// If a backend serves the page, one counter may see the other's
+			// request.
 			becomes(t, c, 0, anything)
 			becomes(t, blind, 0, anything)
 
@@ -341,8 +341,8 @@ func TestReloadOutOfSight(t *testing.T) {
 				wantError(t, c, "reloaded with work in flight", "unix:///path")
 			}
 			held.End(t)
-			// Or 1 for a moment: each look is on a connection of its own here, and
-			// another of HAProxy's threads may not be done with the last one.
+			// Or 1 for a moment: each reading has its own connection here, and
+			// another thread of HAProxy may not have finished the previous one.
 			becomes(t, c, 0, notZero)
 			wantError(t, blind, "reloaded with work in flight")
 
@@ -354,15 +354,15 @@ func TestReloadOutOfSight(t *testing.T) {
 	}
 }
 
-// Frontends that the page hides are seen by their connections. The sockets hide
-// nothing.
+// Frontends that the page hides are noticed by their connections. The sockets
+// hide nothing.
 func TestHiddenFrontends(t *testing.T) {
 	r := start(t)
 	scoped := countertest.Base(r.Scoped.Stats) + "/;csv"
 	pod := drain.Pod{AppPorts: []int{r.Port}}
 	c := r.counter(t, scoped)
 	socket, master := r.counter(t, "unix://"+r.Socket), r.counter(t, "unix://"+r.Master)
-	becomes(t, c, 0, readable) // nobody is connected to the hidden ones
+	becomes(t, c, 0, readable) // nobody is connected to the hidden frontends
 
 	held := r.proxy.Hold(t)
 	for range 5 {
@@ -370,7 +370,8 @@ func TestHiddenFrontends(t *testing.T) {
 	}
 	becomes(t, socket, 1, readable)
 	becomes(t, master, 1, readable)
-	// Who says which frontends are counted must find each on the page.
+	// Each frontend that LASTCALL_HAPROXY_FRONTENDS selects must be on the
+	// page.
 	becomes(t, r.counterOf(t, Config{Stats: scoped, Frontends: "^raw$"}, pod), 0, readable)
 	for _, pattern := range []string{"^web$", "web"} {
 		wantError(t, r.counterOf(t, Config{Stats: scoped, Frontends: pattern}, pod), "matches none")
@@ -383,15 +384,16 @@ func TestHiddenFrontends(t *testing.T) {
 	r.proxy.Client.CloseIdleConnections()
 	becomes(t, c, 0, unreadable)
 
-	// The frontend that the page comes through may be hidden, too. With another's
-	// request on the page, that one is taken for it only once.
+	// The frontend through which the page comes may be hidden too. Another
+	// frontend's request on the page is taken for the request for the page only
+	// once.
 	hidden := countertest.Base(r.Scoped.Web) + "/;csv"
 	wantError(t, r.counter(t, hidden), "`stats scope` hides")
 	wantError(t, r.counterOf(t, Config{Stats: hidden, Frontends: "^web$"}, pod), "`stats scope` hides")
 	held = r.proxy.Hold(t)
 	wantError(t, r.counter(t, hidden), "`stats scope` hides")
 	byName := r.counterOf(t, Config{Stats: hidden, Frontends: "^web$"}, pod)
-	_, _ = byName.Count(t.Context()) // the request that is held is taken for the one for the page
+	_, _ = byName.Count(t.Context()) // the held request is taken for the request for the page
 	for range 5 {
 		wantError(t, byName, "cached copy")
 	}
@@ -427,7 +429,7 @@ func TestStopIsCountedToItsEnd(t *testing.T) {
 			servers.Say(t, elsewhere, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
 			becomes(t, c, 2, readable)
 			r.Signal(t, syscall.SIGUSR1)
-			if source != "socket of the master" { // which stays to the end
+			if source != "socket of the master" { // the master's stays to the end
 				blind := r.counterOf(t, Config{Stats: stats}, drain.Pod{})
 				wait.Until(t, "the statistics' end", func() bool {
 					_, err := blind.Count(t.Context())
@@ -490,12 +492,12 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 		{Name: "empty", Status: 200, Body: "", Says: "not HAProxy's statistics"},
 		{Name: "cut short", Status: 200, Body: page[:len(page)-30], Says: "statistics"},
 		{Name: "huge", Status: 200, Body: strings.Repeat(page, 1+pageLimit/len(page)), Says: "longer than 8388608 bytes"},
-		{Name: "CSV at every address", Status: 200, Body: page, Says: "does not tell `current conns`"},
+		{Name: "CSV at every address", Status: 200, Body: page, Says: "does not show `current conns`"},
 		{Name: "a cached copy", Status: 200, Body: idlePage(page), Says: "cached copy"},
 	}, func(t *testing.T, url string, f countertest.Fault) {
 		cfg := Config{Stats: url}
 		if f.Name == "a cached copy" {
-			cfg.Frontends = "." // the page for people is not asked for
+			cfg.Frontends = "." // then the HTML page is not read
 		}
 		c, err := New(cfg, drain.Pod{AppPorts: []int{1}})
 		if err != nil {
@@ -505,7 +507,7 @@ func TestErrorsSayWhatToCheck(t *testing.T) {
 	})
 }
 
-// idlePage is a page with its heading and a frontend without any stream.
+// idlePage returns a page with its heading and a frontend without streams.
 func idlePage(page string) string {
 	head, _, _ := strings.Cut(page, "\n")
 	names := strings.Split(strings.TrimPrefix(head, "# "), ",")

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// named is LASTCALL_HAPROXY_FRONTENDS: a regular expression, and the names that
-// it lists.
+// named is LASTCALL_HAPROXY_FRONTENDS: a regular expression, and its
+// alternatives.
 type named struct {
 	*regexp.Regexp
 	alternatives []*regexp.Regexp
@@ -22,15 +22,15 @@ func compile(pattern string) (*named, error) {
 	for _, one := range alternatives(pattern) {
 		compiled, err := regexp.Compile(one)
 		if err != nil {
-			return &named{whole, []*regexp.Regexp{whole}}, nil //nolint:nilerr // a part of it is none by itself
+			return &named{whole, []*regexp.Regexp{whole}}, nil //nolint:nilerr // a part is not a regular expression on its own
 		}
 		n.alternatives = append(n.alternatives, compiled)
 	}
 	return n, nil
 }
 
-// matchesNone returns an error that names an alternative which is none of the
-// frontends: it may be one that the page hides.
+// matchesNone returns an error that names an alternative which matches none of
+// the frontends: the page may hide that frontend.
 func (n *named) matchesNone(frontends []frontend) error {
 	for _, one := range n.alternatives {
 		found := false
@@ -49,8 +49,8 @@ func (n *named) matchesNone(frontends []frontend) error {
 	return nil
 }
 
-// alternatives returns the parts of a regular expression that lists them, as
-// a|b and ^(a|b)$ do; otherwise the whole.
+// alternatives returns the alternatives of a regular expression such as a|b or
+// ^(a|b)$. For other expressions, it returns the whole expression.
 func alternatives(pattern string) []string {
 	if parts := split(pattern); len(parts) > 1 {
 		return parts
@@ -81,7 +81,7 @@ func alternatives(pattern string) []string {
 	return []string{pattern}
 }
 
-// split cuts a regular expression at each | that is in no group and no class.
+// split cuts a regular expression at each | outside of groups and classes.
 func split(pattern string) []string {
 	var parts []string
 	depth, from, class := 0, 0, false
@@ -94,13 +94,13 @@ func split(pattern string) []string {
 		case c == '[':
 			class = true
 			if strings.HasPrefix(pattern[i+1:], "]") || strings.HasPrefix(pattern[i+1:], "^]") {
-				i += 2 // a class that begins with the bracket
+				i += 2 // a class that begins with a bracket
 			}
 		case c == '(':
 			depth++
 		case c == ')':
 			if depth--; depth < 0 {
-				return []string{pattern} // it is not one group
+				return []string{pattern} // the parentheses are not one group
 			}
 		case c == '|' && depth == 0:
 			parts = append(parts, pattern[from:i])

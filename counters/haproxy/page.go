@@ -11,13 +11,13 @@ import (
 	"lastcall/internal/lazyregexp"
 )
 
-// page is the statistics page: in CSV, and the one for people, whose head tells
-// of the whole process. `stats scope` hides frontends on both, but not their
-// connections in that head.
+// page is the statistics page: the CSV page and the HTML page, whose head
+// describes the whole process. `stats scope` hides frontends on both, but that
+// head still counts their connections.
 type page struct {
 	csv   *fetch.Source
-	whole *fetch.Source // the page for people, without any frontend
-	asked uint64        // requests since the last reading that was taken in
+	whole *fetch.Source // the HTML page, without any frontend
+	asked uint64        // requests since the last reading that was used
 }
 
 func openPage(settings fetch.Settings) (*page, error) {
@@ -32,24 +32,25 @@ func openPage(settings fetch.Settings) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	// By a connection of its own, a request for it could still be open in the
-	// statistics when the request for the other page shows them.
+	// With a separate connection, a request for the HTML page could still be
+	// open in the statistics when the CSV page is written.
 	whole.ShareConnections(csv)
 	return &page{csv: csv, whole: whole}, nil
 }
 
-// attempts is how often a page is read again that does not come out even: a
-// connection may end between its two parts.
+// attempts is how often an inconsistent page is read: a connection may end
+// between its two parts.
 const attempts = 3
 
-// read reads the frontends, and the process id where everything is to be on the
-// page: it is an error then if it hides a frontend that has connections.
+// read returns the frontends. If everything must be on the page, it also
+// returns the process id, and an error if the page hides a frontend that has
+// connections.
 func (p *page) read(ctx context.Context, everything bool) (worker, error) {
 	var hidden error
 	for range attempts {
 		var w worker
 		var conns int64
-		var unknown error // whether everything is on the page
+		var unknown error // why it is not known whether everything is on the page
 		if everything {
 			w.pid, conns, unknown = p.readWhole(ctx)
 		}
@@ -70,21 +71,22 @@ func (p *page) read(ctx context.Context, everything bool) (worker, error) {
 		if conns <= 0 {
 			return w, nil
 		}
-		hidden = fmt.Errorf("HAProxy has more connections than the frontends on the page, by %d: `stats scope` hides a frontend; "+
-			"leave it out, or read the runtime socket, or say with LASTCALL_HAPROXY_FRONTENDS which frontends to count", conns)
+		hidden = fmt.Errorf("HAProxy has %d more connections than the frontends on the page: `stats scope` hides a frontend; "+
+			"remove it, or read the runtime socket, or set LASTCALL_HAPROXY_FRONTENDS to the frontends to count", conns)
 	}
 	return worker{}, hidden
 }
 
-// head finds what the page for people says of the process.
+// head matches what the HTML page shows about the process.
 var head = lazyregexp.New(`(?s)<b>pid = </b> (\d+) .*current conns = (\d+);`)
 
-// readWhole returns the process id, and the connections of all frontends.
+// readWhole returns the process id and the number of connections of all
+// frontends.
 func (p *page) readWhole(ctx context.Context) (pid int, conns int64, err error) {
 	p.asked++
 	body, err := p.whole.Get(ctx, pageLimit)
 	if err != nil {
-		return 0, 0, fmt.Errorf("whether the page hides frontends: %w", err)
+		return 0, 0, fmt.Errorf("checking whether the page hides frontends: %w", err)
 	}
 	return parseWhole(body)
 }
@@ -92,13 +94,13 @@ func (p *page) readWhole(ctx context.Context) (pid int, conns int64, err error) 
 func parseWhole(body []byte) (pid int, conns int64, err error) {
 	m := head().FindSubmatch(body)
 	if m == nil {
-		return 0, 0, errors.New("whether the page hides frontends is not known: the page for people, at the same address without `;csv`, " +
-			"does not tell `current conns`; read the runtime socket, or say with LASTCALL_HAPROXY_FRONTENDS which frontends to count")
+		return 0, 0, errors.New("whether the page hides frontends is not known: the HTML page, at the same address without `;csv`, " +
+			"does not show `current conns`; read the runtime socket, or set LASTCALL_HAPROXY_FRONTENDS to the frontends to count")
 	}
 	id, err1 := strconv.ParseInt(string(m[1]), 10, 32)
 	conns, err2 := strconv.ParseInt(string(m[2]), 10, 32)
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, 0, fmt.Errorf("a number of the page for people cannot be: %w", err)
+		return 0, 0, fmt.Errorf("a number on the HTML page is out of range: %w", err)
 	}
 	return int(id), conns, nil
 }

@@ -6,23 +6,21 @@ import (
 	"lastcall/internal/proxygone"
 )
 
-// errStored is what a page says that does not count the request that asks for
-// it.
+// errStored is the error for a page that does not count the request for it.
 var errStored = errors.New("the page does not count the request that asks for it: it seems to be a cached copy")
 
-// previousWorker follows what a worker from before a reload may still have, where only the
-// new one can be asked.
+// previousWorker follows what a worker from before a reload may still have, if
+// only the new worker can be asked.
 type previousWorker struct {
 	last     map[string]frontend // at the last reading, by name
-	pid      int                 // 0 when not told
+	pid      int                 // 0 if not reported
 	inFlight int64               // at the last reading
 
 	proxygone.Previous
 }
 
-// look takes one reading in, which may be the first of another process. It
-// returns an error as long as a worker that cannot be asked may have work in
-// flight.
+// look records one reading, which may be the first of another process. It
+// returns an error while a worker that cannot be asked may have work in flight.
 func (p *previousWorker) look(w worker, inFlight int64, replaced bool, connections func() (map[string]bool, error)) error {
 	if replaced && (p.inFlight > 0 || p.Busy()) {
 		p.Replaced()
@@ -32,9 +30,9 @@ func (p *previousWorker) look(w worker, inFlight int64, replaced bool, connectio
 		"(the master's socket does: LASTCALL_HAPROXY_STATS=unix:///path, with haproxy -W -S /path)", connections)
 }
 
-// replaced reports whether w is another process than the one of the last
-// reading, and whether it is a copy of what was read last. Where the process id
-// is not told these may look the same: then both are true.
+// replaced reports whether w is another process than that of the last reading,
+// and whether it is a copy of the last reading. If the process id is not
+// reported, these may look the same: then both are true.
 func (p *previousWorker) replaced(w worker, page bool) (replaced, stored bool) {
 	switch {
 	case p.last == nil:
@@ -44,7 +42,7 @@ func (p *previousWorker) replaced(w worker, page bool) (replaced, stored bool) {
 	case !page:
 		return false, false
 	}
-	arrived := false // the request for this page must have
+	arrived := false // true if the request for this page has arrived, as it must
 	now := byName(w.frontends)
 	for name, before := range p.last {
 		f, found := now[name]

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// pageOf is a reading of the page: requests so far on web, and on stats, which
-// answers the page.
+// pageOf returns a reading of the page, with the total requests on web, and on
+// stats, which serves the page.
 func pageOf(web, stats uint64) worker {
 	return worker{frontends: []frontend{
 		{name: "web", http: true, total: web},

@@ -2,18 +2,19 @@ package haproxy
 
 import "fmt"
 
-// scrapeRequest finds the frontend that the request for the page comes through. That
-// request is one of its open streams while HAProxy writes the page.
+// scrapeRequest finds the frontend through which the request for the page
+// comes. That request is one of the frontend's open streams while HAProxy
+// writes the page.
 type scrapeRequest struct {
-	name   string // empty as long as it is not known
-	itself uint64 // what it had answered itself at the last reading
-	own    uint64 // requests of readings that are among its arrivals, since the first by which it was known
+	name   string // empty while it is not known
+	itself uint64 // what the frontend had answered itself at the last reading
+	own    uint64 // requests for readings that are among its arrivals, since the first reading for which it was known
 }
 
-// counted returns how many of the counted streams are the request for the
-// page: 1 where its frontend is counted, 0 otherwise. last are the frontends at
-// the reading before, nil when there is none of the same worker; asked is how
-// many requests were made since.
+// counted returns how many of the counted streams are the request for the page:
+// 1 if its frontend is counted, 0 otherwise. last holds the frontends at the
+// previous reading; it is nil if there was none of the same worker. asked is
+// how many requests were made since then.
 func (s *scrapeRequest) counted(frontends []frontend, last map[string]frontend, asked uint64, counts func(frontend) bool) (int64, error) {
 	candidates, known := s.candidates(frontends, last)
 	if len(candidates) == 0 {
@@ -26,8 +27,8 @@ func (s *scrapeRequest) counted(frontends []frontend, last map[string]frontend, 
 	case !known:
 		s.name = ""
 	}
-	// As long as several could be it, one that is not counted is taken to be
-	// it: then a request too many may be counted, and never one too few.
+	// While several frontends are possible, it is assumed to be one that is not
+	// counted. Then one request too many may be counted, but never one too few.
 	for _, f := range candidates {
 		if s.name != "" && s.name != f.name {
 			continue
@@ -42,8 +43,9 @@ func (s *scrapeRequest) counted(frontends []frontend, last map[string]frontend, 
 	return 1, nil
 }
 
-// candidates returns the frontends that have an open stream, and a request
-// more than at the last reading, and whether the known one is among them.
+// candidates returns the frontends that have an open stream and at least one
+// more request than at the last reading. known reports whether the known
+// frontend is among them.
 func (s *scrapeRequest) candidates(frontends []frontend, last map[string]frontend) (list []frontend, known bool) {
 	for _, f := range frontends {
 		if before, found := last[f.name]; !f.http || f.streams == 0 || found && f.total <= before.total {
@@ -55,9 +57,9 @@ func (s *scrapeRequest) candidates(frontends []frontend, last map[string]fronten
 	return list, known
 }
 
-// arrive adds what of a reading is among the arrivals of its frontend. Nothing
-// is where the frontend answers the page itself, and all of it where the page is
-// a backend's.
+// arrive adds the requests for a reading that are among the arrivals of its
+// frontend: none if the frontend answers the page itself, and all if the page
+// is a backend's.
 func (s *scrapeRequest) arrive(f frontend, asked uint64) {
 	s.own += asked - min(asked, f.itself-min(s.itself, f.itself))
 	s.itself = f.itself

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestCarrierIsNeverTakenForWork reads pages of random traffic. Only where the
-// frontend of the page itself is counted may a request be taken off.
+// TestCarrierIsNeverTakenForWork reads pages of random traffic. A request may
+// be subtracted only if the frontend of the page itself is counted.
 func TestCarrierIsNeverTakenForWork(t *testing.T) {
 	for seed := range uint64(2000) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -26,7 +26,7 @@ func TestCarrierIsNeverTakenForWork(t *testing.T) {
 		var c scrapeRequest
 		var last map[string]frontend
 		for reading := range 20 {
-			still := true // nothing has come but the request for the page
+			still := true // true if only the request for the page has come
 			page := make([]frontend, len(frontends))
 			for i := range frontends {
 				f := &frontends[i]
@@ -75,7 +75,7 @@ func TestArrivalsNeverFallWhenWorkersEnd(t *testing.T) {
 		{[]worker{is(1, 12), is(2, 1)}, 13},
 		{[]worker{is(2, 5)}, 17},
 		{nil, 17},
-		{[]worker{is(2, 3)}, 20}, // a process id that comes again
+		{[]worker{is(2, 3)}, 20}, // a process id that is used again
 	} {
 		if got := a.sum(step.workers, all); got != step.want {
 			t.Fatalf("step %d: got %d, want %d", i, got, step.want)

@@ -12,7 +12,7 @@ import (
 	"strconv"
 )
 
-// frontendsOnly asks for the statistics of all frontends, and of nothing else.
+// frontendsOnly asks for the statistics of all frontends only.
 const frontendsOnly = "show stat -1 1 -1"
 
 var (
@@ -26,14 +26,14 @@ type socket struct {
 	path string
 }
 
-// worker is what one process says.
+// worker holds the statistics of one process.
 type worker struct {
-	pid       int // 0 when not told
+	pid       int // 0 if not reported
 	frontends []frontend
 }
 
 // read asks for the statistics. complete reports whether all processes were
-// asked, which only the master can: it knows of old workers, too.
+// asked. Only the master can do this: it also knows the old workers.
 func (s socket) read(ctx context.Context) (workers []worker, complete bool, err error) {
 	answer, err := s.ask(ctx, "show proc")
 	if err != nil {
@@ -59,9 +59,10 @@ func (s socket) read(ctx context.Context) (workers []worker, complete bool, err 
 	return []worker{w}, false, err
 }
 
-// readWorkers asks the master for its workers, each of them for its
-// statistics, and the master again: a worker that has come meanwhile would be
-// missing, and it starts over. One that has gone has taken its work with it.
+// readWorkers asks the master for its workers, each worker for its statistics,
+// and then the master again. If a new worker has appeared meanwhile, it would
+// be missing, and readWorkers starts over. A worker that has gone has no more
+// work.
 func (s socket) readWorkers(ctx context.Context) (workers []worker, err error) {
 	for range 3 {
 		workers, err = s.tryWorkers(ctx)
@@ -86,7 +87,7 @@ func (s socket) tryWorkers(ctx context.Context) ([]worker, error) {
 			err = errNoWorker
 		}
 		if errors.Is(err, errNoWorker) {
-			continue // the list that is fetched below must agree
+			continue // the list that is read below must agree
 		}
 		if err != nil {
 			return nil, fmt.Errorf("worker %d: %w", pid, err)
@@ -139,7 +140,7 @@ func (s socket) ask(ctx context.Context, command string) ([]byte, error) {
 	return answer, nil
 }
 
-// explain adds to an error what can be done about it.
+// explain adds advice to an error.
 func explain(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: give the socket a mode or a group that lets this container's user in", err)
@@ -147,15 +148,16 @@ func explain(err error) error {
 	return err
 }
 
-// pageLimit is the most that is read. A frontend has under a kilobyte.
+// pageLimit bounds how many bytes are read. A frontend has less than a
+// kilobyte.
 const pageLimit = 8 << 20
 
 func talk(conn net.Conn, command string) ([]byte, error) {
 	if _, err := io.WriteString(conn, command+"\n"); err != nil {
 		return nil, fmt.Errorf("%w: %w", errCutShort, err)
 	}
-	// The master keeps the connection open for more commands until it is told
-	// that none will come.
+	// The master keeps the connection open for more commands until the client
+	// closes its half.
 	if half, ok := conn.(*net.UnixConn); ok {
 		if err := half.CloseWrite(); err != nil {
 			return nil, fmt.Errorf("%w: %w", errCutShort, err)
@@ -173,13 +175,13 @@ func talk(conn net.Conn, command string) ([]byte, error) {
 	return bytes.TrimSuffix(answer, []byte("\n")), nil
 }
 
-// isMaster tells by the answer to `show proc` whether it is the master's: a
-// worker does not know the command.
+// isMaster reports whether an answer to `show proc` is the master's: a worker
+// does not know the command.
 func isMaster(answer []byte) bool { return bytes.HasPrefix(answer, []byte("#<PID>")) }
 
-// parseProc reads the process ids of all workers, old ones too, out of the
-// master's answer to `show proc`: lines of pid, type, number of reloads since,
-// uptime and version, between headings that begin with #.
+// parseProc returns the process ids of all workers, including old ones, from
+// the master's answer to `show proc`. Its lines contain pid, type, number of
+// reloads since, uptime and version, and headings begin with #.
 func parseProc(answer []byte) ([]int, error) {
 	if !isMaster(answer) {
 		return nil, errors.New("the answer is not that of HAProxy's master to `show proc`")
@@ -212,7 +214,7 @@ func parseProc(answer []byte) ([]int, error) {
 	return pids, nil
 }
 
-// parsePid reads the process id out of a worker's answer to `show info`.
+// parsePid returns the process id from a worker's answer to `show info`.
 func parsePid(info []byte) (int, error) {
 	for line := range bytes.Lines(info) {
 		value, found := bytes.CutPrefix(line, []byte("Pid: "))

@@ -8,20 +8,20 @@ import (
 	"strconv"
 )
 
-// frontend is what the statistics say of one frontend.
+// frontend is the statistics of one frontend.
 type frontend struct {
 	name    string
-	http    bool   // of mode http, and not tcp
+	http    bool   // in mode http; otherwise in mode tcp
 	conns   int64  // open connections
-	muxed   int64  // those of them that speak HTTP/1 or HTTP/2 by now, idle or not
-	streams int64  // requests on these that have begun and not ended
-	total   uint64 // requests, or connections where it is not http, since the process began
-	itself  uint64 // those of the requests that HAProxy has answered itself
+	muxed   int64  // open connections that already speak HTTP/1 or HTTP/2, idle or not
+	streams int64  // requests on muxed connections that have begun and not ended
+	total   uint64 // requests, or connections in mode tcp, since the process began
+	itself  uint64 // requests that HAProxy has answered itself
 }
 
-// inFlight is the work in flight. Connections of mode http that speak neither
-// HTTP/1 nor HTTP/2 count whole: they are in their TLS handshake, or speak
-// HTTP/3, of which HAProxy does not tell the requests.
+// inFlight returns the work in flight. Connections in mode http that speak
+// neither HTTP/1 nor HTTP/2 count as one each: they are in their TLS handshake,
+// or speak HTTP/3, whose requests HAProxy does not show.
 func (f frontend) inFlight() int64 {
 	if !f.http {
 		return f.conns
@@ -29,14 +29,14 @@ func (f frontend) inFlight() int64 {
 	return f.streams + max(0, f.conns-f.muxed)
 }
 
-// arrived is the number of pieces of work that have come.
+// arrived returns the number of requests or connections that have come.
 func (f frontend) arrived() uint64 { return f.total - min(f.itself, f.total) }
 
-// answersItself reports whether HAProxy has answered every request so far by
-// itself: the frontend is one for statistics, metrics or health.
+// answersItself reports whether HAProxy itself has answered every request so
+// far: the frontend serves statistics, metrics or health.
 func (f frontend) answersItself() bool { return f.http && f.total > 0 && f.itself >= f.total }
 
-// parse reads the frontends out of the statistics in CSV.
+// parse returns the frontends from the statistics in CSV.
 func parse(page []byte) ([]frontend, error) {
 	if !bytes.HasPrefix(page, []byte("# pxname,svname,")) {
 		return nil, errors.New("the answer is not HAProxy's statistics in CSV; an address of the page ends in `;csv`")
@@ -79,7 +79,8 @@ func parse(page []byte) ([]frontend, error) {
 		}
 		if f.http {
 			f.muxed = r.gauge("h1_open_connections") + r.gauge("h2_open_connections")
-			// For a frontend these are its clients' streams, whatever the name says.
+			// For a frontend, this counts its clients' streams, despite the
+			// name.
 			f.streams = r.gauge("h1_open_streams") + r.gauge("h2_backend_open_streams")
 			f.total = r.count("req_tot")
 			f.itself = r.count("intercepted")
@@ -90,22 +91,23 @@ func parse(page []byte) ([]frontend, error) {
 		frontends = append(frontends, f)
 	}
 	if len(frontends) == 0 {
-		return nil, errors.New("the statistics hold no frontend; an address that limits them to some proxies must leave the frontends in")
+		return nil, errors.New("the statistics contain no frontend; an address that limits them to some proxies must include the frontends")
 	}
 	return frontends, nil
 }
 
-// row reads the numbers of a line, and keeps the first error.
+// row reads the numbers of one line, and keeps the first error.
 type row struct {
 	record []string
 	column map[string]int
 	err    error
 }
 
-// gauge reads a number of what there is now. The sum of any few fits.
+// gauge reads a current number. It has 32 bits, so the sum of several fits into
+// 64.
 func (r *row) gauge(name string) int64 { return int64(r.number(name, 32)) } //nolint:gosec // 32 bits
 
-// count reads a number of what has been.
+// count reads a total.
 func (r *row) count(name string) uint64 { return r.number(name, 64) }
 
 func (r *row) number(name string, bits int) uint64 {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// recorded reads what a real HAProxy 2.6.12 has answered.
+// recorded returns a recorded answer of a real HAProxy 2.6.12.
 func recorded(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", name))
@@ -28,7 +28,7 @@ func TestParse(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Fatalf("got %+v, %v, want %+v", got, err, want)
 	}
-	// A socket's answer holds frontends only.
+	// A socket's answer contains only frontends.
 	if got, err := parse(recorded(t, "socket.csv")); err != nil || len(got) != 3 {
 		t.Fatalf("got %+v, %v, want 3 frontends", got, err)
 	}

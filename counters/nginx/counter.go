@@ -1,37 +1,41 @@
-// Package nginx counts the requests in flight in nginx, by its stub_status page.
+// Package nginx counts the requests in flight in nginx, using its stub_status
+// page.
 //
-// In flight is Reading + Writing − 1: the requests of which nginx reads the
-// header and those it works on, less the one that asks for the page. An idle
-// keep-alive connection is Waiting, over HTTP/1 and HTTP/2 alike, and so is a
-// connection that has not sent anything yet; neither is work. A WebSocket is a
-// request until it is closed. What nginx passes on without HTTP (its stream and
-// mail modules) is not on the page, and not counted.
+// The number in flight is Reading + Writing − 1: the requests whose header
+// nginx is reading and those that it is processing, without the request for the
+// page. Waiting counts idle keep-alive connections, over HTTP/1 and HTTP/2, and
+// connections that have not sent anything yet; neither are work. A WebSocket is
+// a request until it is closed. What nginx forwards without HTTP (its stream
+// and mail modules) is not on the page, and is not counted.
 //
-// The numbers are in memory that all workers share, and that a reload keeps:
-// a request in an old worker goes on counting until it ends.
+// All workers share the memory that holds the numbers, and a reload keeps it: a
+// request in an old worker still counts until it ends.
 //
-// Arrived is the number of requests since nginx started, less the readings of
-// this counter. Requests for the page by others, such as an exporter, cannot be
-// told from work: where one asks more often than LASTCALL_QUIET, give it a
-// longer interval.
+// Arrived is the number of requests since nginx started, without the readings
+// of this counter. Requests for the page by others, such as an exporter, cannot
+// be distinguished from work. If an exporter requests it more often than
+// LASTCALL_QUIET, give it a longer interval.
 //
-// When nginx stops (`nginx -s quit`, SIGQUIT) its page goes first and its
-// requests last. From then on the connections that remain are counted, see
-// package gone, down to zero, which is nginx gone for good; LASTCALL_APP_PORT
-// must be nginx's port for this, and the page in this pod.
+// When nginx stops (`nginx -s quit`, SIGQUIT), its page disappears first and
+// its requests end last. From then on, the remaining connections are counted
+// (see package proxygone) down to zero, which means that nginx is gone for
+// good. For this, LASTCALL_APP_PORT must be nginx's port, and the page must be
+// in this pod.
 //
-// A page that does not count the request that asks for it is a copy that somebody
-// stored, and an error. When the number of requests falls, another nginx answers;
-// if the one before it had work in flight, that is unknown from then on, and an
-// error, until all connections have ended that were open on LASTCALL_APP_PORT.
+// A page that does not count its own request is a cached copy, and an error. If
+// the number of requests falls, another nginx answers. If the one before had
+// work in flight, the rest of that work is not known: this is an error until
+// all connections that were open on LASTCALL_APP_PORT have ended.
 //
-// Two limits. A worker that crashes leaves its requests on the page until nginx
-// is started again, reloads not being enough; the drain then waits until its
-// budget ends, with nginx's error log saying "exited on signal". And while a
-// new binary takes over (SIGUSR2 to the master), the page shows one of the two:
-// a change from one to the other is seen only when the number of requests falls.
+// There are two limits. A worker that crashes leaves its requests on the page
+// until nginx is started again; a reload is not enough. The drain then waits
+// until its budget ends, and nginx's error log reports "exited on signal". And
+// while a new binary takes over (SIGUSR2 to the master), the page shows one of
+// the two. A change from one to the other is noticed only if the number of
+// requests falls.
 //
-// Open are the connections of all of nginx, less the one that asks for the page.
+// Open is the number of connections of all of nginx, without the one that
+// requests the page.
 package nginx
 
 import (
@@ -54,7 +58,7 @@ type Config struct {
 	TokenFile string `envconfig:"LASTCALL_NGINX_TOKEN_FILE" desc:"file of a bearer token that is sent to LASTCALL_NGINX_STATUS"`
 }
 
-// pageLimit is the most that is read. The page has about 100 bytes.
+// pageLimit bounds how many bytes are read. The page has about 100 bytes.
 const pageLimit = 4 << 10
 
 // Counter is a drain.Counter.
@@ -62,14 +66,14 @@ type Counter struct {
 	page  *fetch.Source
 	proxy *proxygone.Proxy
 
-	// turn holds a token while a reading is under way.
+	// turn holds a token during a reading.
 	turn     *semaphore.Weighted
-	own      uint64 // readings of this nginx; guarded by turn
+	own      uint64 // readings since this nginx started; guarded by turn
 	last     status // at the last reading; guarded by turn
 	previous proxygone.Previous
 }
 
-// New makes the counter, and asks nothing yet.
+// New returns a counter. It requests nothing yet.
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	page, err := fetch.Open(fetch.Settings{
 		Variable: "LASTCALL_NGINX_STATUS", Address: cfg.Status, Example: "http://127.0.0.1:8080/stub_status",
@@ -90,9 +94,9 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	}, nil
 }
 
-// Count reads the page. It is an error when the page cannot be read, unless
-// nginx is stopping or gone: then what is in flight are the connections that
-// remain, and arrivals are not told.
+// Count reads the page. It returns an error if the page cannot be read, unless
+// nginx is stopping or gone: then the remaining connections count as in flight,
+// and arrivals are not reported.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	if err := c.turn.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("reading nginx's status: an earlier reading has not ended: %w", err)
@@ -117,13 +121,13 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	if err != nil {
 		return drain.Reading{}, err
 	}
-	// As many as at the last reading may also be those of an nginx that was
-	// started again. It has one more at the next reading.
+	// If there are as many requests as at the last reading, nginx may also have
+	// been restarted. Then there is one more at the next reading.
 	if s.inFlight() < 0 || s.requests == c.last.requests {
 		return drain.Reading{}, errors.New("the page does not count the request that asks for it: it seems to be a cached copy")
 	}
 	if s.requests < c.last.requests {
-		c.own = 0 // another nginx answers, which knows of this reading only
+		c.own = 0 // another nginx answers, which has seen only this reading
 		if c.last.inFlight() > 0 || c.previous.Busy() {
 			c.previous.Replaced()
 		}
@@ -131,18 +135,18 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	c.own++
 	c.last = s
 	c.proxy.Readable()
-	if err := c.previous.Left("nginx was restarted with requests in flight, and the page does not tell what the old one still has", c.connections); err != nil {
+	if err := c.previous.Left("nginx was restarted with requests in flight, and the page does not show what the old one still has", c.connections); err != nil {
 		return drain.Reading{}, err
 	}
 	return drain.Reading{
 		InFlight: s.inFlight(),
 		// A page from a second nginx at the same address may know of fewer readings.
 		Arrived: s.requests - min(c.own, s.requests), HasArrived: true,
-		Open: s.active - 1, HasOpen: true, // less the one that asks for the page
+		Open: s.active - 1, HasOpen: true, // without the connection that requests the page
 	}, nil
 }
 
-// connections returns those of the app's ports.
+// connections returns the open connections on the app's ports.
 func (c *Counter) connections() (map[string]bool, error) {
 	c.page.CloseIdleConnections() // the page may be on the app's port
 	return c.proxy.Open()

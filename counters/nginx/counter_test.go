@@ -11,7 +11,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// rig is nginx before a backend, with a client of its own.
+// rig is nginx in front of a backend, with its own client.
 type rig struct {
 	*servers.Nginx
 	proxy countertest.Proxy
@@ -55,7 +55,7 @@ func (h harness) Break(t *testing.T) func() {
 	return func() { h.rig.Reload(t, "stub_status;") }
 }
 
-// Hide has the page end before the numbers that are counted.
+// Hide makes the page end before the numbers that are counted.
 func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
 	const half = `return 200 "Active connections: 2 \nserver accepts handled requests\n 9 9 9 \n";`
 	return func() drain.Counter { return h.Counter(t) }, func() { h.rig.Reload(t, half) }, func() { h.rig.Reload(t, "stub_status;") }
@@ -110,8 +110,8 @@ func TestSecured(t *testing.T) {
 	wantError(t, noToken, "LASTCALL_NGINX_TOKEN_FILE")
 }
 
-// Another nginx answers all at once, as when a new binary has taken over. What
-// the one before it had is unknown until its connections have ended.
+// Another nginx answers suddenly, as when a new binary has taken over. The work
+// of the previous one is unknown until its connections have ended.
 func TestReplacedWithWorkInFlight(t *testing.T) {
 	r := start(t)
 	other := start(t)
@@ -163,8 +163,8 @@ func TestReloadKeepsWhatOldWorkersHave(t *testing.T) {
 	becomes(t, c, 1, readable)
 	for range 2 {
 		r.Reload(t, "stub_status;")
-		// The worker that read the page may close the connection under a
-		// reading; that is an error, and no other number.
+		// The worker that served the page may close the connection during a
+		// reading. That is an error, and not another number.
 		becomes(t, c, 1, countertest.Unreadable)
 	}
 	second := r.proxy.Hold(t) // in a new worker
@@ -240,8 +240,8 @@ func TestStartedAnew(t *testing.T) {
 	}
 }
 
-// A worker that crashes leaves its requests on the page. The drain is held,
-// and never ended too early.
+// A worker that crashes leaves its requests on the page. The drain waits, and
+// never ends too early.
 func TestCrashedWorkerHoldsTheDrain(t *testing.T) {
 	r := start(t)
 	c := r.counter(t)

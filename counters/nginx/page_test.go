@@ -5,19 +5,19 @@ import (
 	"testing"
 )
 
-// answer is what nginx 1.22.1 answers.
+// answer is the page of nginx 1.22.1.
 const answer = "Active connections: 4 \nserver accepts handled requests\n 26 26 28 \nReading: 1 Writing: 2 Waiting: 1 \n"
 
-// pages are answers that are read.
+// pages are answers that can be parsed.
 var pages = map[string]status{
 	answer: {requests: 28, active: 4, reading: 1, writing: 2},
 	"Active connections: 1 \nserver accepts handled requests\n 1 1 1 \nReading: 0 Writing: 1 Waiting: 0 \n": {requests: 1, active: 1, writing: 1},
-	// Tengine's
+	// Tengine's page.
 	"Active connections: 1 \nserver accepts handled requests request_time\n 1140 1140 1140 75806 \nReading: 0 Writing: 1 Waiting: 0 \n": {requests: 1140, active: 1, writing: 1},
 	strings.ReplaceAll(answer, "\n", "\r\n"): {requests: 28, active: 4, reading: 1, writing: 2},
 }
 
-// garbage are answers that are not.
+// garbage holds answers that must be refused.
 var garbage = []string{
 	"",
 	"<html><body>Welcome to nginx!</body></html>",

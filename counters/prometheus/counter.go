@@ -1,46 +1,49 @@
-// Package prometheus reads what is in flight from a gauge that the app, or
-// something beside it, exposes to Prometheus.
+// Package prometheus reads what is in flight from a gauge that the app, or an
+// exporter beside it, exposes to Prometheus.
 //
 // # What is counted
 //
-// The sum of the series that LASTCALL_PROMETHEUS_METRIC selects, less its
-// offset. They must count requests and not connections, so that idle keep-alive
-// connections are no work. Where they count the scrape itself too, a label
-// excludes it (`http_requests_in_flight{path!="/metrics"}`), or an offset
-// (`http_server_requests_active_seconds_count - 1`). A sum below the offset is
-// an error and not zero: the scrape is not in it, so that the offset would
-// subtract a client's request.
+// The sum of the series that LASTCALL_PROMETHEUS_METRIC selects is counted,
+// minus its offset. The series must count requests and not connections, because
+// idle keep-alive connections are not work. If they also count the scrape
+// itself, exclude it by a label (`http_requests_in_flight{path!="/metrics"}`)
+// or by an offset (`http_server_requests_active_seconds_count - 1`). A sum
+// below the offset is an error and not zero: it does not include the scrape, so
+// the offset would subtract a client's request.
 //
 // Arrived is the sum of the series that LASTCALL_PROMETHEUS_TOTAL selects, a
-// counter that grows with each request. Without it, arrivals are not seen here.
+// counter that grows with each request. Without it, this counter does not see
+// arrivals.
 //
 // # What is missing
 //
-// A gauge with labels has no series before its first request unless the app
-// makes them when it starts. Nothing selected is zero in three cases only, in
-// which it is known that nothing can be in flight:
+// A gauge with labels has no series before its first request, unless the app
+// creates them when it starts. If nothing is selected, that means zero in only
+// three cases, in which nothing can be in flight:
 //
 //   - The page declares the metric (# TYPE), and has no series of it.
-//   - There are series, and the != and !~ of the selector exclude all of them,
-//     while its = and =~ match at least one.
+//   - There are series, and the selector's = and =~ match at least one, but its
+//     != and !~ exclude all of them.
 //   - The app has no open connection on LASTCALL_APP_PORT, and
-//     LASTCALL_PROMETHEUS_TOTAL, if set, has counted nothing either. A name with
-//     a typing error is not told apart from a metric that will come with the
-//     first request, so the log has a warning.
+//     LASTCALL_PROMETHEUS_TOTAL, if set, has counted nothing either. A misspelled
+//     name cannot be distinguished from a metric that will appear with the first
+//     request, so a warning is logged.
 //
-// With an offset it is always an error: the scrape alone makes a series.
+// With an offset, a missing metric is always an error: the scrape alone creates
+// a series.
 //
 // # Stale pages
 //
-// Samples whose timestamp is older than 5 s, or more than 5 s ahead, are an
-// error, and so are answers of a cache. A page without timestamps, from a
-// Pushgateway for instance, cannot be told from a fresh one.
+// Samples with a timestamp older than 5 s, or more than 5 s in the future, are
+// an error, and so are cached answers. A page without timestamps, from a
+// Pushgateway for instance, cannot be distinguished from a fresh one.
 //
 // # Stop
 //
-// When the page refuses connections, what remains of the app's connections is
-// counted, see package gone, down to zero, which is an app gone for good;
-// LASTCALL_APP_PORT must be set for this, and the page must be in this pod.
+// When the page refuses connections, the app's remaining connections are
+// counted (see package proxygone) down to zero, which means that the app is
+// gone for good. For this, LASTCALL_APP_PORT must be set, and the page must be
+// in this pod.
 package prometheus
 
 import (
@@ -68,27 +71,28 @@ type Config struct {
 	TokenFile string `envconfig:"LASTCALL_PROMETHEUS_TOKEN_FILE" desc:"file of a bearer token for the exposition; read again for each call"`
 }
 
-// maxPage is how long an exposition may be, in bytes. Large apps expose some
-// hundred KiB.
+// maxPage is the maximum length of an exposition in bytes. Large apps expose
+// some hundred KiB.
 const maxPage = 4 << 20
 
-// accept asks for the text format, version 0.0.4, which every exporter can
-// give. Some prefer OpenMetrics or protocol buffers where nothing is asked for.
+// accept asks for the text format, version 0.0.4, which every exporter
+// supports. Without it, some send OpenMetrics or protocol buffers.
 const accept = "text/plain;version=0.0.4;q=1,text/plain;q=0.9,application/openmetrics-text;q=0.5,*/*;q=0.1"
 
 // Counter is a drain.Counter.
 type Counter struct {
 	source      *fetch.Source
 	metric      query
-	total       *selector     // nil when unset
-	connections drain.Counter // of the app; nil when they are not known
+	total       *selector     // nil if unset
+	connections drain.Counter // of the app; nil if they are not known
 	app         *proxygone.Proxy
-	absent      sync.Once // the warning that the metric is not there
+	absent      sync.Once // for the warning that the metric is missing
 	scrapes     scrapes   // of the total
 }
 
-// New makes the counter, and calls nobody yet. connections counts the app's open
-// connections, for a metric that is not there; nil when they are not known.
+// New returns a counter. It calls nobody yet. connections counts the app's open
+// connections, for the case that the metric is missing; it is nil if they are
+// not known.
 func New(cfg Config, pod drain.Pod, connections drain.Counter) (*Counter, error) {
 	source, badSource := fetch.Open(fetch.Settings{
 		Variable: "LASTCALL_PROMETHEUS_URL", Address: cfg.URL, Example: "http://127.0.0.1:8080/metrics",
@@ -125,11 +129,11 @@ func New(cfg Config, pod drain.Pod, connections drain.Counter) (*Counter, error)
 // ReportsArrivals reports whether readings have arrivals.
 func (c *Counter) ReportsArrivals() bool { return c.total != nil }
 
-// Count adds the series that match. An exposition that cannot be had, or holds
-// no matching series, or a value that counts nothing (negative, NaN, infinite),
-// is an error, but for what the package says is zero. When the app is stopping
-// or gone, what is in flight are the connections that remain, and arrivals are
-// not told.
+// Count adds the matching series. It returns an error if the exposition cannot
+// be read, has no matching series, or has a value that cannot be a number of
+// requests (negative, NaN, infinite), except in the cases that the package
+// comment defines as zero. If the app is stopping or gone, the remaining
+// connections count as in flight, and arrivals are not reported.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	page, err := c.source.Read(ctx, maxPage)
 	if fetch.Refused(err) {
@@ -155,7 +159,7 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	case errors.As(err, &missing) && badTotal == nil:
 		err = c.absentMetric(ctx, missing, r)
 	case err == nil && r.InFlight > 0 && errors.As(badTotal, &missing):
-		badTotal = nil // it will come with the first answer; until then there is work
+		badTotal = nil // the total will appear with the first answer; until then there is work
 	}
 	if err != nil && badTotal == nil {
 		return drain.Reading{}, fmt.Errorf("reading LASTCALL_PROMETHEUS_METRIC=%s: %w", c.metric, err)
@@ -166,8 +170,8 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	return r, nil
 }
 
-// arrived returns how many requests have come. A total that is missing is an
-// error that is a missingError, but for where it means that none has.
+// arrived returns how many requests have come. If the total is missing, the
+// error is a missingError, unless that means that no request has come.
 func (c *Counter) arrived(ctx context.Context, e exposition) (uint64, error) {
 	if c.total == nil {
 		return 0, nil
@@ -187,16 +191,16 @@ func (c *Counter) arrived(ctx context.Context, e exposition) (uint64, error) {
 	return uint64(sum), nil
 }
 
-// manyScrapes is how many readings in a row must raise the total by one for it
-// to seem to count them.
+// manyScrapes is how many readings in a row must raise the total by one before
+// it seems to count the readings.
 const manyScrapes = 20
 
-// scrapes notices a total that counts the requests for the page: with it, the
-// pod would never be quiet.
+// scrapes detects a total that counts the requests for the page: with such a
+// total, the pod would never be quiet.
 type scrapes struct {
 	mu   sync.Mutex
 	last uint64
-	row  int // readings in a row that raised it by one
+	row  int // how many readings in a row have raised it by one
 }
 
 func (s *scrapes) look(ctx context.Context, total uint64, selector *selector) {
@@ -214,14 +218,14 @@ func (s *scrapes) look(ctx context.Context, total uint64, selector *selector) {
 	}
 }
 
-// openMetrics reports whether the answer says that it is in this format.
+// openMetrics reports whether the answer declares this format.
 func openMetrics(page fetch.Page) bool {
 	kind, _, _ := mime.ParseMediaType(page.Header.Get("Content-Type"))
 	return kind == "application/openmetrics-text"
 }
 
-// absentMetric returns nil where a metric that is missing means that nothing is
-// in flight. r has what has arrived.
+// absentMetric returns nil if a missing metric means that nothing is in flight.
+// r contains the arrivals.
 func (c *Counter) absentMetric(ctx context.Context, missing *missingError, r drain.Reading) error {
 	switch {
 	case c.metric.offset > 0:
@@ -241,7 +245,7 @@ func (c *Counter) absentMetric(ctx context.Context, missing *missingError, r dra
 	return nil
 }
 
-// nobodyConnected returns an error unless it is known that the app has no open
+// nobodyConnected returns an error unless the app is known to have no open
 // connection, so that no request can be in flight.
 func (c *Counter) nobodyConnected(ctx context.Context, missing *missingError) error {
 	switch {
@@ -260,8 +264,8 @@ func (c *Counter) nobodyConnected(ctx context.Context, missing *missingError) er
 	return nil
 }
 
-// query is LASTCALL_PROMETHEUS_METRIC: a selector, and how many requests of
-// those that it counts are the one for the page.
+// query is LASTCALL_PROMETHEUS_METRIC: a selector, and how many of the requests
+// that it counts are requests for the page.
 type query struct {
 	selector
 	offset int64
@@ -274,7 +278,7 @@ func (q query) String() string {
 	return fmt.Sprintf("%s - %d", q.selector, q.offset)
 }
 
-// inFlight returns the sum of the series, rounded up, less the offset.
+// inFlight returns the sum of the series, rounded up, minus the offset.
 func (q query) inFlight(e exposition) (int64, error) {
 	sum, err := q.sum(e)
 	if err != nil {

@@ -33,7 +33,8 @@ func TestNewNamesEveryMistake(t *testing.T) {
 	}
 }
 
-// What is asked for is the text format, of whom the address says, directly.
+// The counter asks for the text format, at the given address, and without a
+// proxy.
 func TestRequest(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -81,7 +82,7 @@ func TestFaults(t *testing.T) {
 			defer s.Close()
 			limit := 30 * time.Second
 			if strings.Contains(test.says, "deadline") {
-				limit = 300 * time.Millisecond // only waited for
+				limit = 300 * time.Millisecond // only for the case that waits
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
@@ -93,7 +94,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An exporter that is gone tells nothing of the app's requests.
+// An exporter that is gone shows nothing about the app's requests.
 func TestRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

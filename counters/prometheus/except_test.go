@@ -2,7 +2,7 @@ package prometheus
 
 import "lastcall/counters/countertest"
 
-// Except says which rows of the suite do not apply to a page of metrics.
+// Except returns the rows of the suite that do not apply to a page of metrics.
 func (h harness) Except() map[countertest.Row]string {
 	except := map[countertest.Row]string{
 		countertest.Missing: "a page does not say which series it should have; that it has none that match is an error, tried by Break",

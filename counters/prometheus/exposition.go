@@ -13,21 +13,23 @@ import (
 	"time"
 )
 
-// maxInFlight is the largest number that a float64 counts without gaps.
+// maxInFlight is the largest number up to which a float64 represents every
+// integer.
 const maxInFlight = 1 << 53
 
-// maxSkew is how old a sample may be by its timestamp, and how far ahead.
+// maxSkew is how far a sample's timestamp may be in the past or in the future.
 const maxSkew = 5 * time.Second
 
 // exposition is a page in the text format, or in OpenMetrics.
 type exposition struct {
 	text        []byte
-	openMetrics bool      // timestamps are in seconds, and there may be exemplars
+	openMetrics bool      // timestamps are in seconds, and exemplars are possible
 	now         time.Time // when it was read
 }
 
-// newExposition takes in a page. One that ends in # EOF is in OpenMetrics,
-// whatever its server calls it, and one that is must end so: else it was cut.
+// newExposition returns an exposition for a page. A page that ends in # EOF is
+// in OpenMetrics, whatever its server declares. A page in OpenMetrics must end
+// so; otherwise it was truncated.
 func newExposition(text []byte, openMetrics bool, now time.Time) (exposition, error) {
 	whole := bytes.HasSuffix(bytes.TrimRight(text, "\n"), []byte("\n# EOF")) || bytes.Equal(bytes.TrimRight(text, "\n"), []byte("# EOF"))
 	if openMetrics && !whole {
@@ -36,7 +38,7 @@ func newExposition(text []byte, openMetrics bool, now time.Time) (exposition, er
 	return exposition{text: text, openMetrics: whole, now: now}, nil
 }
 
-// sum adds the values of the matching series of an exposition. Where there are
+// sum adds the values of the matching series of an exposition. If there are
 // none, its error is a missingError.
 func (s selector) sum(e exposition) (float64, error) {
 	series, err := parse(pick(e.text, s.name), s.name, e.openMetrics)
@@ -67,8 +69,8 @@ func (s selector) sum(e exposition) (float64, error) {
 	return total, nil
 }
 
-// current returns an error for a sample that says of itself that it is from
-// another time: it does not tell what is in flight now.
+// current returns an error if a sample's timestamp shows that it is from
+// another time: then it does not show what is in flight now.
 func (e exposition) current(one series) error {
 	if !one.stamped {
 		return nil
@@ -82,14 +84,14 @@ func (e exposition) current(one series) error {
 	return nil
 }
 
-// pick returns the lines of a page that may be samples of one metric. All else
-// is not parsed: a page has thousands of lines, and is read every 100 ms. With
-// the comments go the metric's types, so that a sample is what it is called, as
-// in PromQL, and not a part of a histogram.
+// pick returns the lines of a page that may be samples of one metric. Other
+// lines are not parsed: a page has thousands of lines, and is read every 100
+// ms. Without the comments, the metrics' types are not known. So, as in PromQL,
+// a sample is identified by its own name, and is not a part of a histogram.
 func pick(page []byte, name string) []byte {
 	var picked []byte
 	for line := range lines(page) {
-		// A name may also stand in quotes, inside the braces.
+		// A name may also be in quotes inside the braces.
 		if string(nameOf(line)) == name || line[0] == '{' {
 			picked = append(picked, line...)
 		}
@@ -97,9 +99,9 @@ func pick(page []byte, name string) []byte {
 	return picked
 }
 
-// lines yields the lines that hold anything, without the blanks before it, with
-// the line feed after it: where that is missing, the page was cut, maybe within
-// a number. Line feeds in labels are escaped.
+// lines yields the lines that are not empty, without leading blanks and with
+// the final line feed. If the line feed is missing, the page was truncated,
+// possibly within a number. Line feeds in labels are escaped.
 func lines(page []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for line := range bytes.Lines(page) {
@@ -111,7 +113,7 @@ func lines(page []byte) iter.Seq[[]byte] {
 	}
 }
 
-// nameOf returns the name that a sample's line begins with.
+// nameOf returns the name at the beginning of a sample's line.
 func nameOf(line []byte) []byte {
 	if end := bytes.IndexAny(line, "{ \t"); end >= 0 {
 		return line[:end]
@@ -119,22 +121,22 @@ func nameOf(line []byte) []byte {
 	return nil
 }
 
-// The bounds of what an error shows of a page.
+// Limits of how much of a page an error shows.
 const (
 	maxShown      = 3
 	maxShownBytes = 200
 )
 
-// missingError is a page without a matching series.
+// missingError means that a page has no matching series.
 type missingError struct {
 	reason  string
-	nothing bool // the page holds no metrics at all
-	zero    bool // nothing can be in flight all the same
+	nothing bool // the page contains no metrics at all
+	zero    bool // nevertheless, nothing can be in flight
 }
 
 func (e *missingError) Error() string { return e.reason }
 
-// missing says why nothing matches, and what there is instead.
+// missing returns why nothing matches, and what the page contains instead.
 func (s selector) missing(page []byte, series []series) *missingError {
 	if len(series) > 0 {
 		var there []string
@@ -168,8 +170,9 @@ func (s selector) missing(page []byte, series []series) *missingError {
 	return &missingError{reason: reason}
 }
 
-// excludesOnly reports whether the selector's = and =~ match some of the series,
-// so that they are written right, and it is by its != and !~ that none is left.
+// excludesOnly reports whether the selector's = and =~ match some of the
+// series. Then these matchers are correct, and only its != and !~ exclude the
+// series.
 func (s selector) excludesOnly(all []series) bool {
 	positive := selector{name: s.name}
 	for _, m := range s.matchers {
@@ -181,7 +184,7 @@ func (s selector) excludesOnly(all []series) bool {
 }
 
 // declaredBy reports whether a comment, given by its fields, declares a metric
-// whose samples are called as is selected.
+// whose samples have the selector's name.
 func (s selector) declaredBy(comment [][]byte) bool {
 	if len(comment) < 4 || string(comment[0]) != "#" || string(comment[1]) != "TYPE" {
 		return false
@@ -201,7 +204,7 @@ func (s selector) declaredBy(comment [][]byte) bool {
 	return false
 }
 
-// hasValue reports whether the rest of a line, after the name, is that of a sample.
+// hasValue reports whether the rest of a line, after the name, is a sample's.
 func hasValue(rest []byte) bool {
 	if len(rest) > 0 && rest[0] == '{' {
 		return bytes.IndexByte(rest, '}') > 0
@@ -214,7 +217,7 @@ func hasValue(rest []byte) bool {
 	return err == nil
 }
 
-// show writes a series as one would select it, cut to a length for people.
+// show formats a series as a selector, truncated to a readable length.
 func show(name string, labels map[string]string) string {
 	s := selector{name: name}
 	for label, value := range labels {
@@ -228,7 +231,7 @@ func show(name string, labels map[string]string) string {
 	return text
 }
 
-// nearest returns the few names that look most like name.
+// nearest returns the few names that are most similar to name.
 func nearest(name string, names map[string]bool) []string {
 	type candidate struct {
 		name  string
@@ -250,8 +253,8 @@ func nearest(name string, names map[string]bool) []string {
 	return shown
 }
 
-// alike measures from 0 to 1 how many pairs of neighbouring letters two names
-// share (the Sørensen–Dice coefficient).
+// alike returns a measure from 0 to 1 of how many pairs of neighbouring letters
+// two names share (the Sørensen–Dice coefficient).
 func alike(a, b string) float64 {
 	pairs := map[string]int{}
 	for i := range len(a) - 1 {

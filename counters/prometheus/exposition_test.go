@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// page is what an exporter may answer, with what makes it hard to read.
+// page is a possible answer of an exporter, with everything that is hard to
+// parse.
 const page = `# HELP http_requests_in_flight In flight.\nOn two lines.
 # TYPE http_requests_in_flight gauge
 http_requests_in_flight{job="web",path="/a"} 2
@@ -54,7 +55,7 @@ func TestSum(t *testing.T) {
 		`http_requests_in_flight{path=""}`:           4,
 		`plain`:                                      5,
 		`requests_total`:                             6,
-		`fraction`:                                   2, // 1.1, one of them named in quotes
+		`fraction`:                                   2, // 1.1, one of the series with its name in quotes
 		`fraction{a!="3"}`:                           1,
 		`sick{how="well"}`:                           1,
 		`seconds_count`:                              9,
@@ -88,7 +89,7 @@ func TestNoSum(t *testing.T) {
 		{"up", "", "the page holds no metrics"},
 		{"up", "<!DOCTYPE html>\n<p>It is up {really}</p>\nnothing to see\n", "the page holds no metrics"},
 		{"up", "up 1\nup{", "cannot be read"},
-		{"up", "up 1", "unexpected end"}, // cut
+		{"up", "up 1", "unexpected end"}, // truncated
 		{"up", "up 1 1700000000.5\n", "no time stamp in milliseconds"},
 	} {
 		got, err := sumOf(t, test.selector, test.page)
@@ -109,7 +110,7 @@ func TestLongLabelsAreCut(t *testing.T) {
 	}
 }
 
-// Expositions as other libraries write them, recorded from the real ones.
+// Expositions of other libraries, recorded from the real ones.
 func TestOtherExporters(t *testing.T) {
 	for file, want := range map[string]map[string]int64{
 		"python.txt": {
@@ -168,7 +169,8 @@ func BenchmarkSum(b *testing.B) {
 	}
 }
 
-// now is when the tests' pages are read: at the time of their timestamps.
+// now is the time at which the tests read their pages: that of their
+// timestamps.
 func now() time.Time { return time.UnixMilli(1700000000000) }
 
 func read(t testing.TB, page string) exposition {

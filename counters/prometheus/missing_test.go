@@ -26,7 +26,7 @@ func (c *connections) Count(context.Context) (drain.Reading, error) {
 	return drain.Reading{InFlight: c.open}, c.err
 }
 
-// serve serves what page points to, at the time of each reading.
+// servePage serves the text to which page points at the time of each reading.
 func servePage(t *testing.T, page *string, header ...string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -40,13 +40,13 @@ func servePage(t *testing.T, page *string, header ...string) string {
 	return s.URL
 }
 
-// What a page lacks is zero only where nothing can be in flight.
+// A missing metric means zero only if nothing can be in flight.
 func TestMissing(t *testing.T) {
 	none, some, unknown := &connections{}, &connections{open: 2}, &connections{err: errors.New("no netlink")}
 	for _, test := range []struct {
 		name, metric, total, page string
 		connections               drain.Counter
-		says                      string // empty: it is zero
+		says                      string // empty: the reading is zero
 	}{
 		{"declared, without a series", "g", "", "# TYPE g gauge\nup 1\n", nil, ""},
 		{"the only thing declared", "g", "", "# TYPE g gauge\n", nil, ""},
@@ -104,7 +104,8 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// A total may come with the first answer. While there is work, that is no error.
+// A total may appear with the first answer. While there is work, its absence is
+// not an error.
 func TestTotalThatIsToCome(t *testing.T) {
 	page := "g 2\n"
 	c, err := New(Config{URL: servePage(t, &page), Metric: "g", Total: "n"}, drain.Pod{}, &connections{open: 2})
@@ -121,7 +122,8 @@ func TestTotalThatIsToCome(t *testing.T) {
 	}
 }
 
-// A metric that may be misspelt is not zero in silence, and is told once.
+// A metric that may be misspelled counts as zero only with a warning, which is
+// logged once.
 func TestMissingIsLogged(t *testing.T) {
 	log := logged(t)
 	page := "requests_in_flight 3\n"
@@ -163,7 +165,7 @@ func TestTotalThatCountsScrapes(t *testing.T) {
 	}
 }
 
-// logged is what is logged from now on.
+// logged returns a buffer with everything that is logged from now on.
 func logged(t *testing.T) *bytes.Buffer {
 	t.Helper()
 	var log bytes.Buffer
@@ -203,7 +205,7 @@ func TestTimestamps(t *testing.T) {
 	const om = "# EOF\n"
 	for _, test := range []struct {
 		name, page string
-		says       string // empty: it is 2
+		says       string // empty: the reading is 2
 	}{
 		{"none", "g 2\n", ""},
 		{"now", "g 2 1700000000000\n", ""},
@@ -257,7 +259,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// Arrivals are the total's, whatever becomes of it: a smaller one is a new start.
+// Arrivals are always the value of the total: a smaller value is a restart of
+// the app.
 func TestArrivals(t *testing.T) {
 	page := ""
 	c, err := New(Config{URL: servePage(t, &page), Metric: "g", Total: `n_total{path!="/metrics"}`}, drain.Pod{}, nil)

@@ -10,8 +10,9 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// FuzzParse holds the parser against Prometheus' own: what both read is the
-// same, and nothing is read here that is not a sample there.
+// FuzzParse compares the parser with Prometheus' own. What both accept must
+// have the same result, and this parser must not accept what is not a sample
+// there.
 func FuzzParse(f *testing.F) {
 	for line := range bytes.Lines([]byte(page)) {
 		f.Add(line)
@@ -24,7 +25,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if bytes.Count(line, []byte("\n")) != 1 || line[len(line)-1] != '\n' || line[0] == '#' || line[0] == '\n' || line[0] == ' ' || line[0] == '\t' {
-			return // not what pick gives
+			return // pick does not return such a line
 		}
 		l := scanner{rest: line}
 		name, got, err := l.sample()
@@ -32,7 +33,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		p := expfmt.NewTextParser(model.UTF8Validation)
-		// Prometheus takes blanks at the end of a line, this parser does not.
+		// Prometheus accepts blanks at the end of a line; this parser does not.
 		whole := append(bytes.Clone(bytes.TrimRight(line, " \t\n")), '\n')
 		families, err := p.TextToMetricFamilies(bytes.NewReader(whole))
 		if err != nil {
@@ -56,8 +57,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestReadsWhatPrometheusReads is the other direction, for lines that exporters
-// write.
+// TestReadsWhatPrometheusReads tests the other direction, for lines that
+// exporters write.
 func TestReadsWhatPrometheusReads(t *testing.T) {
 	for line := range bytes.Lines([]byte(page)) {
 		p := expfmt.NewTextParser(model.UTF8Validation)
@@ -65,7 +66,7 @@ func TestReadsWhatPrometheusReads(t *testing.T) {
 		if len(families) == 0 && theirs == nil {
 			continue // a comment
 		}
-		l := scanner{rest: bytes.TrimLeft(line, " \t")} // as pick gives it
+		l := scanner{rest: bytes.TrimLeft(line, " \t")} // as pick returns it
 		if _, _, ours := l.sample(); (ours == nil) != (theirs == nil) {
 			t.Errorf("%q: %v, want %v", line, ours, theirs)
 		}

@@ -20,8 +20,9 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// TestMain is the test, or, started again by it, the program whose work is
-// counted: a web server instrumented with Prometheus' own library.
+// TestMain runs the tests, or, if the tests have started it again, the program
+// whose work is counted: a web server instrumented with Prometheus' own
+// library.
 func TestMain(m *testing.M) {
 	program := serve
 	switch os.Getenv("PROGRAM") {
@@ -42,13 +43,13 @@ const gauge = "http_server_active_requests"
 // requests is its counter, with the label path.
 const requests = "http_server_requests_total"
 
-// serve listens, prints its address, and ends when its standard input does.
+// serve listens, prints its address, and ends when its standard input ends.
 //
 //	GET  /                 answers at once
 //	POST /hold             is in flight until its body ends
 //	GET  /metrics          the exposition, which counts its own scrape
 //	PUT  /broken/{how}     breaks the exposition; how is one of broken
-//	PUT  /broken/not       mends it
+//	PUT  /broken/not       repairs it
 func serve() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -58,7 +59,8 @@ func serve() error {
 	registry := client.NewRegistry()
 	total := client.NewCounterVec(client.CounterOpts{Name: requests, Help: "Requests that have come."}, []string{"path"})
 	registry.MustRegister(inFlight, total)
-	// Another metric of the same beginning, and one that always says 7.
+	// Another metric whose name has the same beginning, and one whose value is
+	// always 7.
 	registry.MustRegister(client.NewGaugeFunc(client.GaugeOpts{Name: gauge + "_limit"}, func() float64 { return 7 }))
 	inFlight.WithLabelValues("batch", "/hold").Set(7)
 
@@ -104,7 +106,7 @@ func serve() error {
 	return nil
 }
 
-// serveRecipe is the app of the recipe for Go.
+// serveRecipe is the app of the Go recipe.
 func serveRecipe() error {
 	inFlight := client.NewGauge(client.GaugeOpts{Name: "http_requests_in_flight", Help: "Requests being worked on."})
 	total := client.NewCounter(client.CounterOpts{Name: "http_requests_total", Help: "Requests that have come."})
@@ -137,7 +139,7 @@ func serveRecipe() error {
 	return server.ListenAndServe()
 }
 
-// broken holds the ways in which an exposition can be no good.
+// broken contains ways in which an exposition can be unusable.
 var broken = map[string]func(http.ResponseWriter){
 	"500":      func(w http.ResponseWriter) { http.Error(w, "collecting failed", http.StatusInternalServerError) },
 	"empty":    func(http.ResponseWriter) {},
@@ -154,7 +156,7 @@ type program struct{ url string }
 func start(t *testing.T) *program {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	// The race detector's last second would be most of each test.
+	// The race detector's wait at exit would be most of each test's time.
 	cmd.Env = append(os.Environ(), "PROGRAM=web", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, out := servers.Talk(t, cmd)
@@ -193,7 +195,7 @@ func (p *program) begin(t *testing.T) (end func()) {
 	})
 }
 
-// idle leaves a connection open that has had its answer.
+// idle leaves a connection open that has received its answer.
 func (p *program) idle(t *testing.T) {
 	t.Helper()
 	transport := &http.Transport{}
@@ -201,7 +203,7 @@ func (p *program) idle(t *testing.T) {
 	p.do(t, &http.Client{Transport: transport}, http.MethodGet, "/")
 }
 
-// breaks makes the program's exposition no good, in one of the ways of broken.
+// breaks makes the program's exposition unusable, in one of the ways of broken.
 func (p *program) breaks(t *testing.T, how string) {
 	t.Helper()
 	p.do(t, http.DefaultClient, http.MethodPut, "/broken/"+strings.ReplaceAll(how, " ", "%20"))

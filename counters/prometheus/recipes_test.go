@@ -18,25 +18,25 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// recipe is a way to count requests by what a framework or a server exposes, as
-// docs/counters.md recommends it.
+// recipe is a way to count requests with the metrics of a framework or a
+// server, as docs/counters.md recommends it.
 type recipe struct {
 	name          string
 	metric, total string
 	start         func(t *testing.T, s *stage)
-	// misleads are metrics that do not count the requests that the recipe holds,
-	// by the path that holds them.
+	// misleads are metrics that do not count the requests that the recipe's
+	// backend holds, by the path that holds them.
 	misleads map[string]string
-	// late is true of a metric that may miss a request that begins, for a moment.
+	// late is true if the metric may miss a new request for a moment.
 	late bool
 }
 
-// stage is where a recipe plays: an app, or a proxy, in front of a backend that
-// holds its answers back.
+// stage is the environment of a recipe: an app or a proxy in front of a backend
+// that holds back its answers.
 type stage struct {
 	backend *servers.Backend
 	port    int    // of the app
-	other   int    // of its page, where that is elsewhere
+	other   int    // the port of its page, if that is another one
 	page    string // the page's address
 	dir     string
 }
@@ -78,8 +78,8 @@ func recipes() []recipe {
 	}
 }
 
-// TestRecipes holds each recipe to what docs/counters.md promises of it: idle is
-// zero, from before the first request on; what is in flight counts; and arrivals
+// TestRecipes checks what docs/counters.md promises for each recipe: idle is
+// zero, even before the first request; requests in flight count; and arrivals
 // grow with requests and not with readings.
 func TestRecipes(t *testing.T) {
 	for _, r := range recipes() {
@@ -94,9 +94,9 @@ func TestRecipes(t *testing.T) {
 
 func (r recipe) play(t *testing.T, s *stage) {
 	c := r.counter(t, s, r.metric)
-	countertest.Becomes(t, c, 0, countertest.Anything) // it is starting
+	countertest.Becomes(t, c, 0, countertest.Anything) // the app is starting
 	for range 5 {
-		countertest.Becomes(t, c, 0, countertest.Readable) // the scrape before may be in it for a moment longer
+		countertest.Becomes(t, c, 0, countertest.Readable) // may include the previous scrape for a moment longer
 	}
 
 	client := &http.Client{Transport: &http.Transport{}}
@@ -134,12 +134,12 @@ func (r recipe) play(t *testing.T, s *stage) {
 	for path, metric := range r.misleads {
 		held := s.backend.Hold(t, client, s.app()+path[:len(path)-len("/hold")])
 		countertest.Becomes(t, c, 1, atLeast(1))
-		countertest.Becomes(t, r.counter(t, s, metric), 0, countertest.Readable) // with a request in flight
+		countertest.Becomes(t, r.counter(t, s, metric), 0, countertest.Readable) // although a request is in flight
 		held.End(t)
 	}
 }
 
-// atLeast is any number that leaves nothing out of what is in flight.
+// atLeast allows any number that includes everything in flight.
 func atLeast(n int64) countertest.On {
 	return func(r drain.Reading, err error) bool { return err == nil && r.InFlight >= n }
 }
@@ -162,8 +162,8 @@ func (r recipe) counter(t *testing.T, s *stage, metric string) *Counter {
 	return c
 }
 
-// established counts the kernel's connections to a port. (The sidecar takes the
-// tcp counter, which also leaves its own out.)
+// established counts the kernel's connections to a port. (The sidecar uses the
+// tcp counter, which also excludes its own connections.)
 type established int
 
 func (port established) Count(context.Context) (drain.Reading, error) {
@@ -180,7 +180,7 @@ func port(t *testing.T) int {
 	return p
 }
 
-// listening waits until somebody listens on ports.
+// listening waits until somebody listens on each of the ports.
 func listening(t *testing.T, p *servers.Process, ports ...int) {
 	t.Helper()
 	p.Wait(t, func() error {
@@ -236,7 +236,7 @@ func node(t *testing.T, s *stage) {
 	listening(t, p, s.port)
 }
 
-// python is the environment of the Python apps.
+// python returns the environment of the Python apps.
 func python(t *testing.T, s *stage) []string {
 	t.Helper()
 	return []string{s.env(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH=" + servers.Need(t, "recipes-python") + ":" + sources(t, "python")}

@@ -19,12 +19,12 @@ type series struct {
 	stamped bool      // whether it has one
 }
 
-// parse returns the samples called name among lines of the text format 0.0.4,
-// or of OpenMetrics.
+// parse returns the samples with the given name from lines of the text format
+// 0.0.4, or of OpenMetrics.
 //
-// Prometheus' own parser builds on protocol buffers, whose reflection keeps the
-// linker from leaving anything out: it made the whole program a third larger,
-// and its memory by two thirds. The tests hold this one against it.
+// Prometheus' own parser depends on protocol buffers, whose reflection keeps
+// the linker from removing unused code: it made the whole program a third
+// larger, and its memory two thirds. The tests compare this parser with it.
 func parse(text []byte, name string, openMetrics bool) ([]series, error) {
 	var all []series
 	for line := range bytes.Lines(text) {
@@ -44,14 +44,14 @@ func parse(text []byte, name string, openMetrics bool) ([]series, error) {
 	return all, nil
 }
 
-// scanner reads one line from its beginning.
+// scanner parses one line from its beginning.
 type scanner struct {
 	rest        []byte
 	openMetrics bool
 }
 
-// sample reads NAME{LABELS} VALUE TIMESTAMP, of which the labels and the
-// timestamp may be missing; the name may stand in quotes within the braces.
+// sample parses NAME{LABELS} VALUE TIMESTAMP. The labels and the timestamp are
+// optional, and the name may be in quotes inside the braces.
 func (l *scanner) sample() (name string, s series, err error) {
 	name = l.word(isNameByte)
 	if startsWithDigit(name) {
@@ -91,8 +91,8 @@ func (l *scanner) sample() (name string, s series, err error) {
 	return name, s, nil
 }
 
-// timestamp reads when the sample was taken, if it says so: in milliseconds, or
-// in OpenMetrics in seconds.
+// timestamp parses the optional timestamp of a sample: milliseconds, or seconds
+// in OpenMetrics.
 func (l *scanner) timestamp(s *series) error {
 	if len(l.rest) == 0 || l.rest[0] == '\n' || l.openMetrics && l.rest[0] == '#' {
 		return nil
@@ -116,10 +116,10 @@ func (l *scanner) timestamp(s *series) error {
 	return nil
 }
 
-// maxSeconds bounds a timestamp in seconds, so that it fits in microseconds.
+// maxSeconds limits a timestamp in seconds, so that it fits in microseconds.
 const maxSeconds = 1 << 42
 
-// labelsOf reads what stands between the braces, the closing one included.
+// labelsOf parses the content of the braces, including the closing brace.
 func (l *scanner) labelsOf(name string, labels map[string]string) (string, error) {
 	for {
 		l.blanks()
@@ -166,7 +166,7 @@ func (l *scanner) label(quoted bool) (string, error) {
 	return label, nil
 }
 
-// quoted reads a text in quotes, in which \\, \" and \n are escapes.
+// quoted parses a text in quotes, in which \\, \" and \n are escapes.
 func (l *scanner) quoted() (string, error) {
 	if !l.byte('"') {
 		return "", errors.New("no quotes")
@@ -197,7 +197,7 @@ func (l *scanner) quoted() (string, error) {
 	return "", errors.New("quotes that do not end")
 }
 
-// byte reads b, if it comes next.
+// byte consumes b if it comes next, and reports whether it did.
 func (l *scanner) byte(b byte) bool {
 	if len(l.rest) == 0 || l.rest[0] != b {
 		return false
@@ -208,7 +208,7 @@ func (l *scanner) byte(b byte) bool {
 
 func (l *scanner) blanks() { l.rest = bytes.TrimLeft(l.rest, " \t") }
 
-// word reads the bytes that belong to a word.
+// word consumes and returns the bytes that belong to a word.
 func (l *scanner) word(belongs func(byte) bool) string {
 	n := 0
 	for n < len(l.rest) && belongs(l.rest[n]) {

@@ -11,10 +11,9 @@ import (
 	"lastcall/internal/lazyregexp"
 )
 
-// selector is what PromQL calls an instant vector selector, without its offset
-// in time: a
-// metric's name, and matchers that must all hold. PromQL's own parser would
-// make the program larger by 1 MB.
+// selector is an instant vector selector of PromQL, without an offset in time:
+// a metric's name, and matchers that must all match. PromQL's own parser would
+// make the program 1 MB larger.
 type selector struct {
 	name     string
 	matchers []matcher
@@ -61,7 +60,8 @@ func (s selector) String() string {
 	return s.name + "{" + strings.Join(matchers, ",") + "}"
 }
 
-// The names that the text format has (prometheus.io, "Metric names and labels").
+// The names that the text format allows (prometheus.io, "Metric names and
+// labels").
 var (
 	metricName = lazyregexp.New(`^[a-zA-Z_:][a-zA-Z0-9_:]*`)
 	labelName  = lazyregexp.New(`^[a-zA-Z_][a-zA-Z0-9_]*`)
@@ -73,17 +73,17 @@ var (
 	digits     = lazyregexp.New(`^[0-9]+\b`)
 )
 
-// maxSelector is how long a selector may be, in bytes.
+// maxSelector is the maximum length of a selector in bytes.
 const maxSelector = 4096
 
-// parseSelector reads name{label="value", label!="value", label=~"regexp",
-// label!~"regexp"}. Its errors say where.
+// parseSelector parses name{label="value", label!="value", label=~"regexp",
+// label!~"regexp"}. Its errors include the position.
 func parseSelector(text string) (selector, error) {
 	q, err := parseAs(text, (*parser).end)
 	return q.selector, err
 }
 
-// parseQuery reads a selector and the offset after it, if there is one: - 1.
+// parseQuery parses a selector and an optional offset after it, such as - 1.
 func parseQuery(text string) (query, error) { return parseAs(text, (*parser).offset) }
 
 func parseAs(text string, after func(*parser, *query) error) (query, error) {
@@ -107,7 +107,7 @@ func parseAs(text string, after func(*parser, *query) error) (query, error) {
 
 type parser struct{ text, rest string }
 
-// take returns the next token, if it is as wanted, or "".
+// take consumes and returns the next token if it is as wanted, otherwise "".
 func (p *parser) take(wanted *regexp.Regexp) string {
 	p.rest = strings.TrimLeft(p.rest, " \t\r\n")
 	token := wanted.FindString(p.rest)
@@ -137,7 +137,7 @@ func (p *parser) selector() (s selector, err error) {
 	return s, nil
 }
 
-// end wants nothing after the selector.
+// end returns an error if anything follows the selector.
 func (p *parser) end(*query) error {
 	if p.rest = strings.TrimSpace(p.rest); p.rest != "" {
 		return errors.New("nothing may follow the selector")
@@ -145,7 +145,7 @@ func (p *parser) end(*query) error {
 	return nil
 }
 
-// offset reads what may follow the selector of what is in flight.
+// offset parses the optional offset after the selector.
 func (p *parser) offset(q *query) error {
 	if p.rest = strings.TrimSpace(p.rest); p.rest == "" {
 		return nil
@@ -167,7 +167,7 @@ func (p *parser) offset(q *query) error {
 	return nil
 }
 
-// maxOffset is more than any page has readers at once.
+// maxOffset is more than the number of concurrent readers of any page.
 const maxOffset = 1000
 
 func (p *parser) matcher() (m matcher, err error) {
@@ -184,7 +184,7 @@ func (p *parser) matcher() (m matcher, err error) {
 		return m, err
 	}
 	if strings.HasSuffix(m.op, "~") {
-		// (?s) and the anchors are what PromQL does.
+		// (?s) and the anchors are as in PromQL.
 		if m.re, err = regexp.Compile("^(?s:" + m.value + ")$"); err != nil {
 			return m, fmt.Errorf("the regular expression %q: %w", m.value, err)
 		}
@@ -192,8 +192,8 @@ func (p *parser) matcher() (m matcher, err error) {
 	return m, nil
 }
 
-// string reads a string as PromQL writes it: in double or single quotes with
-// escapes as Go has them, or in back quotes without.
+// string parses a string in PromQL's notation: in double or single quotes with
+// Go's escapes, or in back quotes without escapes.
 func (p *parser) string() (string, error) {
 	rest := strings.TrimLeft(p.rest, " \t\r\n")
 	p.rest = rest

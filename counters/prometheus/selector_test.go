@@ -67,7 +67,7 @@ func TestMatching(t *testing.T) {
 		`up{job=~"x|web"}`:            true,
 		`up{job!~"x|web"}`:            false,
 		`up{path=~".*"}`:              true, // a dot is any character
-		`up{zone=""}`:                 true, // a label that is not there
+		`up{zone=""}`:                 true, // a label that does not exist
 		`up{zone!=""}`:                false,
 		`up{zone=~".+"}`:              false,
 		`up{zone!~".+"}`:              true,

@@ -44,7 +44,7 @@ func (h harness) Break(t *testing.T) (mend func()) {
 	return func() { h.breaks(t, "not") }
 }
 
-// What the package says of a scrape that counts itself.
+// What the package comment states about a scrape that counts itself.
 func TestOwnScrape(t *testing.T) {
 	p := start(t)
 	for selector, want := range map[string]int64{

@@ -13,34 +13,36 @@ import (
 	"lastcall/internal/procnet"
 )
 
-// errSourceChanged is a look's error when the kernel's diagnostics are refused
-// that have answered before: its other table numbers sockets differently.
+// errSourceChanged is the error of a check when the kernel's diagnostics have
+// answered before and are refused now. The other source, /proc/net/tcp, numbers
+// sockets differently.
 var errSourceChanged = errors.New("socket diagnostics have answered before, and are refused now")
 
-// App reports who listens on the app's ports: it is a drain.App. A look at it
-// costs the same however many connections there are.
+// App reports who listens on the app's ports: it is a drain.App. A check costs
+// the same for any number of connections.
 type App struct {
 	ports []int
 	table procnet.Table
 
-	mu      sync.Mutex // held while the kernel is asked, no longer than a look may take
+	mu      sync.Mutex // held while the kernel is asked, but no longer than a check may take
 	diag    diagnostics
-	asked   bool // the diagnostics have answered
-	byTable bool // they were refused: the table is read
+	asked   bool // the diagnostics have answered at least once
+	byTable bool // they were refused, and /proc/net/tcp is read instead
 }
 
-// NewApp returns the app that listens on ports.
+// NewApp returns an App for the app that listens on ports.
 func NewApp(ports ...int) *App { return &App{ports: ports, table: procnet.Kernel()} }
 
 // Ports returns the app's ports.
 func (a *App) Ports() []int { return slices.Clone(a.ports) }
 
 // Listeners returns the sockets that accept connections on each of the app's
-// ports, by numbers that no other socket has had or will have while this
-// process runs. A port that nobody listens on is absent. A number of zero is
-// of a socket that the kernel does not number. It asks the kernel's socket
-// diagnostics, and from the first time that they are refused reads
-// /proc/net/tcp instead: the two number sockets differently.
+// ports. A socket is identified by a number that no other socket has had or
+// will have while this process runs. The number is zero if the kernel does not
+// number the socket. A port on which nobody listens is absent. Listeners asks
+// the kernel's socket diagnostics. If they are refused the first time, it reads
+// /proc/net/tcp from then on; if they are refused after they have answered, it
+// returns an error, because the two number sockets differently.
 func (a *App) Listeners(ctx context.Context) (map[int][]uint64, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -58,19 +60,19 @@ func (a *App) Listeners(ctx context.Context) (map[int][]uint64, error) {
 		a.asked = true
 		return listeners, nil
 	case !refused(err):
-		return nil, fmt.Errorf("looking who listens on the app's ports: %w", err)
+		return nil, fmt.Errorf("checking who listens on the app's ports: %w", err)
 	case a.asked:
-		return nil, fmt.Errorf("looking who listens on the app's ports: %w: %w", errSourceChanged, err)
+		return nil, fmt.Errorf("checking who listens on the app's ports: %w: %w", errSourceChanged, err)
 	}
 	a.byTable = true
 	return a.listenersByTable()
 }
 
-// listenersByTable is Listeners by /proc/net/tcp.
+// listenersByTable is Listeners with /proc/net/tcp as the source.
 func (a *App) listenersByTable() (map[int][]uint64, error) {
 	all, err := a.table.ListeningSockets()
 	if err != nil {
-		return nil, fmt.Errorf("looking who listens on the app's ports: %w", err)
+		return nil, fmt.Errorf("checking who listens on the app's ports: %w", err)
 	}
 	listeners := make(map[int][]uint64, len(a.ports))
 	for _, port := range a.ports {
@@ -81,15 +83,15 @@ func (a *App) listenersByTable() (map[int][]uint64, error) {
 	return listeners, nil
 }
 
-// OtherPorts returns the ports that somebody else in the pod than the app, on
-// its ports, and this process listens on, in their order.
+// OtherPorts returns the other ports on which the pod listens, sorted: neither
+// the app's ports, nor those on which only this process listens.
 func (a *App) OtherPorts(ctx context.Context) ([]int, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	all, err := a.table.ListeningSockets()
 	if err != nil {
-		return nil, fmt.Errorf("looking which ports the pod listens on: %w", err)
+		return nil, fmt.Errorf("checking which ports the pod listens on: %w", err)
 	}
 	own := socketsOfThisProcess()
 	var ports []int
@@ -103,11 +105,11 @@ func (a *App) OtherPorts(ctx context.Context) ([]int, error) {
 	return ports, nil
 }
 
-// socketsOfThisProcess returns this process's sockets by their numbers in /proc. Where
-// they cannot be told, there are none.
+// socketsOfThisProcess returns the numbers in /proc of this process's sockets.
+// It returns none if they cannot be read.
 func socketsOfThisProcess() map[uint64]bool {
 	own := make(map[uint64]bool)
-	files, _ := os.ReadDir("/proc/self/fd") // what has been read is good
+	files, _ := os.ReadDir("/proc/self/fd") // on an error, use what was read
 	for _, f := range files {
 		name, err := os.Readlink("/proc/self/fd/" + f.Name())
 		if err != nil {
@@ -121,6 +123,6 @@ func socketsOfThisProcess() map[uint64]bool {
 	return own
 }
 
-// localPort returns the port of this side, which stands first in the socket's
-// struct inet_diag_sockid.
+// localPort returns the local port, which comes first in the socket's struct
+// inet_diag_sockid.
 func (s *socket) localPort() uint16 { return uint16(s.id.id[0])<<8 | uint16(s.id.id[1]) }

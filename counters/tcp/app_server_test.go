@@ -23,7 +23,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// asProgram is the variable that makes the test's binary a program of its own.
+// asProgram is the variable that makes the test binary run as another program.
 const asProgram = "TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// goApp is the app of the tests: it listens on a port and asks the backend
-// when it may answer.
+// goApp is the app of the tests. It listens on a port and asks the backend when
+// it may answer.
 func goApp(port, backend string) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -95,7 +95,7 @@ func goHandler(backend string) http.Handler {
 		}
 		io.Copy(io.Discard, ws)
 	}})
-	// As a gRPC stream: each message is answered while the request goes on.
+	// Like a gRPC stream: each message is answered while the request continues.
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).Flush()
 		b := make([]byte, 1000)
@@ -111,13 +111,13 @@ func goHandler(backend string) http.Handler {
 	return mux
 }
 
-// gate holds the app's answer to one request back.
+// gate holds back the app's answer to one request.
 type gate struct {
 	id         string
 	came, open chan struct{}
 }
 
-// backend is what the app asks when it may answer.
+// backend is what the app asks whether it may answer.
 type backend struct {
 	address string
 	mu      sync.Mutex
@@ -136,7 +136,7 @@ func startBackend(t testing.TB) *backend {
 	return b
 }
 
-// gate makes one, closed.
+// gate returns a new closed gate.
 func (b *backend) gate() *gate {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -161,7 +161,7 @@ func (b *backend) releaseAll() {
 	}
 }
 
-// reached waits until the app asks.
+// reached waits until the app has asked.
 func (g *gate) reached(t testing.TB) {
 	t.Helper()
 	select {
@@ -179,23 +179,23 @@ func (g *gate) release() {
 	}
 }
 
-// app is one of the servers that connections are counted of, with the backend
-// that it asks: a process of its own, mostly.
+// app is one of the servers whose connections are counted, with its backend. It
+// mostly runs in its own process.
 type app struct {
 	*backend
 	*servers.Process
 	port  int
-	http2 int          // the port that speaks HTTP/2, where one does
-	tls   *tls.Config  // what its clients need, where it speaks TLS
-	hand  net.Listener // where the test itself is the app
+	http2 int          // the port that speaks HTTP/2, if there is one
+	tls   *tls.Config  // what its clients need, if it speaks TLS
+	hand  net.Listener // set if the test itself is the app
 
-	speaks    map[int]protocol // by port, once it was asked
-	questions []netip.AddrPort // the connections on which it was
+	speaks    map[int]protocol // by port, once the port was asked
+	questions []netip.AddrPort // the connections on which it was asked
 }
 
 func (a *app) address() string { return fmt.Sprintf("127.0.0.1:%d", a.port) }
 
-// servers are what the tests run against.
+// serverApps are the servers against which the tests run.
 var serverApps = map[string]func(t testing.TB) *app{
 	"go":     startGo,
 	"tomcat": func(t testing.TB) *app { return startJava(t, "TomcatServer") },
@@ -221,7 +221,7 @@ func startGoTLS(t testing.TB) *app {
 	t.Helper()
 	b := startBackend(t)
 	server := httptest.NewUnstartedServer(goHandler(b.address))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that go away in the handshake
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that disconnect during the handshake
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(func() {
@@ -251,8 +251,8 @@ func startNginx(t testing.TB) *app {
 	return &app{backend: behind.backend, Process: n.Process, port: n.Port, http2: n.HTTP2}
 }
 
-// startApp starts a program with its port and the backend's address as its
-// last arguments.
+// startApp starts a program. Its last arguments are its port and the backend's
+// address.
 func startApp(t testing.TB, env []string, program string, args ...string) *app {
 	t.Helper()
 	a := &app{backend: startBackend(t), port: freeport.Port(t)}

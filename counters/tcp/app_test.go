@@ -20,8 +20,8 @@ func (a *App) Listening(ctx context.Context) (bool, error) {
 	return len(listeners) > 0, err
 }
 
-// bothWays runs a test on an App that asks the kernel's diagnostics, and on
-// one that they are refused.
+// bothWays runs a test with an App that asks the kernel's diagnostics, and with
+// one whose diagnostics are refused.
 func bothWays(t *testing.T, test func(t *testing.T, newApp func(ports ...int) *App)) {
 	for _, byTable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("by table %v", byTable), func(t *testing.T) {
@@ -65,8 +65,8 @@ func TestListenersOfSeveralPorts(t *testing.T) {
 	})
 }
 
-// A listener that takes another's place has another number, with and without a
-// gap between the two, and the same one keeps its own.
+// A listener that replaces another has another number, whether or not there is
+// a gap between the two. A listener that stays keeps its number.
 func TestListenersAreToldApart(t *testing.T) {
 	bothWays(t, func(t *testing.T, newApp func(...int) *App) {
 		reuse := func(port int) net.Listener {
@@ -90,7 +90,7 @@ func TestListenersAreToldApart(t *testing.T) {
 		if again := a.look(t)[port]; !slices.Equal(before, again) {
 			t.Errorf("one listener is %v, then %v", before, again)
 		}
-		handed := reuse(port) // as at a reload: both listen for a moment
+		handed := reuse(port) // as in a reload: both listen for a moment
 		if both := a.look(t)[port]; len(both) != 2 || !slices.Contains(both, before[0]) {
 			t.Errorf("got %v, want %v and another", both, before)
 		}

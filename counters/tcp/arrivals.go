@@ -7,26 +7,26 @@ import (
 	"lastcall/drain"
 )
 
-// Arrivals is a Counter that sees clients come, and counts nothing as work. It
-// stands beside a counter that sees the work but not who comes.
+// Arrivals is a Counter that notices arriving clients and counts nothing as
+// work. It complements a counter that sees the work but not the arrivals.
 type Arrivals struct{ counter *Counter }
 
-// NewArrivals returns the arrivals at the app's ports.
+// NewArrivals returns a counter of the arrivals at the app's ports.
 func NewArrivals(ports ...int) (*Arrivals, error) {
 	c, err := New(Config{Count: Open}, ports...)
 	return &Arrivals{c}, err
 }
 
-// Count returns a reading without work in flight. Where the kernel's
-// diagnostics are refused, its HasArrived is false.
+// Count returns a reading without work in flight. If the kernel's diagnostics
+// are refused, its HasArrived is false.
 func (a *Arrivals) Count(ctx context.Context) (drain.Reading, error) {
 	r, err := a.counter.Count(ctx)
 	r.InFlight = 0
 	return r, err
 }
 
-// Changed is as the Counter's.
+// Changed is the same as [Counter.Changed].
 func (a *Arrivals) Changed(ctx context.Context) <-chan struct{} { return a.counter.Changed(ctx) }
 
-// IgnoreProbes is as the Counter's.
+// IgnoreProbes is the same as [Counter.IgnoreProbes].
 func (a *Arrivals) IgnoreProbes(from []netip.Addr) { a.counter.IgnoreProbes(from) }

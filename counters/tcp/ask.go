@@ -14,44 +14,44 @@ import (
 )
 
 const (
-	// askLimit is how long a port may take to say what it speaks: an app may
+	// askLimit is how long a port may take to show its protocol: an app may
 	// listen long before it is ready.
 	askLimit = 20 * time.Second
-	// answerLimit bounds what is read of an answer.
+	// answerLimit bounds how many bytes of an answer are read.
 	answerLimit = 4 << 10
-	// restLimit is how long the rest of an answer that has begun may take.
+	// restLimit is how long the rest of an answer may take after its beginning.
 	restLimit = 200 * time.Millisecond
-	// leaveLimit bounds what is read of the rest when a connection is left.
+	// leaveLimit bounds how many further bytes are read before a connection is
+	// closed.
 	leaveLimit = 64 << 10
 )
 
-// protocol is what a port speaks, as far as it was found out.
+// protocol is what a port speaks, as far as it is known.
 type protocol struct {
-	asked bool // and an answer, or none, is known
-	http  bool // HTTP, of whatever version
-	http1 bool // HTTP/1 and nothing else
+	asked bool // the port was asked, and it is known that it has answered or not
+	http  bool // HTTP, of any version
+	http1 bool // HTTP/1 only
 	http2 bool // HTTP/2, gRPC
 	tls   bool
-	// mayBeTLS is true where an answer without TLS proves HTTP/1, and not that
-	// it is not wrapped in TLS for clients: nginx refuses a request that it
-	// cannot read before it says that it wants TLS.
+	// mayBeTLS is true if an answer without TLS proves HTTP/1, but does not
+	// rule out that clients use TLS: nginx refuses a request that it cannot
+	// parse before it reports that it requires TLS.
 	mayBeTLS bool
 	found    string // for people
 }
 
-// preface is what a client of HTTP/2 says first (RFC 9113, section 3.4), with
-// empty settings. A server that speaks HTTP/1 alone refuses it with an answer
-// of HTTP/1, so one question settles both: whether the port speaks HTTP/1, and
-// whether it would take HTTP/2 too.
+// preface is what a client of HTTP/2 sends first (RFC 9113, section 3.4), with
+// empty settings. A server that speaks only HTTP/1 refuses it with an HTTP/1
+// answer. So one question shows both whether the port speaks HTTP/1 and whether
+// it also accepts HTTP/2.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-// options is a request about the server, not about anything that it serves.
+// options is a request about the server itself, not about a resource.
 const options = "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
-// ask finds out what is spoken at address: without TLS first, and with TLS
-// where the answer shows that this is wanted. dialed is told the local end of
-// each connection before anything is said on it. An error says that nobody
-// answered.
+// ask finds out what is spoken at address. It asks without TLS first, and with
+// TLS if the answer suggests it. It calls dialed with the local address of each
+// connection before it sends anything. It returns an error if nobody answered.
 func ask(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort)) (protocol, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
@@ -73,9 +73,9 @@ func ask(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort
 	return askTLS(ctx, address, dialed, p)
 }
 
-// askHTTP1 asks a port that has closed the connection when it was asked for
-// HTTP/2, as Tomcat does, by a request that needs no answer of the app's.
-// Where HTTP/1 does not answer, without is what the port speaks.
+// askHTTP1 is for a port that closes the connection when it is asked for
+// HTTP/2, as Tomcat does. It sends a request that the server answers without
+// the app. If the port does not answer as HTTP/1, askHTTP1 returns without.
 func askHTTP1(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), secure bool, without protocol) protocol {
 	answer, err := question(ctx, address, dialed, secure, options)
 	if p := answer.protocol(); err == nil && p.http1 && !wantsTLS(answer.text) {
@@ -84,14 +84,14 @@ func askHTTP1(ctx context.Context, address netip.AddrPort, dialed func(netip.Add
 	return without
 }
 
-// askTLS asks by TLS. Where that is not spoken, without is what is.
+// askTLS asks with TLS. If the port does not speak TLS, askTLS returns without.
 func askTLS(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), without protocol) (protocol, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	secure, err := question(ctx, address, dialed, true, preface)
 	if err != nil {
 		without.mayBeTLS = false
-		return without, nil // it does not speak TLS, and that is the answer
+		return without, nil // it does not speak TLS, which is also an answer
 	}
 	p := secure.protocol()
 	if secure.refused() {
@@ -100,22 +100,22 @@ func askTLS(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrP
 	return p, nil
 }
 
-// reply is what a port has said.
+// reply is what a port has answered.
 type reply struct {
 	tls  bool
-	alpn string // what was negotiated
-	text []byte // the beginning of what was answered to the preface
-	end  bool   // nothing was, and the connection was closed
-	read bool   // in order: so all that was said had been read
+	alpn string // the negotiated protocol
+	text []byte // the beginning of the answer to the question
+	end  bool   // there was no answer, and the connection was closed
+	read bool   // the connection was closed without a reset: the server has read the question
 }
 
-// refused reports whether a connection was closed by a server that has read the
-// question and gave no answer, but may give one to another. A server of TLS
-// mostly reads no more than it takes to see that this is none, and its end of
-// the connection is a reset.
+// refused reports whether a server has read the question and closed the
+// connection without an answer. Such a server may answer another question. A
+// TLS server mostly reads only as much as it needs to see that the client does
+// not use TLS, and then resets the connection.
 func (r *reply) refused() bool { return r.read && len(r.text) == 0 && r.alpn == "" }
 
-// question says text once.
+// question sends text once and reads the answer.
 func question(ctx context.Context, address netip.AddrPort, dialed func(netip.AddrPort), secure bool, text string) (reply, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address.String())
 	if err != nil {
@@ -130,7 +130,7 @@ func question(ctx context.Context, address netip.AddrPort, dialed func(netip.Add
 	var r reply
 	if secure {
 		if conn, r, err = handshaken(ctx, conn); err != nil {
-			return r, fmt.Errorf("asking %v what it speaks by TLS: %w", address, err)
+			return r, fmt.Errorf("asking %v what it speaks over TLS: %w", address, err)
 		}
 		if r.alpn != "" {
 			return r, nil
@@ -146,12 +146,13 @@ func question(ctx context.Context, address netip.AddrPort, dialed func(netip.Add
 	return r, nil
 }
 
-// leave closes conn without a reset: it says that nothing more is sent, and
-// reads what the server still sends. A server that answers twice, as some
-// answer the two lines of the preface, and one that has sent session tickets,
-// would log a connection that was closed with these unread as an error.
+// leave closes conn without a reset. It announces that nothing more is sent,
+// and reads what the server still sends. Otherwise some servers would log an
+// error because their data was unread when the connection was closed: a server
+// that answers twice (some answer both lines of the preface), and a server that
+// has sent session tickets.
 func leave(conn net.Conn) {
-	_ = conn.SetDeadline(time.Now().Add(restLimit)) // what fails here leaves a reset, and nothing else
+	_ = conn.SetDeadline(time.Now().Add(restLimit)) // an error only means that the connection is reset
 	raw := conn
 	if secure, ok := conn.(*tls.Conn); ok {
 		_ = secure.CloseWrite()
@@ -164,8 +165,9 @@ func leave(conn net.Conn) {
 	_ = raw.Close()
 }
 
-// handshaken makes a TLS handshake on conn. What is negotiated is known before
-// the server asks for a certificate, so one that wants one has answered too.
+// handshaken makes a TLS handshake on conn. The protocol is negotiated before
+// the server asks for a certificate, so a server that requires one has answered
+// too.
 func handshaken(ctx context.Context, conn net.Conn) (net.Conn, reply, error) {
 	r := reply{tls: true}
 	known := false
@@ -183,8 +185,8 @@ func handshaken(ctx context.Context, conn net.Conn) (net.Conn, reply, error) {
 	return secure, r, nil
 }
 
-// hear reads the beginning of an answer: until it says enough, or ends with an
-// error.
+// hear reads the beginning of an answer, until it is long enough to be
+// recognised or an error ends it.
 func hear(ctx context.Context, conn net.Conn) (text []byte, err error) {
 	text = make([]byte, 0, answerLimit)
 	for len(text) < answerLimit {
@@ -196,16 +198,15 @@ func hear(ctx context.Context, conn net.Conn) (text []byte, err error) {
 		if !isBeginning(text) && !mayWantTLS(text) {
 			return text, nil
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(restLimit)) // an error shows when it is read
+		_ = conn.SetReadDeadline(time.Now().Add(restLimit)) // an error shows at the next read
 		if ctx.Err() != nil {
-			return text, ctx.Err() // its end would have set another deadline
+			return text, ctx.Err() // the end of ctx has set a deadline, which was just overwritten
 		}
 	}
 	return text, nil
 }
 
-// isBeginning reports whether so little of an answer was read that it does not
-// say what it is.
+// isBeginning reports whether text is too short to recognise the answer.
 func isBeginning(text []byte) bool {
 	const version, status, http2Header = "HTTP/1.", "HTTP/1.1 400", 4
 	n := min(len(text), len(version))
@@ -218,14 +219,14 @@ func isReset(err error) bool {
 	return !errors.As(err, &e) || !e.Timeout()
 }
 
-// mayWantTLS reports whether more of the answer must be read to know: servers
-// of HTTPS answer in words, and in the clear, who speaks to them without.
+// mayWantTLS reports whether more of the answer must be read to know whether
+// the port wants TLS: HTTPS servers tell a client without TLS so in plain text.
 func mayWantTLS(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("HTTP/1.")) && bytes.HasPrefix(text[min(len(text), 8):], []byte(" 400"))
 }
 
-// wantsTLS reports whether the answer, or that there was none, shows that the
-// port may speak TLS.
+// wantsTLS reports whether the answer, or its absence, shows that the port may
+// speak TLS.
 func wantsTLS(text []byte) bool {
 	const alert = 0x15
 	switch {
@@ -244,13 +245,13 @@ func wantsTLS(text []byte) bool {
 	return false
 }
 
-// protocol says what the answer proves.
+// protocol returns what the answer proves.
 func (r *reply) protocol() protocol {
 	const settings = 4
 	p := protocol{asked: true, tls: r.tls}
 	with := ""
 	if r.tls {
-		with = " by TLS"
+		with = " over TLS"
 	}
 	switch {
 	case r.alpn == "h2", len(r.text) > 3 && r.text[0] == 0 && r.text[3] == settings:
@@ -258,29 +259,30 @@ func (r *reply) protocol() protocol {
 		p.found = "HTTP/2" + with
 	case r.alpn == "http/1.1":
 		p.http, p.http1 = true, true
-		p.found = "HTTP/1 alone by TLS, as it has negotiated"
+		p.found = "HTTP/1 only over TLS, as it has negotiated"
 	case bytes.HasPrefix(r.text, []byte("HTTP/1.")):
 		p.http, p.http1 = true, true
-		p.found = "HTTP/1 alone" + with + ": it has refused HTTP/2"
+		p.found = "HTTP/1 only" + with + ": it has refused HTTP/2"
 	case len(r.text) > 0:
-		p.found = "something else than HTTP" + with
+		p.found = "something other than HTTP" + with
 	case r.end:
-		p.found = "something else than HTTP" + with + ": it has closed the connection without an answer"
+		p.found = "something other than HTTP" + with + ": it has closed the connection without an answer"
 	default:
 		p.found = "nothing that was recognised: it has not answered"
 	}
 	return p
 }
 
-// ownQuestions are the local ends of the connections on which the sidecar has
-// asked what a port speaks. They are not work, also not when the app leaves
-// one open that the sidecar has closed.
+// ownQuestions holds the local addresses of the connections on which the
+// sidecar has asked what a port speaks. They are not work, even if the app
+// leaves one open that the sidecar has closed.
 type ownQuestions struct {
 	mu   sync.Mutex
 	ends []netip.AddrPort
 }
 
-// add notes one. The oldest are forgotten: the app is asked once per start.
+// add adds an address and forgets the oldest: the app is asked only once per
+// start.
 func (q *ownQuestions) add(end netip.AddrPort) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

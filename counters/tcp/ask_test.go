@@ -24,21 +24,21 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// askedServer is a server that is asked what it speaks, with its log.
+// askedServer is a server that is asked what it speaks, and its log.
 type askedServer struct {
 	port   int
 	log    func() string
-	client *http.Client // of HTTP/1, or of HTTP/2 where that is spoken alone; nil: of gRPC
+	client *http.Client // for HTTP/1, or for HTTP/2 if the server speaks only that; nil: for gRPC
 	scheme string
 }
 
-// askedServers are by their names in docs/tcp.md.
+// askedServers are the servers, with their names in docs/tcp.md.
 var askedServers = []struct {
 	name   string
 	start  func(t *testing.T) *askedServer
-	want   protocol // but for what people read
-	twice  bool     // it is asked once more, by TLS, when a client may have made a handshake
-	lines  int      // in its log, by all that it was asked; more are stack traces, of servers that log one for whoever speaks no TLS
+	want   protocol // without the text for people
+	twice  bool     // it is asked again, with TLS, when a client may have made a handshake
+	lines  int      // the maximum in its log for all questions; more are stack traces, which some servers log for a client without TLS
 	access bool     // its log has a line for each request
 }{
 	{"nginx", nginxAsked("", false), protocol{http: true, http1: true}, true, 2, true},
@@ -75,7 +75,7 @@ func readAll(files ...string) func() string {
 	return func() string {
 		var text strings.Builder
 		for _, f := range files {
-			b, _ := os.ReadFile(f) // it may not be there yet
+			b, _ := os.ReadFile(f) // it may not exist yet
 			text.Write(b)
 		}
 		return text.String()
@@ -120,7 +120,8 @@ func haproxyAsked(bind, alpn string) func(t *testing.T) *askedServer {
 	}
 }
 
-// programAsked starts a program with its port and a backend that nobody asks.
+// programAsked starts a program with its port and a backend that is never
+// asked.
 func programAsked(program string, args ...string) func(t *testing.T) *askedServer {
 	return func(t *testing.T) *askedServer {
 		t.Helper()
@@ -160,7 +161,7 @@ func javaAsked(class string, http1 bool) func(t *testing.T) *askedServer {
 	}
 }
 
-// secureAsked has start find a certificate.
+// secureAsked makes start use a certificate.
 func secureAsked(start func(t *testing.T) *askedServer) func(t *testing.T) *askedServer {
 	return func(t *testing.T) *askedServer {
 		c := newCertificate(t, false)
@@ -179,7 +180,7 @@ func pythonAsked(args ...string) func(t *testing.T) *askedServer {
 	}
 }
 
-// lockedBuffer is written to and read at once.
+// lockedBuffer is a buffer that may be written and read concurrently.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -220,7 +221,7 @@ func goAsked(secure, http2 bool) func(t *testing.T) *askedServer {
 	}
 }
 
-// loopback is a port of this machine.
+// loopback returns the address of a port on this machine.
 func loopback(port int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
 }
@@ -244,7 +245,7 @@ func TestWhatServersSpeak(t *testing.T) {
 					wait.Until(t, "the request's line in the log", func() bool { return strings.Count(s.log(), marker) > before })
 				}
 			}
-			request() // it has started
+			request() // the server has started
 			before := s.log()
 			asked := 0
 			note := func(netip.AddrPort) { asked++ }
@@ -260,7 +261,7 @@ func TestWhatServersSpeak(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			request() // what was logged before is in the log
+			request() // now everything before is in the log
 			said := strings.TrimPrefix(s.log(), before)
 			n := 0
 			var logged []string
@@ -292,7 +293,7 @@ func TestWhatServersSpeak(t *testing.T) {
 	}
 }
 
-// Servers that do not speak HTTP, or badly.
+// Servers that do not speak HTTP, or speak it badly.
 func TestWhatOthersSpeak(t *testing.T) {
 	c := newCertificate(t, false)
 	mutual := func(version uint16, protocols ...string) func(net.Conn) {
@@ -422,8 +423,8 @@ func TestNobodyIsAsked(t *testing.T) {
 	}
 }
 
-// A connection that is reset is an error in the logs of many servers, however
-// much they were still sending.
+// Many servers log an error when a connection is reset, no matter how much they
+// were still sending.
 func TestConnectionsAreLeftWithoutAReset(t *testing.T) {
 	c := newCertificate(t, false)
 	pair, err := tls.LoadX509KeyPair(c.chain, c.key)
@@ -452,7 +453,7 @@ func TestConnectionsAreLeftWithoutAReset(t *testing.T) {
 					ended <- err
 					return
 				}
-				// More than is read of an answer, and it is all there at once.
+				// More than is read of an answer, all of it available at once.
 				answer := "HTTP/1.1 405 Method Not Allowed\r\n\r\n" + strings.Repeat("x", 4*answerLimit)
 				if _, err := io.WriteString(conn, answer); err != nil {
 					ended <- err

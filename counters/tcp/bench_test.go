@@ -16,7 +16,7 @@ import (
 )
 
 // BenchmarkReading measures one reading of an app with 50 connections, 5 of
-// them busy, where the pod has n more: foreign ones, or the app's.
+// them busy, in a pod with n more connections: foreign ones, or the app's.
 func BenchmarkReading(b *testing.B) {
 	l := listenOn(b, "127.0.0.1:0")
 	port := l.port
@@ -69,10 +69,10 @@ func BenchmarkReading(b *testing.B) {
 	}
 }
 
-// BenchmarkLearning measures what looks cost while the pod serves: the
-// processor's time of each second, with 1,000 connections of the app, on which
-// nothing happens, and 100,000 foreign ones; and where a connection is made to
-// the pod again and again, so that the kernel's table has to be gone through.
+// BenchmarkLearning measures the cost of the checks while the pod serves: the
+// processor time per second, with 1,000 idle connections of the app and 100,000
+// foreign ones. It also measures the case in which connections are made to the
+// pod again and again, so that the kernel's table must be walked.
 func BenchmarkLearning(b *testing.B) {
 	l := listenOn(b, "127.0.0.1:0")
 	for range 1000 {
@@ -100,7 +100,7 @@ func BenchmarkLearning(b *testing.B) {
 				}
 				return n, nil
 			}
-			const span = 3 * time.Minute // a walk of the table comes every other minute
+			const span = 3 * time.Minute // the table is walked about every other minute
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			if test.learn {
@@ -117,8 +117,8 @@ func BenchmarkLearning(b *testing.B) {
 	}
 }
 
-// BenchmarkWatching measures what a drain costs that waits for one request: the
-// processor's time of each second.
+// BenchmarkWatching measures the cost of a drain that waits for one request:
+// the processor time per second.
 func BenchmarkWatching(b *testing.B) {
 	l := listenOn(b, "127.0.0.1:0")
 	for range 50 {
@@ -167,8 +167,8 @@ func pair(b *testing.B, l *listener) (near, far net.Conn) {
 	return near, far
 }
 
-// cpu reports the processor's time of what follows: on a machine with other
-// work, the clock's time says more about that.
+// cpu reports the processor time of what follows. On a machine with other work,
+// this says more than the elapsed time.
 func cpu(b *testing.B) (report func()) {
 	b.Helper()
 	b.ReportAllocs()

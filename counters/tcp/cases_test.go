@@ -13,20 +13,20 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// soon is a silence that tests can wait out, and never one that they cannot
-// keep: a doubt lasts longer than any test.
+// soon is a silence for which a test can wait. never is a silence that lasts
+// longer than any test.
 const (
 	soon  = 50 * time.Millisecond
 	never = time.Hour
 )
 
-// settled is a counter for which a doubt never counts: what it counts is
-// certain. cautious is one for which each doubt does.
+// settled returns a counter for which a doubt never counts: what it counts is
+// certain. cautious returns one for which each doubt counts.
 func (a *app) settled(t *testing.T) *Counter {
 	return a.counter(t, Config{Silence: Silence{}})
 }
 
-// glimpse has the counter look.
+// glimpse makes the counter check.
 func (c *Counter) glimpse(t *testing.T) {
 	t.Helper()
 	if _, err := c.Count(t.Context()); err != nil {
@@ -38,7 +38,7 @@ func (a *app) cautious(t *testing.T) *Counter {
 	return a.counter(t, Config{Silence: Silence{Duration: never}})
 }
 
-// all has the counters agree.
+// all waits until all counters have the same result.
 func all(t *testing.T, want int64, counters ...*Counter) {
 	t.Helper()
 	for _, c := range counters {
@@ -46,12 +46,12 @@ func all(t *testing.T, want int64, counters ...*Counter) {
 	}
 }
 
-// cases are what happens on a connection one after another. What counts in
-// which state is in rows_test.go.
+// cases are sequences of events on a connection. rows_test.go defines what
+// counts in which state.
 var cases = []struct {
 	name string
 	run  func(t *testing.T, a *app)
-	only []string // the servers that can do it; all where empty
+	only []string // the servers that can do it; empty: all
 }{
 	{name: "a keep-alive connection after many requests", run: func(t *testing.T, a *app) {
 		watched := a.settled(t)
@@ -80,7 +80,7 @@ var cases = []struct {
 		g.release()
 		c.answer(t, http.StatusOK)
 		becomes(t, a.settled(t), 0, readable)
-		becomes(t, watched, 1, readable) // the answer may go on
+		becomes(t, watched, 1, readable) // the answer may continue
 		c.Close()
 		becomes(t, watched, 0, readable)
 	}},
@@ -97,7 +97,7 @@ var cases = []struct {
 					watched.glimpse(t)
 				}
 			}
-			g := a.hold(t, c) // within the tick of the last answer, often
+			g := a.hold(t, c) // often in the same tick as the last answer
 			for range 5 {
 				all(t, 1, watched, a.cautious(t))
 			}
@@ -115,7 +115,7 @@ var cases = []struct {
 			becomes(t, watched, 1, readable)
 			g.release()
 			c.answer(t, http.StatusOK)
-			g = a.hold(t, c) // within the tick of the answer, often
+			g = a.hold(t, c) // often in the same tick as the answer
 			all(t, 1, watched, a.cautious(t))
 		}
 		g.release()
@@ -155,8 +155,8 @@ var cases = []struct {
 		one, two := a.gate(), a.gate()
 		c.get(t, "/stream?id="+one.id+"&id="+two.id)
 		one.reached(t)
-		becomes(t, watched, 0, readable) // until now it may have been all of the answer
-		becomes(t, patient, 1, readable) // or not
+		becomes(t, watched, 0, readable) // until now, this may have been the whole answer
+		becomes(t, patient, 1, readable) // or it may not
 		one.release()
 		two.reached(t)
 		becomes(t, patient, 1, readable)
@@ -195,7 +195,7 @@ var cases = []struct {
 		one.release()
 		c.answer(t, http.StatusOK)
 		two.reached(t)
-		becomes(t, watched, 0, readable) // the answer to the first looks like all
+		becomes(t, watched, 0, readable) // the answer to the first looks like the answer to all
 		becomes(t, a.cautious(t), 1, readable)
 		becomes(t, a.counter(t, Config{Count: Active, Silence: Silence{Duration: never}}), 1, readable)
 		two.release()
@@ -214,7 +214,7 @@ var cases = []struct {
 		g.release()
 		c.answer(t, http.StatusOK)
 		all(t, 0, watched, a.settled(t))
-	}, only: []string{"go", "python"}}, // the others give the request up
+	}, only: []string{"go", "python"}}, // the others abort the request
 	{name: "a client that goes away", run: func(t *testing.T, a *app) {
 		watched := a.settled(t)
 		c := a.connect(t)
@@ -269,13 +269,13 @@ func TestCases(t *testing.T) {
 				t.Run(test.name, func(t *testing.T) {
 					test.run(t, a)
 				})
-				becomes(t, a.counter(t, Config{Count: Open}), 0, readable) // all is closed
+				becomes(t, a.counter(t, Config{Count: Open}), 0, readable) // everything is closed
 			}
 		})
 	}
 }
 
-// listener is an app that does nothing but what the test does.
+// listener is an app that does only what the test does.
 type listener struct {
 	net.Listener
 	*app
@@ -301,7 +301,7 @@ func (l *listener) accept(t *testing.T) *client {
 	return &client{conn, bufio.NewReader(conn)}
 }
 
-// echo has text travel from one end to the other, and be read.
+// echo sends text from one end to the other, which reads it.
 func echo(t *testing.T, from, to *client, text string) {
 	t.Helper()
 	from.say(t, text)

@@ -24,30 +24,30 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// confined is what a process without rights has seen.
+// confined is what a process without privileges has seen.
 type confined struct {
 	UID       int
-	Caps      string // what it may, of all that a process may
+	Caps      string // its privileges, of all that a process can have
 	ReadOnly  bool   // it cannot write to the root file system
-	NoKeys    bool   // the kernel's keyrings are refused, as by the profiles of containers
+	NoKeys    bool   // the kernel's keyrings are refused, as container profiles do
 	Readings  []drain.Reading
 	Listening bool
-	Told      bool // the end of a connection was told by the kernel
+	Told      bool // the kernel has reported the end of a connection
 	Log       string
 	Err       string
 }
 
-// nobodyID is the user of the image.
+// nobodyID is the user id of the image.
 const nobodyID = 65532
 
-// What a process without rights is told besides the app's port.
+// The second argument of a process without privileges, after the app's port.
 const (
-	giveUp         = "give-up"   // it has to give them up itself
-	netlinkRefused = "refused"   // and also the use of netlink
-	contained      = "contained" // it has none already
+	giveUp         = "give-up"   // it must drop its privileges itself
+	netlinkRefused = "refused"   // it must also refuse itself the use of netlink
+	contained      = "contained" // it has no privileges already
 )
 
-// countAsProgram counts without any rights, and prints what it saw as JSON.
+// countAsProgram counts without any privileges, and prints what it saw as JSON.
 func countAsProgram(args []string) {
 	var seen confined
 	if err := seen.look(args); err != nil {
@@ -120,10 +120,10 @@ func (seen *confined) look(args []string) error {
 	return nil
 }
 
-// giveUpRights makes the process one of an ordinary container: another user,
-// no capability, nothing to be gained by starting a program.
+// giveUpRights makes the process like that of an ordinary container: another
+// user, no capability, and no privileges from starting a program.
 func giveUpRights(refuseNetlink bool) error {
-	runtime.LockOSThread() // what follows is said of a thread, and then of all
+	runtime.LockOSThread() // what follows applies to a thread first, and then to all
 	if os.Getuid() == 0 {
 		if err := syscall.Setgroups(nil); err != nil {
 			return fmt.Errorf("groups: %w", err)
@@ -138,8 +138,8 @@ func giveUpRights(refuseNetlink bool) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no new privileges: %w", err)
 	}
-	// As a seccomp profile does: struct seccomp_data begins with the call's
-	// number, and its first argument is at 16.
+	// This is like a seccomp profile. struct seccomp_data begins with the
+	// number of the system call, and its first argument is at offset 16.
 	refuse := uint32(unix.SECCOMP_RET_ALLOW)
 	if refuseNetlink {
 		refuse = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
@@ -162,7 +162,7 @@ func giveUpRights(refuseNetlink bool) error {
 	return nil
 }
 
-// runConfined has a process without rights look at the app.
+// runConfined runs a process without privileges that checks the app.
 func runConfined(t *testing.T, a *app, how string) confined {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), testBinary(t), strconv.Itoa(a.port), how)
@@ -170,7 +170,7 @@ func runConfined(t *testing.T, a *app, how string) confined {
 	return seenBy(t, cmd)
 }
 
-// seenBy runs the process, and checks that it has no rights.
+// seenBy runs the process, and checks that it has no privileges.
 func seenBy(t *testing.T, cmd *exec.Cmd) confined {
 	t.Helper()
 	var problems strings.Builder
@@ -225,7 +225,7 @@ func TestNoRightsAreNeeded(t *testing.T) {
 	seen.countsAll(t)
 }
 
-// countsAll checks that nothing was kept from the process.
+// countsAll checks that the process has seen everything.
 func (seen *confined) countsAll(t *testing.T) {
 	t.Helper()
 	for _, r := range seen.Readings {

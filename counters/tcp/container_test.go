@@ -15,14 +15,14 @@ import (
 )
 
 // A container as Kubernetes makes one at the Pod Security level "restricted",
-// with a root file system that cannot be written: its own user, no capability,
-// and the seccomp profile RuntimeDefault, which is containerd's own.
+// with a read-only root file system: its own user, no capability, and the
+// seccomp profile RuntimeDefault, which is containerd's.
 func TestContainerWithRuntimeDefaultSeccomp(t *testing.T) {
 	a := busyApp(t)
 	runc, bundle, root := servers.Need(t, "runc"), t.TempDir(), t.TempDir()
 	uid := nobodyID
 	if os.Geteuid() != 0 {
-		uid = 0 // of a user namespace, in which there is no other
+		uid = 0 // in a user namespace without other users
 	}
 	writeJSON(t, filepath.Join(bundle, "config.json"), object{
 		"ociVersion": "1.0.2",
@@ -56,8 +56,8 @@ func TestContainerWithRuntimeDefaultSeccomp(t *testing.T) {
 
 type object = map[string]any
 
-// libraries are the folders in which the test's own program, which is not
-// static, has its libraries.
+// libraries mounts the directories that contain the libraries of the test's own
+// program, which is not static.
 func libraries() []object {
 	var mounts []object
 	for _, dir := range []string{"/usr", "/lib", "/lib64"} {
@@ -72,7 +72,7 @@ func libraries() []object {
 func runtimeDefault(t *testing.T) json.RawMessage {
 	t.Helper()
 	const tool = "../../internal/tools/seccomp"
-	if _, err := os.ReadDir(tool); err != nil { // go test notes what it depends on
+	if _, err := os.ReadDir(tool); err != nil { // go test records this dependency
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "run", "-C", tool, ".")
@@ -97,8 +97,8 @@ func writeJSON(t *testing.T, name string, value any) {
 	}
 }
 
-// namespaces lets an ordinary user run a container, as root of a user namespace
-// whose root is that user. For root itself it is nil.
+// namespaces lets an ordinary user run a container as root of a user namespace;
+// that root is the user itself. For root, namespaces returns nil.
 func namespaces() *syscall.SysProcAttr {
 	if os.Geteuid() == 0 {
 		return nil

@@ -18,22 +18,22 @@ import (
 
 // Config is the counter's part of the environment.
 type Config struct {
-	Count   string  `envconfig:"LASTCALL_TCP_COUNT" default:"auto" desc:"requests: connections on which a request waits for its answer (HTTP/1); active: also those that were not silent for LASTCALL_TCP_SILENCE (HTTP/2, gRPC, WebSockets); open: all on which anything was ever received; auto: requests where the app's port is found to speak HTTP/1 alone, active otherwise"`
+	Count   string  `envconfig:"LASTCALL_TCP_COUNT" default:"auto" desc:"requests: connections on which a request waits for its answer (HTTP/1); active: also those that were not silent for LASTCALL_TCP_SILENCE (HTTP/2, gRPC, WebSockets); open: all on which anything was ever received; auto: requests where the app's port is found to speak only HTTP/1, active otherwise"`
 	Silence Silence `envconfig:"LASTCALL_TCP_SILENCE" default:"auto" desc:"how long a connection in doubt must be silent to count as idle: a duration, or auto: learned from the app's answers"`
 }
 
-// What LASTCALL_TCP_COUNT may be.
+// The values of LASTCALL_TCP_COUNT.
 const (
-	Auto     = "auto"     // Requests or Active, by what the port speaks
+	Auto     = "auto"     // Requests or Active, depending on what the port speaks
 	Requests = "requests" // connections on which a request waits for its answer
-	Active   = "active"   // and those that were not silent for long enough
-	Open     = "open"     // all on which anything was ever received
+	Active   = "active"   // also connections that were not silent for long enough
+	Open     = "open"     // all connections on which anything was ever received
 )
 
 // Silence is how long a connection in doubt must be silent to count as idle.
-// The zero value is no time at all.
+// The zero value means that it counts as idle at once.
 type Silence struct {
-	Auto     bool // as long as was learned
+	Auto     bool // learned from the app's answers
 	Duration time.Duration
 }
 
@@ -62,7 +62,8 @@ const (
 	maxPorts = 64
 	// maxSockets bounds the app's connections, each of which is remembered.
 	maxSockets = 1 << 20
-	// tick is the longest of the kernel's ticks, in which it tells ages.
+	// tick is the longest of the kernel's clock ticks, in which it reports
+	// ages.
 	tick = 10 * time.Millisecond
 )
 
@@ -71,29 +72,29 @@ type Counter struct {
 	ports    []int
 	mode     string
 	patience patience
-	table    procnet.Table // what is read where the diagnostics are refused
+	table    procnet.Table // read if the diagnostics are refused
 	ownEnds  func(ports []int) map[netip.AddrPort]bool
 	asked    ownQuestions // the sidecar's own connections that ask what a port speaks
-	base     time.Time    // from which times are counted
-	know     knowledge    // has a lock of its own
-	watching atomic.Int32 // who takes in the ends of all connections
+	base     time.Time    // times are counted from here
+	know     knowledge    // has its own lock
+	watching atomic.Int32 // how many goroutines record the ends of all connections
 
-	// turn holds a token while a reading is under way. It guards what follows.
+	// turn holds a token during a reading. It guards everything below.
 	turn    *semaphore.Weighted
 	diag    diagnostics
 	blind   bool // the diagnostics are refused
 	known   map[uint64]*memory
 	views   map[int]*view // by port
-	tries   uint32        // looks begun
-	look    uint32        // the last of them that was not cut short; 0: there was none
+	tries   uint32        // checks that were begun
+	look    uint32        // the last check that was completed; 0: none
 	lookAt  time.Time     // when it began
 	arrived uint64
-	doubts  chan int // ports that are to be asked what they speak, while Learn runs
+	doubts  chan int // ports to be asked what they speak, while Learn runs
 	walk    walk
-	probes  probes // its addresses have a lock of their own
+	probes  probes // its addresses have their own lock
 }
 
-// New makes the counter of the work on the app's ports, and asks nothing yet.
+// New returns a counter of the work on the app's ports. It asks nothing yet.
 func New(cfg Config, ports ...int) (*Counter, error) {
 	var mistakes []error
 	if cfg.Count != Auto && cfg.Count != Requests && cfg.Count != Active && cfg.Count != Open {
@@ -127,14 +128,14 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 	return c, nil
 }
 
-// speaks takes in what a port was found to speak.
+// speaks records what a port was found to speak.
 func (c *Counter) speaks(port int, p protocol) {
 	v := c.views[port]
 	v.port, v.mode, v.asking = p, c.mode, false
 	for _, m := range c.known {
 		if p.tls && m.port == port && m.recv > 0 && !m.settled && (m.activity == answered || m.activity == waiting && m.sent > 0 && m.dataIn <= tlsOpening) {
 			if m.settled = min(m.dataIn, m.dataOut) >= handshakeFlights; !m.settled {
-				m.activity = handshake // as it may have been
+				m.activity = handshake // it may have been the handshake
 			}
 		}
 	}
@@ -155,12 +156,12 @@ func validPorts(ports []int) bool {
 	return len(ports) > 0 && len(ports) <= maxPorts
 }
 
-// lock waits for the turn, which a look holds, for as long as it takes.
+// lock waits for the turn, which a check holds for as long as it takes.
 func (c *Counter) lock()   { _ = c.turn.Acquire(context.Background(), 1) }
 func (c *Counter) unlock() { c.turn.Release(1) }
 
-// Count looks at the app's connections. Where the kernel's diagnostics are
-// refused it counts all of them as work, and cannot tell arrivals.
+// Count checks the app's connections. If the kernel's diagnostics are refused,
+// it counts all of them as work and does not report arrivals.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	if err := c.turn.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("counting the app's connections: an earlier reading has not ended: %w", err)
@@ -173,7 +174,7 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	return r, nil
 }
 
-// read has the turn.
+// read is Count for a caller that holds the turn.
 func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	if err := ctx.Err(); err != nil {
 		return drain.Reading{}, err
@@ -184,15 +185,16 @@ func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 			return r, err
 		}
 		c.blind, c.known = true, nil
-		slog.WarnContext(ctx, "tcp: the kernel's socket diagnostics are refused: each open connection to the app counts as work, also an idle one, until it is closed; "+
+		slog.WarnContext(ctx, "tcp: the kernel's socket diagnostics are refused: each open connection to the app counts as work, even if it is idle, until it is closed; "+
 			"allow netlink sockets (AF_NETLINK) in the seccomp profile, or use another counter", "error", err)
 	}
 	n, err := c.fromTable()
 	return drain.Reading{InFlight: n}, err
 }
 
-// diagnose looks by the kernel's diagnostics: at the connections that are
-// known, one by one, where there can be no others; or for all that there are.
+// diagnose checks by the kernel's diagnostics. If there can be no connections
+// but the known ones, it asks for these one by one; otherwise it walks through
+// the kernel's table.
 func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
 	began := time.Now()
 	if c.walk.sure(began) {
@@ -207,7 +209,7 @@ func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
 		case err == nil && shown == len(ids):
 			return r.end(), nil
 		}
-		// One was not found: that it has gone is for the walk to say.
+		// A connection was not found. The walk shows whether it is gone.
 	}
 	r := c.newReading(began)
 	c.walk.begin()
@@ -222,7 +224,7 @@ func (c *Counter) diagnose(ctx context.Context) (drain.Reading, error) {
 	return r.end(), nil
 }
 
-// reading is one look at the app's connections.
+// reading is one check of the app's connections.
 type reading struct {
 	*Counter
 	number   uint32
@@ -232,8 +234,8 @@ type reading struct {
 	open     int64
 }
 
-// newReading begins one. One that is cut short has its own number too: what it
-// has seen is not to be passed over by the next.
+// newReading begins a reading. A reading that is cut short also has its own
+// number: the next one must not skip the connections that it has seen.
 func (c *Counter) newReading(began time.Time) reading {
 	c.tries++
 	now := began.Sub(c.base).Milliseconds()
@@ -243,11 +245,11 @@ func (c *Counter) newReading(began time.Time) reading {
 	return reading{Counter: c, number: c.tries, began: began, own: c.own()}
 }
 
-// see takes in one connection.
+// see records one connection.
 func (r *reading) see(s *socket) error {
 	v := r.views[s.port]
 	if connected&(1<<s.state) == 0 || v == nil {
-		return nil // there is nothing left to do on it
+		return nil // there is nothing left to do on this connection
 	}
 	if !s.info {
 		return fmt.Errorf("%w: a connection without its tcp_info", errGarbled)
@@ -255,7 +257,7 @@ func (r *reading) see(s *socket) error {
 	m, seen := r.known[s.cookie]
 	switch {
 	case seen && m.look == r.number:
-		return nil // shown twice, because the kernel's table has changed meanwhile
+		return nil // reported twice, because the kernel's table has changed meanwhile
 	case !seen && len(r.known) >= maxSockets:
 		return fmt.Errorf("the app has more than %d connections", maxSockets)
 	case !seen:
@@ -288,8 +290,9 @@ func (r *reading) see(s *socket) error {
 	return nil
 }
 
-// question has a port asked what it speaks when the first client has come to
-// it, and once more, by TLS, when a client may have made a handshake.
+// question requests that a port be asked what it speaks, when its first client
+// has come. It requests this once more, with TLS, when a client may have made a
+// handshake.
 func (r *reading) question(s *socket, v *view) {
 	if v.asking || v.port.asked && (!v.port.mayBeTLS || s.dataIn < tlsOpening) {
 		return
@@ -297,12 +300,12 @@ func (r *reading) question(s *socket, v *view) {
 	select {
 	case r.doubts <- s.port:
 		v.asking = true
-	default: // nobody asks
+	default: // Learn does not run
 	}
 }
 
-// end forgets the connections that were not seen. What a client waited for
-// when it went away may have been answered in that moment.
+// end forgets the connections that were not seen. If a client was waiting for
+// an answer when its connection ended, the answer may have come at that moment.
 func (r *reading) end() drain.Reading {
 	for cookie, m := range r.known {
 		if m.look == r.number {
@@ -319,13 +322,13 @@ func (r *reading) end() drain.Reading {
 	return drain.Reading{InFlight: r.inFlight, Arrived: r.arrived, HasArrived: true, Open: r.open, HasOpen: true}
 }
 
-// ended takes in that the kernel has destroyed one of the app's sockets: what
-// came on it since the last look was never seen otherwise.
+// ended records that the kernel has destroyed one of the app's sockets. Nothing
+// else shows what came on it since the last check.
 func (c *Counter) ended(s *socket) {
 	c.lock()
 	defer c.unlock()
 	v := c.views[s.port]
-	if c.look == 0 || s.remote.Port() == 0 || v == nil { // a listening one has no peer
+	if c.look == 0 || s.remote.Port() == 0 || v == nil { // a listening socket has no peer
 		return
 	}
 	now := time.Now()
@@ -339,16 +342,16 @@ func (c *Counter) ended(s *socket) {
 		}
 		teachEnd(m, s, v)
 		if s.recv > m.recv+farewellMaximum {
-			c.arrived++ // more than its end
+			c.arrived++ // more than the end of the connection
 		}
 	case c.asked.has(s.remote), time.Duration(s.recvAge)*time.Millisecond > now.Sub(c.lookAt)+tick:
 	case !c.probes.cameAndWent(s, now):
 		teachEnd(nil, s, v)
-		c.arrived++ // it was made, and ended, since the last look
+		c.arrived++ // the connection began and ended since the last check
 	}
 }
 
-// fromTable counts the connections in /proc/net/tcp: all that are not over.
+// fromTable counts the connections in /proc/net/tcp that are not over.
 func (c *Counter) fromTable() (int64, error) {
 	var n int64
 	own := c.own()
@@ -368,7 +371,7 @@ func (c *Counter) fromTable() (int64, error) {
 }
 
 // ownSockets are the sidecar's own connections to the app, which are not work.
-// They are looked up when first asked for.
+// They are looked up when first needed.
 type ownSockets struct {
 	asked *ownQuestions
 	look  func() map[netip.AddrPort]bool
@@ -379,7 +382,7 @@ func (c *Counter) own() *ownSockets {
 	return &ownSockets{asked: &c.asked, look: func() map[netip.AddrPort]bool { return c.ownEnds(c.ports) }}
 }
 
-// has reports whether the sidecar is the peer of s.
+// has reports whether the peer of s is the sidecar.
 func (o *ownSockets) has(s *socket) bool {
 	if s.remote.Addr() != s.local && !s.remote.Addr().IsLoopback() {
 		return false // from another pod

@@ -24,11 +24,13 @@ const (
 	closing     = 11
 )
 
-// connected are the states in which there may be something left to do on a
-// connection. In the others it is not yet made, or its peer has everything.
+// connected holds the states in which something may be left to do on a
+// connection. In the other states it is not yet established, or its peer has
+// received everything.
 const connected = 1<<established | 1<<finWait1 | 1<<closeWait | 1<<lastAck | 1<<closing
 
-// What is used of linux/inet_diag.h. All of it is part of the kernel's ABI.
+// The parts of linux/inet_diag.h that are used. All of them belong to the
+// kernel's ABI.
 const (
 	headerSize     = 16 // struct nlmsghdr
 	getSockets     = 18 // TCPDIAG_GETSOCK
@@ -37,8 +39,8 @@ const (
 	exactSize      = 56 // struct inet_diag_req_v2
 	messageSize    = 72 // struct inet_diag_msg
 	sockIDSize     = 48 // struct inet_diag_sockid
-	sockIDAt       = 4  // and where it stands in the message
-	cookieAt       = 40 // and the cookie in it
+	sockIDAt       = 4  // offset in the message
+	cookieAt       = 40 // offset of the cookie in it
 	attrHeader     = 4  // struct nlattr
 	attrBytecode   = 1  // INET_DIAG_REQ_BYTECODE
 	attrInfo       = 2  // INET_DIAG_INFO: struct tcp_info
@@ -49,7 +51,7 @@ const (
 	tcpInfoMinimum = 208
 )
 
-// Where what is used stands in struct tcp_info (linux/tcp.h).
+// Offsets of the used fields in struct tcp_info (linux/tcp.h).
 const (
 	infoRecvMSS   = 20
 	infoLastSent  = 44
@@ -64,41 +66,42 @@ const (
 )
 
 const (
-	// answerBuffer is as much as the kernel sends at once.
+	// answerBuffer is the most that the kernel sends at once.
 	answerBuffer = 32 << 10
-	// atOnce is how many sockets the kernel is asked for by one call. Their
-	// answers, 2 kB each as the kernel counts, wait in the connection's buffer.
+	// atOnce is how many sockets the kernel is asked for in one call. The
+	// answers, 2 kB each by the kernel's accounting, wait in the connection's
+	// buffer.
 	atOnce = 32
 )
 
 var (
 	errGarbled   = errors.New("the kernel's answer cannot be understood")
-	errOldKernel = errors.New("the kernel does not tell the bytes that were sent: Linux 4.19 or newer is needed")
+	errOldKernel = errors.New("the kernel does not report the bytes that were sent: Linux 4.19 or newer is needed")
 )
 
-// socket is one of the app's sockets, as the kernel shows it.
+// socket is one of the app's sockets, as the kernel reports it.
 type socket struct {
 	id     identity
-	cookie uint64 // tells it from all others, also after it is gone
+	cookie uint64 // identifies the socket uniquely, even after it is gone
 	state  uint8
 	local  netip.Addr
 	port   int // the local one
 	remote netip.AddrPort
-	unread uint32 // bytes that were received and not read by the app; a FIN is one
-	unsent uint32 // bytes that the app has written and the peer has not acknowledged; a FIN is one
+	unread uint32 // bytes received and not yet read by the app; a FIN counts as one
+	unsent uint32 // bytes that the app has written and the peer has not acknowledged; a FIN counts as one
 
-	info                    bool   // what follows is known
-	recv                    uint64 // bytes received in order; a FIN is one
+	info                    bool   // true if the fields below are known
+	recv                    uint64 // bytes received in order; a FIN counts as one
 	sent                    uint64 // bytes sent
 	recvAge, sentAge        uint32 // ms since data was last received and sent, or the connection was made
 	ackAge                  uint32 // ms since the peer last acknowledged something
-	segsIn, dataIn, segsOut uint32 // segments, and those of them with data
+	segsIn, dataIn, segsOut uint32 // segments, and how many of them carry data
 	dataOut                 uint32
-	largest                 uint32 // bytes of the largest segment with data; a guess where small
+	largest                 uint32 // bytes of the largest segment with data; an estimate if it is small
 }
 
-// identity is by what the kernel finds one socket without looking at others:
-// its family, and its struct inet_diag_sockid with the cookie in it.
+// identity holds what the kernel needs to find one socket without searching:
+// its family, and its struct inet_diag_sockid, which contains the cookie.
 type identity struct {
 	family uint8
 	id     [sockIDSize]byte
@@ -106,8 +109,8 @@ type identity struct {
 
 func (i *identity) cookie() uint64 { return binary.NativeEndian.Uint64(i.id[cookieAt:]) }
 
-// dial opens a connection to the kernel's socket diagnostics. It asks nothing
-// that needs a capability.
+// dial opens a connection to the kernel's socket diagnostics. Its requests need
+// no capability.
 func dial() (*netlink.Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: answerBuffer})
 	if err != nil {
@@ -116,32 +119,32 @@ func dial() (*netlink.Conn, error) {
 	return conn, nil
 }
 
-// diagnostics asks the kernel for sockets, over one connection that it keeps
-// from the first time on, unless something goes wrong on it. It is for one
-// caller at a time. Its zero value is ready.
+// diagnostics asks the kernel for sockets. It keeps one connection from the
+// first request on, and replaces it after an error. It must not be used
+// concurrently. The zero value is ready for use.
 //
-// The connection is the library's; what goes over it is put together and taken
-// apart here, in memory that is kept, because it is done every 10 ms.
+// The connection is the library's. The messages are encoded and decoded here,
+// in memory that is reused, because this happens every 10 ms.
 type diagnostics struct {
 	conn     *netlink.Conn
 	raw      syscall.RawConn
 	sequence uint32
 	question []byte
 	answer   []byte
-	socket   socket // that is shown
+	socket   socket // the socket that is shown
 }
 
 func (d *diagnostics) close() {
 	if d.conn != nil {
-		_ = d.conn.Close() // nothing is in it that matters
+		_ = d.conn.Close() // it holds nothing that matters
 		d.conn = nil
 	}
 }
 
-// dump shows visit each socket in one of states, a set of bits, whose local
-// port is one of ports. The kernel leaves out all others, so that they cost
-// neither memory nor copying; but it goes through all that the node has. It
-// ends with ctx.
+// dump calls visit for each socket that is in one of states, a bit set, and
+// whose local port is one of ports. The kernel omits all other sockets, so they
+// cost neither memory nor copying, but it walks through all sockets of the
+// node. dump ends with ctx.
 func (d *diagnostics) dump(ctx context.Context, ports []int, states uint32, visit func(*socket) error) error {
 	return d.within(ctx, func() error {
 		first := d.sequence + 1
@@ -155,7 +158,7 @@ func (d *diagnostics) dump(ctx context.Context, ports []int, states uint32, visi
 			err := d.receive(func(m message) error {
 				switch {
 				case m.sequence != first:
-					return fmt.Errorf("%w: it is to another question", errGarbled)
+					return fmt.Errorf("%w: it answers another request", errGarbled)
 				case m.kind == unix.NLMSG_DONE:
 					done = true
 					return m.failure()
@@ -173,8 +176,8 @@ func (d *diagnostics) dump(ctx context.Context, ports []int, states uint32, visi
 	})
 }
 
-// each shows visit those sockets of ids that are still there. The kernel finds
-// each by itself, so others cost nothing. It ends with ctx.
+// each calls visit for those sockets of ids that still exist. The kernel finds
+// each one directly, so other sockets cost nothing. each ends with ctx.
 func (d *diagnostics) each(ctx context.Context, ids []identity, visit func(*socket) error) error {
 	return d.within(ctx, func() error {
 		for batch := range slices.Chunk(ids, atOnce) {
@@ -200,7 +203,7 @@ func (d *diagnostics) ask(ids []identity, visit func(*socket) error) error {
 	for answered := 0; answered < len(ids); {
 		err := d.receive(func(m message) error {
 			if m.sequence != first+uint32(answered) { //nolint:gosec // at most atOnce
-				return fmt.Errorf("%w: it is to another question", errGarbled)
+				return fmt.Errorf("%w: it answers another request", errGarbled)
 			}
 			answered++
 			switch m.kind {
@@ -208,7 +211,7 @@ func (d *diagnostics) ask(ids []identity, visit func(*socket) error) error {
 				if err := m.failure(); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
 					return err
 				}
-				return nil // it is gone
+				return nil // the socket is gone
 			case getByFamily:
 				return d.show(m.data, visit)
 			}
@@ -221,7 +224,7 @@ func (d *diagnostics) ask(ids []identity, visit func(*socket) error) error {
 	return nil
 }
 
-// show shows visit the socket of which b tells.
+// show parses the socket that b describes and calls visit with it.
 func (d *diagnostics) show(b []byte, visit func(*socket) error) error {
 	if err := d.socket.parse(b); err != nil {
 		return err
@@ -229,7 +232,7 @@ func (d *diagnostics) show(b []byte, visit func(*socket) error) error {
 	return visit(&d.socket)
 }
 
-// within has do talk to the kernel until ctx ends.
+// within calls do, which talks to the kernel, and stops it when ctx ends.
 func (d *diagnostics) within(ctx context.Context, do func() error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -243,7 +246,7 @@ func (d *diagnostics) within(ctx context.Context, do func() error) (err error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	err = do()
 	if !stop() || err != nil {
-		d.close() // the rest of an answer may be in it
+		d.close() // it may hold the rest of an answer
 	}
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
@@ -261,7 +264,7 @@ func (d *diagnostics) open() error {
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		_ = conn.Close() // nothing is in it
+		_ = conn.Close() // it holds nothing
 		return fmt.Errorf("opening a netlink socket: %w", err)
 	}
 	d.conn, d.raw = conn, raw
@@ -271,25 +274,25 @@ func (d *diagnostics) open() error {
 	return nil
 }
 
-// message is one of the kernel's.
+// message is one message from the kernel.
 type message struct {
 	kind     uint16
 	sequence uint32
-	data     []byte // good until the next is received
+	data     []byte // valid until the next message is received
 }
 
-// failure returns the error that the kernel tells, or nil.
+// failure returns the error that the message reports, or nil.
 func (m message) failure() error {
 	if len(m.data) < 4 {
 		return fmt.Errorf("%w: a message of %d bytes", errGarbled, len(m.data))
 	}
-	if number := int32(binary.NativeEndian.Uint32(m.data)); number < 0 { //nolint:gosec // it is one
+	if number := int32(binary.NativeEndian.Uint32(m.data)); number < 0 { //nolint:gosec // it is a signed number
 		return unix.Errno(-number)
 	}
 	return nil
 }
 
-// header adds to b the header of a message, after which size bytes follow.
+// header appends to b the header of a message with size bytes of data.
 func (d *diagnostics) header(b []byte, kind, flags uint16, size int) []byte {
 	d.sequence++
 	native := binary.NativeEndian
@@ -297,7 +300,7 @@ func (d *diagnostics) header(b []byte, kind, flags uint16, size int) []byte {
 	b = native.AppendUint16(b, kind)
 	b = native.AppendUint16(b, unix.NLM_F_REQUEST|flags)
 	b = native.AppendUint32(b, d.sequence)
-	return native.AppendUint32(b, 0) // the kernel knows who asks
+	return native.AppendUint32(b, 0) // the kernel knows the sender
 }
 
 // send sends the question.
@@ -312,7 +315,7 @@ func (d *diagnostics) send() error {
 	return err
 }
 
-// receive shows visit what the kernel sends at once.
+// receive calls visit for each message of the kernel's next datagram.
 func (d *diagnostics) receive(visit func(message) error) error {
 	var n int
 	var err error
@@ -331,7 +334,7 @@ func (d *diagnostics) receive(visit func(message) error) error {
 	return messages(d.answer[:n], visit)
 }
 
-// messages shows visit each message in b.
+// messages calls visit for each message in b.
 func messages(b []byte, visit func(message) error) error {
 	for len(b) > 0 {
 		if len(b) < headerSize {
@@ -339,7 +342,7 @@ func messages(b []byte, visit func(message) error) error {
 		}
 		length := int(binary.NativeEndian.Uint32(b))
 		if length < headerSize || length > len(b) {
-			return fmt.Errorf("%w: a message of %d bytes, of which %d are there", errGarbled, length, len(b))
+			return fmt.Errorf("%w: a message of %d bytes, but only %d were received", errGarbled, length, len(b))
 		}
 		m := message{kind: binary.NativeEndian.Uint16(b[4:]), sequence: binary.NativeEndian.Uint32(b[8:]), data: b[headerSize:length]}
 		if err := visit(m); err != nil {
@@ -358,10 +361,10 @@ func ignoringEINTR(call func() error) error {
 	}
 }
 
-// dumpRequest is a struct inet_diag_req with the filter as its attribute. Unlike
-// its successor (inet_diag_req_v2) it asks for IPv4 and IPv6 at once, as ss
-// does: the kernel goes through its table of all sockets, most of it empty, for
-// each request, and that is what a dump costs.
+// dumpRequest returns a struct inet_diag_req with the filter as its attribute.
+// Unlike its successor (inet_diag_req_v2), it asks for IPv4 and IPv6 in one
+// request, as ss does. The kernel walks through its table of all sockets, most
+// of it empty, for each request. This walk is the cost of a dump.
 func dumpRequest(states uint32, ports []int) []byte {
 	code := portFilter(ports)
 	b := make([]byte, requestSize, requestSize+attrHeader+len(code))
@@ -374,10 +377,10 @@ func dumpRequest(states uint32, ports []int) []byte {
 	return append(b, code...)
 }
 
-// portFilter is a program for the kernel: is the local port one of ports? Each
-// operation says how far to go on when it holds, and how far when it does not:
-// to the end of the program, which takes the socket, or beyond it, which
-// leaves it out.
+// portFilter returns a program for the kernel that accepts a socket if its
+// local port is one of ports. Each operation contains two jump distances, for a
+// condition that holds and for one that does not. A jump to the end of the
+// program accepts the socket, and a jump beyond the end rejects it.
 func portFilter(ports []int) []byte {
 	const compare, jump = 8, 4
 	const each = 2*compare + jump
@@ -399,7 +402,7 @@ func portFilter(ports []int) []byte {
 	return b
 }
 
-// parse reads a struct inet_diag_msg and the attributes that follow it.
+// parse decodes a struct inet_diag_msg and the attributes that follow it.
 func (s *socket) parse(b []byte) error {
 	if len(b) < messageSize {
 		return fmt.Errorf("%w: %d bytes", errGarbled, len(b))
@@ -427,7 +430,7 @@ func (s *socket) parse(b []byte) error {
 	for rest := b[messageSize:]; len(rest) >= attrHeader; {
 		size, kind := int(native.Uint16(rest)), native.Uint16(rest[2:])
 		if size < attrHeader || size > len(rest) {
-			return fmt.Errorf("%w: an attribute of %d bytes, of which %d are there", errGarbled, size, len(rest))
+			return fmt.Errorf("%w: an attribute of %d bytes, but only %d are left", errGarbled, size, len(rest))
 		}
 		if kind == attrInfo {
 			if err := s.parseInfo(rest[attrHeader:size]); err != nil {
@@ -439,7 +442,7 @@ func (s *socket) parse(b []byte) error {
 	return nil
 }
 
-// parseInfo reads a struct tcp_info.
+// parseInfo decodes a struct tcp_info.
 func (s *socket) parseInfo(b []byte) error {
 	if len(b) < tcpInfoMinimum {
 		return errOldKernel
@@ -454,15 +457,15 @@ func (s *socket) parseInfo(b []byte) error {
 	return nil
 }
 
-// aligned is size with what is left free behind it in netlink's messages.
+// aligned returns size with the padding of netlink's messages.
 func aligned(size int) int { return (size + 3) &^ 3 }
 
-// refused reports whether err says that this kernel, or what guards it, will
-// never answer.
+// refused reports whether err means that this kernel, or a security policy,
+// will never answer.
 func refused(err error) bool {
 	for _, never := range []error{
 		unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP,
-		unix.ENOENT, // there is no module tcp_diag
+		unix.ENOENT, // the module tcp_diag is missing
 		unix.EINVAL, errOldKernel,
 	} {
 		if errors.Is(err, never) {

@@ -36,7 +36,7 @@ func TestLayoutIsTheKernels(t *testing.T) {
 	}
 }
 
-// shown is what the kernel sends of one socket.
+// shown returns what the kernel sends about one socket.
 func shown(family uint8, infoSize int) []byte {
 	b := make([]byte, messageSize+4+infoSize)
 	b[0], b[1] = family, established
@@ -102,7 +102,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// framed is b as a message of netlink.
+// framed returns b as a netlink message.
 func framed(kind uint16, b []byte) []byte {
 	d := new(diagnostics)
 	framed := append(d.header(nil, kind, 0, len(b)), b...)
@@ -142,7 +142,8 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
-// The kernel itself checks the filter, and the one for the ends of connections.
+// The kernel itself checks this filter, and the one for the ends of
+// connections.
 func TestManyPorts(t *testing.T) {
 	l := listenOn(t, "127.0.0.1:0")
 	io.WriteString(l.connect(t), request1)
@@ -181,8 +182,8 @@ func TestEndedContextEndsAReadingAndTheNextIsGood(t *testing.T) {
 	}
 }
 
-// A look that was cut short has seen some connections, and noted that; the next
-// one must not take them for shown twice.
+// A check that was cut short has recorded the connections that it saw. The next
+// check must not take them for reported twice.
 func TestWhatACutShortLookHasSeenIsCountedByTheNext(t *testing.T) {
 	l := listenOn(t, "127.0.0.1:0")
 	io.WriteString(l.connect(t), request1)

@@ -9,10 +9,10 @@ import (
 	"lastcall/internal/procnet"
 )
 
-// fallback drives an app for the suite, for a counter that is refused the
-// kernel's diagnostics. What it cannot do is left out, and tested below:
-// idle connections are not told from busy ones, so that a request ends with
-// its connection; and arrivals are not told.
+// fallback drives an app for the suite, for a counter whose kernel diagnostics
+// are refused. It leaves out what such a counter cannot do, which is tested
+// below: idle connections are not distinguished from busy ones, so a request
+// ends with its connection; and arrivals are not reported.
 type fallback struct {
 	*app
 	counters []*Counter
@@ -58,7 +58,7 @@ func TestSuiteWhereNetlinkIsRefused(t *testing.T) {
 			t.Parallel()
 			countertest.Run(t, func(t *testing.T) countertest.Harness {
 				f := &fallback{app: serverApps[name](t)}
-				becomes(t, f.Counter(t), 0, readable) // how it was seen to be up has ended
+				becomes(t, f.Counter(t), 0, readable) // the connection that showed that the app is up has ended
 				return f
 			})
 		})

@@ -2,7 +2,7 @@ package tcp
 
 import "time"
 
-// finding says what the last look means.
+// finding returns what the last check means.
 func (m *memory) finding(s *socket, v *view) finding {
 	switch {
 	case s.unsentData():
@@ -15,7 +15,7 @@ func (m *memory) finding(s *socket, v *view) finding {
 		return begun
 	}
 	if m.left {
-		return idle // the app has nothing more to say
+		return idle // the app sends nothing more
 	}
 	switch m.activity {
 	case waiting:

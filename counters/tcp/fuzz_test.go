@@ -2,7 +2,8 @@ package tcp
 
 import "testing"
 
-// FuzzReply reads what a port may say when it is asked what it speaks.
+// FuzzReply parses answers that a port may give when it is asked what it
+// speaks.
 func FuzzReply(f *testing.F) {
 	for _, seed := range []string{"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1.1 400 \r\n\r\nHTTPS", "\x15\x03\x01", "\x00\x00\x06\x04", "SSH-2.0", ""} {
 		f.Add([]byte(seed), false, false, "")

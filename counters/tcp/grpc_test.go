@@ -19,9 +19,9 @@ func startGRPC(t testing.TB) *app {
 	return startApp(t, nil, "grpc-app", "serve")
 }
 
-// grpcRows are some of the rows again, with gRPC's own library at both ends of
-// the connection. It has frames of its own making on it: both ends ping to
-// learn how much fits onto the line.
+// grpcRows repeats some of the rows with gRPC's own library at both ends of the
+// connection. The library sends its own frames: both ends ping to measure the
+// bandwidth.
 var grpcRows = []row{
 	again("HTTP/2, gRPC: a slow request", func(t *testing.T, a *app, _ func()) func() {
 		c := a.speakGRPC(t)
@@ -63,7 +63,7 @@ var grpcRows = []row{
 	}),
 }
 
-// again is a row with another server.
+// again returns a row for another server.
 func again(name string, set func(*testing.T, *app, func()) func()) row {
 	r := rows[slices.IndexFunc(rows, func(r row) bool { return r.name == name })]
 	r.on, r.set = []string{"grpc"}, set
@@ -104,7 +104,7 @@ func (c *clientOfGRPC) say(t *testing.T, command string) {
 	}
 }
 
-// hears waits for the answer to a text.
+// hears waits until text comes back as the answer.
 func (c *clientOfGRPC) hears(t *testing.T, text string) {
 	t.Helper()
 	if got, err := c.out.ReadString('\n'); err != nil || got != text+"\n" {
@@ -119,7 +119,8 @@ func (c *clientOfGRPC) call(t *testing.T, text string) {
 	c.hears(t, text)
 }
 
-// slow begins a call, and returns what has it answered and ends the client.
+// slow begins a call. It returns a function that lets the call be answered and
+// ends the client.
 func (c *clientOfGRPC) slow(t *testing.T, a *app) (end func()) {
 	t.Helper()
 	g := a.gate()

@@ -1,8 +1,8 @@
 package tcp
 
-// opening judges a connection on which no more segments have come than a TLS
-// handshake has, whoever has sent last: some servers send their tickets, or all
-// that they have to, before the client ends the handshake.
+// opening judges a connection that has received no more segments than a TLS
+// handshake has, whoever has sent last. Some servers send their tickets, or all
+// that they have to send, before the client ends the handshake.
 func (m *memory) opening(s *socket, known bool, v *view) (activity, bool) {
 	came, went := !known || s.dataIn != m.dataIn, !known || s.sent != m.sent
 	m.finished = m.finished || m.isFinished(s)
@@ -16,8 +16,8 @@ func (m *memory) opening(s *socket, known bool, v *view) (activity, bool) {
 	return handshake, came
 }
 
-// isFinished reports whether the second segment with data was the end of a TLS
-// handshake and no more. A request in it would be larger.
+// isFinished reports whether the second segment with data only ended a TLS
+// handshake. With a request in it, it would be larger.
 func (m *memory) isFinished(s *socket) bool {
 	switch {
 	case s.dataIn != tlsOpening:
@@ -27,8 +27,8 @@ func (m *memory) isFinished(s *socket) bool {
 	case s.largest >= largeHello:
 		return s.received()-uint64(s.largest) <= finishedMaximum
 	}
-	// That of TLS 1.2 with a session resumed, and of TLS 1.3 and 1.2 with the
-	// ciphers of today.
+	// The sizes of TLS 1.2 with a resumed session, and of TLS 1.3 and 1.2 with
+	// today's ciphers.
 	switch s.received() {
 	case paddedHello + 51, paddedHello + 64, paddedHello + 80, paddedHello + 93:
 		return true

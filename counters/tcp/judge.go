@@ -1,21 +1,21 @@
 package tcp
 
-// view is how the connections on a port are judged at one look.
+// view holds what is needed to judge the connections on a port in one check.
 type view struct {
-	now      int64 // ms, of a monotonic clock
+	now      int64 // ms, by a monotonic clock
 	mode     string
 	port     protocol
-	asking   bool // what the port speaks
+	asking   bool // the port is being asked what it speaks
 	learned  *learned
 	patience patience
 }
 
-// next takes in one look at the connection. known reports whether m is its
-// past; otherwise it was made before the first look. It reports whether
-// something has arrived that is more than a ping.
+// next records one check of the connection. If known is true, m holds the
+// connection's past; otherwise the connection was made before the first check.
+// next reports whether more than a ping has arrived.
 func (m *memory) next(s *socket, known bool, v *view) (arrived bool) {
 	if !known && s.dataIn <= 1 {
-		// All data came in one segment: there is no past that matters.
+		// All data came in one segment: no past is needed.
 		own := m.own
 		*m, known = fresh(), true
 		m.own = own
@@ -40,7 +40,7 @@ func (m *memory) next(s *socket, known bool, v *view) (arrived bool) {
 	return arrived
 }
 
-// of returns the view of one connection on the port.
+// of returns the view for one connection on the port.
 func (v *view) of(m *memory) *view {
 	if !m.notHTTP2 {
 		return v
@@ -50,11 +50,11 @@ func (v *view) of(m *memory) *view {
 	return &other
 }
 
-// judge returns the activity that a look at the connection shows, and whether
-// something has arrived.
+// judge returns the activity that a check shows, and whether something has
+// arrived.
 func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	if s.received() == 0 {
-		return answered, false // nothing was asked
+		return answered, false // nothing was requested
 	}
 	if v.port.tls && !m.settled && s.sent > 0 && s.dataIn <= tlsOpening {
 		return m.opening(s, known, v)
@@ -82,14 +82,14 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 			m.before.pending = 0
 		}
 		if m.activity == waiting && m.merged && m.frames {
-			m.activity = unordered // what came last may have been a pong
+			m.activity = unordered // the last data may have been a pong
 		}
 		if m.activity == unordered && m.masked && s.dataIn == s.dataOut {
-			m.activity = answered // a WebSocket, each of whose messages has its answer
+			m.activity = answered // a WebSocket whose messages are all answered
 		}
 		return m.activity, false
 	case came == small && went == small && v.port.http1 && m.activity != slight:
-		// Frames of a WebSocket: neither is a request, nor an answer to one.
+		// Frames of a WebSocket: neither a request nor an answer to one.
 		m.frames = true
 		activity := m.activity
 		m.touch(s, v, true, true)
@@ -110,7 +110,7 @@ func (m *memory) judge(s *socket, known bool, v *view) (activity, bool) {
 	return m.afterBoth(s, came, v), true
 }
 
-// touch notes when data was last received and sent that is no ping.
+// touch records when data other than pings was last received and sent.
 func (m *memory) touch(s *socket, v *view, came, went bool) {
 	if came {
 		m.recvAt = v.now - int64(s.recvAge)
@@ -124,7 +124,7 @@ func (m *memory) touch(s *socket, v *view, came, went bool) {
 	}
 }
 
-// first judges a connection that was made before the first look, by all that
+// first judges a connection that was made before the first check, by all that
 // it has carried.
 func (m *memory) first(s *socket, v *view) activity {
 	m.touch(s, v, true, true)
@@ -144,8 +144,8 @@ func (m *memory) first(s *socket, v *view) activity {
 	return m.uniform(s, v)
 }
 
-// requested judges a connection on which enough for a request was received,
-// and nothing that answers it was sent since.
+// requested judges a connection that has received enough data for a request,
+// and on which nothing was sent since that could answer it.
 func (m *memory) requested(s *socket, v *view) activity {
 	more := s.received() - m.idleRecv
 	switch {
@@ -160,8 +160,8 @@ func (m *memory) requested(s *socket, v *view) activity {
 	return waiting
 }
 
-// prove takes in that a client that was answered has asked again: it had all
-// of the answer.
+// prove records that a client has sent another request after an answer: it had
+// received all of the answer.
 func (m *memory) prove(v *view) {
 	if v.port.tls && !m.settled {
 		return // that was the handshake
@@ -174,7 +174,7 @@ func (m *memory) prove(v *view) {
 	}
 }
 
-// sentMore judges a connection on which an answer was sent, or a part of one.
+// sentMore judges a connection on which an answer, or a part of one, was sent.
 func (m *memory) sentMore(before *memory, s *socket, v *view) activity {
 	if before.activity != answered && before.activity != streaming {
 		return m.completed(s, v)
@@ -187,16 +187,16 @@ func (m *memory) sentMore(before *memory, s *socket, v *view) activity {
 		m.pieces = true
 		return answered // its body, after its header
 	}
-	return streaming // and nothing was asked for since
+	return streaming // and no request came since
 }
 
 // afterBoth judges a connection on which data came and went since the last
-// look.
+// check.
 //
-// The kernel keeps the times of the last data in ticks of 1 to 10 ms. A request
-// and its answer, or an answer and the next request, often fall into one; their
-// order is then decided by what was received or sent in between, and by who has
-// acknowledged what, if it can be decided at all.
+// The kernel records the times of the last data in ticks of 1 to 10 ms. A
+// request and its answer, or an answer and the next request, often fall into
+// one tick. Their order is then found by what was received or sent in between,
+// and by who has acknowledged what, if it can be found at all.
 func (m *memory) afterBoth(s *socket, came kind, v *view) activity {
 	m.pieces = false
 	if m.activity == answered && m.sent > 0 {
@@ -208,15 +208,15 @@ func (m *memory) afterBoth(s *socket, came kind, v *view) activity {
 		m.prove(v)
 		return m.last(came, one, v)
 	case s.recvAge > s.sentAge, s.unsentData(), s.ackFollows():
-		// Who asks again has received the answer before, and acknowledged it.
-		// So what is not acknowledged yet, or was after the last data came,
-		// has been sent after that.
+		// A client that sends another request has received and acknowledged the
+		// answer before. So data that is not acknowledged yet, or was
+		// acknowledged after the last data came, was sent after that data came.
 		return m.completed(s, v)
 	case m.activity == answered && one:
-		return m.completed(s, v) // one segment, and then what was sent
+		return m.completed(s, v) // one segment came, and then data was sent
 	case s.segsIn-s.dataIn == m.pureIn:
-		// All that was sent is acknowledged, and by no segment for this
-		// alone: the next data has done it, which came after.
+		// All that was sent is acknowledged, but not by a segment without data.
+		// So the client's next data has acknowledged it, and came after it.
 		m.prove(v)
 		return m.last(came, one, v)
 	}
@@ -224,8 +224,8 @@ func (m *memory) afterBoth(s *socket, came kind, v *view) activity {
 }
 
 // last judges a connection on which data came last. On a port that speaks more
-// than HTTP/1 that may be a frame that asks for nothing, which a client sends
-// soon after it was sent something.
+// than HTTP/1, that data may be a frame that requests nothing, which a client
+// sends soon after it has received something.
 func (m *memory) last(came kind, one bool, v *view) activity {
 	switch {
 	case came != large:
@@ -236,9 +236,9 @@ func (m *memory) last(came kind, one bool, v *view) activity {
 	return unordered
 }
 
-// uniform judges a connection whose order is not known. Where all requests
-// were alike, all answers were, and there are as many of the one as of the
-// other, each request has its answer.
+// uniform judges a connection on which the order is not known. If all requests
+// had the same size, all answers had the same size, and there are as many
+// answers as requests, each request has its answer.
 func (m *memory) uniform(s *socket, v *view) activity {
 	n := uint64(s.dataIn)
 	if v.port.http1 && !v.port.tls && n >= 4 && s.dataIn == s.dataOut && s.received()%n == 0 && s.sent%n == 0 {
@@ -249,15 +249,15 @@ func (m *memory) uniform(s *socket, v *view) activity {
 }
 
 // completed judges a connection on which an answer was sent last, by all that
-// is seen.
+// is known.
 func (m *memory) completed(s *socket, v *view) activity {
-	asked := s.received()-m.idleRecv >= v.port.sizes().request // otherwise it is a ping
+	asked := s.received()-m.idleRecv >= v.port.sizes().request // otherwise it was a ping
 	m.size, m.exact = s.sent-m.idleSent, m.asked+s.dataIn-m.dataIn == 1
 	switch took := int64(s.recvAge) - int64(s.sentAge); {
 	case asked && s.sent-m.idleSent <= v.port.sizes().interim:
 		return interim
 	case m.activity == interim && v.port.http1 && !m.frames && s.dataOut == m.dataOut+1 && s.sent-m.sent <= v.port.sizes().interim:
-		return interim // one more of them
+		return interim // another interim answer
 	case v.port.http2 && !v.port.tls && s.sent <= settingsMaximum:
 		return interim // a server's settings
 	case !v.port.tls || m.settled:
@@ -269,11 +269,11 @@ func (m *memory) completed(s *socket, v *view) activity {
 	return handshake
 }
 
-// later judges a connection on which nothing came or went since the last look.
+// later judges a connection on which nothing came or went since the last check.
 func (m *memory) later(s *socket, v *view) activity {
 	if m.activity == slight && (v.port.http1 || !v.port.http) && m.before.pending == cameSmall && m.before.bytes > v.port.sizes().tiny && v.now-m.recvAt > pongSoon {
 		m.before.pending = 0
-		return waiting // a small message, and no ping: that would have been answered
+		return waiting // a small message, not a ping: the app would have answered a ping
 	}
 	switch {
 	case m.activity != unordered || m.pinged:
@@ -281,16 +281,16 @@ func (m *memory) later(s *socket, v *view) activity {
 	case s.ackFollows():
 		return answered
 	case v.port.http1 && s.segsOut-s.dataOut != m.pureOut && s.segsIn == m.segsIn && s.recvAge <= ackSoon:
-		// The app's side has acknowledged data by a segment for this alone:
+		// The app's side has acknowledged data by a segment without data:
 		// nothing was sent after that data came.
 		return waiting
 	}
 	return unordered
 }
 
-// hasManyExchanges reports whether a connection has carried so many segments
-// in both directions that they were several requests and their answers. An
-// upload has larger segments.
+// hasManyExchanges reports whether a connection has carried so many segments in
+// both directions that they were several requests and their answers. The
+// segments of an upload are larger.
 func hasManyExchanges(s *socket, v *view) bool {
 	n := min(s.dataIn, s.dataOut)
 	return n >= v.port.opening()+manyExchanges && s.received()/uint64(s.dataIn) <= requestSegment

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// look is one look at a connection: what was received and sent up to then, in
+// look is one check of a connection: what was received and sent up to then, in
 // how many segments, and how long ago.
 type look struct {
 	recv, sent                   uint64
 	dataIn, pureIn, pureOut      uint32
 	recvAge, sentAge, ackAge     uint32
-	state                        uint8 // established where 0
+	state                        uint8 // 0: established
 	unread, unsent               uint32
 	want                         activity
 	works, worksActive, doesOpen bool // with a silence of 1 s
@@ -29,7 +29,7 @@ func (l look) socket() *socket {
 	return s
 }
 
-// after returns the ms between two looks.
+// after returns the time between two checks in ms.
 func (l look) after(before look) int64 {
 	switch {
 	case l.sent == before.sent && l.sentAge > before.sentAge:
@@ -43,7 +43,7 @@ func (l look) after(before look) int64 {
 func TestJudge(t *testing.T) {
 	const old = 5000 // longer than the silence
 	for name, test := range map[string]struct {
-		known bool // from the beginning on
+		known bool // from the beginning of the connection
 		looks []look
 	}{
 		"nothing was ever received": {false, []look{

@@ -15,32 +15,32 @@ import (
 )
 
 const (
-	// learnEvery is the least time between two looks while the pod serves.
+	// learnEvery is the minimum time between two checks while the pod serves.
 	learnEvery = 250 * time.Millisecond
 	// learnNobodyEvery is the same while no client is connected.
 	learnNobodyEvery = 2 * time.Second
-	// What these looks may cost: one that took 1 ms of the processor is
-	// followed by so many ms without one of its kind. Looks at the connections
-	// that are known take 0.033 % of one processor, and looks through the
-	// kernel's table 0.01 %.
+	// Limits of what these checks may cost: after a check that took 1 ms of
+	// processor time, there is no check of its kind for this many ms. Checks of
+	// the known connections take 0.033 % of one processor, and walks through
+	// the kernel's table 0.01 %.
 	lookRest = 3000
 	walkRest = 10_000
-	// wakeUp is what it costs to wake for a look, in Go's scheduler and outside
-	// the look's own time.
+	// wakeUp is what it costs to wake up for a check, in Go's scheduler and
+	// outside the check's own time.
 	wakeUp = 100 * time.Microsecond
-	// startEvery is how often it is looked whether the app was started again.
+	// startEvery is how often Learn checks whether the app has restarted.
 	startEvery = 5 * time.Second
-	// The kernel reports the ends of endsAtOnce connections in each endsEvery
-	// while the pod serves.
+	// The kernel reports the ends of endsAtOnce connections in each period of
+	// endsEvery while the pod serves.
 	endsEvery  = 10 * time.Second
 	endsAtOnce = 20
-	// asksAtOnce bounds the ports that are asked at the same time.
+	// asksAtOnce bounds how many ports are asked at the same time.
 	asksAtOnce = 4
 )
 
-// Learn looks at the app's connections while the pod serves, and learns from
-// them how long its answers take. Each time the app begins to listen on a port,
-// that port is asked what it speaks.
+// Learn checks the app's connections while the pod serves, and learns from them
+// how long the app's answers take. After each start of the app, Learn asks a port
+// what it speaks when the port's first client has come. It returns when ctx ends.
 func (c *Counter) Learn(ctx context.Context) {
 	c.lock()
 	c.doubts = make(chan int, len(c.ports))
@@ -56,9 +56,9 @@ func (c *Counter) Learn(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		// What a look costs is the time that the process has on the processors
-		// meanwhile: a busy machine does not make it look dearer than it is, and
-		// what Go's scheduler does for it counts.
+		// The cost of a check is the processor time of this process during the
+		// check. So a busy machine does not make a check appear more expensive
+		// than it is, and the work of Go's scheduler for the check is included.
 		before := processTime()
 		looked, some, err := c.glance(ctx, !time.Now().Before(walkAt))
 		took := processTime() - before
@@ -81,7 +81,7 @@ func (c *Counter) Learn(ctx context.Context) {
 	}
 }
 
-// processTime returns the processors' time that this process has taken so far.
+// processTime returns the processor time that this process has used so far.
 func processTime() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
@@ -90,9 +90,9 @@ func processTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// sampleEnds has the kernel report connections that end, all of them where they
-// are few: those that a client opens for one request are rarely there during a
-// look.
+// sampleEnds lets the kernel report connections that end, all of them if they
+// are few. Connections that a client opens for a single request rarely exist
+// during a check.
 func (c *Counter) sampleEnds(ctx context.Context) {
 	ticker := time.NewTicker(endsEvery)
 	defer ticker.Stop()
@@ -101,7 +101,7 @@ func (c *Counter) sampleEnds(ctx context.Context) {
 		err := c.receiveEnds(window, endsAtOnce)
 		cancel()
 		if err != nil {
-			return // not on this kernel
+			return // this kernel does not report them
 		}
 		select {
 		case <-ctx.Done():
@@ -111,13 +111,13 @@ func (c *Counter) sampleEnds(ctx context.Context) {
 	}
 }
 
-// receiveEnds takes in up to most ends of connections until ctx ends.
+// receiveEnds records up to most ends of connections until ctx ends.
 func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 	conn, err := dial()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // it may be closed already
+	defer func() { _ = conn.Close() }() // it may already be closed
 	if err := subscribe(conn, c.ports); err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 	for n := 0; n < most && ctx.Err() == nil; {
 		messages, err := conn.Receive()
 		if err != nil {
-			return nil // the window has ended, or some were lost
+			return nil // the window has ended, or some reports were lost
 		}
 		for _, m := range messages {
 			var s socket
@@ -134,7 +134,7 @@ func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 				continue
 			}
 			n++
-			if c.watching.Load() == 0 { // otherwise each end would be taken in twice
+			if c.watching.Load() == 0 { // otherwise each end would be recorded twice
 				c.ended(&s)
 			}
 		}
@@ -142,25 +142,26 @@ func (c *Counter) receiveEnds(ctx context.Context, most int) error {
 	return nil
 }
 
-// lookedAt is what a glance has looked at.
+// lookedAt is what a glance has checked.
 type lookedAt int
 
 const (
-	atNothing lookedAt = iota // only a walk of the kernel's table would show more
-	atKnown                   // the connections that are known
+	atNothing lookedAt = iota // only a walk through the kernel's table would show more
+	atKnown                   // the known connections
 	atAll                     // the kernel's table
 )
 
-// glance is a look that costs no more than it must: at the connections that
-// are known; and at all that the kernel has, where some were made and mayWalk
-// allows it. It reports whether there are any.
+// glance is a check that costs no more than necessary. It checks the known
+// connections, or all connections in the kernel's table if some were made and
+// mayWalk allows the walk. It reports what it has checked, and whether there
+// are any connections.
 func (c *Counter) glance(ctx context.Context, mayWalk bool) (looked lookedAt, some bool, err error) {
 	if err := c.turn.Acquire(ctx, 1); err != nil {
 		return atNothing, false, err
 	}
 	defer c.unlock()
 	if c.blind {
-		return atNothing, false, nil // the table shows nothing to learn from
+		return atNothing, false, nil // nothing can be learned from /proc/net/tcp
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -180,7 +181,7 @@ func (c *Counter) glance(ctx context.Context, mayWalk bool) (looked lookedAt, so
 	return atKnown, len(c.known) > 0, nil
 }
 
-// portListener is who listens on a port.
+// portListener describes who listens on a port.
 type portListener struct {
 	cookies []uint64 // of its sockets
 	address netip.Addr
@@ -203,9 +204,9 @@ func (c *Counter) listeners(ctx context.Context, diag *diagnostics) (map[int]*po
 	return found, err
 }
 
-// watchStarts forgets what was learned of a port when another app has begun to
-// listen on it: when none of the sockets is there any more that listened
-// before. It asks ports what they speak when the looks want to know.
+// watchStarts forgets what was learned about a port when another app has
+// started to listen on it, that is, when none of the earlier listening sockets
+// exists any more. It also asks ports what they speak when a check requests it.
 func (c *Counter) watchStarts(ctx context.Context) {
 	var diag diagnostics
 	defer diag.close()
@@ -213,7 +214,7 @@ func (c *Counter) watchStarts(ctx context.Context) {
 	slots := make(chan struct{}, asksAtOnce)
 	ticker := time.NewTicker(startEvery)
 	defer ticker.Stop()
-	var asked []int // ports that are to be asked
+	var asked []int // ports to be asked next
 	for {
 		now, err := c.listeners(ctx, &diag)
 		if refused(err) {
@@ -241,23 +242,23 @@ func (c *Counter) watchStarts(ctx context.Context) {
 	}
 }
 
-// follows reports whether one of the sockets of old is still there.
+// follows reports whether one of the sockets of old still exists.
 func (l *portListener) follows(old *portListener) bool {
 	return slices.ContainsFunc(l.cookies, func(cookie uint64) bool { return slices.Contains(old.cookies, cookie) })
 }
 
-// dial returns where the listener can be reached from this pod.
+// dial returns the address at which the listener can be reached from this pod.
 func (l *portListener) dial() netip.Addr {
 	switch {
 	case !l.address.IsUnspecified():
 		return l.address
-	case l.address.Is6(): // it takes IPv4 too, unless it is told otherwise
+	case l.address.Is6(): // it accepts IPv4 too, unless configured otherwise
 		return netip.IPv6Loopback()
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
-// forget drops what was learned of the app that listened on a port before.
+// forget drops what was learned about the app that listened on a port before.
 func (c *Counter) forget(port int) {
 	c.lock()
 	defer c.unlock()
@@ -265,7 +266,7 @@ func (c *Counter) forget(port int) {
 	c.speaks(port, protocol{})
 }
 
-// ask finds out what a port speaks, in one of the slots.
+// ask finds out what a port speaks. It waits for one of the slots.
 func (c *Counter) ask(ctx context.Context, port int, at netip.Addr, slots chan struct{}) {
 	select {
 	case slots <- struct{}{}:
@@ -286,7 +287,7 @@ func (c *Counter) ask(ctx context.Context, port int, at netip.Addr, slots chan s
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			slog.WarnContext(ctx, "tcp: the app's port did not say what it speaks", "port", port, "error", err)
+			slog.WarnContext(ctx, "tcp: the app's port could not be asked what it speaks", "port", port, "error", err)
 		}
 		p = protocol{asked: true, found: "nothing that is known: it could not be asked"}
 	}
@@ -298,7 +299,7 @@ func (c *Counter) ask(ctx context.Context, port int, at netip.Addr, slots chan s
 	slog.InfoContext(ctx, "tcp: the app's port was asked what it speaks", "port", port, "speaks", p.found, "count", mode)
 }
 
-// portKnowledge is what was learned of one port.
+// portKnowledge is what was learned about one port.
 type portKnowledge struct {
 	port    protocol
 	mode    string
@@ -308,7 +309,8 @@ type portKnowledge struct {
 	silence time.Duration // 0: too little was seen
 }
 
-// publish lets Learned say what is known now. The caller has the turn.
+// publish makes the current knowledge available to Learned. The caller holds
+// the turn.
 func (c *Counter) publish() {
 	c.know.mu.Lock()
 	defer c.know.mu.Unlock()
@@ -327,8 +329,9 @@ func (c *Counter) publish() {
 	}
 }
 
-// Learned returns what was learned so far: of several ports the most careful
-// of each figure.
+// Learned returns what was learned so far. With several ports, Answers is their
+// sum, and Longest and Silence are the largest of all ports. Silence is 0 if it
+// is not known for every port.
 func (c *Counter) Learned() drain.Learned {
 	c.know.mu.Lock()
 	defer c.know.mu.Unlock()

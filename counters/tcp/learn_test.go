@@ -16,13 +16,13 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// wire is one connection of which the looks and the clock are made up.
+// wire is one connection with simulated checks and a simulated clock.
 type wire struct {
 	s                     socket
 	m                     memory
 	v                     view
 	recvAt, sentAt, ackAt int64
-	arrived               int // looks that showed an arrival
+	arrived               int // checks that showed an arrival
 	looked                bool
 }
 
@@ -35,8 +35,8 @@ func newWire(mode string, port protocol, patience patience) *wire {
 
 func (w *wire) pass(d time.Duration) { w.v.now += d.Milliseconds() }
 
-// came is a segment of the client's, and went one of the app's, which the client
-// acknowledges.
+// came adds a segment from the client. went adds a segment from the app, which
+// the client acknowledges.
 func (w *wire) came(bytes int) {
 	w.s.recv += uint64(bytes)
 	if bytes >= largeHello {
@@ -55,7 +55,7 @@ func (w *wire) went(bytes int) {
 	w.sentAt, w.ackAt = w.v.now, w.v.now
 }
 
-// look judges the connection, and reports whether it counts.
+// look judges the connection and reports whether it counts.
 func (w *wire) look() bool {
 	w.s.recvAge, w.s.sentAge, w.s.ackAge = uint32(w.v.now-w.recvAt), uint32(w.v.now-w.sentAt), uint32(w.v.now-w.ackAt)
 	before := w.m
@@ -67,7 +67,7 @@ func (w *wire) look() bool {
 	return w.m.work(&w.s, &w.v)
 }
 
-// exchange is a request and its answer, each with a look of its own.
+// exchange adds a request and its answer, each followed by a check.
 func (w *wire) exchange(took time.Duration) {
 	w.came(200)
 	w.look()
@@ -103,7 +103,8 @@ func TestPatience(t *testing.T) {
 		now      int64
 		mode     string
 		proven   bool
-		// The longest silence for which it counts; 0: it never does, -1: for ever.
+		// The silence after which it no longer counts. 0: it never counts; -1:
+		// it always counts.
 		doubtful, streaming, unproven, begun time.Duration
 	}{
 		{"fixed", patience{fixed: 3 * s}, much(s, 0), now, Requests, true, 3 * s, 3 * s, 3 * s, 3 * s},
@@ -146,8 +147,8 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// On a port of which another request may be under way, it is the last request
-// whose age matters, and the last data.
+// On a port where another request may be under way, the age of the last request
+// matters, and that of the last data.
 func TestUnprovenByWhatWasAskedLast(t *testing.T) {
 	v := &view{now: enoughTime.Milliseconds(), mode: Active, learned: &learned{answers: enoughAnswers, answer: 40 * time.Second}}
 	p := patience{auto: true}
@@ -247,12 +248,12 @@ func TestTeach(t *testing.T) {
 	})
 }
 
-// A pinging is what goes over a connection that is otherwise idle.
+// pinging describes the pings on a connection that is otherwise idle.
 type pinging struct {
 	name    string
 	port    protocol
-	in, out int  // bytes of the one frame, and of its answer
-	appAsks bool // it is the app that pings
+	in, out int  // bytes of a frame and of its answer
+	appAsks bool // the app sends the pings
 }
 
 func pingings() []pinging {
@@ -266,8 +267,8 @@ func pingings() []pinging {
 			all = append(all, secure)
 		}
 	}
-	// A ping of more bytes cannot be told from a message. Those that programs
-	// send of their own have 8 at most.
+	// A larger ping cannot be distinguished from a message. Pings that programs
+	// send on their own have at most 8 bytes.
 	for _, payload := range []int{0, 1, 2, 4, 8, 11, 15} {
 		if payload <= 11 {
 			add(pinging{fmt.Sprintf("WebSocket, the client's ping of %d", payload), http1Port, 6 + payload, 2 + payload, false})
@@ -283,10 +284,10 @@ func pingings() []pinging {
 	return all
 }
 
-// The moments at which looks come.
+// lookings are the times at which checks happen.
 var lookings = []struct {
 	name            string
-	between, behind int // looks between a frame and its answer, and after it
+	between, behind int // checks between a frame and its answer, and after the answer
 	pause           time.Duration
 }{
 	{"both in one look", 0, 1, 0},
@@ -315,8 +316,8 @@ func (p *pinging) once(w *wire, between, behind int, pause time.Duration) {
 	}
 }
 
-// begin opens the connection: with TLS the handshake, and then a request and
-// its answer.
+// begin opens the connection: with a handshake if it uses TLS, and then with a
+// request and its answer.
 func (p *pinging) begin(w *wire) {
 	if p.port.tls {
 		for _, n := range []int{517, 80} {
@@ -358,7 +359,7 @@ func TestPingsAreSilence(t *testing.T) {
 						if w.look() {
 							t.Errorf("it counts, after 5 minutes with nothing but pings: %+v", w.m)
 						}
-						// A request is not hidden by them.
+						// They do not hide a request.
 						w.came(200)
 						if !w.look() || w.arrived != before+1 {
 							t.Errorf("a request after pings does not count, or is no arrival: %+v", w.m)
@@ -374,7 +375,7 @@ func TestPingsAreSilence(t *testing.T) {
 	}
 }
 
-// A request that comes in the same look as a ping, and its answer.
+// A request that comes in the same check as a ping and the ping's answer.
 func TestRequestsAmongPings(t *testing.T) {
 	for _, p := range pingings() {
 		for _, mode := range []string{Requests, Active} {
@@ -424,13 +425,13 @@ func TestKinds(t *testing.T) {
 		{26, 1, http2Port, large}, {34, 1, http2Port, large}, {35, 1, http2Port, large}, // see frameKinds
 		{26, 1, http1Port, large},
 		{100_000, 70, http1Port, large},
-		{18, 0, http1Port, large}, // the kernel has not counted it yet
+		{18, 0, http1Port, large}, // the kernel has not counted the segment yet
 	} {
 		if got := test.port.kind(test.bytes, test.segments); got != test.want {
 			t.Errorf("%d bytes in %d segments, %+v: %d, want %d", test.bytes, test.segments, test.port, got, test.want)
 		}
 	}
-	// Whatever else there is, one request among the rest is large.
+	// A request among pings counts as large, however many pings there are.
 	for _, port := range []protocol{http1Port, http2Port, otherPort, byTLS(http1Port), byTLS(http2Port)} {
 		for pings := range 100 {
 			bytes := uint64(pings)*17 + 120
@@ -454,7 +455,7 @@ func TestControlFrames(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range []uint64{0, 1, 8, 35, 40, 57, 100} { // the least answer of gRPC has 35
+	for _, n := range []uint64{0, 1, 8, 35, 40, 57, 100} { // the smallest answer of gRPC has 35
 		if http2Port.isControl(n, 1) {
 			t.Errorf("%d is a control frame", n)
 		}
@@ -466,7 +467,8 @@ func TestControlFrames(t *testing.T) {
 	}
 }
 
-// The header of the PROXY protocol alone is no request, where it is not answered.
+// The header of the PROXY protocol alone is not a request if it is not
+// answered.
 func TestProxyProtocol(t *testing.T) {
 	for _, bytes := range []int{28, 52} {
 		w := newWire(Active, otherPort, patience{auto: true})
@@ -508,19 +510,19 @@ func TestPacerOfProbes(t *testing.T) {
 	}
 	take(0, true)
 	take(0, true)
-	take(0, false) // readiness and liveness, and no third
+	take(0, false) // readiness and liveness, but not a third probe
 	take(900*time.Millisecond, false)
 	take(100*time.Millisecond, true)
 	take(0, false)
 	take(time.Hour, true) // no more than probesAtOnce come back
 	take(0, true)
 	take(0, false)
-	for range 100 { // one a second, for ever
+	for range 100 { // one a second, without limit
 		take(time.Second, true)
 	}
 	now = now.Add(time.Hour)
 	p.open = 1
-	take(0, false) // one after the other
+	take(0, false) // only one at a time
 	p.open = 0
 	taken := 0
 	for range 1000 { // a hundred a second
@@ -534,7 +536,7 @@ func TestPacerOfProbes(t *testing.T) {
 	}
 }
 
-// reusable listens on a port that others may listen on, too.
+// reusable listens on a port on which others may listen too.
 func reusable(t *testing.T, address string) net.Listener {
 	t.Helper()
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -594,24 +596,24 @@ func TestWhoListens(t *testing.T) {
 func TestForget(t *testing.T) {
 	c := newCounter(t, Config{Count: Auto, Silence: Silence{Auto: true}}, 1, 2)
 	for _, port := range []int{1, 2} {
-		c.speaks(port, protocol{asked: true, http: true, http1: true, found: "HTTP/1 alone"})
+		c.speaks(port, protocol{asked: true, http: true, http1: true, found: "HTTP/1 only"})
 		c.views[port].learned.seen(enoughAnswers, 3*time.Second, 0)
 		c.views[port].now = enoughTime.Milliseconds()
 	}
 	c.publish()
 	l := c.Learned()
-	if l.Answers != 2*enoughAnswers || l.Longest != 3*time.Second || l.Silence != 6*time.Second || !strings.Contains(l.Text, "port 2 speaks HTTP/1 alone; counts requests") {
+	if l.Answers != 2*enoughAnswers || l.Longest != 3*time.Second || l.Silence != 6*time.Second || !strings.Contains(l.Text, "port 2 speaks HTTP/1 only; counts requests") {
 		t.Errorf("got %+v", l)
 	}
 	c.forget(2)
 	c.publish()
 	l = c.Learned()
-	if l.Answers != enoughAnswers || l.Silence != 0 || !strings.Contains(l.Text, "port 2 speaks nothing that is known yet; counts active") || !strings.Contains(l.Text, "port 1 speaks HTTP/1 alone; counts requests") {
+	if l.Answers != enoughAnswers || l.Silence != 0 || !strings.Contains(l.Text, "port 2 speaks nothing that is known yet; counts active") || !strings.Contains(l.Text, "port 1 speaks HTTP/1 only; counts requests") {
 		t.Errorf("after port 2 was forgotten: %+v", l)
 	}
 }
 
-// serveByHand is an app that refuses HTTP/2, and leaves the connections open on
+// serveByHand is an app that refuses HTTP/2, and keeps the connections open on
 // which it was asked what it speaks.
 func serveByHand(ctx context.Context, l net.Listener, questions *atomic.Int32) {
 	for {
@@ -677,7 +679,7 @@ func TestAPortIsAskedOncePerStart(t *testing.T) {
 		x.answer(t, 200)
 	}
 	visit()
-	wait.Until(t, "the answer to be known", func() bool { return strings.Contains(c.Learned().Text, "HTTP/1 alone") })
+	wait.Until(t, "the answer to be known", func() bool { return strings.Contains(c.Learned().Text, "HTTP/1 only") })
 	if text := c.Learned().Text; !strings.Contains(text, "counts requests") {
 		t.Errorf("learned %q", text)
 	}
@@ -696,8 +698,8 @@ func TestAPortIsAskedOncePerStart(t *testing.T) {
 	if err != nil || after.Arrived != r.Arrived+3 {
 		t.Errorf("got %+v, %v after %+v, want three arrivals more: the question is none", after, err, r)
 	}
-	// The sidecar has closed the connection on which it has asked, and the app
-	// has not. What else is open are the four clients.
+	// The sidecar has closed the connection on which it asked, but the app has
+	// not. The other open connections are the four clients.
 	open := newCounter(t, Config{Count: Open}, l.port)
 	wantCount(t, open, 5)
 	open = newCounter(t, Config{Count: Open}, l.port)
@@ -719,14 +721,14 @@ func TestAPortIsAskedOncePerStart(t *testing.T) {
 	wait.Until(t, "another question", func() bool { return questions.Load() == 2 })
 }
 
-// What clients send for a handshake, as they were seen to: alone, or with their
-// first request in the segment of its end, which is what Node does.
+// The handshakes of real clients: alone, or with the first request in the last
+// segment of the handshake, as Node does.
 func TestHandshakeOrRequest(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		hello, ends int
-		split       bool // a look has come between the two
-		alone       bool // and it is known to be
+		split       bool // there was a check between the two
+		alone       bool // the second is known to be the end of the handshake alone
 	}{
 		{"curl, Python, TLS 1.3", 517, 80, false, true},
 		{"the same with another cipher", 517, 64, false, true},

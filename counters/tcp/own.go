@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownEnds returns this process's ends of its connections to ports, wherever
-// they lead: the other ends are looked for among the app's. Where they cannot
-// be told, there are none.
+// ownEnds returns the local addresses of this process's connections to ports,
+// at any destination: they are compared with the peers of the app's
+// connections. It returns none if they cannot be read.
 func ownEnds(ports []int) map[netip.AddrPort]bool {
 	ends := make(map[netip.AddrPort]bool)
-	files, _ := os.ReadDir("/proc/self/fd") // what has been read is good
+	files, _ := os.ReadDir("/proc/self/fd") // on an error, use what was read
 	for _, f := range files {
 		fd, err := strconv.Atoi(f.Name())
 		if err != nil {
 			continue
 		}
-		// A file that is no socket, or is closed meanwhile, has no peer.
+		// A file that is not a socket, or was closed meanwhile, has no peer.
 		peer, err := unix.Getpeername(fd)
 		if err != nil || !slices.Contains(ports, int(addrPort(peer).Port())) {
 			continue
@@ -45,8 +45,8 @@ func addrPort(a unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// parseRemote reads ADDRESS:PORT as /proc/net/tcp prints it: the address in
-// words of four bytes, each as a number of this machine.
+// parseRemote parses ADDRESS:PORT as /proc/net/tcp prints it: the address in
+// words of four bytes, each in this machine's byte order.
 func parseRemote(text string) (netip.AddrPort, bool) {
 	address, port, _ := strings.Cut(text, ":")
 	number, err := strconv.ParseUint(port, 16, 16)

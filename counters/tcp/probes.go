@@ -8,33 +8,34 @@ import (
 )
 
 const (
-	// probeLimit is how long a connection may be a probe of the kubelet's:
-	// their timeoutSeconds is 1 unless it is set. One that lasts longer is
-	// taken for anybody's.
+	// probeLimit is how long a connection may be taken for a probe of the
+	// kubelet: the timeoutSeconds of probes is 1 unless it is set. A connection
+	// that lasts longer counts like anybody's.
 	probeLimit = time.Second
-	// probeEvery is the least periodSeconds that a probe can have.
+	// probeEvery is the smallest periodSeconds that a probe can have.
 	probeEvery = time.Second
-	// probesAtOnce is how many probes may come close together on one port: a
-	// pod that leaves is still asked for its readiness, and its liveness
-	// probe may just have been under way.
+	// probesAtOnce is how many probes may come close together on one port: the
+	// readiness probe of a pod that is leaving continues, and its liveness
+	// probe may just have run.
 	probesAtOnce = 2
 	// kubeletAddresses bounds the addresses from which probes are expected.
 	kubeletAddresses = 8
 )
 
-// probes separates the kubelet's probes from work. They go on while a pod
-// leaves, each on a connection of its own that ends with the answer, and one
-// every second would keep the pod from ever being quiet.
+// probes separates the kubelet's probes from work. The probes continue during a
+// drain. Each uses its own connection, which ends with the answer. One probe a
+// second would keep the pod from ever being quiet.
 //
-// Others may come from the kubelet's address too: programs on the node, and
-// clients for whom the node stands in (NodePorts, externalTrafficPolicy:
-// Cluster). So a connection from there is taken for a probe only as far as
-// probes explain it: they are short, come one after the other on a port, and
-// no faster than one a second. All else counts as it does from everywhere.
+// Other connections may come from the kubelet's address too: from programs on
+// the node, and from clients that the node forwards (NodePorts,
+// externalTrafficPolicy: Cluster). So a connection from that address is taken
+// for a probe only if a probe would explain it: probes are short, come one
+// after the other on a port, and no faster than one a second. Everything else
+// counts like a connection from anywhere.
 type probes struct {
-	limit time.Duration        // how long one may take; probeLimit where 0
-	young map[uint64]*probe    // the connections that may be one, by cookie
-	paces map[probeFrom]*pacer // how fast they come
+	limit time.Duration        // how long a probe may take; 0: probeLimit
+	young map[uint64]*probe    // the connections that may be a probe, by cookie
+	paces map[probeFrom]*pacer // how fast the probes come
 
 	mu   sync.Mutex
 	from []netip.Addr
@@ -45,21 +46,22 @@ type probe struct {
 	pacer *pacer
 }
 
-// probeFrom is who probes which port.
+// probeFrom identifies who probes which port.
 type probeFrom struct {
 	from netip.Addr
 	port int
 }
 
-// pacer is a token bucket: a probe takes one of probesAtOnce tokens, and each
-// comes back after probeEvery.
+// pacer is a token bucket. A probe takes one of probesAtOnce tokens, and each
+// token comes back after probeEvery.
 type pacer struct {
 	tokens float64
-	at     time.Time // when they were counted
+	at     time.Time // when tokens was last updated
 	open   int       // probes under way
 }
 
-// take reports whether one more probe is explained.
+// take reports whether a new connection may be a probe, and takes a token for
+// it.
 func (p *pacer) take(now time.Time) bool {
 	p.tokens = min(probesAtOnce, p.tokens+now.Sub(p.at).Seconds()/probeEvery.Seconds())
 	p.at = now
@@ -70,8 +72,8 @@ func (p *pacer) take(now time.Time) bool {
 	return true
 }
 
-// IgnoreProbes says from which addresses the kubelet's probes come, in place of
-// those said before.
+// IgnoreProbes sets the addresses from which the kubelet's probes come. It
+// replaces those set before.
 func (c *Counter) IgnoreProbes(from []netip.Addr) {
 	c.probes.mu.Lock()
 	defer c.probes.mu.Unlock()
@@ -81,8 +83,8 @@ func (c *Counter) IgnoreProbes(from []netip.Addr) {
 	}
 }
 
-// explains returns the pacer of a connection that has just been made, if it may
-// be a probe; nil otherwise.
+// explains returns the pacer of a connection that has just been made if the
+// connection may be a probe, and nil otherwise.
 func (p *probes) explains(s *socket, now time.Time) *pacer {
 	from := probeFrom{s.remote.Addr().Unmap(), s.port}
 	p.mu.Lock()
@@ -105,7 +107,7 @@ func (p *probes) explains(s *socket, now time.Time) *pacer {
 	return pace
 }
 
-// began takes in a connection that has been made since the last look.
+// began records a connection that was made since the last check.
 func (p *probes) began(s *socket, now time.Time) {
 	pace := p.explains(s, now)
 	if pace == nil {
@@ -118,12 +120,12 @@ func (p *probes) began(s *socket, now time.Time) {
 	p.young[s.cookie] = &probe{now, pace}
 }
 
-// cameAndWent reports whether a connection that was made, and ended, since the
-// last look was a probe.
+// cameAndWent reports whether a connection that began and ended since the last
+// check was a probe.
 func (p *probes) cameAndWent(s *socket, now time.Time) bool { return p.explains(s, now) != nil }
 
 // holds reports whether a connection may be a probe at the time now, and
-// whether it has just become too old for one.
+// whether it has just become too old to be one.
 func (p *probes) holds(cookie uint64, now time.Time) (isProbe, outgrown bool) {
 	one := p.young[cookie]
 	if one == nil {

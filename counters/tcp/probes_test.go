@@ -11,7 +11,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// from connects to the app from an address of this machine's loopback network.
+// from connects to the app from an address in this machine's loopback network.
 func (a *app) from(t *testing.T, address string) *client {
 	t.Helper()
 	dialer := net.Dialer{Timeout: wait.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
@@ -29,7 +29,8 @@ const (
 	somebody = "127.0.0.3"
 )
 
-// arrived reads the counter, which must have n pieces of work in flight.
+// arrived reads the counter, checks that n requests are in flight, and returns
+// the arrivals.
 func arrived(t *testing.T, c *Counter, n int64) uint64 {
 	t.Helper()
 	r, err := c.Count(t.Context())
@@ -39,8 +40,8 @@ func arrived(t *testing.T, c *Counter, n int64) uint64 {
 	return r.Arrived
 }
 
-// A probe is neither work nor an arrival, be it seen while it is answered or
-// only once it is over.
+// A probe is neither work nor an arrival, whether a check sees it while it is
+// answered or only after it is over.
 func TestProbesAreNotWork(t *testing.T) {
 	a := startGo(t)
 	c := a.settled(t)
@@ -63,7 +64,7 @@ func TestProbesAreNotWork(t *testing.T) {
 	probe.Close()
 	told(t, look)
 
-	// One more is explained. It is made, and it ends, between two looks.
+	// One more probe is possible. It begins and ends between two checks.
 	{
 		probe := a.from(t, kubelet)
 		probe.say(t, "GET / HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nConnection: close\r\n\r\n")
@@ -83,13 +84,13 @@ func TestProbesAreNotWork(t *testing.T) {
 	gate.release()
 	other.answer(t, http.StatusOK)
 	wait.Until(t, "all probes to be forgotten", func() bool {
-		c.lock() // the kernel may still be telling their ends
+		c.lock() // the kernel may still be reporting their ends
 		defer c.unlock()
 		return len(c.probes.young) == 0
 	})
 }
 
-// What lasts longer than a probe is work, wherever it comes from.
+// A connection that lasts longer than a probe is work, from any address.
 func TestALongProbeIsWork(t *testing.T) {
 	a := startGo(t)
 	c := a.settled(t)
@@ -107,7 +108,7 @@ func TestALongProbeIsWork(t *testing.T) {
 	arrived(t, c, 0)
 }
 
-// A connection that was there before the first look is nobody's probe.
+// A connection that existed before the first check is not a probe.
 func TestAnOldConnectionOfTheNodesIsWork(t *testing.T) {
 	a := startGo(t)
 	x := a.from(t, kubelet)

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// recordOf returns what TLS 1.3 adds to a record on a port.
+// recordOf returns how many bytes TLS 1.3 adds to a record on a port; 0 without
+// TLS.
 func recordOf(p protocol) int {
 	if p.tls {
 		return recordLeast
@@ -13,14 +14,14 @@ func recordOf(p protocol) int {
 	return 0
 }
 
-// knows makes the connection's handshake over, and enough seen of the app, whose
-// longest answer took so long.
+// knows marks the connection's handshake as over. Enough was seen of the app,
+// and its longest answer took answer.
 func (w *wire) knows(answer time.Duration) {
 	w.m.settled = true
 	w.v.learned = &learned{answers: enoughAnswers, firstAt: w.v.now - enoughTime.Milliseconds(), answer: answer}
 }
 
-// merged has n exchanges fall into one look, so that their order is not known.
+// merged puts n exchanges into one check, so that their order is not known.
 func (w *wire) merged(n int) {
 	for range n {
 		w.came(80)
@@ -29,8 +30,8 @@ func (w *wire) merged(n int) {
 	w.look()
 }
 
-// A client rests between two requests. Whatever the looks show of the order in
-// which data came and went, the rest is not taken for the time of an answer.
+// A client rests between two requests. Whatever the checks show about the order
+// of the data, the rest is not taken for the time of an answer.
 func TestRestIsNoAnswer(t *testing.T) {
 	for _, port := range []protocol{http1Port, http2Port, otherPort, byTLS(http1Port), byTLS(http2Port), byTLS(otherPort)} {
 		for _, rest := range []time.Duration{2 * time.Second, 10 * time.Second, time.Hour} {
@@ -50,8 +51,8 @@ func TestRestIsNoAnswer(t *testing.T) {
 	}
 }
 
-// The time of an answer is learned where a look shows that it was awaited, also
-// when another request follows before the next look.
+// The time of an answer is learned if a check shows that the client waited for
+// it, even if another request follows before the next check.
 func TestAwaitedAnswerIsLearned(t *testing.T) {
 	for _, port := range []protocol{http1Port, http2Port, otherPort} {
 		for _, follows := range []bool{false, true} {
@@ -73,9 +74,9 @@ func TestAwaitedAnswerIsLearned(t *testing.T) {
 	}
 }
 
-// A client of gRPC acknowledges what it was sent, in the moment in which it is
-// sent or between two segments of it. It has asked for nothing by that: how long
-// the connection counts is measured from the request.
+// A client of gRPC acknowledges what it receives, at the moment in which it was
+// sent or between two segments of it. The acknowledgement is not a request: how
+// long the connection counts is measured from the request.
 func TestReactionIsNoRequest(t *testing.T) {
 	const request, reaction, answer = 54, 30, 59
 	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
@@ -99,7 +100,7 @@ func TestReactionIsNoRequest(t *testing.T) {
 		} {
 			w := newWire(Active, port, patience{auto: true})
 			w.m.settled = true
-			w.came(500) // the beginning
+			w.came(500) // the beginning of the connection
 			w.went(500)
 			w.look()
 			for range 2 * enoughAnswers {
@@ -130,8 +131,8 @@ func TestReactionIsNoRequest(t *testing.T) {
 	}
 }
 
-// As TLS 1.3 adds 22 bytes to each record, an answer is as long as two frames
-// by two records of TLS 1.2 are. In one segment there is one record.
+// TLS 1.3 adds 22 bytes to each record, so an answer can be as long as two
+// frames in two records of TLS 1.2. In one segment there is only one record.
 func TestAnswerAsLongAsTwoRecords(t *testing.T) {
 	w := newWire(Active, byTLS(http2Port), patience{auto: true})
 	w.m.settled = true
@@ -146,8 +147,8 @@ func TestAnswerAsLongAsTwoRecords(t *testing.T) {
 	}
 }
 
-// The first that is seen of a WebSocket is its opening, with a ping's answer
-// behind it. That was no request: the connection does not count for ever.
+// The first check of a WebSocket sees its opening, followed by the answer to a
+// ping. That was not a request: the connection does not count forever.
 func TestPongBehindAnOpening(t *testing.T) {
 	for _, port := range []protocol{http1Port, byTLS(http1Port)} {
 		record := recordOf(port)
@@ -169,7 +170,7 @@ func TestPongBehindAnOpening(t *testing.T) {
 		if w.look() {
 			t.Errorf("TLS %t: it counts after 25 s of pings: %v", port.tls, w.m.activity)
 		}
-		// A message that is in work counts through the pings.
+		// A message that is being processed counts during the pings.
 		w.came(40 + record)
 		w.look()
 		w.pass(4 * time.Second)
@@ -181,8 +182,9 @@ func TestPongBehindAnOpening(t *testing.T) {
 	}
 }
 
-// The ping of a WebSocket's server, by TLS 1.3, is as long as the alert that
-// ends a connection. Its pong shows which of them it was, and is no message.
+// With TLS 1.3, the ping of a WebSocket's server is as long as the alert that
+// ends a connection. Its pong shows which of them it was. The pong is not a
+// message.
 func TestPingAsLongAsAFarewell(t *testing.T) {
 	w := newWire(Requests, byTLS(http1Port), patience{auto: true})
 	w.knows(time.Second)
@@ -213,21 +215,21 @@ func TestPingAsLongAsAFarewell(t *testing.T) {
 	}
 }
 
-// An answer of a WebSocket is too short for any answer of HTTP, and may be a
-// ping until no pong has come for so long.
+// An answer on a WebSocket is too short for any HTTP answer. It may be a ping
+// until the time for a pong has passed.
 func TestShortAnswerOfAWebSocket(t *testing.T) {
 	w := newWire(Requests, http1Port, patience{auto: true})
 	w.knows(time.Second)
 	w.came(180)
 	w.went(135)
-	w.came(40) // the first message, behind the opening
+	w.came(40) // the first message, after the opening
 	w.look()
 	w.pass(500 * time.Millisecond)
 	w.went(6)
 	if !w.look() {
 		t.Error("it does not count while the frame may have been a ping")
 	}
-	w.pass(5 * time.Second) // no look meanwhile
+	w.pass(5 * time.Second) // no check meanwhile
 	w.went(2)
 	w.came(6)
 	w.look()
@@ -237,15 +239,16 @@ func TestShortAnswerOfAWebSocket(t *testing.T) {
 	}
 }
 
-// closes ends the connection: nothing of it is seen but what the kernel tells of
-// its end.
+// closes ends the connection. Only what the kernel reports about its end is
+// seen.
 func (w *wire) closes() {
 	w.s.recvAge, w.s.sentAge, w.s.ackAge = uint32(w.v.now-w.recvAt), uint32(w.v.now-w.sentAt), uint32(w.v.now-w.ackAt)
 	teachEnd(&w.m, &w.s, &w.v)
 }
 
-// An answer pauses, and the connection ends with it: the pause is learned by the
-// end. What a server says when it closes an idle connection is no answer.
+// An answer pauses, and the connection ends with it: the pause is learned from
+// the end. What a server sends when it closes an idle connection is not an
+// answer.
 func TestPauseBeforeTheEnd(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -273,7 +276,7 @@ func TestPauseBeforeTheEnd(t *testing.T) {
 		w.look()
 		w.pass(8 * time.Second)
 		w.went(test.last)
-		w.s.recv++ // the end of what the client sends
+		w.s.recv++ // the client closes its half
 		w.closes()
 		if got := w.v.learned.pause; got != test.want {
 			t.Errorf("%s, %+v: a pause of %v was learned, want %v", test.name, test.port, got, test.want)
@@ -281,7 +284,7 @@ func TestPauseBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// Interim answers that follow one another are not the answer.
+// Several interim answers in a row are not the answer.
 func TestSeveralInterimAnswers(t *testing.T) {
 	for _, port := range []protocol{http1Port, byTLS(http1Port)} {
 		record := recordOf(port)
@@ -305,8 +308,8 @@ func TestSeveralInterimAnswers(t *testing.T) {
 	}
 }
 
-// A WebSocket on a port that speaks HTTP/2 too: its short frames are no frames
-// of HTTP/2. A message is work until it is answered.
+// A WebSocket on a port that also speaks HTTP/2: its short frames are not
+// HTTP/2 frames. A message is work until it is answered.
 func TestWebSocketOnAPortOfHTTP2(t *testing.T) {
 	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
 		record := recordOf(port)
@@ -341,8 +344,8 @@ func TestWebSocketOnAPortOfHTTP2(t *testing.T) {
 	}
 }
 
-// A message of a stream comes after a pause, and the client of gRPC acknowledges
-// it in the same moment: the pause is learned.
+// A message of a stream comes after a pause, and the client of gRPC
+// acknowledges it at the same moment: the pause is learned.
 func TestPauseOfAStream(t *testing.T) {
 	for _, port := range []protocol{http2Port, byTLS(http2Port)} {
 		record := recordOf(port)
@@ -366,8 +369,8 @@ func TestPauseOfAStream(t *testing.T) {
 	}
 }
 
-// Of a connection that nobody has looked at the kernel tells the end alone. An
-// answer in several segments may have been a header, and the rest after a pause.
+// If no check has seen a connection, the kernel reports only its end. An answer
+// in several segments may have been a header, and the rest after a pause.
 func TestPauseOfAnAnswerThatNobodySaw(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -399,11 +402,12 @@ func TestPauseOfAnAnswerThatNobodySaw(t *testing.T) {
 	}
 }
 
-// A look shows a handshake whose end held no request. A request follows, and the
-// session tickets are sent only then: they do not make it the handshake again.
+// A check shows a handshake whose end contained no request. A request follows,
+// and the server sends the session tickets only after it: they do not make it a
+// handshake again.
 func TestTicketsBehindTheFirstRequest(t *testing.T) {
 	w := newWire(Requests, byTLS(http1Port), patience{auto: true})
-	w.came(300) // hello
+	w.came(300) // ClientHello
 	w.look()
 	w.went(1200)
 	w.look()

@@ -18,14 +18,14 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// verdict is what docs/tcp.md says of a connection.
+// verdict is what docs/tcp.md states about a connection.
 type verdict string
 
 const (
 	no    verdict = "no"
 	quiet verdict = "while not silent"
 	yes   verdict = "yes"
-	// Where a clock tick decides.
+	// For states that depend on a clock tick.
 	rarely verdict = "no, or while not silent"
 	mostly verdict = "yes, or while not silent"
 )
@@ -34,16 +34,17 @@ const (
 type row struct {
 	name                   string // as in docs/tcp.md
 	requests, active, open verdict
-	// first is what `requests` says where the first look comes only now, and
-	// otherFirst what `active` does; the same where empty.
+	// first is the verdict of `requests` if the first check happens only now,
+	// and otherFirst that of `active`. Empty means the same verdict as
+	// otherwise.
 	first, otherFirst verdict
 	on                []string // servers
-	// set makes the connection, and returns what ends the work on it. look has
-	// the counters look.
+	// set makes the connection, and returns a function that ends the work on
+	// it. look makes the counters check.
 	set func(t *testing.T, a *app, look func()) (end func())
 }
 
-// Servers by what they can do.
+// Servers, grouped by what they can do.
 var (
 	every      = []string{"go", "go, TLS", "tomcat", "netty", "jdk", "python", "nginx"}
 	withHTTP2  = []string{"go", "go, TLS", "tomcat", "nginx"}
@@ -51,7 +52,7 @@ var (
 	byHand     = []string{"by hand"}
 )
 
-// rows are those of docs/tcp.md, in that order.
+// rows are the rows of docs/tcp.md, in the same order.
 var rows = []row{
 	{name: "nothing was ever received", requests: no, active: no, open: no, on: every,
 		set: func(t *testing.T, a *app, _ func()) func() {
@@ -105,7 +106,7 @@ var rows = []row{
 			c.get(t, "/stream?id="+one.id+"&id="+two.id)
 			one.reached(t)
 			a.answers(t)
-			look() // until now it may have been all of the answer
+			look() // until now, this may have been the whole answer
 			one.release()
 			two.reached(t)
 			return func() {
@@ -191,7 +192,7 @@ var rows = []row{
 			}
 			return end
 		}},
-	{name: "HTTP/2, gRPC: idle, and the client's pings", requests: mostly, active: mostly, open: yes, on: []string{"go", "go, TLS", "nginx"}, // Tomcat ends a connection with so many pings
+	{name: "HTTP/2, gRPC: idle, and the client's pings", requests: mostly, active: mostly, open: yes, on: []string{"go", "go, TLS", "nginx"}, // Tomcat closes a connection that sends so many pings
 		set: func(t *testing.T, a *app, look func()) func() {
 			h := a.speakHTTP2(t, 10*time.Millisecond)
 			const ping = 17
@@ -265,7 +266,7 @@ var rows = []row{
 			near, far := a.exchange(t)
 			a.answers(t)
 			look()
-			echo(t, near, far, string(make([]byte, 24))) // an alert in TLS 1.3
+			echo(t, near, far, string(make([]byte, 24))) // as long as an alert in TLS 1.3
 			near.Conn.(*net.TCPConn).CloseWrite()
 			a.ended(t)
 			return func() { far.Close() }
@@ -330,7 +331,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// eyes are two counters: for one a doubt never counts, for the other always.
+// eyes are two counters: for certain a doubt never counts, and for cautious it
+// always counts.
 type eyes struct{ certain, cautious *Counter }
 
 func newEyes(t *testing.T, mode string, a *app) eyes {
@@ -350,7 +352,7 @@ func (e eyes) look(t *testing.T) {
 	}
 }
 
-// see has them agree with v, and stay so.
+// see waits until the counters agree with v, and checks that they stay so.
 func (e eyes) see(t *testing.T, v verdict) {
 	t.Helper()
 	want := map[verdict][2]int64{no: {0, 0}, rarely: {0, -1}, quiet: {0, 1}, mostly: {-1, 1}, yes: {1, 1}}[v]
@@ -392,7 +394,7 @@ func (r *row) test(t *testing.T, a *app) {
 	becomes(t, watching[Requests].certain, 0, readable)
 }
 
-// ports are those that the app is reached on.
+// ports returns the ports on which the app can be reached.
 func (a *app) ports() []int {
 	if a.http2 != 0 && a.http2 != a.port {
 		return []int{a.port, a.http2}
@@ -400,8 +402,8 @@ func (a *app) ports() []int {
 	return []int{a.port}
 }
 
-// settle returns a new connection. With TLS its handshake was some clock ticks
-// ago.
+// settle returns a new connection. With TLS, its handshake was made some clock
+// ticks ago.
 func (a *app) settle(t *testing.T) *client {
 	t.Helper()
 	c := a.connect(t)
@@ -433,7 +435,7 @@ func (a *app) idle(t *testing.T, requests int) *client {
 	return c
 }
 
-// slow begins a request on c, and returns what has it answered.
+// slow begins a request on c, and returns a function that lets it be answered.
 func (a *app) slow(t *testing.T, c *client) (end func()) {
 	t.Helper()
 	g := a.hold(t, c)
@@ -443,8 +445,8 @@ func (a *app) slow(t *testing.T, c *client) (end func()) {
 	}
 }
 
-// answers waits until the app has sent something after all that it received,
-// on its only connection, and its client has it.
+// answers waits until the app has sent something after everything that it
+// received on its only connection, and until the client has received it.
 func (a *app) answers(t *testing.T) {
 	t.Helper()
 	becomes(t, a.counter(t, Config{}), 0, readable)
@@ -463,7 +465,7 @@ func (a *app) heard(t *testing.T) uint64 {
 	return n
 }
 
-// ended waits until the kernel has the client's end of a connection.
+// ended waits until the kernel has received the client's end of a connection.
 func (a *app) ended(t *testing.T) {
 	t.Helper()
 	wait.Until(t, "the client's end", func() bool {
@@ -476,10 +478,10 @@ func (a *app) ended(t *testing.T) {
 	})
 }
 
-// accept takes a connection, where the test is the app.
+// accept accepts a connection if the test is the app.
 func (a *app) accept(t *testing.T) *client { return (&listener{a.hand, a}).accept(t) }
 
-// exchange is a request and its answer, where the test is the app.
+// exchange makes a request and answers it, if the test is the app.
 func (a *app) exchange(t *testing.T) (near, far *client) {
 	t.Helper()
 	near = a.connect(t)
@@ -489,7 +491,7 @@ func (a *app) exchange(t *testing.T) (near, far *client) {
 	return near, far
 }
 
-// The kinds of a WebSocket's frames.
+// The opcodes of WebSocket frames.
 const (
 	wsText = 1
 	wsPing = 9
@@ -507,13 +509,13 @@ func (a *app) upgrade(t *testing.T, path string) *client {
 	return c
 }
 
-// frame sends a frame, masked, as clients must.
+// frame sends a masked frame, as clients must.
 func (c *client) frame(t *testing.T, kind byte, text string) {
 	t.Helper()
 	c.say(t, string([]byte{0x80 | kind, 0x80 | byte(len(text)), 0, 0, 0, 0})+text)
 }
 
-// gets reads a frame.
+// gets reads a frame and checks that it is the expected one.
 func (c *client) gets(t *testing.T, kind byte, text string) {
 	t.Helper()
 	want := string([]byte{0x80 | kind, byte(len(text))}) + text
@@ -523,18 +525,19 @@ func (c *client) gets(t *testing.T, kind byte, text string) {
 	}
 }
 
-// clientOfHTTP2 has one connection, which speaks HTTP/2.
+// clientOfHTTP2 is a client with one HTTP/2 connection.
 type clientOfHTTP2 struct {
 	*http.Client
 	url  string
 	conn net.Conn
 }
 
-// hangUp closes the connection. The client itself would leave it open where it
-// still takes a stream for unfinished whose answer has just been read.
+// hangUp closes the connection. The client itself would leave it open if it
+// still considers a stream unfinished whose answer has just been read.
 func (h *clientOfHTTP2) hangUp() { h.conn.Close() }
 
-// slow begins a request, and returns what has it answered and hangs up.
+// slow begins a request. It returns a function that lets it be answered and
+// hangs up.
 func (h *clientOfHTTP2) slow(t *testing.T, a *app) (end func()) {
 	t.Helper()
 	g := a.gate()
@@ -547,8 +550,8 @@ func (h *clientOfHTTP2) slow(t *testing.T, a *app) (end func()) {
 	}
 }
 
-// speakHTTP2 makes the connection, on which the client pings when it has heard
-// nothing for so long; never where 0.
+// speakHTTP2 makes the connection. The client pings when it has received
+// nothing for the time ping; never if ping is 0.
 func (a *app) speakHTTP2(t *testing.T, ping time.Duration) *clientOfHTTP2 {
 	t.Helper()
 	transport := &http.Transport{
@@ -596,7 +599,7 @@ func (h *clientOfHTTP2) send(t *testing.T, method, path string, body io.Reader) 
 	return resp
 }
 
-// get begins a request; the channel is closed when it was answered.
+// get begins a request. The returned channel is closed when it was answered.
 func (h *clientOfHTTP2) get(t *testing.T, path string) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {

@@ -1,8 +1,8 @@
 package tcp
 
 // peerClosed reports whether the peer has closed its half, which the kernel
-// counts as a byte received, and appClosed whether the app has closed its own,
-// which it counts as a byte to be sent.
+// counts as a byte received. appClosed reports whether the app has closed its
+// half, which the kernel counts as a byte to be sent.
 func (s *socket) peerClosed() bool {
 	return s.state == closeWait || s.state == lastAck || s.state == closing
 }
@@ -11,7 +11,7 @@ func (s *socket) appClosed() bool {
 	return s.state == finWait1 || s.state == lastAck || s.state == closing
 }
 
-// received returns the bytes of data that have come.
+// received returns the number of bytes of data that were received.
 func (s *socket) received() uint64 { return without(s.recv, s.peerClosed()) }
 
 // unreadData reports whether data waits for the app, and unsentData whether
@@ -28,8 +28,8 @@ func without(n uint64, fin bool) uint64 {
 }
 
 // ackFollows reports whether the peer has acknowledged something in a later
-// tick than that in which its last data came. Where it has closed its half,
-// that may have done it, and says nothing.
+// tick than that of its last data. If the peer has closed its half, its FIN may
+// have carried the acknowledgement, which then proves nothing.
 func (s *socket) ackFollows() bool {
 	return s.ackAge < s.recvAge && s.recvAge-s.ackAge <= ackSoon && !s.peerClosed()
 }

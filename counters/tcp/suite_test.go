@@ -21,7 +21,7 @@ var (
 	readable = countertest.Readable
 )
 
-// newCounter makes a counter for which the test's own connections are work.
+// newCounter returns a counter for which the test's own connections are work.
 func newCounter(t testing.TB, cfg Config, ports ...int) *Counter {
 	t.Helper()
 	if cfg.Count == "" {
@@ -35,7 +35,7 @@ func newCounter(t testing.TB, cfg Config, ports ...int) *Counter {
 	return c
 }
 
-// counter makes a counter of the app's ports that has found out what they
+// counter returns a counter of the app's ports that has found out what they
 // speak.
 func (a *app) counter(t testing.TB, cfg Config) *Counter {
 	t.Helper()
@@ -104,13 +104,13 @@ func (c *client) say(t testing.TB, text string) {
 	}
 }
 
-// get sends a request, and is not answered yet.
+// get sends a request and does not wait for the answer.
 func (c *client) get(t testing.TB, path string) {
 	t.Helper()
 	c.say(t, "GET "+path+" HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\n\r\n")
 }
 
-// answer reads one answer to its end.
+// answer reads one whole answer.
 func (c *client) answer(t testing.TB, status int) {
 	t.Helper()
 	resp, err := http.ReadResponse(c.read, nil)
@@ -126,8 +126,8 @@ func (c *client) answer(t testing.TB, status int) {
 	}
 }
 
-// hold sends a request that the app does not answer before the gate opens, and
-// returns once the app has it.
+// hold sends a request that the app answers only when the gate opens. It
+// returns once the app has the request.
 func (a *app) hold(t testing.TB, c *client) *gate {
 	t.Helper()
 	g := a.gate()
@@ -161,14 +161,14 @@ func (h *harness) Idle(t *testing.T) bool {
 	c := h.connect(t)
 	c.get(t, "/")
 	c.answer(t, http.StatusOK)
-	h.connect(t) // and one that says nothing
+	h.connect(t) // and a connection that sends nothing
 	return true
 }
 
 func (h *harness) Arrivals() bool { return true }
 
-// Break refuses the counter the diagnostics, and has it look into a file that
-// is no table of sockets.
+// Break makes the counter's diagnostics refused, and makes it read a file that
+// is not a table of sockets.
 func (h *harness) Break(*testing.T) func() {
 	for _, c := range h.counters {
 		c.lock()

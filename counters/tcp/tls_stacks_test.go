@@ -32,14 +32,14 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// certificate is a server's, signed by itself, with its key.
+// certificate is a server's self-signed certificate with its key.
 type certificate struct {
 	tls.Certificate
-	chain, key string // files in PEM, the key by PKCS #8
+	chain, key string // PEM files; the key is in PKCS #8
 	both       string // one file with both of them
 }
 
-// newCertificate makes one with an RSA key, or with one of ECDSA.
+// newCertificate makes a certificate with an RSA key, or with an ECDSA key.
 func newCertificate(t testing.TB, withRSA bool) *certificate {
 	t.Helper()
 	var key crypto.Signer
@@ -83,10 +83,10 @@ func newCertificate(t testing.TB, withRSA bool) *certificate {
 	}
 }
 
-// env has the servers in testdata speak TLS.
+// env makes the servers in testdata speak TLS.
 func (c *certificate) env() []string { return []string{"TLS_CERT=" + c.chain, "TLS_KEY=" + c.key} }
 
-// startLogged is StartProgram with the program's output in a file.
+// startLogged is StartProgram with the program's output written to a file.
 func startLogged(t testing.TB, env []string, program string, args ...string) (p *servers.Process, logFile string) {
 	t.Helper()
 	logFile = filepath.Join(t.TempDir(), "log")
@@ -127,7 +127,7 @@ func startTLSGo(t testing.TB, c *certificate) *app {
 	return &app{backend: b, port: server.Listener.Addr().(*net.TCPAddr).Port}
 }
 
-// startTLSNginx starts nginx, which speaks TLS, in front of the app in Go.
+// startTLSNginx starts nginx with TLS in front of the app in Go.
 func startTLSNginx(t testing.TB, c *certificate) *app {
 	t.Helper()
 	behind := startGo(t)
@@ -148,8 +148,8 @@ func startTLSNginx(t testing.TB, c *certificate) *app {
 	return a
 }
 
-// startNginxWith starts one process of nginx with so much in its http block.
-// It writes its logs to files in the folder that is returned.
+// startNginxWith starts one process of nginx with text in its http block. It
+// writes its logs to files in dir.
 func startNginxWith(t testing.TB, text string) (p *servers.Process, dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -173,7 +173,7 @@ http {
 	return servers.StartProgram(t, nil, "nginx", "-e", filepath.Join(dir, "error.log"), "-p", dir, "-c", config), dir
 }
 
-// startTLSHAProxy starts HAProxy, which speaks TLS, in front of the app in Go.
+// startTLSHAProxy starts HAProxy with TLS in front of the app in Go.
 func startTLSHAProxy(t testing.TB, c *certificate) *app {
 	t.Helper()
 	behind := startGo(t)
@@ -188,8 +188,7 @@ backend app
 	return a
 }
 
-// startHAProxyWith starts one process of HAProxy, and returns the file of its
-// log.
+// startHAProxyWith starts one process of HAProxy, and returns its log file.
 func startHAProxyWith(t testing.TB, text string) (p *servers.Process, logFile string) {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "haproxy.cfg")
@@ -227,14 +226,14 @@ func startTLSProgram(program string, args ...string) func(testing.TB, *certifica
 	}
 }
 
-// tlsStacks are the servers of TLS that connections are counted of.
+// tlsStacks are the TLS servers whose connections are counted.
 var tlsStacks = []struct {
 	name  string
 	start func(testing.TB, *certificate) *app
-	rsa   bool // the key; otherwise it is of ECDSA
-	// Whether it resumes sessions, by version.
+	rsa   bool // true: an RSA key; false: ECDSA
+	// Whether the server resumes sessions, by TLS version.
 	resumes12, resumes13 bool
-	http1                bool // whether its answer proves that it speaks HTTP/1 alone
+	http1                bool // whether its answer proves that it speaks only HTTP/1
 }{
 	{"Go", startTLSGo, true, true, true, true},
 	{"OpenSSL: nginx", startTLSNginx, false, true, true, true},
@@ -246,19 +245,19 @@ var tlsStacks = []struct {
 	{"JSSE: Netty", startTLSJava("NettyServer"), false, true, true, true},
 }
 
-// handshaker makes connections by one version of TLS.
+// handshaker makes connections with one version of TLS.
 type handshaker struct {
 	*app
 	version uint16
 	resume  bool
-	mss     int // the largest segment; that of the network where 0
+	mss     int // the largest segment; 0: that of the network
 	cache   tls.ClientSessionCache
 }
 
 // ethernet is the largest segment on an Ethernet.
 const ethernet = 1448
 
-// dial makes a connection, and no handshake yet.
+// dial makes a connection without a handshake.
 func (h *handshaker) dial(t *testing.T) (*tls.Conn, *flights) {
 	t.Helper()
 	dialer := net.Dialer{Timeout: wait.Patience, Control: func(_, _ string, raw syscall.RawConn) error {
@@ -306,7 +305,7 @@ func (h *handshaker) connect(t *testing.T) *client {
 	return h.shake(t, conn)
 }
 
-// prepare makes the session that is resumed, or none.
+// prepare makes the session to be resumed, or none.
 func (h *handshaker) prepare(t *testing.T) {
 	t.Helper()
 	h.cache = nil
@@ -318,7 +317,7 @@ func (h *handshaker) prepare(t *testing.T) {
 	first.resume = false
 	c := first.connect(t)
 	c.get(t, "/")
-	c.answer(t, http.StatusOK) // and the tickets were read
+	c.answer(t, http.StatusOK) // now the tickets were read too
 	c.Close()
 	h.isLeft(t)
 }
@@ -337,8 +336,8 @@ func (h *handshaker) isLeft(t *testing.T) {
 	})
 }
 
-// flights can hold back what a client writes, so that it travels with what
-// follows.
+// flights can hold back what a client writes, so that it is sent together with
+// what follows.
 type flights struct {
 	net.Conn
 	holds bool
@@ -348,7 +347,7 @@ type flights struct {
 
 func (f *flights) Write(b []byte) (int, error) {
 	f.sent++
-	if f.holds && f.sent > 1 { // not the hello
+	if f.holds && f.sent > 1 { // not the ClientHello
 		f.held = append(f.held, b...)
 		return len(b), nil
 	}
@@ -363,8 +362,8 @@ func (f *flights) send(t *testing.T) {
 	}
 }
 
-// asked finds out what the port speaks as the counter does, with the question
-// that it asks once clients make handshakes.
+// isAsked finds out what the port speaks as the counter does. This includes the
+// question that the counter asks after clients have made handshakes.
 func (a *app) isAsked(t *testing.T) protocol {
 	t.Helper()
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(a.port))
@@ -380,14 +379,14 @@ func (a *app) isAsked(t *testing.T) protocol {
 	return p
 }
 
-// later has so much time pass for a counter.
+// later lets the time d pass for a counter.
 func (c *Counter) later(d time.Duration) {
 	c.lock()
 	c.base = c.base.Add(-d)
 	c.unlock()
 }
 
-// learnedEnough has a counter take the longest answer on a port for known.
+// learnedEnough makes a counter consider the longest answer on a port as known.
 func (c *Counter) learnedEnough(port int) {
 	c.lock()
 	defer c.unlock()
@@ -396,7 +395,8 @@ func (c *Counter) learnedEnough(port int) {
 	l.firstAt = c.views[port].now - enoughTime.Milliseconds()
 }
 
-// quietFor returns how long nothing has come to the app, by the kernel.
+// quietFor returns how long ago the app last received something, according to
+// the kernel.
 func (h *handshaker) quietFor(t *testing.T) time.Duration {
 	t.Helper()
 	age := time.Duration(0)
@@ -409,7 +409,7 @@ func (h *handshaker) quietFor(t *testing.T) time.Duration {
 	return age
 }
 
-// remembers says what a counter knows of each connection.
+// remembers returns what a counter knows about each connection, as text.
 func (c *Counter) remembers() (text string) {
 	c.lock()
 	defer c.unlock()
@@ -419,10 +419,10 @@ func (c *Counter) remembers() (text string) {
 	return text
 }
 
-// endIsKnown reports whether the kernel tells how large the segment was that
-// has ended the handshake on the only connection: after a hello of one segment
-// that is large enough. inMore reports whether the handshake has taken more
-// segments.
+// endIsKnown reports whether the kernel shows the size of the segment that
+// ended the handshake on the only connection. It does after a ClientHello of
+// one segment that is large enough. inMore reports whether the handshake took
+// more segments.
 func (h *handshaker) endIsKnown(t *testing.T) (known, inMore bool) {
 	t.Helper()
 	if err := new(diagnostics).dump(t.Context(), h.ports(), connected, func(s *socket) error {
@@ -434,7 +434,7 @@ func (h *handshaker) endIsKnown(t *testing.T) (known, inMore bool) {
 	return known, inMore
 }
 
-// counts has each counter say one connection, several times.
+// counts checks several times that each counter counts one connection.
 func counts(t *testing.T, when string, counters ...*Counter) {
 	t.Helper()
 	for range 5 {
@@ -446,7 +446,7 @@ func counts(t *testing.T, when string, counters ...*Counter) {
 	}
 }
 
-// holdSecret is hold by one write, and does not wait.
+// getHeld is hold with a single write, and does not wait.
 func (c *client) getHeld(t *testing.T, a *app) *gate {
 	t.Helper()
 	g := a.gate()
@@ -454,7 +454,7 @@ func (c *client) getHeld(t *testing.T, a *app) *gate {
 	return g
 }
 
-// tlsCases are what happens on a connection by TLS.
+// tlsCases are sequences of events on a TLS connection.
 var tlsCases = []struct {
 	name string
 	run  func(t *testing.T, h *handshaker)
@@ -468,15 +468,15 @@ var tlsCases = []struct {
 		counts(t, "after the handshake", auto, late, cautious, h.cautious(t))
 		isKnown, inMore := h.endIsKnown(t)
 		if inMore {
-			return // a hello of two segments, and its end: as many as with a request
+			return // a ClientHello of two segments, and the end: as many segments as with a request
 		}
-		all(t, 0, hasty, certain, h.settled(t)) // it is no certain request
+		all(t, 0, hasty, certain, h.settled(t)) // it is not certain that there is a request
 		for _, c := range []*Counter{auto, late} {
-			c.later(time.Second) // and what a slow machine has taken for the rest
+			c.later(time.Second) // and longer than a slow machine takes for the rest
 			counts(t, "more than 1 s after the handshake", c)
 			c.later(leastSilence)
 			if isKnown {
-				becomes(t, c, 0, readable) // it has carried none
+				becomes(t, c, 0, readable) // it has carried no request
 				continue
 			}
 			c.later(time.Hour)
@@ -504,7 +504,8 @@ var tlsCases = []struct {
 		counts(t, "answered, perhaps", watched, h.cautious(t))
 	}},
 	{"slow requests one after another, the first in the moment of the handshake's end", func(t *testing.T, h *handshaker) {
-		// The tickets of TLS 1.3 are sent when the request is there, mostly.
+		// The tickets of TLS 1.3 are mostly sent when the request has already
+		// arrived.
 		watched, auto := h.cautious(t), h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
 		all(t, 0, watched, auto)
 		conn, _ := h.dial(t)
@@ -532,7 +533,7 @@ var tlsCases = []struct {
 	}},
 	{"a slow request in the segment of the handshake's end", func(t *testing.T, h *handshaker) {
 		if h.version == tls.VersionTLS12 && !h.resume {
-			return // its client has to wait for the server's Finished
+			return // the client has to wait for the server's Finished
 		}
 		watched, auto := h.cautious(t), h.counter(t, Config{Count: Auto, Silence: Silence{Auto: true}})
 		all(t, 0, watched, auto)
@@ -567,8 +568,8 @@ var tlsCases = []struct {
 			proven.glimpse(t)
 			auto.glimpse(t)
 		}
-		// Where the requests and answers fall into one tick of the clock each,
-		// their order is not known before one that takes longer.
+		// If each request and its answer fall into one clock tick, their order
+		// is not known until a request takes longer.
 		slow := c.getHeld(t, h.app)
 		slow.reached(t)
 		counts(t, "the last", proven, auto)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// oneByOne has c look at the connections that there are now one by one, as
-// long as nothing is missed, whatever is made besides.
+// oneByOne makes c check the connections that exist now one by one, as long as
+// none of them is missing, even if others are made.
 func oneByOne(t testing.TB, c *Counter) {
 	t.Helper()
 	c.walk.accepted = func() (uint64, error) { return 7, nil }
@@ -22,7 +22,7 @@ func oneByOne(t testing.TB, c *Counter) {
 	c.walk.before = time.Now().Add(time.Hour)
 }
 
-// walksIn reports whether do has c go through the kernel's table.
+// walksIn reports whether do makes c walk through the kernel's table.
 func walksIn(c *Counter, do func()) bool {
 	before := c.walk.before
 	do()
@@ -40,7 +40,7 @@ func TestConnectionsAreLookedAtOneByOne(t *testing.T) {
 			l := listenOn(t, test.listen)
 			c := l.settled(t)
 			var near, far []*client
-			for range atOnce + 5 { // more than are asked for by one call
+			for range atOnce + 5 { // more than one call asks for
 				conn, err := net.Dial("tcp", net.JoinHostPort(test.dial, strconv.Itoa(l.port)))
 				if err != nil {
 					t.Fatal(err)
@@ -63,13 +63,14 @@ func TestConnectionsAreLookedAtOneByOne(t *testing.T) {
 				t.Errorf("got %+v, %v, want %d arrivals", after, err, len(near))
 			}
 
-			// The app closes: the kernel still knows them, but nothing is left to do.
+			// The app closes: the kernel still has the connections, but nothing
+			// is left to do on them.
 			far[0].Read(make([]byte, len(request1)))
 			far[0].Close()
 			if walksIn(c, func() { becomes(t, c, int64(len(near)-1), readable) }) {
 				t.Error("the kernel's table was gone through")
 			}
-			// One is gone altogether: that is looked into.
+			// One connection is gone altogether: this causes a walk.
 			far[1].Conn.(*net.TCPConn).SetLinger(0)
 			far[1].Close()
 			if !walksIn(c, func() { becomes(t, c, int64(len(near)-2), readable) }) {
@@ -99,7 +100,7 @@ func TestNewConnectionsAreLookedFor(t *testing.T) {
 			oneByOne(t, c)
 			l.connect(t).say(t, request1)
 			becomes(t, l.settled(t), 1, readable)
-			wantCount(t, c, 0) // nothing has told of the second one
+			wantCount(t, c, 0) // nothing has reported the second connection
 			change(c)
 			becomes(t, c, 1, readable)
 		})
@@ -128,7 +129,7 @@ func TestForeignConnectionsTakeNoMemory(t *testing.T) {
 	c := l.settled(t)
 	allocations := func() float64 {
 		return testing.AllocsPerRun(20, func() {
-			c.walk.begin() // go through the table
+			c.walk.begin() // walk through the table
 			if _, err := c.Count(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +146,7 @@ func TestForeignConnectionsTakeNoMemory(t *testing.T) {
 	}
 }
 
-// Whatever happens in whatever order, each look shows what there is.
+// Whatever happens in whatever order, each check shows the actual state.
 func TestRandomConnections(t *testing.T) {
 	for seed := range uint64(4) {
 		l := listenOn(t, "127.0.0.1:0")
@@ -155,7 +156,7 @@ func TestRandomConnections(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		type connection struct{ near, far *client }
 		var fresh, busy, answered []connection
-		// take removes one.
+		// take removes a connection.
 		take := func(from *[]connection) (one connection, ok bool) {
 			if len(*from) == 0 {
 				return one, false

@@ -14,41 +14,42 @@ import (
 	"lastcall/drain"
 )
 
-// The kernel tells nobody that a request on a connection that stays open has
-// ended, nor that one has come: the connections are looked at.
+// The kernel does not report that a request on an open connection has begun or
+// ended. So the connections are checked repeatedly.
 const (
-	// afterChange is the pause after a look that has shown something new.
+	// afterChange is the pause after a check that has shown a change.
 	afterChange = 10 * time.Millisecond
-	// whileBusy is the longest pause while something is in flight, and so
-	// bounds how late its end is seen.
+	// whileBusy is the longest pause while something is in flight. It limits
+	// how late its end is seen.
 	whileBusy = 20 * time.Millisecond
-	// whileIdle is the longest pause otherwise. What comes then is seen so
-	// much later at most, and the quiet time begins again.
+	// whileIdle is the longest pause otherwise. It limits how late an arrival
+	// is seen, after which the quiet time begins again.
 	whileIdle = 40 * time.Millisecond
-	// lookShare bounds what looks cost: one that took 1 ms is followed by
-	// lookShare ms without one.
+	// lookShare limits the cost of the checks: a check that took 1 ms is
+	// followed by a pause of at least lookShare ms.
 	lookShare = 50
-	// atLeastEvery is how often it is looked however long that takes, which
-	// matters from some 10,000 connections of the app on.
+	// atLeastEvery is the longest pause, even if checks take long. This matters
+	// if the app has some 10,000 connections or more.
 	atLeastEvery = time.Second
 	// lookLimit is how long one reading may take.
 	lookLimit = 2 * time.Second
 )
 
-// Changed tells of changes from its return until ctx ends. It looks for them
-// every 10 to 40 ms, or more seldom where a reading takes long, so that it takes
-// 2 % of one processor, or is one reading a second. When a connection is closed the kernel tells it at once,
-// where it may, and also of those that came and went between two looks.
+// Changed reports changes on the returned channel until ctx ends. It checks for
+// them every 10 to 40 ms, or less often if a reading takes long: the checks use
+// at most 2 % of one processor, or happen once a second. If the kernel permits,
+// it also reports each connection that is closed at once, including those that
+// began and ended between two checks.
 func (c *Counter) Changed(ctx context.Context) <-chan struct{} {
 	changed, look := make(chan struct{}, 1), make(chan struct{}, 1)
 	if err := c.watchEnds(ctx, look); err != nil {
-		slog.DebugContext(ctx, "tcp: the kernel does not tell the ends of connections; they are looked for instead", "error", err)
+		slog.DebugContext(ctx, "tcp: the kernel does not report the ends of connections; they are found by polling instead", "error", err)
 	}
 	go c.watch(ctx, look, changed)
 	return changed
 }
 
-// watch looks again and again, and sooner when look receives.
+// watch checks repeatedly, and sooner when look receives.
 func (c *Counter) watch(ctx context.Context, look <-chan struct{}, changed chan<- struct{}) {
 	var last drain.Reading
 	var p pace
@@ -80,15 +81,15 @@ func (c *Counter) watch(ctx context.Context, look <-chan struct{}, changed chan<
 	}
 }
 
-// pace tells when to look again.
+// pace determines when to check again.
 type pace struct {
 	pause    time.Duration
 	took     time.Duration
-	earliest time.Time // of the next look, whatever happens
+	earliest time.Time // earliest time of the next check, whatever happens
 }
 
-// next returns the pause after a look. What one took may be the wait for a
-// processor, so that the shorter of the last two is reckoned with.
+// next returns the pause after a check. A check may have taken long because it
+// waited for a processor, so the shorter of the last two durations is used.
 func (p *pace) next(began, ended time.Time, news, busy bool) time.Duration {
 	took := ended.Sub(began)
 	rest := min(lookShare*min(took, p.took), atLeastEvery)
@@ -104,8 +105,8 @@ func (p *pace) next(began, ended time.Time, news, busy bool) time.Duration {
 	return max(p.pause, rest)
 }
 
-// watchEnds has look receive when a connection of the app has ended, until ctx
-// ends. The kernel tells it to anybody who asks.
+// watchEnds sends to look when a connection of the app has ended, until ctx
+// ends. The kernel reports this to any process that subscribes.
 func (c *Counter) watchEnds(ctx context.Context, look chan<- struct{}) error {
 	conn, err := dial()
 	if err != nil {
@@ -114,22 +115,23 @@ func (c *Counter) watchEnds(ctx context.Context, look chan<- struct{}) error {
 	c.watching.Add(1)
 	if err := subscribe(conn, c.ports); err != nil {
 		c.watching.Add(-1)
-		_ = conn.Close() // nothing is in it
+		_ = conn.Close() // it holds nothing
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends Receive
 	go func() {
 		defer c.watching.Add(-1)
 		defer stop()
-		defer func() { _ = conn.Close() }() // it may be closed already
+		defer func() { _ = conn.Close() }() // it may already be closed
 		for ctx.Err() == nil {
 			messages, err := conn.Receive()
 			switch {
 			case errors.Is(err, unix.ENOBUFS):
-				// Too many at once, and some are lost: a look is due anyway.
+				// Too many at once, and some reports are lost: the next check
+				// will see the changes.
 			case err != nil:
 				if ctx.Err() == nil {
-					slog.DebugContext(ctx, "tcp: the kernel no longer tells the ends of connections; they are looked for instead", "error", err)
+					slog.DebugContext(ctx, "tcp: the kernel no longer reports the ends of connections; they are found by polling instead", "error", err)
 				}
 				return
 			}
@@ -145,7 +147,7 @@ func (c *Counter) watchEnds(ctx context.Context, look chan<- struct{}) error {
 	return nil
 }
 
-// subscribe asks for the ends of connections on ports, and no others.
+// subscribe subscribes to the ends of connections on ports, and of no others.
 func subscribe(conn *netlink.Conn, ports []int) error {
 	filter, err := bpf.Assemble(endsFilter(ports))
 	if err != nil {
@@ -162,8 +164,8 @@ func subscribe(conn *netlink.Conn, ports []int) error {
 	return nil
 }
 
-// endsFilter takes the messages whose local port, behind the header of the
-// message and four bytes, is one of ports.
+// endsFilter accepts the messages whose local port is one of ports. The port is
+// four bytes after the message's header.
 func endsFilter(ports []int) []bpf.Instruction {
 	const headerSize, all = 16, 1 << 16
 	filter := []bpf.Instruction{bpf.LoadAbsolute{Off: headerSize + 4, Size: 2}}
@@ -173,7 +175,8 @@ func endsFilter(ports []int) []bpf.Instruction {
 	return append(filter, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: all})
 }
 
-// notify never blocks: what nobody has taken yet is told once.
+// notify sends without blocking. Several notifications that nobody has received
+// yet become one.
 func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -12,7 +12,7 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// told waits until changed receives.
+// told waits until a change is reported.
 func told(t *testing.T, changed <-chan struct{}) {
 	t.Helper()
 	select {
@@ -42,7 +42,7 @@ func TestConnectionsBetweenTwoLooksAreArrivals(t *testing.T) {
 	if err != nil || r.Arrived != 1 {
 		t.Fatalf("got %+v, %v, want 1 arrival", r, err)
 	}
-	for range 3 { // one for each
+	for range 3 { // one report for each
 		x := a.connect(t)
 		x.say(t, "GET / HTTP/1.1\r\nHost: test\r\nUser-Agent: a test of lastcall\r\nConnection: close\r\n\r\n")
 		x.answer(t, http.StatusOK)
@@ -60,8 +60,9 @@ func TestConnectionsBetweenTwoLooksAreArrivals(t *testing.T) {
 	})
 }
 
-// While the pod serves, ends are sampled to learn from them, and that goes on in
-// a drain, in which all ends are watched. Each counts once.
+// While the pod serves, ends of connections are sampled to learn from them.
+// This continues in a drain, in which all ends are watched. Each end counts
+// once.
 func TestAnEndCountsOnce(t *testing.T) {
 	a := startGo(t)
 	c := a.settled(t)
@@ -140,9 +141,9 @@ func TestPace(t *testing.T) {
 	for i, look := range []struct {
 		took, want  time.Duration
 		news, busy  bool
-		earliestMin time.Duration // after the look
+		earliestMin time.Duration // after the check
 	}{
-		{took: 100 * ms, news: true, want: 10 * ms}, // the first has opened files, and so on
+		{took: 100 * ms, news: true, want: 10 * ms}, // the first one has opened files, for example
 		{took: ms / 10, want: 20 * ms, earliestMin: 5 * ms},
 		{took: ms / 10, want: 40 * ms, earliestMin: 5 * ms},
 		{took: ms / 10, want: 40 * ms, earliestMin: 5 * ms},

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A WebSocket's message that is being worked on counts for as long as that
-// takes, also when the app pings its client meanwhile, as uvicorn does.
+// A message on a WebSocket counts while it is being processed, even if the app
+// pings its client meanwhile, as uvicorn does.
 func TestMessageInWorkWhileTheAppPings(t *testing.T) {
 	for name, message := range map[string]int{"a small message": 11, "a larger one": 60} {
 		t.Run(name, func(t *testing.T) {

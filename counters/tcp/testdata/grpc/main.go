@@ -1,19 +1,20 @@
-// Command grpc is a gRPC server, and a gRPC client, whose connection the
-// counter's tests look at. It is a module of its own because gRPC's library is
-// large, and nothing else here needs it.
+// Command grpc is a gRPC server and a gRPC client. The counter's tests check
+// their connection. It is a separate module because gRPC's library is large,
+// and nothing else here needs it.
 //
 //	grpc serve PORT BACKEND
 //	grpc call ADDRESS
 //
-// A message is a text. The server answers each with itself; before one that
-// begins with "hold " it asks the backend whether it may.
+// A message is a text. The server answers each message with the same text. If
+// the text begins with "hold ", it first asks the backend whether it may
+// answer.
 //
-// The client has one connection. It reads commands, and writes each text, on a
-// line of its own, when it was answered:
+// The client has one connection. It reads commands, and writes each text on its
+// own line when it was answered:
 //
-//	call TEXT  a call of one message
-//	send TEXT  a further message on a stream, which is begun by the first
-//	close      the end of that stream
+//	call TEXT  a call with one message
+//	send TEXT  a message on a stream; the first one opens the stream
+//	close      closes that stream
 package main
 
 import (
@@ -92,7 +93,7 @@ func passOverEOF(err error) error {
 func call(address string) error {
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		// The library takes no less than 10 s.
+		// The library accepts no less than 10 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, PermitWithoutStream: true}),
 	)
 	if err != nil {
