@@ -18,7 +18,7 @@ func serve(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-// withSecrets puts a user and a password and a token into address.
+// withSecrets adds a user, a password and a token to address.
 func withSecrets(address string) string {
 	return strings.Replace(address, "http://", "http://alice:hunter2@", 1) + "/page?token=hunter3"
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// settings are those of a page at address.
+// settings returns the settings of a page at address.
 func settings(address string) Settings {
 	return Settings{Variable: "EXAMPLE_URL", Address: address, Example: "http://h/metrics", Prefix: "EXAMPLE"}
 }
@@ -59,7 +59,7 @@ func wantError(t *testing.T, s *Source, parts ...string) {
 	}
 }
 
-// echo answers with what was asked.
+// echo answers with the request.
 func echo(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "%s %s %s %s", r.Method, r.Host, r.URL.RequestURI(), r.Header.Get("Authorization"))
 }
@@ -115,7 +115,7 @@ func TestSourceOfASocket(t *testing.T) {
 	if !s.Local("") || s.Port() != 0 {
 		t.Errorf("local %v, port %d", s.Local(""), s.Port())
 	}
-	_ = server.Close() // and the socket's file with it
+	_ = server.Close() // this also removes the socket's file
 	s.CloseIdleConnections()
 	if _, err := s.Get(t.Context(), 1000); !Refused(err) {
 		t.Errorf("got %v, want a refused connection", err)
@@ -150,10 +150,10 @@ func TestTokenIsReadForEachCall(t *testing.T) {
 	}
 }
 
-// The authorities are read again when a connection is made.
+// The authorities are read again for each new connection.
 func TestAuthorities(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(echo))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are meant to fail
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // for handshakes that are meant to fail
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	own := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
@@ -222,7 +222,7 @@ func TestOpenNamesEveryMistake(t *testing.T) {
 func TestStoredCopies(t *testing.T) {
 	for _, test := range []struct {
 		name, header, value string
-		says                string // empty: it is taken
+		says                string // empty: accepted
 	}{
 		{"from a cache that asked", "Age", "0", ""},
 		{"from a cache", "Age", "1", "stored copy"},
