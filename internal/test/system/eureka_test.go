@@ -33,8 +33,8 @@ func startSpring(t *testing.T, peers *servers.Eureka, name string) *spring {
 	return a
 }
 
-// status is what a peer's clients are told of the app, by what they read:
-// its status, or "gone".
+// status is the app's status as a peer's clients see it, in the answers that they
+// read: the status, or "gone".
 func (a *spring) status(t *testing.T, peer int) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(within(t), http.MethodGet, a.peers.URLs[peer]+"/apps/"+strings.ToUpper(a.Name), http.NoBody)
@@ -143,7 +143,7 @@ func TestEureka(t *testing.T) {
 		peers.Freeze(t, 1)
 		hook := s.PreStop(t.Context())
 		s.Await(t, "a failed call", func(status drain.Status) bool { return status.Registries[0].Failures > 0 })
-		waiting(t, hook) // its clients may still be told of the pod
+		waiting(t, hook) // the peer's clients may still discover the pod
 		peers.Thaw(t, 1)
 		drains(t, hook)
 		for peer := range peers.URLs {
@@ -153,7 +153,7 @@ func TestEureka(t *testing.T) {
 		}
 	})
 
-	// The last one: the peer stays dead.
+	// This must be the last one, because the peer stays dead.
 	t.Run("one of two peers is dead", func(t *testing.T) {
 		app := startSpring(t, peers, "dead")
 		s := app.sidecar(t)

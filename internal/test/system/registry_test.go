@@ -11,8 +11,8 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// faults are what a registry may do, each until the returned function is
-// called.
+// faults are the ways a registry can fail. Each lasts until the returned function
+// is called.
 var faults = map[string]func(t *testing.T, f *front, consul *servers.ConsulAgent) (mend func()){
 	"refuses": func(_ *testing.T, f *front, _ *servers.ConsulAgent) func() {
 		f.refuse()
@@ -66,7 +66,8 @@ func TestRegistryFails(t *testing.T) {
 				s.Want(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz")
 				s.Want(t, http.StatusOK, http.MethodGet, "/livez")
 
-				// Nothing was in flight, so this is not an end with work left.
+				// Nothing was in flight, so the exit code does not report remaining
+				// work.
 				s.Signal(t, syscall.SIGTERM)
 				app.stop()
 				exits(t, s, 0)
@@ -99,7 +100,7 @@ func TestRegistryFails(t *testing.T) {
 	}
 }
 
-// A registry that fails only at the end: the instance stays, out of service,
+// A registry fails only at the end: the instance stays registered, out of service,
 // and the process ends in time.
 func TestRegistryFailsAtDeregistration(t *testing.T) {
 	t.Parallel()
@@ -120,8 +121,8 @@ func TestRegistryFailsAtDeregistration(t *testing.T) {
 	}
 }
 
-// A registry that fails while a drain is taken back gets the instance back
-// when it works again.
+// A registry fails while a drain is taken back. It lists the instance again when it
+// has recovered.
 func TestRegistryFailsAtRestore(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -139,8 +140,8 @@ func TestRegistryFailsAtRestore(t *testing.T) {
 	app.awaitListed(t, true)
 }
 
-// What the environment says of the registry may be wrong: the sidecar starts
-// all the same, and says what is wrong.
+// The environment may describe the registration wrongly. The sidecar starts anyway,
+// and reports what is wrong.
 func TestInstanceIsNotRegistered(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -150,14 +151,15 @@ func TestInstanceIsNotRegistered(t *testing.T) {
 	if status := s.Want(t, http.StatusOK, http.MethodGet, "/status"); !strings.Contains(status.Body, "was never found") {
 		t.Errorf("/status does not warn of it:\n%s", status.Body)
 	}
-	// What was not found is not withdrawn: the drain ends, and says so.
+	// An instance that was not found is not withdrawn: the drain ends, and reports
+	// this.
 	a := prestop(t, s)
 	if r := a.Report(t); a.Code != http.StatusFailedDependency || r.Outcome != drain.OutcomeNotFound || r.Registries[0].State != "not found" {
 		t.Errorf("the hook was answered %d %s, want 424 and %s", a.Code, a.Body, drain.OutcomeNotFound)
 	}
 }
 
-// An app that registers only after its drain has begun is withdrawn all the same.
+// An app that registers only after the drain has begun is withdrawn too.
 func TestInstanceRegistersInADrain(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
