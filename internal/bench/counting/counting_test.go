@@ -23,15 +23,15 @@ func TestMain(m *testing.M) {
 	os.Exit(sidecar.Main(m, &program))
 }
 
-// sanity is a run for each server, and for each way in which a client speaks;
-// it takes under a minute.
+// sanity matches a run for each server and for each protocol of a client. It takes
+// less than a minute.
 const sanity = `^((go|tomcat|uvicorn|nginx|haproxy)/(cleartext/fresh|TLS/WebSocket)` +
 	`|(node|netty|gunicorn|php)/(cleartext/(kept|pooled by nginx)|TLS/(back to back|pooled by HAProxy|fresh, session resumed, TLS 1.2))` +
 	`|grpc(-go/cleartext|io/TLS)/gRPC with pings)/(200ms|8s)/hook 1s/young/0.3ms` +
 	`|^go/cleartext/(kept|fresh)/8s/hook 1s/young/loopback` +
 	`|^pattern/cleartext/(no request|PROXY protocol, no request|HTTP/2, streams of several lengths|MQTT, idle)/(0s|8s)/hook 1s/young/loopback`
 
-// The runs are what they should be, whatever the judges say of them.
+// The runs are valid, whatever the judges' verdicts are.
 func TestRuns(t *testing.T) {
 	results := Play(t, &program, Settings{Match: sanity, AtOnce: 100, Log: filepath.Join(t.TempDir(), "log.jsonl"), Everything: true})
 	seen := make(map[string]*Result)
@@ -87,7 +87,7 @@ func TestMatrix(t *testing.T) {
 	if !slices.Equal(all, Matrix()) {
 		t.Error("the order is not always the same")
 	}
-	// A small part has a bit of everything.
+	// A small part has some runs of every kind.
 	part, err := Select("", 200)
 	if err != nil || len(part) != 200 {
 		t.Fatalf("got %d runs, %v", len(part), err)
@@ -187,11 +187,11 @@ func TestEstablished(t *testing.T) {
 	}
 }
 
-// A handshake over the link takes a delay each way.
+// A handshake over the link takes one delay in each direction.
 func TestLink(t *testing.T) {
 	at := &target{from: clientAddress, address: podAddress + ":0"}
 	far := make(chan error)
-	// A namespace like a pod's is a process's; here it is a thread's.
+	// A pod's namespace belongs to a process; this one belongs to a thread.
 	pod, err := newNamespace(func() (err error) {
 		at.clients, err = connectClients()
 		return err
