@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	hostile     = 5000 // callers besides the kubelet
-	kubeletAsks = 1000 // of each call
-	inCgroup    = 1000 // callers of each kind, in the deployed memory limit
+	hostile     = 5000 // number of callers besides the kubelet
+	kubeletAsks = 1000 // number of calls per endpoint
+	inCgroup    = 1000 // number of callers of each kind, with the deployed memory limit
 )
 
-// BenchmarkEdge measures how the kubelet is served under attack, and how much
-// memory each kind of attack takes: run it with -benchtime 1x.
+// BenchmarkEdge measures how fast the kubelet gets answers during an attack, and
+// how much memory each kind of attack uses. Run it with -benchtime 1x.
 func BenchmarkEdge(b *testing.B) {
 	text := kubeletUnderAttack(b) + "\n" + memoryUnderAttack(b) + "\n" + provenance(b)
 	fmt.Println("\n" + text)

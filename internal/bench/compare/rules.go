@@ -40,8 +40,8 @@ const readyEvery = time.Second
 // It fails Envoy's health checks, and then reads the sum of
 // listener.*.downstream_cx_active every second, without the listeners for admin,
 // readiness and statistics. The pod may end when at least minDrain has passed and
-// at most exitAt connections are open, and in any case after timeout. A statistic
-// that cannot be read is ignored.
+// at most exitAt connections are open, and in any case after timeout. While the
+// statistic cannot be read, only timeout applies.
 type envoyGateway struct {
 	minDrain time.Duration // --min-drain-duration
 	timeout  time.Duration // --drain-timeout

@@ -121,7 +121,7 @@ func one(g getter) func(context.Context, time.Duration, func()) error {
 	}
 }
 
-// newBehavior is that of a run's client.
+// newBehavior returns the behavior of a run's client.
 func newBehavior(t testing.TB, r *Run, w *world, at *target, gateway int, done *work) *behavior {
 	t.Helper()
 	switch r.Client {

@@ -30,7 +30,7 @@ type Run struct {
 	Far     bool          `json:"far"`     // the client is in another network namespace
 }
 
-// The servers of the matrix that are not external programs.
+// The servers of the matrix. patternServer stands for the server of each pattern.
 const (
 	patternServer = "pattern"
 	goServer      = "go"
@@ -79,8 +79,8 @@ func httpServers() []struct {
 	}
 }
 
-// http2Servers are the servers that also support HTTP/2, or only HTTP/2, like nginx
-// without TLS.
+// http2Servers support HTTP/2 in addition to HTTP/1. nginx without TLS supports only
+// HTTP/2.
 func http2Servers() []string { return []string{"node-h2", "tomcat-h2", "nginx-h2", "haproxy-h2"} }
 
 func grpcServers() []string { return []string{"grpc-go", "grpcio"} }
