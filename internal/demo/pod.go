@@ -126,10 +126,10 @@ func (p *pod) remove(ctx context.Context, grace time.Duration) (leaving, error) 
 	p.trace.moves(p.name, stopping, "SIGTERM, "+p.working(ctx))
 	stopped := time.Now()
 	if !p.app.end(ctx, left()) {
-		failed = errors.Join(failed, fmt.Errorf("%s's app did not end well: %s", p.name, p.app.lastWords()))
+		failed = errors.Join(failed, fmt.Errorf("%s's app failed or was killed: %s", p.name, p.app.lastWords()))
 	}
 	if p.sidecar != nil && !p.sidecar.end(ctx, left()) {
-		failed = errors.Join(failed, fmt.Errorf("%s's sidecar did not end well: %s", p.name, p.sidecar.lastWords()))
+		failed = errors.Join(failed, fmt.Errorf("%s's sidecar failed or was killed: %s", p.name, p.sidecar.lastWords()))
 	}
 	if ctx.Err() != nil {
 		return l, ctx.Err() // the demo was stopped

@@ -93,7 +93,7 @@ func podOf(token string) (pod, error) {
 	}
 	k := claims.Kubernetes
 	if k.Namespace == "" || k.Pod.Name == "" || k.Pod.UID == "" {
-		return pod{}, errors.New("its token names no pod, as those do that the kubelet mounts by itself")
+		return pod{}, errors.New("its token names no pod; the tokens that the kubelet mounts by default name one")
 	}
 	return pod{Namespace: k.Namespace, Name: k.Pod.Name, UID: k.Pod.UID}, nil
 }

@@ -126,7 +126,7 @@ func (w *Writer) Flush(ctx context.Context) {
 		lost++ // the one being written
 	}
 	if lost > 0 {
-		slog.Warn("events: not all were written", "lost", lost)
+		slog.Warn("events: some were not written", "lost", lost)
 	}
 }
 
@@ -217,7 +217,7 @@ func (w *Writer) failed(e *event, err error, last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.failing {
-		slog.Warn("events: cannot write one; drains go on without", "event", e.Reason, "error", err)
+		slog.Warn("events: cannot write one; drains continue without events", "event", e.Reason, "error", err)
 	}
 	w.failing = true
 }

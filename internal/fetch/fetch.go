@@ -100,7 +100,7 @@ func send(client *http.Client, req *http.Request, shown, prefix string, limit in
 // late adds the time limit to the error of a call that ran out of time.
 func late(ctx context.Context, began time.Time, err error) error {
 	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("the whole answer did not come within %v, which is the longest that is waited: %w", deadline.Sub(began).Round(100*time.Millisecond), err)
+		return fmt.Errorf("the answer was not complete within the time limit of %v: %w", deadline.Sub(began).Round(100*time.Millisecond), err)
 	}
 	return err
 }
@@ -115,7 +115,7 @@ const maxAge = 10 * time.Second
 // the clocks differ.
 func stored(header http.Header, now time.Time) error {
 	if age := header.Get("Age"); age != "" && strings.Trim(age, "0 ") != "" {
-		return fmt.Errorf("the answer is a stored copy (its Age is %.20q): ask the program itself, or have the cache on the way leave this page out", age)
+		return fmt.Errorf("the answer is a stored copy (its Age is %.20q): use the address of the program itself, or exclude this page from the cache in front of it", age)
 	}
 	date, err := http.ParseTime(header.Get("Date"))
 	if age := now.Sub(date); err == nil && age > maxAge {

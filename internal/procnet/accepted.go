@@ -13,7 +13,7 @@ import (
 // reach.
 const statisticsMost = 16 << 10
 
-var errNoCount = errors.New("it does not tell PassiveOpens")
+var errNoCount = errors.New("it does not contain PassiveOpens")
 
 // Statistics are the kernel's statistics of a network namespace. They must not be
 // used by several goroutines at once.

@@ -104,7 +104,7 @@ func (t Table) each(visit func(socket) bool) error {
 		read++
 	}
 	if read == 0 {
-		return fmt.Errorf("reading the pod's sockets: none of %v is there: /proc must be mounted", []string(t))
+		return fmt.Errorf("reading the pod's sockets: none of %v exists: /proc must be mounted", []string(t))
 	}
 	return nil
 }

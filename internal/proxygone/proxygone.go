@@ -71,18 +71,18 @@ func (p *Proxy) Left(err error) (int64, error) {
 	case !p.Local:
 		return 0, fmt.Errorf("%w; the address is not in this pod, so nothing shows whether %s is gone for good", err, what)
 	case len(p.AppPorts) == 0:
-		return 0, fmt.Errorf("%w; with LASTCALL_APP_PORT set it could be told whether %s is gone for good", err, what)
+		return 0, fmt.Errorf("%w; set LASTCALL_APP_PORT to find out whether %s is gone for good", err, what)
 	}
 	listeners, tableErr := p.Sockets.Listeners()
 	switch {
 	case tableErr != nil:
-		return 0, fmt.Errorf("%w; whether %s is gone for good is not known: %w", err, what, tableErr)
+		return 0, fmt.Errorf("%w; it is unknown whether %s is gone for good: %w", err, what, tableErr)
 	case p.PagePort != 0 && listeners[p.PagePort]:
 		return 0, fmt.Errorf("%w; something listens there again", err)
 	}
 	for _, port := range p.AppPorts {
 		if listeners[port] {
-			return 0, fmt.Errorf("%w; but port %d is listened on, so %s may be at work", err, port, what)
+			return 0, fmt.Errorf("%w; but port %d has a listener, so %s may be working", err, port, what)
 		}
 	}
 	ports, settled := p.closed(listeners)
@@ -93,7 +93,7 @@ func (p *Proxy) Left(err error) (int64, error) {
 	for port := range ports {
 		open, tableErr := p.Sockets.Unfinished(port)
 		if tableErr != nil {
-			return 0, fmt.Errorf("%w; whether %s is gone for good is not known: %w", err, what, tableErr)
+			return 0, fmt.Errorf("%w; it is unknown whether %s is gone for good: %w", err, what, tableErr)
 		}
 		left += int64(len(open))
 	}

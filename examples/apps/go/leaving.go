@@ -109,7 +109,7 @@ func (l *leaving) add(n int) {
 	defer l.mu.Unlock()
 	l.count += n
 	if err := l.write(); err != nil {
-		slog.Error("cannot tell Lastcall what is in flight", "error", err) // the next change writes the file again
+		slog.Error("cannot report the requests in flight to Lastcall", "error", err) // the next change writes the file again
 	}
 }
 

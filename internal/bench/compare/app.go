@@ -78,7 +78,7 @@ func serve(in io.Reader, out io.Writer) error {
 	go func() { failed <- server.Serve(listener) }()
 	go func() {
 		_, _ = io.Copy(io.Discard, in)
-		failed <- errors.New("whoever started the app is gone")
+		failed <- errors.New("the parent process has ended")
 	}()
 	select {
 	case err := <-failed:

@@ -74,7 +74,7 @@ func (c *client) run(ctx context.Context, stop <-chan struct{}) {
 		took, rest, which := c.next()
 		known := c.known()
 		if len(known) == 0 {
-			c.tally.add(fmt.Errorf("it knows no pod"))
+			c.tally.add(fmt.Errorf("the client knows no pod"))
 		} else {
 			c.tally.add(c.request(ctx, known[which%len(known)], took))
 		}

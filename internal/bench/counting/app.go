@@ -223,7 +223,7 @@ type heartbeat struct {
 // beatEvery is the interval between heartbeats.
 const beatEvery = 5 * time.Second
 
-var errNoBeat = errors.New("something else than a heartbeat or a message came")
+var errNoBeat = errors.New("received something other than a heartbeat or a message")
 
 // end is one side of a connection with heartbeats.
 type end struct {

@@ -39,7 +39,7 @@ type behavior struct {
 	close    func()
 }
 
-var errLittle = errors.New("the client has not got enough answers")
+var errLittle = errors.New("the client has received too few answers")
 
 // live produces the client's history.
 func (b *behavior) live(ctx context.Context, w *work, longest time.Duration) error {

@@ -12,7 +12,7 @@ import (
 // stateEstablished is that state in /proc/net/tcp.
 const stateEstablished = "01"
 
-var errNoSocket = errors.New("a line that is no socket")
+var errNoSocket = errors.New("a line that does not describe a socket")
 
 // established counts the open connections by local port. It reads those of its
 // thread's namespace, because the process's first thread may be in the clients'

@@ -55,7 +55,7 @@ func statusOf(w http.ResponseWriter, q *http.Request, unset string) (string, boo
 		status = unset
 	}
 	if !slices.Contains([]string{Up, Down, Starting, OutOfService, Unknown}, status) {
-		http.Error(w, fmt.Sprintf("%.40q is no status", status), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("%.40q is not a status", status), http.StatusBadRequest)
 		return "", false
 	}
 	return status, true
@@ -67,19 +67,19 @@ func (r *Registry) postInstance(w http.ResponseWriter, q *http.Request) {
 		Instance Instance `json:"instance"`
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, q.Body, maxRegistration)).Decode(&body); err != nil {
-		http.Error(w, "a registration is JSON here: "+err.Error(), http.StatusBadRequest)
+		http.Error(w, "a registration must be JSON: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	err := body.Instance.check()
 	if err == nil && !strings.EqualFold(body.Instance.App, q.PathValue("app")) {
-		err = fmt.Errorf("the application is %.80q here, and %.80q in the path", body.Instance.App, q.PathValue("app"))
+		err = fmt.Errorf("the application is %.80q in the body, and %.80q in the path", body.Instance.App, q.PathValue("app"))
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	if !r.register(&body.Instance) {
-		http.Error(w, fmt.Sprintf("this server holds %d instances and no more", maxInstances), http.StatusInsufficientStorage)
+		http.Error(w, fmt.Sprintf("this server accepts at most %d instances", maxInstances), http.StatusInsufficientStorage)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -136,7 +136,7 @@ func filesAtOnce() (int, error) {
 		return 0, fmt.Errorf("reading the limit of open files: %w", err)
 	}
 	if limit.Cur < 2*spare {
-		return 0, fmt.Errorf("this process may open %d files: allow it %d at least (ulimit -n)", limit.Cur, 2*spare)
+		return 0, fmt.Errorf("this process may open %d files: allow at least %d (ulimit -n)", limit.Cur, 2*spare)
 	}
 	return int(min(limit.Cur-spare, perHolder)), nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // ErrNoMarkers means that a file lacks the markers.
-var ErrNoMarkers = errors.New("lacks the markers between which this is written")
+var ErrNoMarkers = errors.New("lacks the markers for the table")
 
 // Markers returns the markers between which a command writes the table called name.
 func Markers(command, name string) (begin, end string) {

@@ -89,7 +89,7 @@ func (h *HAProxy) Reload(t testing.TB) {
 		}
 		old, err := say(h.Master, "@!"+before+" show info")
 		if err == nil && strings.Contains(old, "Stopping: 0") {
-			err = errors.New("the old worker goes on")
+			err = errors.New("the old worker is still running")
 		}
 		return err
 	}); err != nil {

@@ -286,7 +286,7 @@ func (s *Sidecar) AwaitLog(t testing.TB, text string) {
 		if strings.Contains(s.Log(), text) {
 			return nil
 		}
-		return errors.New("it is not there")
+		return errors.New("the log does not contain it")
 	})
 }
 

@@ -168,7 +168,7 @@ func call(args []string) error {
 		case "stream":
 			go func() { say(number, stream(conn, asked)) }()
 		default:
-			return fmt.Errorf("%q is no command", lines.Text())
+			return fmt.Errorf("%q is not a command", lines.Text())
 		}
 	}
 	return nil
