@@ -126,7 +126,7 @@ func TestADrainThatIsTakenBack(t *testing.T) {
 				}
 			}
 			if upload.end(t) {
-				t.Error("a request that outlives the drain is told to leave")
+				t.Error("Connection: close in an answer after the drain was taken back")
 			}
 			p.awaitInFlight(t, 0)
 		})
@@ -241,7 +241,7 @@ func TestReadmesShowWhatRuns(t *testing.T) {
 		}
 		for _, b := range blocks {
 			if !strings.Contains(sources.String(), string(squeeze(b[1]))) {
-				t.Errorf("%s/README.md shows what is in none of its files:\n%s", lang.name, b[1])
+				t.Errorf("%s/README.md shows code that is in none of its files:\n%s", lang.name, b[1])
 			}
 		}
 	}
@@ -321,7 +321,7 @@ func (p *pod) awaitFile(t *testing.T, there bool) {
 	p.sidecar.Eventually(t, fmt.Sprintf("the draining file to be there: %t", there), func() error {
 		_, err := os.Stat(p.draining)
 		if (err == nil) != there {
-			return fmt.Errorf("it is not so: %w", err)
+			return fmt.Errorf("the file's state is wrong: %w", err)
 		}
 		return nil
 	})

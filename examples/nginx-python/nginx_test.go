@@ -63,7 +63,7 @@ func TestReadmeShowsWhatRuns(t *testing.T) {
 	_, shown, _ := strings.Cut(string(readme), "```nginx\n")
 	shown, _, _ = strings.Cut(shown, "```")
 	if shown == "" || !strings.Contains(unindented(string(config)), unindented(shown)) {
-		t.Errorf("README.md shows what is not in nginx.conf:\n%s", shown)
+		t.Errorf("README.md shows configuration that is not in nginx.conf:\n%s", shown)
 	}
 }
 

@@ -34,7 +34,7 @@ func BenchmarkCounting(b *testing.B) {
 	fmt.Println("\n" + text)
 	put(b, *write, "counting", text)
 	for _, why := range summary.Broken() {
-		b.Errorf("this run does not count: %s", why)
+		b.Errorf("an invalid run: %s", why)
 	}
 	for _, run := range summary.Early(counting.Default) {
 		b.Errorf("an early return: %s", run)

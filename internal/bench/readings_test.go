@@ -82,7 +82,7 @@ func enterNamespace(b *testing.B) {
 		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
 	if err := child.Run(); err != nil {
-		b.Fatalf("measuring in a network namespace of its own: %v", err)
+		b.Fatalf("measuring in a separate network namespace: %v", err)
 	}
 }
 

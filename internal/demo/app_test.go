@@ -97,7 +97,7 @@ func TestAppStopsWell(t *testing.T) {
 	}
 	w.counts(t, 0)
 	if status := w.registry.Status(appName, "web-1"); status != "" {
-		t.Errorf("the app left itself in the registry as %s", status)
+		t.Errorf("the app is still in the registry, as %s", status)
 	}
 	if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
 		_ = c.Close()
@@ -156,7 +156,7 @@ func TestClientCaches(t *testing.T) {
 	w.stop()
 	<-w.ended
 	if known := c.known(); len(known) != 1 || known[0] != address {
-		t.Fatalf("the client knows %v, want what it was told last", known)
+		t.Fatalf("the client knows %v, want the last answer", known)
 	}
 	if err := c.request(t.Context(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "refused") || strings.Contains(err.Error(), "http://") {
 		t.Errorf("a request to an app that is gone: got %v", err)
@@ -204,7 +204,7 @@ func TestProcessThatWillNotEnd(t *testing.T) {
 		t.Errorf("it serves at %q", p.address)
 	}
 	if p.end(t.Context(), 50*time.Millisecond) {
-		t.Error("it is said to have ended by itself")
+		t.Error("end reports that it ended by itself")
 	}
 	<-p.ended
 }

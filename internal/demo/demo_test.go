@@ -79,7 +79,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("%s: %d requests, %d failed: want none to fail", with, requests, failed)
 	}
 	if strings.Contains(text, "\x1b") {
-		t.Error("what is no terminal was drawn on")
+		t.Error("something was drawn although the output is not a terminal")
 	}
 
 	// Each old pod goes through all phases in order, after its successor has
@@ -248,7 +248,7 @@ func leavesNothing(t *testing.T, s *stage) {
 		// character.
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if fields[1] == strconv.Itoa(os.Getpid()) {
-			t.Errorf("a process is left: %s", stat)
+			t.Errorf("a process is still running: %s", stat)
 		}
 	}
 }

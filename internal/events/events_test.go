@@ -98,7 +98,7 @@ func TestFaultsThatPass(t *testing.T) {
 				}
 				for _, c := range calls {
 					if c.event != calls[0].event {
-						t.Errorf("tried again as another: %+v", c.event)
+						t.Errorf("retried with another event: %+v", c.event)
 					}
 				}
 				w.Observe(happens(drain.EventDrained))

@@ -78,7 +78,7 @@ func TestSourceOfAURL(t *testing.T) {
 		t.Errorf("local %v, port %d, query %v", s.Local(""), s.Port(), s.Query())
 	}
 	if remote := open(t, settings("https://10.0.0.7/x")); remote.Local("10.0.0.8") || !remote.Local("10.0.0.7") || remote.Port() != 443 || remote.Query() {
-		t.Error("a page elsewhere is taken for another")
+		t.Error("a page of another host counts as local")
 	}
 }
 
@@ -137,7 +137,7 @@ func TestTokenIsReadForEachCall(t *testing.T) {
 	write(t, file, "hunter2 hunter3")
 	wantError(t, s, "EXAMPLE_TOKEN_FILE", "one bearer token")
 	if _, err := s.Get(t.Context(), 1000); strings.Contains(err.Error(), "hunter") {
-		t.Errorf("%q tells a secret", err)
+		t.Errorf("%q contains a secret", err)
 	}
 	write(t, file, strings.Repeat("x", maxToken+1))
 	wantError(t, s, "EXAMPLE_TOKEN_FILE", "longer than 65536 bytes (64 KiB)")
@@ -146,7 +146,7 @@ func TestTokenIsReadForEachCall(t *testing.T) {
 	}
 	wantError(t, s, "EXAMPLE_TOKEN_FILE", "no such file")
 	if _, err := s.Get(t.Context(), 1000); Refused(err) {
-		t.Error("a token that is missing is taken for a program that is gone")
+		t.Error("a missing token file counts as a program that is gone")
 	}
 }
 
@@ -177,7 +177,7 @@ func TestAuthorities(t *testing.T) {
 	}
 	wantError(t, s, "EXAMPLE_CA_FILE", "no such file")
 	if _, err := s.Get(t.Context(), 1000); Refused(err) {
-		t.Error("an authority that is missing is taken for a program that is gone")
+		t.Error("a missing authority file counts as a program that is gone")
 	}
 }
 
@@ -213,7 +213,7 @@ func TestOpenNamesEveryMistake(t *testing.T) {
 				}
 			}
 			if strings.Contains(err.Error(), "hunter") {
-				t.Errorf("%q tells a secret", err)
+				t.Errorf("%q contains a secret", err)
 			}
 		})
 	}

@@ -72,7 +72,7 @@ func TestProxyRules(t *testing.T) {
 					t.Errorf("it took %v, %v; want %v, %v", took, err, test.takes, test.err)
 				}
 				if p.failed == 0 || p.reads == 0 {
-					t.Errorf("health checks failed at %v, %d looks", p.failed, p.reads)
+					t.Errorf("health checks failed at %v, %d checks", p.failed, p.reads)
 				}
 			})
 		})

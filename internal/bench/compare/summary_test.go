@@ -40,7 +40,7 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 	if strings.Index(got, "`sleep 30`") > strings.Index(got, "connections") {
-		t.Errorf("not in the order in which they came:\n%s", got)
+		t.Errorf("not in the order of their first appearance:\n%s", got)
 	}
 }
 

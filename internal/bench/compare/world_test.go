@@ -45,7 +45,7 @@ func TestLastWork(t *testing.T) {
 		}
 	}
 	if len(r.arrived) != 1 {
-		t.Error("the arrivals were not told")
+		t.Error("the arrivals were not reported")
 	}
 }
 
@@ -80,7 +80,7 @@ func TestScript(t *testing.T) {
 		return lines
 	}
 	if !slices.Equal(read(1), read(1)) || slices.Equal(read(1), read(2)) {
-		t.Error("the script does not come from the seed alone")
+		t.Error("the same seed does not give the same script")
 	}
 }
 
@@ -195,7 +195,7 @@ func TestDiscovery(t *testing.T) {
 	}
 	status = "OUT_OF_SERVICE"
 	if got, err := d.fetch(t.Context()); err != nil || strings.Join(got, " ") != "127.0.0.1:2" || !d.lastClient().Equal(last) {
-		t.Errorf("without the pod: %v, %v; somebody may come until %v", got, err, d.lastClient())
+		t.Errorf("without the pod: %v, %v; a client may come until %v", got, err, d.lastClient())
 	}
 }
 

@@ -70,7 +70,7 @@ func TestRuns(t *testing.T) {
 			t.Errorf("%s: waiting until no connection is open was needless: %v, want %v", run, v.Needless, needless)
 		}
 		if v := r.Verdicts[Default]; v.Early() {
-			t.Errorf("%s: the simplest request of all was not waited for: %+v", run, v)
+			t.Errorf("%s: the drain did not wait for the simplest request: %+v", run, v)
 		}
 	}
 }
@@ -114,7 +114,7 @@ func TestMatrix(t *testing.T) {
 	}
 	for _, bad := range []string{"(", "no such run"} {
 		if _, err := Select(bad, 0); err == nil {
-			t.Errorf("%q selects something", bad)
+			t.Errorf("%q matches a run", bad)
 		}
 	}
 	t.Logf("%d runs, about %v with 90 at a time", len(all), Longest(all, 90).Round(time.Second))
@@ -123,7 +123,7 @@ func TestMatrix(t *testing.T) {
 func TestWork(t *testing.T) {
 	w := &work{}
 	if !w.lastEnd().IsZero() {
-		t.Error("without a request there is an end")
+		t.Error("there is a last end without any request")
 	}
 	hook := time.Now().Add(-time.Minute)
 	if at, known := needless(hook, w); !known || !at.Equal(hook.Add(endpointsWait+needlessAfter)) {
@@ -136,7 +136,7 @@ func TestWork(t *testing.T) {
 		t.Errorf("open: %v", open)
 	}
 	if _, known := needless(hook, w); known {
-		t.Error("while something is in flight a drain is known to be needless")
+		t.Error("a drain counts as needless while a request is in flight")
 	}
 	v := &Verdict{}
 	v.hear(returned{between, outcomeDrained}, hook, w)
@@ -146,7 +146,7 @@ func TestWork(t *testing.T) {
 	v = &Verdict{}
 	v.hear(returned{between, "expired"}, hook, w)
 	if v.Early() {
-		t.Error("a drain that has expired was called early")
+		t.Error("an expired drain counts as an early return")
 	}
 	second(errNotDone)
 	if at, known := needless(hook, w); !known || !at.Equal(w.lastEnd().Add(needlessAfter)) {

@@ -354,7 +354,7 @@ func TestChangeWhileAnswering(t *testing.T) {
 	}
 	c.refresh()
 	if got := string(c.get(q)); got != "2" {
-		t.Fatalf("after the refresh: got %s, want the answer created again", got)
+		t.Fatalf("after the refresh: got %s, want a new answer", got)
 	}
 	c.refresh()
 	if !slices.Equal(answers, []string{"made", "made"}) {

@@ -59,9 +59,9 @@ func Start(t testing.TB, v *Victim, n int, kinds ...Kind) *Crowd {
 	for i := range n {
 		c.all.Go(func() { c.call(ctx, i, kinds[i%len(kinds)]) })
 	}
-	v.Eventually(t, "all hostile callers to have come", func() error {
+	v.Eventually(t, "all hostile callers to have connected", func() error {
 		if came := c.first.Load(); came < int64(n) {
-			return fmt.Errorf("%d of %d have", came, n)
+			return fmt.Errorf("%d of %d have connected", came, n)
 		}
 		return nil
 	})

@@ -28,7 +28,7 @@ func attackInCgroup(t *testing.T, kinds []Kind, env ...string) {
 	group := memcgroup.New(t, Deployed(t))
 	t.Cleanup(func() {
 		if n := group.Kills(t); n > 0 {
-			t.Errorf("the kernel has killed %d processes that came to the limit", n)
+			t.Errorf("the kernel has killed %d processes at the memory limit", n)
 		}
 	})
 	v := StartVictim(t, &sidecar.Program{Path: group.Program(t, program.Path)}, append(env, "LASTCALL_LOG_LEVEL=debug")...)
@@ -36,7 +36,7 @@ func attackInCgroup(t *testing.T, kinds []Kind, env ...string) {
 	v.Asks("/livez", http.StatusOK, 1)
 	crowd := Start(t, v, callers, kinds...)
 	// There is no room for all at once, so they connect repeatedly.
-	v.Eventually(t, "the crowd to have come thrice", func() error {
+	v.Eventually(t, "each hostile caller to have connected three times on average", func() error {
 		if came := crowd.Came(); came < 3*callers {
 			return fmt.Errorf("it has come %d times", came)
 		}

@@ -185,7 +185,7 @@ func alerts(t *testing.T, prom *prometheus) {
 			}
 		}
 		if slices.Contains(firing, "LastcallDrainExpired shop/good firing") {
-			t.Errorf("a good drain is told of: %q", firing)
+			t.Errorf("there is an alert for a successful drain: %q", firing)
 		}
 		return nil
 	})

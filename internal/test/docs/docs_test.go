@@ -118,7 +118,7 @@ func configured(t *testing.T) []string {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if !slices.Contains(names, "LASTCALL_LISTEN") {
-		t.Fatalf("lastcall config does not tell of LASTCALL_LISTEN:\n%s", out)
+		t.Fatalf("lastcall config does not list LASTCALL_LISTEN:\n%s", out)
 	}
 	return names
 }

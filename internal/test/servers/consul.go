@@ -78,7 +78,7 @@ func (c *ConsulAgent) Start(t testing.TB) {
 	}
 	c.Process = startProcess(t, syscall.SIGKILL, "consul", args...)
 	if err := c.wait(c.ready(t)); err != nil {
-		t.Fatalf("Consul does not come up: %v\n%s", err, c.log)
+		t.Fatalf("Consul does not start: %v\n%s", err, c.log)
 	}
 }
 

@@ -333,7 +333,7 @@ backend app
     server app %s source %s %s
 `, o.Port, o.Upstream, o.From, tls))
 	default:
-		t.Fatalf("%s is no gateway", kind)
+		t.Fatalf("%s is not a gateway", kind)
 	}
 	p.Wait(t, o.Listens)
 }

@@ -161,7 +161,7 @@ func (e *Envoy) start(t testing.TB, restarts ...string) {
 		}
 		return err
 	}); err != nil {
-		t.Fatalf("Envoy does not come up: %v\n%s", err, e.log)
+		t.Fatalf("Envoy does not start: %v\n%s", err, e.log)
 	}
 }
 

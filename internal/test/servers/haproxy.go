@@ -69,7 +69,7 @@ func (h *HAProxy) Start(t testing.TB) {
 		}
 		return err
 	}); err != nil {
-		t.Fatalf("HAProxy does not come up: %v\n%s", err, h.log)
+		t.Fatalf("HAProxy does not start: %v\n%s", err, h.log)
 	}
 }
 

@@ -49,7 +49,7 @@ func (n *Nginx) Start(t testing.TB) {
 	// Not checked with a request: it would stay on the status page for a moment
 	// after its answer.
 	if err := n.wait(func() error { return listens(n.Port) }); err != nil {
-		t.Fatalf("nginx does not come up: %v\n%s", err, n.log)
+		t.Fatalf("nginx does not start: %v\n%s", err, n.log)
 	}
 }
 

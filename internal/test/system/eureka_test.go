@@ -112,7 +112,7 @@ func TestEureka(t *testing.T) {
 		drains(t, hook)
 		for peer := range peers.URLs {
 			if got := app.status(t, peer); got != "OUT_OF_SERVICE" {
-				t.Errorf("after the drain peer %d tells that the app is %s", peer, got)
+				t.Errorf("after the drain peer %d lists the app as %s", peer, got)
 			}
 		}
 		// The app's client sends heartbeats, then its own DOWN and DELETE.
@@ -148,7 +148,7 @@ func TestEureka(t *testing.T) {
 		drains(t, hook)
 		for peer := range peers.URLs {
 			if got := app.status(t, peer); got != "OUT_OF_SERVICE" {
-				t.Errorf("after the drain peer %d tells that the app is %s", peer, got)
+				t.Errorf("after the drain peer %d lists the app as %s", peer, got)
 			}
 		}
 	})
@@ -165,7 +165,7 @@ func TestEureka(t *testing.T) {
 			t.Errorf("the report is %+v", r)
 		}
 		if got := app.status(t, 0); got != "OUT_OF_SERVICE" {
-			t.Errorf("after the drain the other peer tells that the app is %s", got)
+			t.Errorf("after the drain the other peer lists the app as %s", got)
 		}
 		app.Kill()
 		exits(t, s, 0)

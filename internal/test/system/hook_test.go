@@ -108,7 +108,7 @@ func TestHookBeforeTheSidecar(t *testing.T) {
 	h := newHook(t, port, nil, record())
 	ended := make(chan int, 1)
 	go func() { ended <- h.run(t) }()
-	wait.Until(t, "the hook to say that nobody listens", func() bool { return strings.Contains(h.says(), "connection refused") })
+	wait.Until(t, "the hook to report that nothing listens", func() bool { return strings.Contains(h.says(), "connection refused") })
 	if h.ran() {
 		t.Error("the command did not wait")
 	}

@@ -31,7 +31,7 @@ func TestNativeSidecar(t *testing.T) {
 	s.Want(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz")
 	s.Want(t, http.StatusOK, http.MethodGet, "/livez")
 	if app.listed(t) {
-		t.Error("Consul tells clients of the pod while it waits for its last work")
+		t.Error("Consul lists the pod while the drain waits for the last request")
 	}
 	waiting(t, hook)
 	end()
@@ -120,7 +120,7 @@ func TestAppThatStays(t *testing.T) {
 	drains(t, hook)
 	exits(t, s, 0)
 	if app.listed(t) {
-		t.Error("Consul tells clients of the pod")
+		t.Error("Consul lists the pod")
 	}
 	if app.known(t) && !strings.Contains(s.Log(), "not deregistered in time") {
 		t.Error("the instance is still registered, and the log does not say why")
@@ -217,7 +217,7 @@ func TestRestartOfTheApp(t *testing.T) {
 	for _, restart := range []string{"the app listens again", "the app listens again, a second time"} {
 		drains(t, s.PreStop(t.Context()))
 		if app.listed(t) {
-			t.Errorf("%s: Consul tells clients of the pod after the drain", restart)
+			t.Errorf("%s: Consul lists the pod after the drain", restart)
 		}
 		app.stop()
 		awaitAppGone(t, s)
@@ -305,7 +305,7 @@ func TestCallerThatHangsUp(t *testing.T) {
 	stays := s.PreStop(t.Context())
 	hangUp()
 	if a := sidecar.Wait(t, left, wait.Patience); a.Err == nil {
-		t.Errorf("the caller who left was answered %d %s", a.Code, a.Body)
+		t.Errorf("the caller that disconnected got the answer %d %s", a.Code, a.Body)
 	}
 	s.AwaitLog(t, "a caller of /prestop has left")
 	waiting(t, stays)
@@ -340,7 +340,7 @@ func TestHookBeforeStartUpHasFinished(t *testing.T) {
 	front.mend()
 	drains(t, hook)
 	if app.listed(t) {
-		t.Error("Consul tells clients of the pod")
+		t.Error("Consul lists the pod")
 	}
 }
 

@@ -58,10 +58,10 @@ func TestRegistryFails(t *testing.T) {
 				}
 				r := a.Report(t)
 				if r.Outcome != drain.OutcomeExpired || !strings.Contains(r.WaitingFor, "consul") || r.InFlight == nil || *r.InFlight != 0 {
-					t.Errorf("the report does not say what was waited for: %s", a.Body)
+					t.Errorf("the report does not say what the drain waited for: %s", a.Body)
 				}
 				if got := r.Registries[0]; got.State == "gone" || got.State == "forgotten" {
-					t.Errorf("the report says that clients are no longer told of the pod: %s", a.Body)
+					t.Errorf("the report says that clients no longer discover the pod: %s", a.Body)
 				}
 				s.Want(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz")
 				s.Want(t, http.StatusOK, http.MethodGet, "/livez")
@@ -86,12 +86,12 @@ func TestRegistryFails(t *testing.T) {
 				mend()
 				s.Await(t, "the drain waiting for the request", holds(1))
 				if app.listed(t) {
-					t.Error("Consul tells clients of the pod")
+					t.Error("Consul lists the pod")
 				}
 				end()
 				r := drains(t, hook)
 				if r.Registries[0].Failures == 0 || r.Registries[0].Error != "" {
-					t.Errorf("the report does not tell of the failures, or of the success after them: %+v", r.Registries[0])
+					t.Errorf("the report lacks the failures, or the success after them: %+v", r.Registries[0])
 				}
 				s.Signal(t, syscall.SIGTERM)
 				endsDeregistered(t, s, app)
@@ -114,7 +114,7 @@ func TestRegistryFailsAtDeregistration(t *testing.T) {
 	app.stop()
 	exits(t, s, 0)
 	if !app.known(t) || app.listed(t) {
-		t.Error("the instance is not as the drain has left it")
+		t.Error("the instance has changed since the drain")
 	}
 	if !strings.Contains(s.Log(), "not deregistered in time") {
 		t.Error("the log does not say that the instance has stayed")
@@ -134,7 +134,7 @@ func TestRegistryFailsAtRestore(t *testing.T) {
 	s.Want(t, http.StatusOK, http.MethodDelete, "/drain")
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
 	if app.listed(t) {
-		t.Fatal("the instance was put back through a registry that hangs")
+		t.Fatal("the instance was restored although the registry hangs")
 	}
 	front.mend()
 	app.awaitListed(t, true)
@@ -149,7 +149,7 @@ func TestInstanceIsNotRegistered(t *testing.T) {
 	s := startUnfound(t, app.withConsul(consul.Address))
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
 	if status := s.Want(t, http.StatusOK, http.MethodGet, "/status"); !strings.Contains(status.Body, "was never found") {
-		t.Errorf("/status does not warn of it:\n%s", status.Body)
+		t.Errorf("/status has no warning:\n%s", status.Body)
 	}
 	// An instance that was not found is not withdrawn: the drain ends, and reports
 	// this.

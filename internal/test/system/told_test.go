@@ -24,7 +24,7 @@ func awaitFile(t *testing.T, path string, want bool) {
 	t.Helper()
 	wait.For(t, fmt.Sprintf("%s being there: %v", path, want), func() error {
 		if _, err := os.Stat(path); (err == nil) != want {
-			return fmt.Errorf("looking: %w", errors.Join(err, errors.New("not yet")))
+			return fmt.Errorf("checking: %w", errors.Join(err, errors.New("not yet")))
 		}
 		return nil
 	})
@@ -135,7 +135,7 @@ func (a *slowApp) request(t *testing.T) {
 		select {
 		case <-a.came:
 		case <-time.After(wait.Patience):
-			t.Fatal("a request has not come")
+			t.Fatal("a request did not arrive")
 		}
 	}
 }

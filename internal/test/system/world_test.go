@@ -283,7 +283,7 @@ func endsDeregistered(t *testing.T, s *sidecar.Sidecar, app *announced) {
 // awaitAppGone waits until the sidecar has noticed that the app does not listen.
 func awaitAppGone(t *testing.T, s *sidecar.Sidecar) {
 	t.Helper()
-	s.Await(t, "the app being seen gone", func(status drain.Status) bool {
+	s.Await(t, "the sidecar noticing that the app does not listen", func(status drain.Status) bool {
 		return status.Timeline[len(status.Timeline)-1].Text == "the app does not listen"
 	})
 }

@@ -203,11 +203,11 @@ func TestAdmissionChartFiles(t *testing.T) {
 	for _, file := range files {
 		source, ok := from[file.Name()]
 		if !ok {
-			t.Errorf("%s is a copy of nothing", file.Name())
+			t.Errorf("%s is not a copy of any file", file.Name())
 			continue
 		}
 		if !bytes.Equal(readFile(t, chart+file.Name()), readFile(t, filepath.Join(deploy, source))) {
-			t.Errorf("the chart's copy is another: cp deploy/%s deploy/helm/lastcall-admission/files/%s", source, file.Name())
+			t.Errorf("the chart's copy differs: cp deploy/%s deploy/helm/lastcall-admission/files/%s", source, file.Name())
 		}
 	}
 	if len(files) != len(from) {
@@ -234,7 +234,7 @@ func documents(t *testing.T, text []byte) map[string]string {
 		}
 		key := fmt.Sprint(object["apiVersion"], " ", object["kind"], " ", metadata["name"])
 		if found[key] != "" {
-			t.Errorf("%s is there twice", key)
+			t.Errorf("%s occurs twice", key)
 		}
 		found[key] = string(normal)
 	}

@@ -23,7 +23,7 @@ func TestAdmissionChartValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(text), "lastcall-system") {
-		t.Error("it names another namespace than that of the release")
+		t.Error("it names a namespace other than the release's")
 	}
 	if strings.Contains(string(text), "kind: NetworkPolicy") {
 		t.Error("there is a NetworkPolicy")

@@ -47,7 +47,7 @@ func TestKustomizeExecHook(t *testing.T) {
 			o := decode(t, build(t, kustomization(t, "exec-hook/"+name, full)))
 			for _, object := range o.all {
 				if d, ok := object.(*appsv1.Deployment); ok && d.Name == "test-batch" && d.Spec.Template.Spec.Containers[0].Lifecycle != nil {
-					t.Error("what is to be skipped has a hook")
+					t.Error("the skipped workload has a hook")
 				}
 			}
 			o.workloads = slices.DeleteFunc(o.workloads, func(w workload) bool { return w.name == "Deployment test-batch" })
@@ -95,7 +95,7 @@ func TestHelmExecHook(t *testing.T) {
 				hasExecHooks(t, pod, kind, "nginx", "-s", "quit")
 				_, apps := split(t, pod, kind)
 				if got := strings.Join(hookOf(&apps[0]), " "); !strings.Contains(got, want) {
-					t.Errorf("the hook is %q, want it to hold %q", got, want)
+					t.Errorf("the hook is %q, want it to contain %q", got, want)
 				}
 			})
 		}

@@ -118,7 +118,7 @@ func TestKustomizeComponents(t *testing.T) {
 					t.Error("the template that the component copies from is applied")
 				case *appsv1.Deployment:
 					if object.Name == "test-batch" && len(object.Spec.Template.Spec.Containers)+len(object.Spec.Template.Spec.InitContainers) != 1 {
-						t.Error("what is to be skipped has a sidecar")
+						t.Error("the skipped workload has a sidecar")
 					}
 				}
 			}

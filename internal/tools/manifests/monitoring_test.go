@@ -71,7 +71,7 @@ func TestNetworkPolicy(t *testing.T) {
 	for _, rule := range policy.Spec.Ingress {
 		for _, p := range rule.Ports {
 			if p.Port == nil || p.Port.IntVal == defaultPort && len(rule.From) == 0 {
-				t.Errorf("everybody may call %d", defaultPort)
+				t.Errorf("everyone may call %d", defaultPort)
 			}
 		}
 	}

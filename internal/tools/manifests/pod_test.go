@@ -50,7 +50,7 @@ func checkPod(t *testing.T, o objects, template *corev1.PodTemplateSpec, kind si
 func hostNetwork(t *testing.T, pod *corev1.PodSpec, sidecar *corev1.Container, port intstr.IntOrString) {
 	t.Helper()
 	if port.IntVal == defaultPort {
-		t.Errorf("the sidecar has no port of its own: %s is everybody's", port.String())
+		t.Errorf("the sidecar must not use %s, which every pod of the node shares", port.String())
 	}
 	if pod.DNSPolicy != corev1.DNSClusterFirstWithHostNet {
 		t.Errorf("dnsPolicy %q: names of Services are not found", pod.DNSPolicy)
@@ -142,7 +142,7 @@ func hooks(t *testing.T, pod *corev1.PodSpec, apps []corev1.Container, port ints
 			t.Errorf("%s: two preStop hooks in one, which Kubernetes refuses", app.Name)
 		}
 		if post := app.Lifecycle.PostStart; post != nil && post.HTTPGet != nil && post.HTTPGet.Port == port {
-			t.Errorf("%s: a postStart that finds the sidecar not up yet kills the app", app.Name)
+			t.Errorf("%s: a postStart hook fails, and the app is killed, if the sidecar is not ready yet", app.Name)
 		}
 		hook := app.Lifecycle.PreStop.HTTPGet
 		if hook.Path != "/prestop" || hook.Port != port || hook.Host != host {
@@ -179,10 +179,10 @@ func execHook(t *testing.T, pod *corev1.PodSpec, app *corev1.Container, port int
 		return ""
 	}
 	if told, err := time.ParseDuration(flag("-grace-period")); err != nil || pod.TerminationGracePeriodSeconds == nil || told != time.Duration(*pod.TerminationGracePeriodSeconds)*time.Second {
-		t.Errorf("%s: the hook %q has another grace period than the pod", app.Name, command)
+		t.Errorf("%s: the grace period of the hook %q is not the pod's", app.Name, command)
 	}
 	if calls := flag("-port"); calls != port.String() && (calls != "" || port.IntVal != defaultPort) {
-		t.Errorf("%s: the hook %q calls another port than %s", app.Name, command, port.String())
+		t.Errorf("%s: the hook %q does not call port %s", app.Name, command, port.String())
 	}
 	if token != "" && flag("-token") != token {
 		t.Errorf("%s: the hook %q does not send the token", app.Name, command)
@@ -267,7 +267,7 @@ func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.C
 		})
 	})
 	if !served {
-		t.Errorf("LASTCALL_APP_PORT is %q, which is no containerPort of the app", values["LASTCALL_APP_PORT"])
+		t.Errorf("LASTCALL_APP_PORT is %q, which is not a containerPort of the app", values["LASTCALL_APP_PORT"])
 	}
 	for name, want := range map[string]string{
 		"LASTCALL_POD_NAME": "metadata.name",
