@@ -111,8 +111,8 @@ func fileWork(b testing.TB) work {
 	}
 }
 
-// requests are requests that the backend holds. They go through a proxy at port, or
-// directly if port is 0.
+// requests are requests that the backend holds. port is that of a proxy, or the
+// backend's own.
 func requests(b testing.TB, backend *servers.Backend, port int, env ...string) work {
 	client := servers.Client(b)
 	return work{
@@ -142,7 +142,7 @@ func envoyWork(b testing.TB) work {
 	return requests(b, backend, envoy.Port, "LASTCALL_ENVOY_ADMIN="+envoy.Admin)
 }
 
-// tcpWork is a request to an app that only its connections show.
+// tcpWork is a request to an app. Only the app's connections show it.
 func tcpWork(b testing.TB) work {
 	backend := servers.StartBackend(b)
 	_, port, err := net.SplitHostPort(backend.Address)

@@ -101,7 +101,7 @@ func TestLinks(t *testing.T) {
 	for _, file := range markdown(t) {
 		for _, target := range link.FindAllStringSubmatch(read(t, file), -1) {
 			if strings.Contains(target[1], ":") {
-				continue // described in another table
+				continue // an external URL
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), target[1])); err != nil {
 				t.Errorf("%s: a link leads nowhere: %v", file, err)

@@ -29,7 +29,7 @@ const sizeLimit = 16_000_000
 // patience is how long one operation of a container may take.
 const patience = 30 * time.Second
 
-// Build arguments that describe the image's source.
+// The version and the commit that the image is built with.
 const (
 	version = "v1.2.3-test"
 	commit  = "0123456789abcdef0123456789abcdef01234567"

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// admissionChart renders the chart of the cluster's side.
+// admissionChart renders the chart of the cluster side.
 func admissionChart(t *testing.T, args ...string) ([]byte, error) {
 	t.Helper()
 	return helm(t, append([]string{"template", "lastcall", deploy + "/helm/lastcall-admission", "--kube-version", "1.36"}, args...)...)
