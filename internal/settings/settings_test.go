@@ -84,7 +84,7 @@ func TestVariablesMaskSecrets(t *testing.T) {
 func TestUnknown(t *testing.T) {
 	environ := []string{
 		"EXAMPLE_WAITS=1s", "EXAMPLE_NONSENSE_ALTOGETHER=x", "EXAMPLE_ON=true", "PATH=/bin",
-		// A Service named lastcall-web in the pod's namespace:
+		// A Service named example-web in the pod's namespace:
 		"EXAMPLE_WEB_SERVICE_HOST=10.0.0.1", "EXAMPLE_WEB_SERVICE_PORT=80", "EXAMPLE_WEB_SERVICE_PORT_HTTP=80",
 		"EXAMPLE_WEB_PORT=tcp://10.0.0.1:80", "EXAMPLE_WEB_PORT_80_TCP=tcp://10.0.0.1:80",
 		"EXAMPLE_WEB_PORT_80_TCP_PROTO=tcp", "EXAMPLE_WEB_PORT_80_TCP_PORT=80", "EXAMPLE_WEB_PORT_80_TCP_ADDR=10.0.0.1",
