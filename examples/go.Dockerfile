@@ -1,9 +1,9 @@
-# Any Go program of the examples. In the project's folder:
+# Builds any Go program of the examples. In the project's folder:
 #
 #   docker build -f examples/go.Dockerfile --build-arg PROGRAM=consul-go/app -t web:1.0 .
 #
-# Podman and buildah do not find the list of what the build leaves out by
-# themselves: --ignorefile examples/go.Dockerfile.dockerignore.
+# Podman and buildah do not find this file's ignore file by themselves: pass
+# --ignorefile examples/go.Dockerfile.dockerignore.
 FROM docker.io/library/golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./

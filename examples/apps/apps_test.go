@@ -1,5 +1,5 @@
-// Package apps_test runs each app beside the real sidecar: clients are told to
-// leave while there is a drain, and the work in flight is counted and waited for.
+// Package apps_test runs each app with the real sidecar: during a drain clients are
+// asked to disconnect, and the drain counts the work in flight and waits for it.
 package apps_test
 
 import (
@@ -31,18 +31,18 @@ var lastcall sidecar.Program
 
 func TestMain(m *testing.M) { os.Exit(sidecar.Main(m, &lastcall)) }
 
-// patience is how long anything may take on a busy machine.
+// patience is how long one step may take on a busy machine.
 const patience = time.Minute
 
-// language is one of the folders.
+// language is an app in one of the folders.
 type language struct {
 	name    string
 	command func(t *testing.T) (program string, args []string)
-	// workers tells that there are several processes, each with a file.
+	// workers means that there are several processes, each with its own file.
 	workers bool
-	done    string // what an upload is answered
-	// early tells that the look comes before the work, so that the client of a
-	// request from before the drain may not be told.
+	done    string // the answer to an upload
+	// early means that the app checks for the drain before its work, so that a
+	// request from before the drain may be answered without Connection: close.
 	early bool
 }
 
@@ -126,7 +126,7 @@ func TestADrainThatIsTakenBack(t *testing.T) {
 				}
 			}
 			if upload.end(t) {
-				t.Error("a request that outlives the drain is told to leave")
+				t.Error("Connection: close in an answer after the drain was taken back")
 			}
 			p.awaitInFlight(t, 0)
 		})
@@ -140,7 +140,7 @@ func TestTheNumberOfAWorkerThatDiesGoesWithIt(t *testing.T) {
 		}
 		t.Run(lang.name, func(t *testing.T) {
 			p := start(t, lang, func(folder string) {
-				// From an earlier life of the app's container.
+				// Left by an earlier run of the app's container.
 				if err := errors.Join(os.Mkdir(folder, 0o755), os.WriteFile(filepath.Join(folder, "4711"), []byte("3\n"), 0o600)); err != nil {
 					t.Fatal(err)
 				}
@@ -155,8 +155,8 @@ func TestTheNumberOfAWorkerThatDiesGoesWithIt(t *testing.T) {
 				t.Fatal("an answer from a worker that was killed")
 			}
 			p.awaitInFlight(t, 0)
-			// Another takes its place, and counts. The one that was killed may
-			// have been the only one up.
+			// Another worker replaces it, and counts. The killed one may have been
+			// the only one that was ready.
 			p.awaitUp(t)
 			for range 2 {
 				next := p.upload(t)
@@ -193,7 +193,7 @@ func TestAServletThatAnswersLater(t *testing.T) {
 	sidecar.Wait(t, answered, patience)
 }
 
-// Each folder is to be copied alone: an app runs as well where no sidecar is.
+// Each folder can be copied alone: an app also runs without a sidecar.
 func TestWithoutASidecar(t *testing.T) {
 	for _, lang := range languages {
 		t.Run(lang.name, func(t *testing.T) {
@@ -209,12 +209,12 @@ func TestWithoutASidecar(t *testing.T) {
 	}
 }
 
-// The lines that a README shows are those that run.
+// The code in a README is the code that runs.
 func TestReadmesShowWhatRuns(t *testing.T) {
 	block := regexp.MustCompile("(?s)```(?:go|java|python|js)\n(.*?)```")
 	for _, lang := range languages {
 		if strings.HasPrefix(lang.name, "..") {
-			continue // its own says more
+			continue // its own README says more
 		}
 		text, err := os.ReadFile(filepath.Join(lang.name, "README.md"))
 		if err != nil {
@@ -241,30 +241,30 @@ func TestReadmesShowWhatRuns(t *testing.T) {
 		}
 		for _, b := range blocks {
 			if !strings.Contains(sources.String(), string(squeeze(b[1]))) {
-				t.Errorf("%s/README.md shows what is in none of its files:\n%s", lang.name, b[1])
+				t.Errorf("%s/README.md shows code that is in none of its files:\n%s", lang.name, b[1])
 			}
 		}
 	}
 }
 
-// squeeze takes the indentation away.
+// squeeze removes the indentation.
 func squeeze(text []byte) []byte {
 	return regexp.MustCompile(`(?m)^[ \t]+`).ReplaceAll(text, nil)
 }
 
 // pod is an app and its sidecar.
 type pod struct {
-	address  string // the app's
-	volume   string // what the two share
+	address  string // of the app
+	volume   string // shared by both
 	inFlight string
 	draining string
-	done     string // what it answers to an upload
+	done     string // the answer to an upload
 	app      *servers.Process
 	sidecar  *sidecar.Sidecar
 }
 
-// start starts both, as a pod would. prepare is called before, with the path
-// of the counter's folder.
+// start starts both, as a pod would. It calls prepare first, with the path of the
+// counter's folder.
 func start(t *testing.T, lang language, prepare ...func(folder string)) *pod {
 	t.Helper()
 	volume := t.TempDir()
@@ -282,7 +282,7 @@ func start(t *testing.T, lang language, prepare ...func(folder string)) *pod {
 	return p
 }
 
-// run starts the app, and returns once it answers.
+// run starts the app, and returns when it answers.
 func (p *pod) run(t *testing.T, lang language, env ...string) {
 	t.Helper()
 	p.done = cmp.Or(lang.done, "4 bytes")
@@ -315,13 +315,13 @@ func (p *pod) awaitUp(t *testing.T) {
 	})
 }
 
-// awaitFile waits until the file that tells of a drain is there, or is not.
+// awaitFile waits until the draining file exists, or does not exist.
 func (p *pod) awaitFile(t *testing.T, there bool) {
 	t.Helper()
 	p.sidecar.Eventually(t, fmt.Sprintf("the draining file to be there: %t", there), func() error {
 		_, err := os.Stat(p.draining)
 		if (err == nil) != there {
-			return fmt.Errorf("it is not so: %w", err)
+			return fmt.Errorf("the file's state is wrong: %w", err)
 		}
 		return nil
 	})
@@ -335,7 +335,7 @@ func (p *pod) awaitInFlight(t *testing.T, n int64) {
 	})
 }
 
-// busyWorker is the process whose file says 1.
+// busyWorker returns the process whose file contains 1.
 func (p *pod) busyWorker(t *testing.T) int {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(p.inFlight, "[0-9]*"))
@@ -359,7 +359,7 @@ func (p *pod) busyWorker(t *testing.T) int {
 	return 0
 }
 
-// connection is one that a client keeps alive.
+// connection is a connection that a client keeps open.
 type connection struct {
 	net.Conn
 	from *bufio.Reader
@@ -371,8 +371,7 @@ func (p *pod) connect(t *testing.T) *connection {
 	return &connection{conn, bufio.NewReader(conn)}
 }
 
-// get sends a request, and reports whether the answer says that it was the
-// connection's last.
+// get sends a request, and reports whether the answer has Connection: close.
 func (c *connection) get(t *testing.T) (last bool) {
 	t.Helper()
 	c.ask(t, "/work?ms=0")
@@ -386,7 +385,8 @@ func (c *connection) ask(t *testing.T, path string) {
 	}
 }
 
-// answer reads one, which must begin with want.
+// answer reads an answer, which must begin with want, and reports whether it has
+// Connection: close.
 func (c *connection) answer(t *testing.T, want string) (last bool) {
 	t.Helper()
 	response, err := http.ReadResponse(c.from, nil)
@@ -427,8 +427,8 @@ func (p *pod) upload(t *testing.T) upload {
 	return upload{c, p.done}
 }
 
-// end sends the end, and reports whether the answer says that it was the
-// connection's last.
+// end sends the end of the body, and reports whether the answer has Connection:
+// close.
 func (u upload) end(t *testing.T) (last bool) {
 	t.Helper()
 	if _, err := io.WriteString(u, "1"); err != nil {

@@ -1,4 +1,4 @@
-// Package load makes the steady load of the examples, and counts.
+// Package load generates and counts the steady load of the examples.
 package load
 
 import (
@@ -20,15 +20,15 @@ import (
 	"time"
 )
 
-// Load is made by workers that each send one request after the other.
+// Load has workers that each send one request after the other.
 type Load struct {
 	Workers int
-	// Target returns the address for the next request; empty when there is
-	// nobody to ask just now.
+	// Target returns the address for the next request, or "" if there is currently
+	// no target.
 	Target func() (url string)
-	// Body is what each request sends; an order by default.
+	// Body is the body of each request; by default an order.
 	Body string
-	// Beside runs beside the workers, until ctx ends; it may be nil.
+	// Beside runs concurrently with the workers until ctx ends; it may be nil.
 	Beside func(ctx context.Context)
 
 	mu       sync.Mutex
@@ -36,15 +36,15 @@ type Load struct {
 	failures map[string]int // by kind
 }
 
-// Main runs the load until SIGTERM, finishes the requests that are on their
-// way, prints the count and ends the process: with 1 if a request has failed.
+// Main runs the load until SIGTERM, finishes the open requests, prints the counts
+// and ends the process. The exit code is 1 if a request has failed.
 func (l *Load) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	l.failures = map[string]int{}
 	client := &http.Client{
 		Timeout: 20 * time.Second,
-		// A connection that has been idle longer may be closed by the other
-		// side in the moment in which it is used again.
+		// The other side may close a connection that has been idle for longer at
+		// the very moment when it is reused.
 		Transport: &http.Transport{MaxIdleConnsPerHost: l.Workers, IdleConnTimeout: time.Second},
 	}
 	var running sync.WaitGroup
@@ -58,9 +58,9 @@ func (l *Load) Main() {
 	running.Wait()
 	stop()
 	count, failed := l.count()
-	fmt.Println(count) //nolint:forbidigo // a program's output
+	fmt.Println(count) //nolint:forbidigo // the program's output
 	for _, what := range slices.Sorted(maps.Keys(l.failures)) {
-		fmt.Printf("  %4d × %s\n", l.failures[what], what) //nolint:forbidigo // a program's output
+		fmt.Printf("  %4d × %s\n", l.failures[what], what) //nolint:forbidigo // the program's output
 	}
 	if failed > 0 {
 		os.Exit(1)
@@ -72,7 +72,7 @@ func Any(addresses []string) string {
 	if len(addresses) == 0 {
 		return ""
 	}
-	return addresses[rand.IntN(len(addresses))] //nolint:gosec // any will do
+	return addresses[rand.IntN(len(addresses))] //nolint:gosec // not for security
 }
 
 // Pause waits for d, or until ctx ends.
@@ -92,7 +92,7 @@ func (l *Load) work(ctx context.Context, client *http.Client) {
 			Pause(ctx, 50*time.Millisecond)
 			continue
 		}
-		err := post(context.WithoutCancel(ctx), client, url, cmp.Or(l.Body, "an order")) // what was begun is finished
+		err := post(context.WithoutCancel(ctx), client, url, cmp.Or(l.Body, "an order")) // an open request is finished
 		l.mu.Lock()
 		if err == nil {
 			l.answered++
@@ -106,15 +106,15 @@ func (l *Load) work(ctx context.Context, client *http.Client) {
 	}
 }
 
-// post sends a request that is never sent twice: nobody would know what the
-// first has done. Go's client cannot, without GetBody.
+// post sends a request that is never retried, because nobody knows what the first
+// attempt has done. Without GetBody, Go's client cannot retry it.
 func post(ctx context.Context, client *http.Client, url, body string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, io.LimitReader(strings.NewReader(body), int64(len(body))))
 	if err != nil {
 		return err
 	}
 	request.ContentLength = int64(len(body))
-	request.Close = rand.IntN(4) == 0 //nolint:gosec // one in four on a connection of its own
+	request.Close = rand.IntN(4) == 0 //nolint:gosec // one in four uses its own connection
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func post(ctx context.Context, client *http.Client, url, body string) error {
 	return err
 }
 
-// tell logs the count every two seconds.
+// tell logs the counts every two seconds.
 func (l *Load) tell(ctx context.Context) {
 	for {
 		Pause(ctx, 2*time.Second)
@@ -148,7 +148,7 @@ func (l *Load) count() (text string, failed int) {
 	return fmt.Sprintf("%d requests, %d failed", l.answered+failed, failed), failed
 }
 
-// kind is an error without its addresses.
+// kind returns an error's text without addresses.
 func kind(err error) string {
 	text := err.Error()
 	return text[strings.LastIndex(text, ": ")+1:]

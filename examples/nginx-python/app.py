@@ -1,4 +1,4 @@
-"""A slow app: it takes 0.1 to 2 seconds for each request. What leaves well is in leaving.py."""
+"""A slow app that takes 0.1 to 2 seconds for each request. leaving.py has what it needs for a drain."""
 
 import random
 import time
@@ -22,6 +22,6 @@ counted = Leaving(work)
 
 
 def app(environ, start_response):
-    if environ["PATH_INFO"] == "/ready":  # not work
+    if environ["PATH_INFO"] == "/ready": # not counted as work
         return answer(start_response, "ok\n")
     return counted(environ, start_response)

@@ -13,8 +13,8 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// While the draining file is there, each answer is its connection's last, and
-// is otherwise the same.
+// While the draining file exists, each answer has Connection: close, and is
+// otherwise unchanged.
 func TestNginxIsTold(t *testing.T) {
 	dir := t.TempDir()
 	draining := filepath.Join(dir, "draining")
@@ -50,7 +50,7 @@ func TestNginxIsTold(t *testing.T) {
 	}
 }
 
-// The lines that README.md shows are those that run.
+// The configuration in README.md is the one that runs.
 func TestReadmeShowsWhatRuns(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -63,7 +63,7 @@ func TestReadmeShowsWhatRuns(t *testing.T) {
 	_, shown, _ := strings.Cut(string(readme), "```nginx\n")
 	shown, _, _ = strings.Cut(shown, "```")
 	if shown == "" || !strings.Contains(unindented(string(config)), unindented(shown)) {
-		t.Errorf("README.md shows what is not in nginx.conf:\n%s", shown)
+		t.Errorf("README.md shows configuration that is not in nginx.conf:\n%s", shown)
 	}
 }
 
@@ -75,7 +75,7 @@ func unindented(text string) string {
 	return b.String()
 }
 
-// start starts nginx by the example's configuration, at other places.
+// start starts nginx with the example's configuration, but other paths and ports.
 func start(t *testing.T, dir, draining string) (address string) {
 	t.Helper()
 	text, err := os.ReadFile("nginx.conf")
@@ -89,7 +89,7 @@ func start(t *testing.T, dir, draining string) (address string) {
 		"127.0.0.1:8000", app.Address,
 		"/lastcall/draining", draining,
 		" /tmp/", " " + dir + "/",
-		"worker_processes 2;", "worker_processes 2; user root;", // who may look into the test's folder
+		"worker_processes 2;", "worker_processes 2; user root;", // root can read the test's folder
 	}
 	for n := 0; n < len(changes); n += 2 {
 		if !strings.Contains(string(text), changes[n]) {

@@ -1,4 +1,4 @@
-// Package registeredgo_test runs the example's app beside the real sidecar.
+// Package registeredgo_test runs the example's app with the real sidecar.
 package registeredgo_test
 
 import (
@@ -27,8 +27,8 @@ var lastcall sidecar.Program
 
 func TestMain(m *testing.M) { os.Exit(sidecar.Main(m, &lastcall)) }
 
-// The app is found by clients when it is ready, by none in a drain, and is
-// deregistered when it is gone.
+// Clients find the app when it is ready, but not during a drain. After the app has
+// ended, it is deregistered.
 func TestTheAppIsRegistered(t *testing.T) {
 	agent := servers.StartConsul(t, servers.ConsulOptions{})
 	address := freeport.Address(t)
@@ -88,7 +88,8 @@ func startApp(t *testing.T, address string) *servers.Process {
 	return servers.StartProgram(t, []string{"ADDRESS=" + address}, program)
 }
 
-// settings are those of the sidecar in deployment.yaml, for this machine.
+// settings returns the sidecar's settings in deployment.yaml, adapted to this
+// machine.
 func settings(t *testing.T, consul, port string) (env []string) {
 	t.Helper()
 	text, err := os.ReadFile("deployment.yaml")
@@ -118,7 +119,7 @@ func settings(t *testing.T, consul, port string) (env []string) {
 		case "LASTCALL_POD_IP":
 			e.Value = "127.0.0.1"
 		case "LASTCALL_EVENTS", "LASTCALL_HOST_IP":
-			continue // this is no cluster
+			continue // there is no cluster here
 		default:
 			e.Value = strings.ReplaceAll(e.Value, "8080", port)
 		}

@@ -15,8 +15,8 @@ var (
 	chart  = flag.String("chart", "", "draw the comparison in this file")
 )
 
-// BenchmarkComparison lets pods leave in several ways, side by side, on the
-// same scripted work: once, with repetitions of its own.
+// BenchmarkComparison drains pods in several ways, side by side, with the same
+// scripted work. It runs once, with its own repetitions.
 func BenchmarkComparison(b *testing.B) {
 	settings := compare.Defaults()
 	before := busy(b)
@@ -43,7 +43,7 @@ func BenchmarkComparison(b *testing.B) {
 	}
 }
 
-// put writes text between the markers in file, if there is one.
+// put writes text between the markers in file, if file is not empty.
 func put(b *testing.B, file, name, text string) {
 	b.Helper()
 	if file == "" {

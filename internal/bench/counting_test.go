@@ -19,8 +19,8 @@ var (
 	countingLog     = flag.String("counting.log", filepath.Join(os.TempDir(), "lastcall-counting.jsonl"), "write what was seen of each run to this file, a line of JSON each")
 )
 
-// BenchmarkCounting measures how often drains end early, or wait for nothing,
-// with the kernel's counter and with others: once, with repetitions of its own.
+// BenchmarkCounting measures how often drains end early, or wait needlessly, with
+// the kernel's counter and with others. It runs once, with its own repetitions.
 func BenchmarkCounting(b *testing.B) {
 	before := busy(b)
 	measured := &program
@@ -34,7 +34,7 @@ func BenchmarkCounting(b *testing.B) {
 	fmt.Println("\n" + text)
 	put(b, *write, "counting", text)
 	for _, why := range summary.Broken() {
-		b.Errorf("this run does not count: %s", why)
+		b.Errorf("an invalid run: %s", why)
 	}
 	for _, run := range summary.Early(counting.Default) {
 		b.Errorf("an early return: %s", run)

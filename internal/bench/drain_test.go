@@ -21,21 +21,21 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// The settings of the drains that are measured. LASTCALL_POLL is the default.
+// The settings of the measured drains. LASTCALL_POLL has its default.
 const (
 	quiet  = 200 * time.Millisecond
 	poll   = 100 * time.Millisecond
-	drains = 41 // of each counter
+	drains = 41 // per counter
 )
 
-// work is something that a counter sees in flight.
+// work is work that a counter can see.
 type work struct {
-	env   []string      // that tells the sidecar where to look
-	begin func() func() // puts it in flight; the returned function ends it, and returns when its client has its answer
+	env   []string      // tells the sidecar where to look
+	begin func() func() // begins the work; the returned function ends it, and returns when the client has its answer
 }
 
-// measureDrainEnds measures how long after the end of the last work in flight
-// /prestop returns, less LASTCALL_QUIET, which it is told to wait.
+// measureDrainEnds measures the time from the end of the last work in flight to the
+// return of /prestop, without LASTCALL_QUIET.
 func measureDrainEnds(b *testing.B, t *table) {
 	polled := fmt.Sprintf("%d ms: POLL + 20 ms", (poll+20*time.Millisecond)/time.Millisecond)
 	for _, counter := range []struct {
@@ -68,7 +68,7 @@ func measureDrainEnds(b *testing.B, t *table) {
 	}
 }
 
-// drainOnce returns milliseconds.
+// drainOnce makes one drain, and returns this time in milliseconds.
 func drainOnce(b *testing.B, s *sidecar.Sidecar, w work) float64 {
 	b.Helper()
 	finish := w.begin()
@@ -76,7 +76,7 @@ func drainOnce(b *testing.B, s *sidecar.Sidecar, w work) float64 {
 	s.Await(b, "the work in flight", func(status drain.Status) bool {
 		return status.Phase == drain.Draining && status.InFlight != nil && *status.InFlight == 1
 	})
-	// Work ends when it does, not in step with the polls.
+	// Work ends at random times, not in step with the polls.
 	<-time.After(time.Duration(rand.Int64N(int64(2 * poll))))
 	finish()
 	ended := time.Now()
@@ -111,8 +111,8 @@ func fileWork(b testing.TB) work {
 	}
 }
 
-// requests are requests that the backend holds, through a proxy at port or by
-// itself.
+// requests are requests that the backend holds. port is that of a proxy, or the
+// backend's own.
 func requests(b testing.TB, backend *servers.Backend, port int, env ...string) work {
 	client := servers.Client(b)
 	return work{
@@ -142,7 +142,7 @@ func envoyWork(b testing.TB) work {
 	return requests(b, backend, envoy.Port, "LASTCALL_ENVOY_ADMIN="+envoy.Admin)
 }
 
-// tcpWork is an app whose connections are all that is seen of it.
+// tcpWork is a request to an app. Only the app's connections show it.
 func tcpWork(b testing.TB) work {
 	backend := servers.StartBackend(b)
 	_, port, err := net.SplitHostPort(backend.Address)
@@ -156,7 +156,8 @@ func tcpWork(b testing.TB) work {
 	return requests(b, backend, number)
 }
 
-// prometheusWork is an app that exposes how many requests it has in flight.
+// prometheusWork is a request to an app that exposes the number of its requests in
+// flight.
 func prometheusWork(b testing.TB) work {
 	var inFlight atomic.Int64
 	release := make(chan struct{})
@@ -191,7 +192,7 @@ func prometheusWork(b testing.TB) work {
 				resp, err := client.Get(app.URL + "/work")
 				if err == nil {
 					_, err = io.Copy(io.Discard, resp.Body)
-					_ = resp.Body.Close() // read to its end
+					_ = resp.Body.Close() // it was read to its end
 				}
 				answered <- err
 			}()

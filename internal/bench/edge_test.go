@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	hostile     = 5000 // callers besides the kubelet
-	kubeletAsks = 1000 // of each call
-	inCgroup    = 1000 // callers of each kind, in the deployed memory limit
+	hostile     = 5000 // number of callers besides the kubelet
+	kubeletAsks = 1000 // number of calls per endpoint
+	inCgroup    = 1000 // number of callers of each kind, with the deployed memory limit
 )
 
-// BenchmarkEdge measures how the kubelet is served under attack, and how much
-// memory each kind of attack takes: run it with -benchtime 1x.
+// BenchmarkEdge measures how fast the kubelet gets answers during an attack, and
+// how much memory each kind of attack uses. Run it with -benchtime 1x.
 func BenchmarkEdge(b *testing.B) {
 	text := kubeletUnderAttack(b) + "\n" + memoryUnderAttack(b) + "\n" + provenance(b)
 	fmt.Println("\n" + text)
@@ -77,7 +77,7 @@ func memoryUnderAttack(b *testing.B) string {
 			group := memcgroup.New(b, limit)
 			v := attack.StartVictim(b, &sidecar.Program{Path: group.Program(b, program.Path)})
 			crowd := attack.Start(b, v, inCgroup, k...)
-			v.Eventually(b, "the crowd to have come five times", func() error {
+			v.Eventually(b, "each hostile caller to have connected five times on average", func() error {
 				if came := crowd.Came(); came < 5*inCgroup {
 					return fmt.Errorf("it has come %d times", came)
 				}
@@ -86,7 +86,7 @@ func memoryUnderAttack(b *testing.B) string {
 			v.Drains()
 			crowd.Stop()
 			if n := group.Kills(b); n > 0 {
-				b.Fatal("the kernel has killed it")
+				b.Fatal("the kernel has killed the sidecar")
 			}
 			fmt.Fprintf(&out, "| %s | %.1f MiB |\n", name, float64(group.Peak(b))/(1<<20))
 		})

@@ -1,5 +1,5 @@
-// Package bench measures the figures in docs/benchmarks.md, with the program
-// as it is in the image, and with real registries and proxies.
+// Package bench measures the figures in docs/benchmarks.md, with the program as the
+// image has it, and with real registries and proxies.
 package bench
 
 import (
@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(sidecar.Main(m, &program))
 }
 
-// BenchmarkFigures measures everything once, medians over its own
-// repetitions: run it with -benchtime 1x. `make bench` does.
+// BenchmarkFigures measures everything once, as medians over its own repetitions.
+// Run it with -benchtime 1x, as `make bench` does.
 func BenchmarkFigures(b *testing.B) {
 	var all table
 	for _, part := range []struct {
@@ -42,7 +42,7 @@ func BenchmarkFigures(b *testing.B) {
 		{"idle", measureIdle},
 	} {
 		b.Run(part.name, func(b *testing.B) {
-			var rows table // the last of several runs counts
+			var rows table // only the last of several runs counts
 			part.measure(b, &rows)
 			all.replace(part.name, rows)
 		})

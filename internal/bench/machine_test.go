@@ -11,13 +11,14 @@ import (
 	"time"
 )
 
-// provenance tells when, of what, and on what was measured.
+// provenance returns a text with the time, the commit and the machine of the
+// measurement.
 func provenance(b testing.TB) string {
 	b.Helper()
 	return fmt.Sprintf("Measured on %s at commit %s, on %s.\n", time.Now().UTC().Format(time.DateOnly), commit(b), machine(b))
 }
 
-// machine tells what this machine is.
+// machine returns a description of this machine.
 func machine(b testing.TB) string {
 	b.Helper()
 	model := "an unknown processor"
@@ -45,7 +46,7 @@ func machine(b testing.TB) string {
 		strings.Join(strings.Fields(string(load))[:3], " "))
 }
 
-// commit is what is measured.
+// commit returns the measured commit.
 func commit(b testing.TB) string {
 	b.Helper()
 	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
@@ -53,18 +54,18 @@ func commit(b testing.TB) string {
 		return "unknown"
 	}
 	text := strings.TrimSpace(string(out))
-	// What this writes itself is changed by it.
+	// Ignore the files that this benchmark itself changes.
 	if exec.Command("git", "diff", "--quiet", "HEAD", "--", ":/", ":!/docs", ":!/README.md").Run() != nil {
 		text += " with changes"
 	}
 	return text
 }
 
-// ticks are what the processors have spent, in the kernel's ticks.
+// ticks are the CPU time spent, in the kernel's ticks.
 type ticks struct{ busy, all float64 }
 
-// busy reads the first line of /proc/stat: user, nice, system, idle, iowait,
-// irq, softirq, steal.
+// busy parses the first line of /proc/stat: user, nice, system, idle, iowait, irq,
+// softirq, steal.
 func busy(b testing.TB) (t ticks) {
 	b.Helper()
 	text, err := os.ReadFile("/proc/stat")
@@ -83,7 +84,7 @@ func busy(b testing.TB) (t ticks) {
 	return t
 }
 
-// since is the share of the processors' time that was spent since before.
+// since returns the share of the CPU time that was busy since before.
 func (t ticks) since(before ticks) float64 {
 	return (t.busy - before.busy) / max(t.all-before.all, 1)
 }

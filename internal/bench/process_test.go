@@ -22,8 +22,8 @@ import (
 // starts is how often the program is started.
 const starts = 41
 
-// measureStart measures how long it takes from the start of the process until
-// /readyz answers 200.
+// measureStart measures the time from the start of the process until /readyz
+// answers 200.
 func measureStart(b *testing.B, t *table) {
 	env := everything(b).env
 	var values []float64
@@ -48,7 +48,7 @@ func measureStart(b *testing.B, t *table) {
 	t.add("start of the process → first 200 of /readyz, with 2 registries and 6 counters", values, "ms", 1, "50 ms", fmt.Sprintf("%d starts", starts))
 }
 
-// measureSize measures what the image holds: the program and the trusted roots.
+// measureSize measures the content of the image: the program and the trusted roots.
 func measureSize(b *testing.B, t *table) {
 	var size int64
 	for _, file := range []string{program.Path, "/etc/ssl/certs/ca-certificates.crt"} {
@@ -61,11 +61,11 @@ func measureSize(b *testing.B, t *table) {
 	t.add("image, unpacked", []float64{float64(size) / 1e6}, "MB", 1, "16 MB", "the program and the trusted roots")
 }
 
-// pod is a pod with everything: an app behind three proxies, with a file and
-// an exposition, announced in both registries.
+// pod is a pod with every feature: an app behind three proxies, with a file and a
+// metrics page, registered in both registries.
 type pod struct {
 	env  []string
-	file work // what is put in flight
+	file work // the work in flight
 }
 
 func everything(b testing.TB) pod {
@@ -103,7 +103,7 @@ func everything(b testing.TB) pod {
 	)}
 }
 
-// register announces the instance as an app's client does.
+// register registers the instance as an app's client does.
 func register(b testing.TB, url string, port int) {
 	b.Helper()
 	instance := fmt.Sprintf(`{"instance": {"instanceId": "pod:web:%d", "hostName": "pod", "app": "WEB", "ipAddr": "127.0.0.1", "status": "UP",
@@ -120,11 +120,11 @@ func register(b testing.TB, url string, port int) {
 	}
 }
 
-// memories is how many processes are looked at.
+// memories is the number of measured processes.
 const memories = 5
 
-// measureMemory measures the resident memory of processes that have been
-// probed and scraped for a while, and the most that they have during a drain.
+// measureMemory measures the resident memory of processes that have been probed and
+// scraped for a while, and their peak during a drain.
 func measureMemory(b *testing.B, t *table) {
 	file := fileWork(b)
 	for _, c := range []struct {
@@ -140,7 +140,7 @@ func measureMemory(b *testing.B, t *table) {
 			s.Await(b, "the instance being found", func(status drain.Status) bool {
 				return strings.Count(s.Log(), "instance found") == len(status.Registries)
 			})
-			for range 20 { // what a kubelet and Prometheus do in some minutes
+			for range 20 { // like a kubelet and Prometheus in a few minutes
 				probe(b, s)
 				scrape(b, s)
 			}
@@ -180,7 +180,7 @@ func scrape(b testing.TB, s *sidecar.Sidecar) {
 	s.Want(b, http.StatusOK, http.MethodGet, "/metrics")
 }
 
-// memory returns a line of the process' status, in MB.
+// memory returns a value of the process's status file, in MB.
 func memory(b testing.TB, s *sidecar.Sidecar, name string) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Pid))
@@ -197,7 +197,7 @@ func memory(b testing.TB, s *sidecar.Sidecar, name string) float64 {
 	return 0
 }
 
-// idleFor is how long an idle sidecar is looked at.
+// idleFor is how long an idle sidecar is observed.
 const idleFor = 2 * time.Minute
 
 // measureIdle measures the CPU time of a sidecar that is probed every 10 s and

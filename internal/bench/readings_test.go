@@ -23,24 +23,24 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// inNamespace says that this process is in a network namespace of its own.
+// inNamespace is set if this process has its own network namespace.
 const inNamespace = "BENCH_NAMESPACE"
 
 const (
-	ofTheApp = 50 // connections that the app has in any case
-	busyOnes = 5  // of them wait for an answer
+	ofTheApp = 50 // the app's connections in every measurement
+	busyOnes = 5  // of these, the number that wait for an answer
 	// readFor is how long each way of reading is measured.
 	readFor = 2 * time.Second
-	// lately is how long the counter goes through the kernel's table after a
-	// connection has come, at least.
+	// lately is the minimum time for which the counter reads the kernel's table
+	// after a new connection.
 	lately = 50 * time.Millisecond
-	// watchFor is how long a sidecar watches before its memory is read.
+	// watchFor is how long a sidecar runs before its memory is measured.
 	watchFor = 3 * time.Second
 )
 
-// BenchmarkReadings measures what a look at the app's connections costs, and
-// the sidecar's memory, where there are many: once, with repetitions of its
-// own. Like a pod, it has a network namespace for itself.
+// BenchmarkReadings measures the cost of one reading of the app's connections, and
+// the sidecar's memory, with many connections. It runs once, with its own
+// repetitions. Like a pod, it has its own network namespace.
 func BenchmarkReadings(b *testing.B) {
 	if os.Getenv(inNamespace) == "" {
 		enterNamespace(b)
@@ -60,8 +60,8 @@ func BenchmarkReadings(b *testing.B) {
 	put(b, *write, "readings", text)
 }
 
-// enterNamespace runs this benchmark, and no other, in a process that is in a
-// network namespace of its own.
+// enterNamespace runs only this benchmark in a new process with its own network
+// namespace.
 func enterNamespace(b *testing.B) {
 	b.Helper()
 	self, err := os.Executable()
@@ -82,7 +82,7 @@ func enterNamespace(b *testing.B) {
 		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
 	if err := child.Run(); err != nil {
-		b.Fatalf("measuring in a network namespace of its own: %v", err)
+		b.Fatalf("measuring in a separate network namespace: %v", err)
 	}
 }
 
@@ -103,7 +103,7 @@ func loopbackUp(b *testing.B) {
 	}
 }
 
-// cost is what one reading takes.
+// cost is the cost of one reading.
 type cost struct {
 	took      float64 // microseconds, the median
 	allocated float64 // bytes, the mean
@@ -119,7 +119,7 @@ func (c cost) String() string {
 	return fmt.Sprintf("%s µs, %s", thousands(int(c.took+0.5)), size)
 }
 
-// thousands writes a number as people do: 100,000.
+// thousands formats a number with separators: 100,000.
 func thousands(n int) string {
 	if n < 1000 {
 		return strconv.Itoa(n)
@@ -138,7 +138,7 @@ func TestThousands(t *testing.T) {
 	}
 }
 
-// readings are the figures of one number of connections.
+// readings are the figures for one number of connections.
 type readings struct {
 	known, walk, proc cost
 	memory            float64 // MB
@@ -152,7 +152,7 @@ func measureReadings(b *testing.B, all, ofApp int) (r readings) {
 	if more := all - ofTheApp; more > 0 {
 		at := app.port
 		if ofApp == ofTheApp {
-			foreign := listenAt(b) // keeps the port for others
+			foreign := listenAt(b) // holds the port of the other connections
 			defer foreign.Close()
 			at = foreign.port
 		}
@@ -191,7 +191,7 @@ func measureReadings(b *testing.B, all, ofApp int) (r readings) {
 	return r
 }
 
-// costOf makes readings for some time. Some come first that do not count.
+// costOf measures a reading repeatedly. The first few do not count.
 func costOf(b *testing.B, before, read func()) cost {
 	b.Helper()
 	for range 3 {
@@ -213,7 +213,8 @@ func costOf(b *testing.B, before, read func()) cost {
 	return cost{quantile(took, 0.5), float64(allocated) / float64(len(took))}
 }
 
-// watching is the resident memory of a sidecar that waits for the app's work.
+// watching returns the resident memory of a sidecar that waits for the end of the
+// app's work.
 func watching(b *testing.B, port int) float64 {
 	b.Helper()
 	s := sidecar.Start(b, &program, "LASTCALL_APP_PORT="+strconv.Itoa(port), "LASTCALL_COUNTERS=tcp", "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_GRACE_PERIOD=10m")
@@ -243,9 +244,9 @@ func listenAt(b *testing.B) *listener {
 	return &listener{l, l.Addr().(*net.TCPAddr).Port}
 }
 
-// clients makes the app's first connections: on some of them a request waits
-// for its answer, the others are idle. Another process holds the clients' ends:
-// the counter takes those of its own process for the sidecar's. The returned
+// clients opens the app's first connections. On some of them a request waits for
+// its answer; the others are idle. Another process holds the clients' ends, because
+// the counter attributes ends in its own process to the sidecar. The returned
 // function closes all of them.
 func (l *listener) clients(b *testing.B) (end func()) {
 	b.Helper()
@@ -253,7 +254,7 @@ func (l *listener) clients(b *testing.B) (end func()) {
 	holder := exec.CommandContext(b.Context(), "cat")
 	defer func() {
 		for _, file := range holder.ExtraFiles {
-			file.Close() // the holder has its own
+			file.Close() // the holder has its own copy
 		}
 	}()
 	for i := range ofTheApp {
@@ -262,7 +263,7 @@ func (l *listener) clients(b *testing.B) (end func()) {
 		if i >= busyOnes {
 			pass(b, server, client, "HTTP/1.1 204 No Content\r\n\r\n")
 		}
-		file, err := client.File() // a copy
+		file, err := client.File() // this is a copy
 		client.Close()
 		if err != nil {
 			b.Fatal(err)

@@ -25,8 +25,8 @@ import (
 
 // The goals for one drain with Eureka's default caches.
 const (
-	mostCalls      = 40 // at 200/2,000 instances
-	mostCallsEver  = 60 // at any size
+	mostCalls      = 40 // with 200/2,000 instances
+	mostCallsEver  = 60 // with any number of instances
 	mostUnpacked   = 8e6
 	mostWire       = 2e6
 	mostCPU        = 300 * time.Millisecond
@@ -37,14 +37,14 @@ const (
 	clientsRefresh = 30 * time.Second
 )
 
-// drainCost is what one drain has cost its registry, and the sidecar.
+// drainCost is the cost of one drain for its registry and for the sidecar.
 type drainCost struct {
 	calls       []fleet.Call
 	connections int
 	began       time.Time
 	took        time.Duration
 	cpu         time.Duration
-	memory      float64 // megabytes, the peak
+	memory      float64 // peak, in MB
 }
 
 func (c drainCost) bytes() (wire, unpacked float64) {
@@ -55,8 +55,9 @@ func (c drainCost) bytes() (wire, unpacked float64) {
 	return wire, unpacked
 }
 
-// BenchmarkRegistryCost measures what one drain costs the registry, by the size of
-// the fleet. The sizes are measured side by side: a drain is mostly waiting.
+// BenchmarkRegistryCost measures the cost of one drain for the registry, for
+// several sizes of the fleet. All sizes run at the same time, because a drain
+// mostly waits.
 func BenchmarkRegistryCost(b *testing.B) {
 	sizes := []fleet.Size{{App: 20, Others: 200}, {App: 200, Others: 2_000}, {App: 1_000, Others: 10_000}}
 	costs := make([]drainCost, len(sizes))
@@ -109,15 +110,15 @@ func BenchmarkRegistryCost(b *testing.B) {
 	put(b, *write, "registry cost", out.String())
 }
 
-// javaClient is what one Eureka client costs in the same time: a heartbeat and
-// the changes every 30 s.
+// javaClient returns the cost of one Eureka client in the same time: a heartbeat
+// and the changes every 30 s.
 func javaClient(took time.Duration) string {
 	beats := int(took/(30*time.Second)) + 1
 	return fmt.Sprintf("| one Java client that serves in that time (heartbeats, `apps/delta`) | %d | 0.00 MB | 0.00 MB | 1 | | | |\n", 2*beats)
 }
 
-// togetherCost lets the pods of one application begin their drains within a
-// minute, each as the one that was measured.
+// togetherCost computes the load if the pods of one application begin their drains
+// within a minute, each like the measured one.
 func togetherCost(c drainCost) string {
 	random := rand.New(rand.NewPCG(1, 2))
 	calls, wire := map[int]int{}, map[int]float64{}
@@ -148,13 +149,14 @@ func eurekaCost(b *testing.B, size fleet.Size) drainCost {
 	}, server.Reset, server.Calls)
 }
 
-// bareCost is a drain without a registry, of about the same length: what the
-// sidecar needs to look after the app.
+// bareCost measures a drain of about the same length without a registry. This is
+// the sidecar's cost of watching the app.
 func bareCost(b *testing.B) drainCost {
 	return measureDrain(b, listen(b), []string{"LASTCALL_ENDPOINTS_WAIT=45s"}, func() {}, func() ([]fleet.Call, int) { return nil, 0 })
 }
 
-// consulCost measures with the real server, before which the calls are counted.
+// consulCost measures a drain with the real server. A proxy in front of it counts
+// the calls.
 func consulCost(b *testing.B, agentless bool) drainCost {
 	consul := servers.StartConsul(b, servers.ConsulOptions{})
 	app := listen(b)
@@ -199,7 +201,7 @@ func consulCost(b *testing.B, agentless bool) drainCost {
 	return measureDrain(b, app, []string{"LASTCALL_REGISTRIES=consul", "CONSUL_HTTP_ADDR=" + front.URL}, counter.reset, counter.get)
 }
 
-// measureDrain drains a pod whose app ends when it gets its SIGTERM.
+// measureDrain drains a pod whose app ends when it gets SIGTERM.
 func measureDrain(b *testing.B, app net.Listener, env []string, reset func(), get func() ([]fleet.Call, int)) drainCost {
 	s := sidecar.Start(b, &program, append(env,
 		fmt.Sprintf("LASTCALL_APP_PORT=%d", app.Addr().(*net.TCPAddr).Port), "LASTCALL_POD_IP=127.0.0.1",
@@ -236,7 +238,7 @@ func listen(b *testing.B) net.Listener {
 	return listener
 }
 
-// callCounter counts what goes through a proxy.
+// callCounter counts the calls through a proxy.
 type callCounter struct {
 	mu          sync.Mutex
 	calls       []fleet.Call
@@ -279,5 +281,5 @@ func (w *countedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap implements the interface that http.ResponseController needs.
 func (w *countedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

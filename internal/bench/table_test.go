@@ -10,7 +10,7 @@ import (
 	"lastcall/internal/test/mdtable"
 )
 
-// makeBench is the command that the docs' markers name.
+// makeBench is the command in the docs' markers.
 const makeBench = "make bench"
 
 // row is one figure.
@@ -24,12 +24,12 @@ type row struct {
 
 type table struct{ rows []row }
 
-// add adds a figure: all values that were measured, of which the median counts.
+// add adds a figure with all its measured values. The table shows their median.
 func (t *table) add(what string, values []float64, unit string, digits int, target, repeated string) {
 	t.rows = append(t.rows, row{what: what, values: values, unit: unit, digits: digits, target: target, repeated: repeated})
 }
 
-// replace puts rows in the place of a part's earlier ones.
+// replace replaces a part's rows.
 func (t *table) replace(part string, rows table) {
 	t.rows = slices.DeleteFunc(t.rows, func(r row) bool { return r.part == part })
 	for _, r := range rows.rows {
@@ -38,7 +38,7 @@ func (t *table) replace(part string, rows table) {
 	}
 }
 
-// quantile is the value that a share q of values is not above.
+// quantile returns the value that a share q of the values does not exceed.
 func quantile(values []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
@@ -55,7 +55,7 @@ func (t *table) markdown(b testing.TB) string {
 	return out.String() + "\n" + provenance(b)
 }
 
-// The docs have the markers, so that `make bench` can write its tables.
+// The docs have the markers that `make bench` needs to write its tables.
 func TestDocsHaveMarkers(t *testing.T) {
 	for file, names := range map[string][]string{
 		"../../docs/benchmarks.md": {"comparison", "counting", "readings", "registry cost", "figures", "edge"},

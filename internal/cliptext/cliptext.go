@@ -1,5 +1,5 @@
-// Package cliptext cuts texts that somebody else may have written, so that they
-// fit into a line of a log, a report or an Event.
+// Package cliptext shortens untrusted text so that it fits into a line of a log, a
+// report or an Event.
 package cliptext
 
 import (

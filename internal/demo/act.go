@@ -12,41 +12,41 @@ import (
 	"lastcall/internal/demo/registry"
 )
 
-// timing holds all that is measured in time, and how many take part.
+// timing holds the demo's durations, and the number of pods and clients.
 type timing struct {
 	pods    int
 	clients int
 
-	shortest, longest time.Duration // a request's work
+	shortest, longest time.Duration // of a request
 	think             time.Duration // a client's time between requests, on average
 
-	cache     time.Duration // how often the registry renews its answers
-	fetch     time.Duration // how often a client asks it
-	refresh   time.Duration // what the sidecar is told of that, with some slack
+	cache     time.Duration // how often the registry renews its cached answers
+	fetch     time.Duration // how often a client asks the registry
+	refresh   time.Duration // the sidecar's setting for fetch, with some slack
 	heartbeat time.Duration
 
 	grace     time.Duration // terminationGracePeriodSeconds
 	endpoints time.Duration
 	quiet     time.Duration
-	calm      time.Duration // what is shown of normal life, before and after
+	calm      time.Duration // normal operation shown before and after
 }
 
-// stage is where the acts are played.
+// stage holds what both acts need.
 type stage struct {
 	timing
 	dir            string   // for the pods' volumes
-	appCommand     []string // starts an app, given its variable
+	appCommand     []string // starts an app; its settings are in appVariable
 	sidecarCommand []string // starts a sidecar
 }
 
-// result is what an act came to.
+// result is the result of an act.
 type result struct {
 	snapshot
 	leavings []leaving
 }
 
-// act starts a registry, pods and clients, replaces one pod after the other, as
-// a Deployment does, and returns when all has ended. Nothing is left of it.
+// act starts a registry, pods and clients, and replaces one pod after the other, as
+// a Deployment does. When it returns, all processes have ended and no file is left.
 func (s *stage) act(ctx context.Context, tr *trace, withSidecars bool) (r result, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -62,12 +62,12 @@ func (s *stage) act(ctx context.Context, tr *trace, withSidecars bool) (r result
 	}()
 
 	reg := registry.New(s.cache)
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on loopback
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on the loopback interface
 	if err != nil {
 		return r, err
 	}
 	server := &http.Server{Handler: reg.Handler(), ReadHeaderTimeout: callLimit}
-	defer server.Close() //nolint:errcheck // nothing is left to do about it
+	defer server.Close() //nolint:errcheck // an error does not matter here
 	running.Go(func() { reg.Run(ctx) })
 	running.Go(func() { _ = server.Serve(listener) })
 	eureka := "http://" + listener.Addr().String() + "/eureka"

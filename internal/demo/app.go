@@ -20,25 +20,25 @@ import (
 	"lastcall/internal/demo/registry"
 )
 
-// appName is what the app is called in the registry.
+// appName is the app's name in the registry.
 const appName = "SHOP"
 
-// appVariable makes the demo's child process an app; it holds an appConfig.
+// appVariable turns the demo's child process into an app. It holds an appConfig.
 const appVariable = "DEMO_APP"
 
-// appConfig is what an app is told.
+// appConfig is an app's configuration.
 type appConfig struct {
-	Pod       string        // its instance id
+	Pod       string        // instance id
 	Eureka    string        // the service URL
-	File      string        // where it keeps its number of requests in flight
-	Heartbeat time.Duration // how often it sends one
-	Longest   time.Duration // the longest work that it takes
+	File      string        // the file for its number of requests in flight
+	Heartbeat time.Duration // interval of heartbeats
+	Longest   time.Duration // the longest work that it accepts
 }
 
-// app is a web service as there are many: it registers itself as the Java
-// client does, and shuts down well. On SIGTERM, the end of ctx, it sets itself
-// DOWN and deregisters, takes no new connection, and finishes its requests.
-// That is not enough, as the demo shows.
+// app is a typical web service. It registers itself as the Java client does, and
+// shuts down gracefully. On SIGTERM, when ctx ends, it sets itself DOWN and
+// deregisters, accepts no new connections, and finishes its requests. The demo
+// shows that this is not enough.
 func app(ctx context.Context, c appConfig) error {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -56,7 +56,7 @@ func app(ctx context.Context, c appConfig) error {
 			return
 		}
 		work(w, r, c.Longest)
-		// Answered first, and counted down then.
+		// Send the answer before the request is counted as ended.
 		_ = http.NewResponseController(w).Flush()
 		if err := inFlight.add(-1); err != nil {
 			slog.Error("counting", "error", err)
@@ -98,11 +98,11 @@ func work(w http.ResponseWriter, r *http.Request, longest time.Duration) {
 	select {
 	case <-done.C:
 		_, _ = io.WriteString(w, "done\n")
-	case <-r.Context().Done(): // the client has left
+	case <-r.Context().Done(): // the client is gone
 	}
 }
 
-// inFlightFile keeps a number in a file, for the sidecar to read.
+// inFlightFile keeps the number of requests in a file that the sidecar reads.
 type inFlightFile struct {
 	path string
 	mu   sync.Mutex
@@ -120,7 +120,7 @@ func (f *inFlightFile) add(d int) error {
 	return os.Rename(tmp, f.path)
 }
 
-// eurekaClient is the app's side of the registry.
+// eurekaClient is the app's client of the registry.
 type eurekaClient struct {
 	service  string
 	instance registry.Instance
@@ -156,8 +156,8 @@ func (e *eurekaClient) register(ctx context.Context, status string) error {
 	return e.call(ctx, http.MethodPost, "", body)
 }
 
-// beat sends heartbeats until ctx ends, and then closes what it returns. As in
-// the Java client, one that is answered with 404 leads to another registration.
+// beat sends heartbeats until ctx ends, and then closes the returned channel. As in
+// the Java client, a 404 for a heartbeat leads to a new registration.
 func (e *eurekaClient) beat(ctx context.Context, every time.Duration) <-chan struct{} {
 	ended := make(chan struct{})
 	go func() {
@@ -217,5 +217,5 @@ func (e *eurekaClient) call(ctx context.Context, method, path string, body []byt
 	return nil
 }
 
-// logInJSON makes the app's log one that its parent can read.
+// logInJSON changes the app's log to JSON, which its parent can parse.
 func logInJSON() { slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil))) }

@@ -18,7 +18,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// signalled is what main gives to Run.
+// signalled returns a context that ends on a signal, like the one that main passes
+// to Run.
 func signalled() (context.Context, func()) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
@@ -29,7 +30,7 @@ type world struct {
 	eureka   string // the service URL
 	number   *file.Counter
 	stop     func()
-	ended    chan error // has what the app ended with
+	ended    chan error // receives the app's result
 }
 
 func newWorld(t *testing.T) *world {
@@ -52,7 +53,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// address is where the registry says that the app is.
+// address returns the app's address according to the registry.
 func (w *world) address(t *testing.T) string {
 	t.Helper()
 	c := newClient(quicker, w.eureka, newTrace("", nil), 0)
@@ -72,7 +73,7 @@ func (w *world) counts(t *testing.T, want int64) {
 	})
 }
 
-// The app finishes what it works on when it is told to stop, and nothing else.
+// When the app is told to stop, it finishes its requests and accepts no others.
 func TestAppStopsWell(t *testing.T) {
 	w := newWorld(t)
 	address := w.address(t)
@@ -96,7 +97,7 @@ func TestAppStopsWell(t *testing.T) {
 	}
 	w.counts(t, 0)
 	if status := w.registry.Status(appName, "web-1"); status != "" {
-		t.Errorf("the app left itself in the registry as %s", status)
+		t.Errorf("the app is still in the registry, as %s", status)
 	}
 	if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
 		_ = c.Close()
@@ -104,8 +105,8 @@ func TestAppStopsWell(t *testing.T) {
 	}
 }
 
-// An instance that the registry does not know any more is registered again, as
-// the Java client does.
+// An instance that is unknown to the registry is registered again, as the Java
+// client does.
 func TestAppRegistersAgain(t *testing.T) {
 	w := newWorld(t)
 	e := newEurekaClient(w.eureka, &registry.Instance{InstanceID: "web-1"})
@@ -136,8 +137,8 @@ func TestAppRefusesOddWork(t *testing.T) {
 	w.counts(t, 0)
 }
 
-// A client goes on with what it knows, even when the registry is gone, and
-// learns only when it asks.
+// A client uses its copy even when the registry is gone, and learns of changes only
+// when it asks.
 func TestClientCaches(t *testing.T) {
 	w := newWorld(t)
 	address := w.address(t)
@@ -155,7 +156,7 @@ func TestClientCaches(t *testing.T) {
 	w.stop()
 	<-w.ended
 	if known := c.known(); len(known) != 1 || known[0] != address {
-		t.Fatalf("the client knows %v, want what it was told last", known)
+		t.Fatalf("the client knows %v, want the last answer", known)
 	}
 	if err := c.request(t.Context(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "refused") || strings.Contains(err.Error(), "http://") {
 		t.Errorf("a request to an app that is gone: got %v", err)
@@ -203,7 +204,7 @@ func TestProcessThatWillNotEnd(t *testing.T) {
 		t.Errorf("it serves at %q", p.address)
 	}
 	if p.end(t.Context(), 50*time.Millisecond) {
-		t.Error("it is said to have ended by itself")
+		t.Error("end reports that it ended by itself")
 	}
 	<-p.ended
 }

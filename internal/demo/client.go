@@ -16,9 +16,9 @@ import (
 	"lastcall/internal/demo/registry"
 )
 
-// client is one of the app's clients: it asks the registry now and then where
-// the app is, uses what it was told until it asks again, and sends one request
-// after the other. It tries nothing twice: each failure is one that a user sees.
+// client is a client of the app. It asks the registry at intervals where the app
+// is, uses an answer until it asks again, and sends one request after the other. It
+// never retries: a user would see each failure.
 type client struct {
 	timing
 	eureka string // the service URL
@@ -36,25 +36,26 @@ func newClient(t timing, eureka string, tr *trace, seed uint64) *client {
 		eureka: eureka,
 		trace:  tr,
 		http:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}},
-		random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // nothing is secret here
+		random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // not for security
 	}
 }
 
-// discover keeps the client's cache until ctx ends. Clients that started
-// together do not ask together for ever.
+// discover refreshes the client's cache until ctx ends. The first interval is
+// random, so that clients that started together do not ask at the same moments
+// forever.
 func (c *client) discover(ctx context.Context) {
-	wait := rand.N(c.fetch) //nolint:gosec // nothing is secret here
+	wait := rand.N(c.fetch) //nolint:gosec // not for security
 	for ; ctx.Err() == nil; wait = c.fetch {
 		if addresses, err := c.ask(ctx); err == nil {
 			c.mu.Lock()
 			c.cache = addresses
 			c.mu.Unlock()
-		} // otherwise the client goes on with what it knows
+		} // otherwise the client keeps its copy
 		pause(ctx, wait)
 	}
 }
 
-// maxAnswer is how long the registry's answer may be, in bytes.
+// maxAnswer is the maximum size of the registry's answer, in bytes.
 const maxAnswer = 1 << 20
 
 func (c *client) ask(ctx context.Context) ([]string, error) {
@@ -99,7 +100,7 @@ func (c *client) known() []string {
 	return slices.Clone(c.cache)
 }
 
-// send sends requests until stop is closed, and finishes the last one.
+// send sends requests until stop is closed, and then finishes the last one.
 func (c *client) send(ctx context.Context, stop <-chan struct{}) {
 	for !closed(stop) && ctx.Err() == nil {
 		took := c.shortest + time.Duration(c.random.Int64N(int64(c.longest-c.shortest)))
@@ -141,7 +142,7 @@ func (c *client) request(ctx context.Context, took time.Duration) error {
 	return err
 }
 
-// pause waits for d, or less when ctx ends.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

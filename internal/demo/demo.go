@@ -1,11 +1,10 @@
-// Package demo shows the whole job on one machine: a Deployment of three pods
-// is rolled twice, first without Lastcall and then with it, while clients that
-// find the pods through a registry send them requests.
+// Package demo shows on one machine what Lastcall does. It rolls a Deployment of
+// three pods twice, first without Lastcall and then with it, while clients that
+// find the pods through a registry send requests.
 //
-// Nothing is faked that matters: the registry speaks Eureka's protocol, apps
-// and sidecars are processes of their own (of this same program), the sidecars
-// are configured by their environment, and what the kubelet does is done as the
-// kubelet does it.
+// Everything that matters is real: the registry speaks Eureka's protocol, apps and
+// sidecars are separate processes (of this program), the sidecars are configured by
+// their environment, and the demo does what the kubelet does.
 package demo
 
 import (
@@ -18,8 +17,8 @@ import (
 	"time"
 )
 
-// scaledDown is what the demo takes, so that it is over in less than a minute.
-// With Eureka's defaults, cache and clients take 30 s each.
+// scaledDown returns shorter times than in practice, so that the demo takes less
+// than a minute. With Eureka's defaults, cache and clients take 30 s each.
 func scaledDown() timing {
 	return timing{
 		pods:      3,
@@ -38,13 +37,12 @@ func scaledDown() timing {
 	}
 }
 
-// Run plays the demo on out, which is drawn on if it is a terminal, and tells
-// whether it went as it should: no request failed with Lastcall, and every pod
-// was drained. It leaves no process and no file behind, and returns soon when
-// ctx ends. The error says why it could not be played to its end.
+// Run plays the demo and writes to out; if out is a terminal, it draws a picture.
+// ok reports whether the result is as expected: no request failed with Lastcall,
+// and every pod was drained. Run leaves no process and no file behind, and returns
+// soon after ctx ends. The error says why the demo could not be played to its end.
 //
-// In the child processes that it starts, which a variable tells it, it is an
-// app.
+// In the child processes that Run starts, which have a variable set, Run is an app.
 func Run(ctx context.Context, out *os.File) (ok bool, err error) {
 	if told := os.Getenv(appVariable); told != "" {
 		var c appConfig
@@ -67,12 +65,12 @@ const (
 	with    = "with Lastcall"
 )
 
-// play plays both acts, and says what they came to.
+// play plays both acts, and prints their results.
 func (s *stage) play(ctx context.Context, on *screen) (ok bool, err error) {
 	if s.dir, err = volumes(); err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(s.dir) //nolint:errcheck // it is in a folder for temporary files
+	defer os.RemoveAll(s.dir) //nolint:errcheck // it is a temporary folder
 
 	on.print(s.introduction())
 	drawing, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -98,8 +96,8 @@ func (s *stage) play(ctx context.Context, on *screen) (ok bool, err error) {
 	return len(second.failures) == 0, nil
 }
 
-// volumes makes a folder for the pods' volumes. A container without /tmp, such
-// as Lastcall's own, has memory to write to all the same.
+// volumes creates a folder for the pods' volumes. In a container without /tmp, such
+// as Lastcall's own, it uses memory that is writable anyway.
 func volumes() (string, error) {
 	var failed error
 	for _, parent := range []string{os.TempDir(), "/dev/shm"} {
@@ -120,7 +118,7 @@ Scaled down: the registry renews its answers every %v, and clients ask every
 %v, not every 30 s each. All is on 127.0.0.1; apps and sidecars are processes.`, s.pods, s.clients, s.shortest, s.longest, s.cache, s.fetch)
 }
 
-// summary holds both acts against each other.
+// summary compares both acts.
 func (s *stage) summary(first, second result) string {
 	var b strings.Builder
 	b.WriteString("\n")
@@ -149,7 +147,7 @@ func (r result) meanOf(p phase) string {
 	})
 }
 
-// mean is the mean of what leavings have, "-" if none has it.
+// mean returns the mean of the values that of returns, or "-" if there is none.
 func mean(leavings []leaving, of func(leaving) (time.Duration, bool)) string {
 	var sum time.Duration
 	n := 0
@@ -165,7 +163,7 @@ func mean(leavings []leaving, of func(leaving) (time.Duration, bool)) string {
 	return fmt.Sprintf("%.1f s", (sum / time.Duration(n)).Seconds())
 }
 
-// commonest is the error that most failures had, less the address in it.
+// commonest returns the most frequent error, without the address in it.
 func commonest(failures []failure) string {
 	counts, most := map[string]int{}, ""
 	for _, f := range failures {

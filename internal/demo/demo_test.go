@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// TestMain is the test, or, started again by it, one of the demo's apps.
+// TestMain runs the tests, or one of the demo's apps if a test has started it.
 func TestMain(m *testing.M) {
 	if os.Getenv(appVariable) == "" {
 		os.Exit(m.Run())
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// quicker is the demo for those who do not look.
+// quicker is a faster version of the demo, since nobody watches.
 var quicker = timing{
 	pods:      3,
 	clients:   12,
@@ -45,7 +45,7 @@ var quicker = timing{
 	calm:      500 * time.Millisecond,
 }
 
-// The whole demo: requests fail without Lastcall, and none with it.
+// In the whole demo, requests fail without Lastcall, and none fails with it.
 func TestDemo(t *testing.T) {
 	s := newStage(t)
 	out := filepath.Join(t.TempDir(), "out")
@@ -79,11 +79,11 @@ func TestDemo(t *testing.T) {
 		t.Errorf("%s: %d requests, %d failed: want none to fail", with, requests, failed)
 	}
 	if strings.Contains(text, "\x1b") {
-		t.Error("what is no terminal was drawn on")
+		t.Error("something was drawn although the output is not a terminal")
 	}
 
-	// Each old pod goes through all phases, in their order, after its successor
-	// has come.
+	// Each old pod goes through all phases in order, after its successor has
+	// started.
 	_, second, _ := strings.Cut(text, "\nWITH LASTCALL\n")
 	for old, successor := range map[string]string{"web-1": "web-4", "web-2": "web-5", "web-3": "web-6"} {
 		rest := second
@@ -100,7 +100,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// One who has seen enough presses Ctrl-C.
+// A user may press Ctrl-C at any time.
 func TestStopped(t *testing.T) {
 	for _, after := range []string{
 		"WITHOUT LASTCALL",
@@ -122,7 +122,7 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// trigger does something once a text has been written.
+// trigger calls a function once a text has been written.
 type trigger struct {
 	bytes.Buffer
 	when []byte
@@ -137,7 +137,7 @@ func (t *trigger) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// A sidecar that does not come up is told of with its own words.
+// If a sidecar does not start, the error contains its log.
 func TestSidecarThatFails(t *testing.T) {
 	s := newStage(t)
 	s.refresh = -time.Second
@@ -149,7 +149,8 @@ func TestSidecarThatFails(t *testing.T) {
 	leavesNothing(t, s)
 }
 
-// A pod that cannot drain within its budget is a failure, whatever the counts.
+// A pod that cannot drain within its budget is a failure, even if no request
+// failed.
 func TestDrainThatExpires(t *testing.T) {
 	s := newStage(t)
 	s.pods, s.clients = 1, 1
@@ -209,16 +210,16 @@ none of 120 with it.`
 	}
 }
 
-// newStage has the test's own process play the apps, and the real program the
-// sidecars.
+// newStage returns a stage whose apps are the test's own process, and whose
+// sidecars are the real program.
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	// The race detector's last second is not the apps'.
+	// The race detector's wait of a second at exit does not apply to the apps.
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	return &stage{timing: quicker, appCommand: []string{os.Args[0]}, sidecarCommand: []string{lastcall(t), "serve"}}
 }
 
-// lastcall builds the program, which the go command does once and remembers.
+// lastcall builds the program; the go command caches the result.
 func lastcall(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "lastcall")
@@ -228,7 +229,7 @@ func lastcall(t *testing.T) string {
 	return binary
 }
 
-// leavesNothing checks that neither a process nor a file is left.
+// leavesNothing checks that no process and no file is left.
 func leavesNothing(t *testing.T, s *stage) {
 	t.Helper()
 	if _, err := os.Stat(s.dir); !os.IsNotExist(err) {
@@ -241,12 +242,13 @@ func leavesNothing(t *testing.T, s *stage) {
 	for _, name := range names {
 		stat, err := os.ReadFile(name)
 		if err != nil {
-			continue // it ended just now
+			continue // it has just ended
 		}
-		// PID (COMMAND) STATE PPID …, and the command may hold anything.
+		// The format is: PID (COMMAND) STATE PPID …; the command may contain any
+		// character.
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if fields[1] == strconv.Itoa(os.Getpid()) {
-			t.Errorf("a process is left: %s", stat)
+			t.Errorf("a process is still running: %s", stat)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func (p phase) mark() mark {
 		return mark{"▓", "36"}
 	case stopping:
 		return mark{"░", "35"}
-	default: // gone, or not yet there
+	default: // gone, or not started yet
 		return mark{" ", "0"}
 	}
 }
@@ -56,12 +56,13 @@ const (
 	maxBar    = 100
 )
 
-// scales are the spans of time that one character of a bar may stand for.
+// scales are the durations that one character of a bar can stand for.
 func scales() []time.Duration {
 	return []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, time.Minute}
 }
 
-// draw returns the lines of a picture of the acts so far, none wider than width.
+// draw returns the lines of a picture of the acts so far. No line is wider than
+// width.
 func draw(acts []snapshot, width int) []string {
 	bar := min(width-nameWidth-noteWidth, maxBar)
 	longest := time.Duration(0)
@@ -95,8 +96,8 @@ func heading(a snapshot) string {
 	return paint(bold, strings.ToUpper(a.title)) + counts + failures
 }
 
-// strip draws a pod's phases. A phase shorter than a cell shows if it is the
-// cell's last.
+// strip draws a pod's phases. A phase shorter than a cell is visible if it is the
+// last in its cell.
 func strip(p podTrace, cells int, scale time.Duration) string {
 	var b strings.Builder
 	was := mark{}
@@ -116,7 +117,7 @@ func strip(p podTrace, cells int, scale time.Duration) string {
 	return b.String() + "\x1b[0m"
 }
 
-// note says where a pod stands.
+// note returns a short text about a pod's state.
 func note(p podTrace, running bool) string {
 	text := string(p.now())
 	if p.note != "" {
@@ -128,7 +129,7 @@ func note(p podTrace, running bool) string {
 	return cut("  "+text, noteWidth)
 }
 
-// failed draws how many requests failed when.
+// failed draws the number of failed requests over time.
 func failed(failures []failure, cells int, scale time.Duration) string {
 	counts := make([]int, cells)
 	for _, f := range failures {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scene is what two acts may have come to, the second still going on.
+// scene returns two possible acts; the second is still running.
 func scene() []snapshot {
 	s := func(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
 	return []snapshot{{
@@ -72,7 +72,7 @@ func TestDrawInColour(t *testing.T) {
 		t.Errorf("got %q, want it to begin with %q", lines[1], want)
 	}
 	for _, line := range append(lines, legend()) {
-		// Every colour ends on its line.
+		// Every colour is reset on the same line.
 		all := colours.FindAllString(line, -1)
 		if len(all) > 0 && all[len(all)-1] != "\x1b[0m" {
 			t.Errorf("%q does not end its colour", line)
@@ -80,8 +80,8 @@ func TestDrawInColour(t *testing.T) {
 	}
 }
 
-// No line is wider than the terminal, however wide that is and however long
-// the acts take.
+// No line is wider than the terminal, whatever its width and however long the acts
+// take.
 func TestDrawFits(t *testing.T) {
 	for width := minWidth; width < 250; width += 7 {
 		for _, longer := range []time.Duration{0, time.Second, time.Minute, time.Hour, 24 * time.Hour} {
@@ -106,7 +106,7 @@ func TestDrawManyFailures(t *testing.T) {
 	}
 }
 
-// Each picture is drawn over the one before.
+// Each picture overwrites the one before.
 func TestScreenDrawsOver(t *testing.T) {
 	var out bytes.Buffer
 	width, height := 80, 24
@@ -123,7 +123,7 @@ func TestScreenDrawsOver(t *testing.T) {
 		t.Fatalf("the second picture: %q", got)
 	}
 	out.Reset()
-	height = 3 // somebody made the window smaller
+	height = 3 // the window was made smaller
 	s.draw()
 	if got := out.String(); !strings.HasPrefix(got, "\x1b[5A\r") || strings.Count(got, "\n") != 2 {
 		t.Fatalf("the third picture: %q", got)
@@ -141,7 +141,7 @@ func TestScreenOnTerminal(t *testing.T) {
 		{minWidth, minHeight, nil, true},
 		{minWidth - 1, 24, nil, false},
 		{80, minHeight - 1, nil, false},
-		{0, 0, nil, false}, // a terminal that does not know its size
+		{0, 0, nil, false}, // a terminal of unknown size
 		{80, 24, map[string]string{"TERM": "dumb"}, false},
 		{80, 24, map[string]string{"NO_COLOR": "1"}, false},
 	} {
@@ -161,7 +161,7 @@ func TestScreenOnTerminal(t *testing.T) {
 	}
 }
 
-// openTerminal returns the inner end of a pseudo-terminal.
+// openTerminal returns the terminal end of a pseudo-terminal.
 func openTerminal(t *testing.T, width, height uint16) *os.File {
 	t.Helper()
 	outer, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -23,7 +23,7 @@ type pod struct {
 	app      *process
 	sidecar  *process // nil in the first act
 	inFlight *file.Counter
-	kubelet  *http.Client // without time-outs, as its own is
+	kubelet  *http.Client // without timeouts, like the kubelet's
 }
 
 // newPod starts a pod, and returns when it is ready.
@@ -79,7 +79,7 @@ func (s *stage) newPod(ctx context.Context, tr *trace, name, eureka string, with
 	return p, nil
 }
 
-// working tells how many requests the app works on, for people.
+// working returns a text with the app's number of requests in flight.
 func (p *pod) working(ctx context.Context) string {
 	r, err := p.inFlight.Count(ctx)
 	if err != nil {
@@ -88,7 +88,7 @@ func (p *pod) working(ctx context.Context) string {
 	return fmt.Sprintf("%d in flight", r.InFlight)
 }
 
-// report is what /prestop answers, as far as it is shown.
+// report is the part of /prestop's answer that is shown.
 type report struct {
 	Outcome string `json:"outcome"`
 	Waiting string `json:"waiting_for"`
@@ -98,15 +98,15 @@ type report struct {
 	} `json:"phases"`
 }
 
-// leaving is how a pod's end went.
+// leaving holds the durations of a pod's end.
 type leaving struct {
 	whole  time.Duration
 	phases map[phase]time.Duration
 }
 
-// remove does what the kubelet does with a pod that is deleted: its preStop
-// hook, then SIGTERM to the app, then to the sidecar, which is a native one;
-// and SIGKILL to what is left at the end of the grace period.
+// remove does what the kubelet does with a deleted pod: it calls the preStop hook,
+// sends SIGTERM to the app, then to the sidecar, which is a native one, and SIGKILL
+// to what is left at the end of the grace period.
 func (p *pod) remove(ctx context.Context, grace time.Duration) (leaving, error) {
 	began := time.Now()
 	l := leaving{phases: map[phase]time.Duration{}}
@@ -126,10 +126,10 @@ func (p *pod) remove(ctx context.Context, grace time.Duration) (leaving, error) 
 	p.trace.moves(p.name, stopping, "SIGTERM, "+p.working(ctx))
 	stopped := time.Now()
 	if !p.app.end(ctx, left()) {
-		failed = errors.Join(failed, fmt.Errorf("%s's app did not end well: %s", p.name, p.app.lastWords()))
+		failed = errors.Join(failed, fmt.Errorf("%s's app failed or was killed: %s", p.name, p.app.lastWords()))
 	}
 	if p.sidecar != nil && !p.sidecar.end(ctx, left()) {
-		failed = errors.Join(failed, fmt.Errorf("%s's sidecar did not end well: %s", p.name, p.sidecar.lastWords()))
+		failed = errors.Join(failed, fmt.Errorf("%s's sidecar failed or was killed: %s", p.name, p.sidecar.lastWords()))
 	}
 	if ctx.Err() != nil {
 		return l, ctx.Err() // the demo was stopped
@@ -140,8 +140,8 @@ func (p *pod) remove(ctx context.Context, grace time.Duration) (leaving, error) 
 	return l, failed
 }
 
-// preStop calls the hook as the kubelet does, and shows meanwhile what the
-// sidecar tells of itself.
+// preStop calls the hook as the kubelet does. Meanwhile it shows the sidecar's
+// phases.
 func (p *pod) preStop(ctx context.Context, grace time.Duration) (r report, err error) {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
@@ -157,22 +157,22 @@ func (p *pod) preStop(ctx context.Context, grace time.Duration) (r report, err e
 	stop()
 	<-watched
 	for _, passed := range r.Phases {
-		if p.shows(passed.Phase) && !shown[passed.Phase] { // it was over too soon
+		if p.shows(passed.Phase) && !shown[passed.Phase] { // it was too short to be seen
 			p.trace.moves(p.name, passed.Phase, p.working(ctx))
 		}
 	}
 	return r, err
 }
 
-// watchEvery is how often the sidecar is asked for its state.
+// watchEvery is how often the sidecar's status is read.
 const watchEvery = 50 * time.Millisecond
 
-// shows reports whether people are shown a phase of the sidecar.
+// shows reports whether a phase of the sidecar is shown to people.
 func (p *pod) shows(ph phase) bool {
 	return ph == withdrawing || ph == propagating || ph == draining
 }
 
-// watch notes in shown what it has shown.
+// watch shows the sidecar's phases, and records them in shown.
 func (p *pod) watch(ctx context.Context, shown map[phase]bool) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -184,7 +184,7 @@ func (p *pod) watch(ctx context.Context, shown map[phase]bool) {
 		}
 		var status struct{ Phase phase }
 		if _, err := p.get(ctx, "/status", &status); err != nil {
-			continue // the hook fails too, if it is for good
+			continue // if the error persists, the hook fails too
 		}
 		if p.shows(status.Phase) {
 			shown[status.Phase] = true
@@ -193,11 +193,11 @@ func (p *pod) watch(ctx context.Context, shown map[phase]bool) {
 	}
 }
 
-// maxStatus is how long a sidecar's answer may be, in bytes.
+// maxStatus is the maximum size of a sidecar's answer, in bytes.
 const maxStatus = 64 << 10
 
-// get calls the sidecar with what the kubelet sends, and reads its JSON. Like
-// the kubelet it does not mind the code.
+// get calls the sidecar as the kubelet would, and decodes its JSON answer. It
+// returns any status code without an error.
 func (p *pod) get(ctx context.Context, path string, into any) (code int, err error) {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.sidecar.address+path, http.NoBody)
 	if err != nil {
@@ -217,7 +217,7 @@ func (p *pod) get(ctx context.Context, path string, into any) (code int, err err
 	return a.StatusCode, err
 }
 
-// kill ends what is left of the pod.
+// kill ends the pod's remaining processes.
 func (p *pod) kill() {
 	for _, one := range []*process{p.app, p.sidecar} {
 		if one != nil {

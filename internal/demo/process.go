@@ -14,28 +14,28 @@ import (
 	"time"
 )
 
-// startLimit is how long a process may take until it serves.
+// startLimit is how long a process may take until it listens.
 const startLimit = 20 * time.Second
 
-// process is a child process, of which nothing is left when the demo ends.
+// process is a child process. None is left when the demo ends.
 type process struct {
 	name    string
-	address string // where it serves: 127.0.0.1:PORT
+	address string // where it listens: 127.0.0.1:PORT
 	cmd     *exec.Cmd
-	ended   chan struct{} // closed when it has
+	ended   chan struct{} // closed when it has ended
 
 	mu  sync.Mutex
-	log []string // its last words
+	log []string // the last lines of its log
 }
 
-// logLines is how much of a process' log is kept, for when it fails.
+// logLines is how many lines of a process's log are kept, to be shown if it fails.
 const logLines = 10
 
-// start starts a program, and returns when it serves: when a line of its log,
-// in JSON, says so and where.
+// start starts a program, and returns when it listens: when a line of its JSON log
+// says so and has the address.
 func start(ctx context.Context, name string, command []string, env map[string]string) (*process, error) {
 	p := &process{name: name, ended: make(chan struct{})}
-	p.cmd = exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // this very program; it is ended by end and kill
+	p.cmd = exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // this program; end and kill end it
 	p.cmd.Env = environment(env)
 	p.cmd.SysProcAttr = apart()
 	log, err := p.cmd.StderrPipe()
@@ -48,7 +48,7 @@ func start(ctx context.Context, name string, command []string, env map[string]st
 	serves := make(chan string, 1)
 	go func() {
 		p.read(log, serves)
-		_ = p.cmd.Wait() // how it ended is not asked, but that it did
+		_ = p.cmd.Wait() // its result is read elsewhere
 		close(p.ended)
 	}()
 	limit := time.NewTimer(startLimit)
@@ -67,7 +67,8 @@ func start(ctx context.Context, name string, command []string, env map[string]st
 	return nil, err
 }
 
-// environment is that of the demo, without what is meant for another sidecar.
+// environment returns the demo's environment with set added, without the variables
+// of other sidecars.
 func environment(set map[string]string) []string {
 	var env []string
 	for _, entry := range os.Environ() {
@@ -92,11 +93,11 @@ func (p *process) read(log io.Reader, serves chan<- string) {
 		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "serving" && entry.Address != "" {
 			select {
 			case serves <- entry.Address:
-			default: // known already
+			default: // the address is already known
 			}
 		}
 	}
-	_, _ = io.Copy(io.Discard, log) // after a line that is too long
+	_, _ = io.Copy(io.Discard, log) // in case a line was too long
 }
 
 func (p *process) lastWords() string {
@@ -105,10 +106,10 @@ func (p *process) lastWords() string {
 	return strings.Join(p.log, "\n")
 }
 
-// end sends SIGTERM, and SIGKILL after grace, as the kubelet does. It tells
-// whether the process ended by itself, and well.
+// end sends SIGTERM, and SIGKILL after grace, as the kubelet does. It reports
+// whether the process ended by itself with the exit code 0.
 func (p *process) end(ctx context.Context, grace time.Duration) bool {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may be gone
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	limit := time.NewTimer(grace)
 	defer limit.Stop()
 	select {
@@ -123,6 +124,6 @@ func (p *process) end(ctx context.Context, grace time.Duration) bool {
 
 // kill ends the process at once, and waits for its end.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may be gone
+	_ = p.cmd.Process.Kill() // it may have ended already
 	<-p.ended
 }

@@ -2,8 +2,9 @@ package demo
 
 import "syscall"
 
-// apart puts a process into a group of its own, so that a terminal's Ctrl-C
-// reaches the demo alone, and ends it with the demo even if that is killed.
+// apart puts a process into its own process group, so that a terminal's Ctrl-C
+// reaches only the demo. The process is killed when the demo ends, even if the demo
+// is killed.
 func apart() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,6 +4,6 @@ package demo
 
 import "syscall"
 
-// apart puts a process into a group of its own, so that a terminal's Ctrl-C
-// reaches the demo alone.
+// apart puts a process into its own process group, so that a terminal's Ctrl-C
+// reaches only the demo.
 func apart() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

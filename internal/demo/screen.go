@@ -13,18 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen is where the acts are shown: lines as things happen, or a picture that
-// is drawn again over itself.
+// screen shows the acts: as lines of text for each event, or as a picture that is
+// redrawn in place.
 type screen struct {
 	out  io.Writer
-	size func() (width, height int) // nil: lines
+	size func() (width, height int) // nil: lines of text
 
 	mu    sync.Mutex
 	acts  []*trace
-	drawn int // lines of the picture that stands on the terminal
+	drawn int // number of lines of the picture on the terminal
 }
 
-// newScreen draws on a terminal that can, and writes lines elsewhere.
+// newScreen returns a screen that draws if out is a suitable terminal, and
+// otherwise writes lines.
 func newScreen(out *os.File, env func(string) string) *screen {
 	s := &screen{out: out}
 	size := func() (int, int) {
@@ -40,7 +41,8 @@ func newScreen(out *os.File, env func(string) string) *screen {
 	return s
 }
 
-// minHeight holds the picture of two acts with three pods and their successors.
+// minHeight is enough for a picture of two acts with three pods and their
+// successors.
 const minHeight = 20
 
 // act begins an act.
@@ -57,17 +59,17 @@ func (s *screen) act(title string) *trace {
 	return t
 }
 
-// print writes below what stands there.
+// print writes text below the picture.
 func (s *screen) print(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fmt.Fprintln(s.out, text)
 }
 
-// frame is how often the picture is drawn.
+// frame is the interval between two pictures.
 const frame = 100 * time.Millisecond
 
-// run draws until ctx ends, the last picture included.
+// run draws until ctx ends, and then once more.
 func (s *screen) run(ctx context.Context) {
 	if s.size == nil {
 		return
@@ -108,7 +110,7 @@ func (s *screen) draw() {
 	defer s.mu.Unlock()
 	width, height := s.size()
 	lines := append(draw(acts, max(width, minWidth)), legend())
-	// What has scrolled away cannot be drawn over.
+	// Lines that have scrolled off the screen cannot be overwritten.
 	lines = lines[max(0, len(lines)-max(height-1, 1)):]
 	var picture strings.Builder
 	if s.drawn > 0 {

@@ -7,39 +7,39 @@ import (
 	"time"
 )
 
-// phase is where a pod stands, as the demo shows it.
+// phase is a pod's phase in the demo.
 type phase string
 
-// The phases. Those between serving and stopping are Lastcall's, in its words.
+// The phases. Those between serving and stopping are Lastcall's own.
 const (
 	starting    phase = "starting"
 	serving     phase = "serving"
 	withdrawing phase = "withdrawing"
 	propagating phase = "propagating"
 	draining    phase = "draining"
-	stopping    phase = "stopping" // the app has its SIGTERM
+	stopping    phase = "stopping" // the app has received SIGTERM
 	gone        phase = "gone"
 )
 
-// trace is the record of one act: what is drawn, and counted in the end. Its
-// times are since the act's beginning.
+// trace records one act, for the picture and for the results. Its times are
+// relative to the act's beginning.
 type trace struct {
 	title string
 	began time.Time
-	tell  func(at time.Duration, text string) // told of each event; may be nil
+	tell  func(at time.Duration, text string) // called for each event; may be nil
 
 	mu       sync.Mutex
-	ended    time.Duration // 0 as long as it has not
+	ended    time.Duration // 0 while the act runs
 	pods     []podTrace
 	requests int
-	working  int // requests that have no answer yet
+	working  int // requests without an answer yet
 	failures []failure
 }
 
 type podTrace struct {
 	name    string
 	changes []change
-	note    string // what is to be said of it now
+	note    string // a remark on its current state
 }
 
 type change struct {
@@ -52,7 +52,7 @@ type failure struct {
 	err string
 }
 
-// now is the pod's phase at last.
+// now returns the pod's current phase.
 func (p podTrace) now() phase {
 	if len(p.changes) == 0 {
 		return starting
@@ -66,14 +66,15 @@ func newTrace(title string, tell func(time.Duration, string)) *trace {
 
 func (t *trace) since() time.Duration { return time.Since(t.began) }
 
-// say tells an event to those who read lines.
+// say reports an event as a line of text.
 func (t *trace) say(format string, args ...any) {
 	if t.tell != nil {
 		t.tell(t.since(), fmt.Sprintf(format, args...))
 	}
 }
 
-// moves books that a pod has come to a phase, once.
+// moves records that a pod has reached a phase. If it is already in that phase,
+// only the note changes.
 func (t *trace) moves(pod string, to phase, note string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,7 +118,7 @@ func (t *trace) end() {
 	t.ended = t.since()
 }
 
-// snapshot is a trace at one moment.
+// snapshot is the state of a trace at one moment.
 type snapshot struct {
 	title    string
 	at       time.Duration

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// File is a drain.Notice. While a drain is under way it is there, and holds
-// the time at which it was posted (RFC 3339); otherwise it is not there.
+// File is a drain.Notice. The file exists while a drain is under way, and holds the
+// time at which it was posted (RFC 3339). Otherwise it does not exist.
 type File struct{ path string }
 
-// New returns the file at path. It touches nothing yet.
+// New returns the notice for the file at path. It does not touch the file yet.
 func New(path string) (*File, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("LASTCALL_DRAINING_FILE=%q: must be an absolute path on a volume that the app shares, such as /lastcall/draining", path)
@@ -24,8 +24,8 @@ func New(path string) (*File, error) {
 	return &File{path: filepath.Clean(path)}, nil
 }
 
-// Post makes the file. It appears with its text: an app that looks at the
-// wrong moment does not find it empty.
+// Post creates the file. The file appears together with its text, so that the app
+// never reads an empty one.
 func (f *File) Post(context.Context) error {
 	temporary, err := os.CreateTemp(filepath.Dir(f.path), ".draining-*")
 	if err != nil {

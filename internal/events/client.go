@@ -16,7 +16,7 @@ import (
 	"lastcall/internal/cliptext"
 )
 
-// answerLimit is how much of an answer is read, in bytes.
+// answerLimit is how much of an answer the client reads, in bytes.
 const answerLimit = 64 << 10
 
 // dial opens a connection, as net.Dialer does.
@@ -26,20 +26,20 @@ type dial func(ctx context.Context, network, address string) (net.Conn, error)
 type client struct {
 	cluster cluster
 	dial    dial
-	http    *http.Client // nil until it is needed
+	http    *http.Client // nil until the first call
 }
 
 func newClient(c cluster, d dial) *client {
 	if d == nil {
-		// Dialing goes on when the call has ended that began it.
+		// Dialing continues after the call that started it has ended.
 		d = (&net.Dialer{Timeout: callLimit}).DialContext
 	}
 	return &client{cluster: c, dial: d}
 }
 
-// connect makes the client's transport. It goes to the API server directly,
-// whatever proxy the environment names, and no redirect is followed: the token
-// is for nobody else.
+// connect creates the client's transport. It connects directly to the API server,
+// ignores proxies named by the environment, and follows no redirects: nobody else
+// may get the token.
 func (c *client) connect() error {
 	if c.http != nil {
 		return nil
@@ -51,10 +51,10 @@ func (c *client) connect() error {
 	c.http = &http.Client{
 		Transport: &http.Transport{
 			DialContext:            c.dial,
-			TLSHandshakeTimeout:    callLimit, // goes on when the call has ended
+			TLSHandshakeTimeout:    callLimit, // continues after the call that started it has ended
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			MaxIdleConnsPerHost:    1,
-			MaxConnsPerHost:        4, // calls are made one by one; those given up may still be ending
+			MaxConnsPerHost:        4, // calls are made one at a time; abandoned calls may still be ending
 			IdleConnTimeout:        callLimit,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: answerLimit,
@@ -70,8 +70,7 @@ func (c *client) close() {
 	}
 }
 
-// create writes one event. The error is a *refusedError when the API server
-// has answered.
+// create writes one event. The error is a *refusedError if the API server answered.
 func (c *client) create(ctx context.Context, e *event) error {
 	if err := c.connect(); err != nil {
 		return err
@@ -100,10 +99,10 @@ func (c *client) create(ctx context.Context, e *event) error {
 	case err != nil:
 		return fmt.Errorf("calling the API server: %w", err)
 	}
-	defer func() { _ = resp.Body.Close() }() // read as far as it matters
+	defer func() { _ = resp.Body.Close() }() // only read
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	switch {
-	case resp.StatusCode/100 == 2, resp.StatusCode == http.StatusConflict: // an earlier try got through
+	case resp.StatusCode/100 == 2, resp.StatusCode == http.StatusConflict: // an earlier attempt succeeded
 		return nil
 	case err != nil:
 		return fmt.Errorf("reading the API server's answer: %w", err)
@@ -111,11 +110,11 @@ func (c *client) create(ctx context.Context, e *event) error {
 	return refusal(resp, answer)
 }
 
-// refusedError is an answer of the API server other than 201 Created.
+// refusedError is an API server's answer that is neither 2xx nor 409 Conflict.
 type refusedError struct {
 	code       int
-	message    string        // its own words
-	retryAfter time.Duration // as it asks for; 0: it does not
+	message    string        // from the API server
+	retryAfter time.Duration // from the Retry-After header; 0 if it is not set
 }
 
 func refusal(resp *http.Response, answer []byte) *refusedError {
@@ -132,11 +131,11 @@ func refusal(resp *http.Response, answer []byte) *refusedError {
 	return e
 }
 
-// final reports whether the same call would be answered so again.
+// final reports whether the same call would fail again in the same way.
 func (e *refusedError) final() bool {
 	switch e.code {
 	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
-		return false // the kubelet renews the token; load goes by
+		return false // the kubelet renews the token; overload passes
 	}
 	return e.code < 500
 }

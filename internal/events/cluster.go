@@ -21,18 +21,19 @@ const Mounted = "/var/run/secrets/kubernetes.io/serviceaccount"
 // fileLimit is how much of a mounted file is read, in bytes.
 const fileLimit = 1 << 20
 
-// Config is what a container is told of its cluster.
+// Config is what a container knows about its cluster.
 type Config struct {
 	Host, Port string // of the API server
 	Dir        string // holds the service account's token and ca.crt
 }
 
-// InCluster is what this container is told.
+// InCluster returns the Config of this container.
 func InCluster() Config {
 	return Config{os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"), Mounted}
 }
 
-// cluster is where events are written to, and of which pod.
+// cluster is the API server that events are written to, and the pod that they are
+// about.
 type cluster struct {
 	server    string // the API server's URL
 	tokenFile string
@@ -40,13 +41,13 @@ type cluster struct {
 	pod       pod
 }
 
-// pod is what identifies the pod. An event without the UID is not shown by
-// `kubectl describe`.
+// pod identifies the pod. `kubectl describe` does not show an event without the
+// UID.
 type pod struct {
 	Namespace, Name, UID string
 }
 
-// find returns where to write, or all that is missing.
+// find returns the cluster, or an error that lists everything that is missing.
 func (c Config) find() (cluster, error) {
 	found := cluster{
 		server:    (&url.URL{Scheme: "https", Host: net.JoinHostPort(c.Host, c.Port)}).String(),
@@ -70,7 +71,7 @@ func (c Config) find() (cluster, error) {
 	return found, errors.Join(mistakes...)
 }
 
-// podOf returns the pod that a token was made for, as its claims say: every
+// podOf returns the pod that a token was issued for, according to its claims. Every
 // token that the kubelet mounts is bound to its pod.
 func podOf(token string) (pod, error) {
 	var claims struct {
@@ -88,11 +89,11 @@ func podOf(token string) (pod, error) {
 	}
 	text, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil || json.Unmarshal(text, &claims) != nil {
-		return pod{}, errors.New("its token is not a JSON web token") // nothing of it is repeated
+		return pod{}, errors.New("its token is not a JSON web token") // the error must not contain any part of the token
 	}
 	k := claims.Kubernetes
 	if k.Namespace == "" || k.Pod.Name == "" || k.Pod.UID == "" {
-		return pod{}, errors.New("its token names no pod, as those do that the kubelet mounts by itself")
+		return pod{}, errors.New("its token names no pod; the tokens that the kubelet mounts by default name one")
 	}
 	return pod{Namespace: k.Namespace, Name: k.Pod.Name, UID: k.Pod.UID}, nil
 }
@@ -106,7 +107,8 @@ func readToken(file string) (string, error) {
 	return string(bytes.TrimSpace(text)), nil
 }
 
-// readRoots reads the certificates that the API server's is verified by.
+// readRoots reads the certificates that the API server's certificate is verified
+// with.
 func readRoots(file string) (*x509.CertPool, error) {
 	text, err := read(file)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// otherRoot is the certificate of an authority that has signed nothing, in PEM.
+// otherRoot is the PEM certificate of an authority that has signed nothing.
 func otherRoot(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -35,7 +35,7 @@ func otherRoot(t *testing.T) string {
 func TestMistakes(t *testing.T) {
 	root := otherRoot(t)
 	for name, test := range map[string]struct {
-		host, port, token, roots string // no file where it is empty
+		host, port, token, roots string // empty: the file is missing
 		says                     []string
 	}{
 		"not in a cluster": {"", "", "", "", []string{
@@ -96,8 +96,8 @@ func TestInCluster(t *testing.T) {
 	}
 }
 
-// Whatever a mounted file holds, it is a mistake or a pod, never a panic, and
-// never repeated.
+// Whatever a mounted file holds, the result is an error or a pod. It never panics,
+// and an error never contains the token.
 func FuzzToken(f *testing.F) {
 	f.Add(claims)
 	f.Add(`{"kubernetes.io": null}`)

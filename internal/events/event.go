@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// component is who tells of it.
+	// component is the reporter's name in each event.
 	component = "lastcall"
-	// noteLimit is how long the API server lets an event's message be, in
-	// bytes, and instanceLimit its reporter's name.
+	// noteLimit is the API server's limit for an event's message, in bytes.
+	// instanceLimit is its limit for the reporting instance's name.
 	noteLimit     = 1024
 	instanceLimit = 128
-	// microTime is the form of an eventTime.
+	// microTime is the format of eventTime.
 	microTime = "2006-01-02T15:04:05.000000Z07:00"
 )
 
-// event is an Event of core/v1, the API that kubectl reads. Its older fields
-// for the time are set too: kubectl sorts by them.
+// event is an Event of core/v1, the API that kubectl reads. The older time fields
+// are set too, because kubectl sorts by them.
 type event struct {
 	APIVersion         string    `json:"apiVersion"`
 	Kind               string    `json:"kind"`
@@ -59,8 +59,8 @@ type source struct {
 	Component string `json:"component"`
 }
 
-// newEvent makes the event that tells of an Event of the drain. It is named by the time named, which
-// no other event of the pod is.
+// newEvent creates the Kubernetes Event for an Event of the drain. Its name is made
+// from named, which must differ from that of every other event of the pod.
 func newEvent(p pod, of drain.Event, named time.Time) *event {
 	e := &event{
 		APIVersion:         "v1",
@@ -86,12 +86,12 @@ func newEvent(p pod, of drain.Event, named time.Time) *event {
 	return e
 }
 
-// eventName is the pod's name and a time, as everybody names events: so they
-// are listed in their order. A call whose answer was lost can be made again
-// with the same name.
+// eventName is made of the pod's name and a time, as other components do, so that
+// names sort by time. A call whose answer was lost can be repeated under the same
+// name.
 func eventName(podName string, at time.Time) string {
 	suffix := fmt.Sprintf(".%x", at.UnixNano())
-	const nameLimit = 253 // of a DNS subdomain
+	const nameLimit = 253 // a DNS subdomain's limit
 	if most := nameLimit - len(suffix); len(podName) > most {
 		podName = strings.TrimRight(podName[:most], ".-")
 	}

@@ -1,13 +1,12 @@
-// Package events tells of the pod's leaving where people look first: in
-// Kubernetes Events on the pod, which `kubectl describe pod` and `kubectl get
-// events` show.
+// Package events reports a pod's drain as Kubernetes Events on the pod, which
+// `kubectl describe pod` and `kubectl get events` show.
 //
-// The pod's service account must be allowed to create events, and nothing
-// else; the mounted token says which pod this is. While nothing happens there
-// is no connection, no goroutine, and next to no memory.
+// The pod's service account needs permission to create events, and no other. The
+// mounted token identifies the pod. While there is nothing to write, the package
+// keeps no connection and no goroutine, and almost no memory.
 //
-// Nobody waits for a call to the API server but the very end of the process,
-// and that for a bounded time.
+// Only the very end of the process waits for calls to the API server, and only for
+// a bounded time.
 package events
 
 import (
@@ -25,49 +24,49 @@ import (
 const (
 	// callLimit is how long one call to the API server may take.
 	callLimit = 2 * time.Second
-	// tryFor is how old an event may be when it is tried again.
+	// tryFor is the age up to which an event is retried.
 	tryFor = time.Minute
-	// firstWait is the wait after a failed call; it doubles up to mostWait,
-	// which also bounds what the API server may ask for.
+	// firstWait is the wait after a failed call. It doubles up to mostWait, which
+	// also limits the Retry-After that the API server may ask for.
 	firstWait = 200 * time.Millisecond
 	mostWait  = 5 * time.Second
 	// forbiddenFor is how long answers of 403 may last before they count as a
 	// refusal. An API server that has just started, or a Role that was created
-	// together with the pod, is not in force yet.
+	// together with the pod, may not be effective yet.
 	forbiddenFor = 20 * time.Second
-	// queueLimit is how many events may wait to be written. The oldest makes
-	// room: how a drain ended is worth more than how it began.
+	// queueLimit is how many events may wait to be written. If the queue is full,
+	// the oldest is dropped: how a drain ended matters more than how it began.
 	queueLimit = 32
-	// perMinute is how many events are written in a minute. A drain makes
-	// three to five; whoever begins drains and takes them back in a loop must
-	// not fill the cluster's store.
+	// perMinute limits the events per minute. A drain writes three to five. A
+	// caller that starts drains and takes them back in a loop must not fill the
+	// cluster's store.
 	perMinute = 30
 )
 
 // Writer writes what it observes as events on the pod. It is a drain.Observer.
 type Writer struct {
 	cluster cluster
-	dial    dial // nil: as the system does
+	dial    dial // nil: the system's
 
-	life  context.Context // of all calls; ends with Flush
+	life  context.Context // of all calls; canceled by Flush
 	end   context.CancelFunc
-	hurry chan struct{} // closed by Flush: no more waiting between calls
+	hurry chan struct{} // closed by Flush: calls are retried without waiting
 
 	mu      sync.Mutex
 	queue   []*event
-	newest  time.Time     // the time that the newest event is named by
-	idle    chan struct{} // closed when all is written or lost; nil while there is nothing to write
+	newest  time.Time     // the time in the name of the newest event
+	idle    chan struct{} // closed when all events are written or lost; nil while there is nothing to write
 	lost    int           // events that were not written
-	minute  time.Time     // when the present minute began
-	taken   int           // events in it
-	failing bool          // events cannot be written, and the log says so
-	// forbidden is when the API server first answered 403; zero once it has
-	// taken an event.
+	minute  time.Time     // when the current minute began
+	taken   int           // events in the current minute
+	failing bool          // writing fails, and this is logged
+	// forbidden is when the API server first answered 403. It is zero again once
+	// the API server has accepted an event.
 	forbidden time.Time
 }
 
-// New returns a Writer for the pod that this process is in. It makes no call.
-// The mistakes that it returns say what to mend in the pod's specification.
+// New returns a Writer for the pod that this process is in. It makes no call. Its
+// errors say what to fix in the pod's specification.
 func New(cfg Config) (*Writer, error) {
 	cluster, err := cfg.find()
 	if err != nil {
@@ -78,7 +77,7 @@ func New(cfg Config) (*Writer, error) {
 	return w, nil
 }
 
-// Observe has e written as an event. It does not block.
+// Observe queues e to be written as an event. It does not block.
 func (w *Writer) Observe(e drain.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +92,7 @@ func (w *Writer) Observe(e drain.Event) {
 		w.queue = w.queue[1:]
 		w.lost++
 	}
-	if named := w.newest.Add(1); e.At.Before(named) { // no two of the same name
+	if named := w.newest.Add(1); e.At.Before(named) { // names must differ
 		w.newest = named
 	} else {
 		w.newest = e.At
@@ -105,9 +104,9 @@ func (w *Writer) Observe(e drain.Event) {
 	}
 }
 
-// Flush is for the end of the process: what waits to be written has one more
-// try, at once. It returns when all is written, or when ctx ends; what is not
-// written then is lost. It is to be called once.
+// Flush is called once, at the end of the process. It tries each queued event once
+// more, without waiting. It returns when all events are written or when ctx ends;
+// events not written by then are lost.
 func (w *Writer) Flush(ctx context.Context) {
 	defer w.end()
 	close(w.hurry)
@@ -124,15 +123,15 @@ func (w *Writer) Flush(ctx context.Context) {
 	defer w.mu.Unlock()
 	lost := w.lost + len(w.queue)
 	if w.idle != nil {
-		lost++ // the one under way
+		lost++ // the one being written
 	}
 	if lost > 0 {
-		slog.Warn("events: not all were written", "lost", lost)
+		slog.Warn("events: some were not written", "lost", lost)
 	}
 }
 
-// work writes what is in the queue, and ends when that is empty. Its client
-// lives no longer: the trusted roots may have changed by the next time.
+// work writes the queued events, and ends when the queue is empty. Each work has
+// its own client, because the trusted roots may have changed since the last.
 func (w *Writer) work() {
 	c := newClient(w.cluster, w.dial)
 	defer c.close()
@@ -156,7 +155,7 @@ func (w *Writer) work() {
 	}
 }
 
-// write writes one event, with retries, and reports whether it is written.
+// write writes one event, with retries, and reports whether it was written.
 func (w *Writer) write(c *client, e *event) bool {
 	until := e.at.Add(tryFor)
 	for wait := firstWait; ; wait = min(2*wait, mostWait) {
@@ -166,7 +165,7 @@ func (w *Writer) write(c *client, e *event) bool {
 			w.written()
 			return true
 		}
-		pause := wait - rand.N(wait/5) //nolint:gosec // spreads load, guards nothing
+		pause := wait - rand.N(wait/5) //nolint:gosec // spreads load; not for security
 		var refused *refusedError
 		if errors.As(err, &refused) {
 			last = last || refused.final() && !w.mayPass(refused)
@@ -193,9 +192,9 @@ func (w *Writer) call(c *client, e *event) error {
 	return c.create(ctx, e)
 }
 
-// mayPass reports whether a refusal may be one of an API server that has not
-// loaded its rules yet. Once 403 has lasted for forbiddenFor it is believed at
-// once, until an event is written.
+// mayPass reports whether the refusal may be temporary: the API server may not have
+// loaded its rules yet. Once 403 has lasted for forbiddenFor, each 403 is final,
+// until an event is written.
 func (w *Writer) mayPass(refused *refusedError) bool {
 	if refused.code != http.StatusForbidden {
 		return false
@@ -208,8 +207,8 @@ func (w *Writer) mayPass(refused *refusedError) bool {
 	return time.Since(w.forbidden) < forbiddenFor
 }
 
-// failed books a call that failed, and logs the first of a row. A 403 that may
-// pass is not logged: it is no fault yet.
+// failed records a failed call, and logs the first of several in a row. A 403 that
+// may be temporary is not logged: it is no fault yet.
 func (w *Writer) failed(e *event, err error, last bool) {
 	var refused *refusedError
 	if !last && errors.As(err, &refused) && refused.code == http.StatusForbidden {
@@ -218,12 +217,12 @@ func (w *Writer) failed(e *event, err error, last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.failing {
-		slog.Warn("events: cannot write one; drains go on without", "event", e.Reason, "error", err)
+		slog.Warn("events: cannot write one; drains continue without events", "event", e.Reason, "error", err)
 	}
 	w.failing = true
 }
 
-// written books a call that succeeded.
+// written records a successful call.
 func (w *Writer) written() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

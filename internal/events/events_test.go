@@ -52,7 +52,7 @@ func TestADrainIsWritten(t *testing.T) {
 	}
 }
 
-// Every call has the token of the moment: the kubelet renews it.
+// Every call sends the current token, because the kubelet renews it.
 func TestTheTokenIsReadForEveryCall(t *testing.T) {
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 		api.answer(func(rw http.ResponseWriter, r *http.Request) {
@@ -80,7 +80,7 @@ func TestFaultsThatPass(t *testing.T) {
 		"asks for nonsense":   {[]http.HandlerFunc{refused(429, "slow down", "Retry-After", "-1")}, 2, 160 * time.Millisecond, 200 * time.Millisecond},
 		"no answer":           {[]http.HandlerFunc{hangs}, 2, callLimit + 160*time.Millisecond, callLimit + 200*time.Millisecond},
 		"a broken connection": {[]http.HandlerFunc{breaks}, 2, 160 * time.Millisecond, 200 * time.Millisecond},
-		// The first call got through, and its answer did not.
+		// The first call succeeded, but its answer was lost.
 		"an answer that is lost": {[]http.HandlerFunc{breaks, refused(409, "already exists")}, 2, 160 * time.Millisecond, 200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestFaultsThatPass(t *testing.T) {
 				}
 				for _, c := range calls {
 					if c.event != calls[0].event {
-						t.Errorf("tried again as another: %+v", c.event)
+						t.Errorf("retried with another event: %+v", c.event)
 					}
 				}
 				w.Observe(happens(drain.EventDrained))
@@ -114,7 +114,7 @@ func TestFaultsThatPass(t *testing.T) {
 	}
 }
 
-// A connection on which nobody shakes hands is given up, and another is made.
+// A connection without a handshake is given up, and another one is opened.
 func TestHandshakeThatHangs(t *testing.T) {
 	logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
@@ -127,8 +127,8 @@ func TestHandshakeThatHangs(t *testing.T) {
 	})
 }
 
-// An API server that is gone, or forbids it, is told once, however long it
-// lasts, and what to do about it.
+// If the API server is gone or answers 403, one log line says so, however long this
+// lasts, and says what to do.
 func TestFaultsThatStay(t *testing.T) {
 	const forbidden = `events is forbidden: User "system:serviceaccount:shop:default" cannot create resource "events" in API group "" in the namespace "shop"`
 	for name, test := range map[string]struct {
@@ -174,8 +174,8 @@ func TestFaultsThatStay(t *testing.T) {
 	}
 }
 
-// An API server that has just started answers 403 until it has loaded its
-// rules, and so does one that learns of the Role a moment after the pod's start.
+// An API server that has just started answers 403 until it has loaded its rules. So
+// does one that learns of the Role a moment after the pod has started.
 func TestForbiddenAtFirst(t *testing.T) {
 	for name, test := range map[string]struct {
 		lasts   time.Duration
@@ -215,8 +215,8 @@ func TestForbiddenAtFirst(t *testing.T) {
 	}
 }
 
-// A refusal that has lasted is believed: later events are tried once, until one
-// is written. Then a 403 may pass again.
+// After a refusal has lasted, later events are tried once, until one is written.
+// Then a 403 counts as temporary again.
 func TestForbiddenForGood(t *testing.T) {
 	log := logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
@@ -247,7 +247,7 @@ func TestForbiddenForGood(t *testing.T) {
 	}
 }
 
-// The proxy that the environment names is not for the API server.
+// A proxy named by the environment is not used for the API server.
 func TestNoProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
 	t.Setenv("https_proxy", "http://proxy.example.com:3128")
@@ -260,8 +260,8 @@ func TestNoProxy(t *testing.T) {
 	})
 }
 
-// A server that another authority vouches for is not told the token; and the
-// roots are read again when they have changed.
+// The token is not sent to a server whose certificate another authority has signed.
+// The roots are read again after they have changed.
 func TestTheServerIsVerified(t *testing.T) {
 	log := logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
@@ -288,7 +288,7 @@ func TestTheServerIsVerified(t *testing.T) {
 	}
 }
 
-// However much happens, a minute has its limit, and the newest stays.
+// The number of events per minute is limited, and the newest is kept.
 func TestTheNumberOfEventsIsBounded(t *testing.T) {
 	log := logged(t)
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
@@ -333,7 +333,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 	})
 }
 
-// What happens in one moment is not one event.
+// Two events of the same moment have different names.
 func TestNamesDiffer(t *testing.T) {
 	inPod(t, func(t *testing.T, w *Writer, api *apiServer) {
 		for range 3 {

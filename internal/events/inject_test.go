@@ -10,8 +10,8 @@ import (
 	"lastcall/drain"
 )
 
-// What a registry or an app says in an error ends no line and controls no
-// terminal of those who read the event.
+// Text that a registry or an app puts into an error cannot end a line, or control
+// the terminal of someone who reads the event.
 func TestTextsCannotInject(t *testing.T) {
 	const evil = "a\r\nWarning: b\x1b[31m\u0085\x00\u2028{\"kind\":\"Pod\"}\xff"
 	e := newEvent(pod{Name: evil}, drain.Event{Type: "DrainExpired", Text: evil, At: time.Now()}, time.Now())

@@ -24,31 +24,30 @@ import (
 	"lastcall/drain"
 )
 
-// apiServer stands in for the API server where that fails in ways in which a
-// real one does not on demand. Its network is in memory, so that the time
-// in tests of it is not the machine's.
+// apiServer stands in for the API server, for failures that a real one does not
+// have on demand. Its network is in memory, so that tests can use fake time.
 type apiServer struct {
 	began time.Time
 	dials chan net.Conn
-	gone  chan struct{} // closed when nobody listens any more
+	gone  chan struct{} // closed when the server stops listening
 	once  sync.Once
 
 	mu      sync.Mutex
-	answers []http.HandlerFunc // to the next calls, in turn; then 201
-	refuses bool               // nobody listens
-	mute    int                // how many of the next connections nobody is behind
-	dialed  []string           // the addresses
+	answers []http.HandlerFunc // to the next calls, in order; then 201
+	refuses bool               // connections are refused
+	mute    int                // how many of the next connections get no handshake
+	dialed  []string           // addresses
 	calls   []call
 }
 
-// call is one call that the API server has had.
+// call is one call that the API server received.
 type call struct {
 	after time.Duration // since the test began
 	token string
 	event event
 }
 
-// inPod runs f with a Writer in a pod, and ends when everything has.
+// inPod runs f with a Writer in a pod. It returns when all goroutines have ended.
 func inPod(t *testing.T, f func(t *testing.T, w *Writer, api *apiServer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -69,7 +68,7 @@ func inPod(t *testing.T, f func(t *testing.T, w *Writer, api *apiServer)) {
 	})
 }
 
-// claims is what the API server puts into the token of a pod.
+// claims are the claims that the API server puts into a pod's token.
 const claims = `{"iss": "https://kubernetes.default.svc", "sub": "system:serviceaccount:shop:default", "kubernetes.io": {
 	"namespace": "shop", "node": {"name": "n1", "uid": "00"}, "pod": {"name": "web-0", "uid": "7d3f"}, "serviceaccount": {"name": "default", "uid": "01"}}}`
 
@@ -78,7 +77,7 @@ func tokenOf(claims string) string {
 	return strings.Join([]string{part([]byte(`{"alg": "RS256"}`)), part([]byte(claims)), part([]byte("signed"))}, ".")
 }
 
-// mounted is what the kubelet mounts and tells.
+// mounted returns the Config of a pod with files as the kubelet mounts them.
 func mounted(t *testing.T, certificate []byte, token string) Config {
 	t.Helper()
 	cfg := Config{Host: "127.0.0.1", Port: "6443", Dir: t.TempDir()}
@@ -94,7 +93,7 @@ func mount(t *testing.T, dir, file, text string) {
 	}
 }
 
-// Accept, Close and Addr make a net.Listener of it.
+// Accept, Close and Addr implement net.Listener.
 func (a *apiServer) Accept() (net.Conn, error) {
 	select {
 	case conn := <-a.dials:
@@ -148,7 +147,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer(w, r)
 }
 
-// answer has the next calls answered so.
+// answer sets the answers to the next calls.
 func (a *apiServer) answer(answers ...http.HandlerFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,14 +160,14 @@ func (a *apiServer) refuse(yes bool) {
 	a.refuses = yes
 }
 
-// addresses are those that were dialed.
+// addresses returns the addresses that were dialed.
 func (a *apiServer) addresses() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.dialed
 }
 
-// had returns the calls so far, and forgets them.
+// had returns the calls since the last had, and forgets them.
 func (a *apiServer) had() []call {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -177,7 +176,7 @@ func (a *apiServer) had() []call {
 	return calls
 }
 
-// reasons are those of the calls so far, which it forgets.
+// reasons returns the reasons of the calls since the last had, and forgets them.
 func (a *apiServer) reasons() string {
 	var all []string
 	for _, c := range a.had() {
@@ -191,7 +190,7 @@ func created(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, `{"kind": "Event"}`)
 }
 
-// refused is an answer as the API server words it.
+// refused answers with an error as the API server words it.
 func refused(code int, message string, headers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i < len(headers); i += 2 {
@@ -202,27 +201,27 @@ func refused(code int, message string, headers ...string) http.HandlerFunc {
 	}
 }
 
-// hangs does not answer, also not when the caller has gone away.
+// hangs never answers.
 func hangs(_ http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }
 
-// breaks cuts the connection.
+// breaks breaks the connection off.
 func breaks(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// happens makes a happening of now.
+// happens returns an Event of the current time.
 func happens(eventType drain.EventType) drain.Event {
 	return drain.Event{Type: eventType, At: time.Now(), Text: "something of the kind " + string(eventType)}
 }
 
-// settled lets d pass, and waits until nobody does anything any more.
+// settled sleeps for d, and then waits until all goroutines are blocked.
 func settled(d time.Duration) {
-	<-time.After(d) // of the bubble's time
+	<-time.After(d) // fake time
 	synctest.Wait()
 }
 
-// flushed is Flush with a limit, and tells how long it took.
+// flushed calls Flush with a limit, and returns how long it took.
 func flushed(w *Writer, limit time.Duration) time.Duration {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -231,7 +230,7 @@ func flushed(w *Writer, limit time.Duration) time.Duration {
 	return time.Since(began)
 }
 
-// logged collects what is logged.
+// logged collects the log.
 func logged(t *testing.T) *bytes.Buffer {
 	t.Helper()
 	var log bytes.Buffer

@@ -1,5 +1,5 @@
-// Package fetch reads the small pages on which programs in the pod tell their
-// state: an address in, the bytes of its answer out, bounded in time and size.
+// Package fetch reads small status pages of programs in the pod. It takes an
+// address and returns the bytes of the answer, within limits of time and size.
 package fetch
 
 import (
@@ -17,14 +17,14 @@ import (
 	"time"
 )
 
-// idle is how long a connection is kept for the next reading. It spans the
-// polls of a drain, which come every 100 ms, and no more: a proxy that stops
+// idle is how long a connection is kept for the next reading. It is longer than the
+// interval between the polls of a drain (100 ms), but not much: a proxy that stops
 // must not have to wait for its last idle client.
 const idle = time.Second
 
-// NewClient returns a client for programs in the pod. It asks them directly,
-// whatever proxy the environment names, and follows no redirect: what an
-// address answers is what was asked for, or an error.
+// NewClient returns a client for programs in the pod. It connects directly, ignores
+// proxies named by the environment, and follows no redirects: the result is the
+// answer of the given address, or an error.
 func NewClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -39,15 +39,15 @@ func NewClient() *http.Client {
 	}
 }
 
-// Get reads the page at address, which is to answer 200 with at most limit
-// bytes. The context bounds the whole of it. Its errors name the address
-// without its userinfo and query, where secrets may be, and say what to check;
-// the caller adds which variable the address came from.
+// Get reads the page at address. The answer must have the status 200 and at most
+// limit bytes. The context limits the whole call. Errors show the address without
+// its userinfo and query, which may contain secrets, and say what to check. The
+// caller adds the name of the variable that the address came from.
 func Get(ctx context.Context, client *http.Client, address string, limit int64) ([]byte, error) {
 	return do(ctx, client, http.MethodGet, address, limit)
 }
 
-// Post is Get for a call that changes something. It sends no body.
+// Post is like Get, for a call that changes something. It sends no body.
 func Post(ctx context.Context, client *http.Client, address string, limit int64) ([]byte, error) {
 	return do(ctx, client, http.MethodPost, address, limit)
 }
@@ -55,7 +55,7 @@ func Post(ctx context.Context, client *http.Client, address string, limit int64)
 func do(ctx context.Context, client *http.Client, method, address string, limit int64) ([]byte, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("the address is not a URL") // what url.Parse says repeats its secrets
+		return nil, errors.New("the address is not a URL") // the error of url.Parse contains the secrets
 	}
 	req, err := http.NewRequestWithContext(ctx, method, address, http.NoBody)
 	if err != nil {
@@ -65,7 +65,8 @@ func do(ctx context.Context, client *http.Client, method, address string, limit 
 	return page.Body, err
 }
 
-// send makes one call. Its errors name shown, the address without secrets.
+// send makes one call. Its errors show the address as shown, which contains no
+// secrets.
 func send(client *http.Client, req *http.Request, shown, prefix string, limit int64) (Page, error) {
 	began := time.Now()
 	req.Header.Set("User-Agent", "lastcall")
@@ -96,25 +97,25 @@ func send(client *http.Client, req *http.Request, shown, prefix string, limit in
 	return Page{Body: body, Header: resp.Header}, nil
 }
 
-// late adds to the error of a call that ran out of time how long it had.
+// late adds the time limit to the error of a call that ran out of time.
 func late(ctx context.Context, began time.Time, err error) error {
 	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("the whole answer did not come within %v, which is the longest that is waited: %w", deadline.Sub(began).Round(100*time.Millisecond), err)
+		return fmt.Errorf("the answer was not complete within the time limit of %v: %w", deadline.Sub(began).Round(100*time.Millisecond), err)
 	}
 	return err
 }
 
-// maxAge is how old an answer may be by its own date. Dates have whole seconds,
-// servers may use one for a second longer, and one that gets little of the
-// processor for some more.
+// maxAge is how old an answer may be according to its Date. Dates have whole
+// seconds, servers may reuse one for another second, and a server that gets little
+// CPU time may reuse it for longer.
 const maxAge = 10 * time.Second
 
-// stored returns an error for the answer of a cache, which says what was in
-// flight when it was stored, and not what is now. A date that is ahead says
-// that the clocks differ, and nothing more.
+// stored returns an error if the answer comes from a cache: it shows the work in
+// flight at the time it was stored, not now. A Date in the future only means that
+// the clocks differ.
 func stored(header http.Header, now time.Time) error {
 	if age := header.Get("Age"); age != "" && strings.Trim(age, "0 ") != "" {
-		return fmt.Errorf("the answer is a stored copy (its Age is %.20q): ask the program itself, or have the cache on the way leave this page out", age)
+		return fmt.Errorf("the answer is a stored copy (its Age is %.20q): use the address of the program itself, or exclude this page from the cache in front of it", age)
 	}
 	date, err := http.ParseTime(header.Get("Date"))
 	if age := now.Sub(date); err == nil && age > maxAge {
@@ -123,7 +124,7 @@ func stored(header http.Header, now time.Time) error {
 	return nil
 }
 
-// size writes a number of bytes for people.
+// size formats a number of bytes for people.
 func size(n int64) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:
@@ -139,7 +140,7 @@ type StatusError struct {
 	Method string
 	URL    string // without userinfo and query
 	Code   int
-	Prefix string // of the variable _TOKEN_FILE; empty where there is none
+	Prefix string // of the name of a …_TOKEN_FILE variable; empty if there is none
 }
 
 func (e *StatusError) Error() string {
@@ -165,18 +166,18 @@ func (e *StatusError) Error() string {
 	return s
 }
 
-// Refused reports whether err says that nothing listens at the address: the
-// connection was refused, or the unix socket is not there. A file of a setting
-// that is not there says nothing of the program.
+// Refused reports whether err means that nothing listens at the address: the
+// connection was refused, or the unix socket does not exist. A missing file of a
+// setting says nothing about the program.
 func Refused(err error) bool {
 	var connecting *net.OpError
 	return errors.As(err, &connecting) && connecting.Op == "dial" &&
 		(errors.Is(connecting, syscall.ECONNREFUSED) || errors.Is(connecting, fs.ErrNotExist))
 }
 
-// ParseURL checks the address of a page as the variable holds it. Its error
-// names the variable and an example of what would be right, never the value,
-// in which secrets may be.
+// ParseURL checks a variable that holds the address of a page. Its error contains
+// the variable's name and an example of a valid value, but never the value, which
+// may contain secrets.
 func ParseURL(variable, value, example string) (*url.URL, error) {
 	u, ok := Address(value)
 	if !ok {
@@ -185,11 +186,11 @@ func ParseURL(variable, value, example string) (*url.URL, error) {
 	return u, nil
 }
 
-// Address reads a URL that a call can be made to: http or https, with a host,
-// with a port from 1 to 65535 or none, and without a fragment, which is never
-// sent. An @ after the host is refused: a / ? or # that is not encoded ends a
-// password early, and what follows it would be shown as a path. This is the one
-// function that decides what is a URL in the environment.
+// Address parses a URL that can be called: http or https, with a host, with no port
+// or one from 1 to 65535, and without a fragment, which is never sent. An @ after
+// the host is refused: an unencoded / ? or # ends a password early, and the rest of
+// it would be shown as a path. Only this function decides whether a value in the
+// environment is a URL.
 func Address(value string) (*url.URL, bool) {
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(u) {
@@ -209,7 +210,7 @@ func validPort(u *url.URL) bool {
 	return err == nil && port > 0
 }
 
-// Port returns the port that u is asked at.
+// Port returns the port of u, or the default port of its scheme.
 func Port(u *url.URL) int {
 	if port, err := strconv.Atoi(u.Port()); err == nil {
 		return port
@@ -220,8 +221,8 @@ func Port(u *url.URL) int {
 	return 80
 }
 
-// Local reports whether host, as written in a URL, is in the pod whose address
-// is podIP, so that the sockets of the pod's network namespace show it.
+// Local reports whether host, as written in a URL, is in the pod with the address
+// podIP. If it is, the pod's network namespace shows its sockets.
 func Local(host, podIP string) bool {
 	if host == "localhost" {
 		return true
@@ -235,8 +236,8 @@ func Public(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
-// cause returns what is below an error of net/http's client, which names the
-// address itself, query and all.
+// cause returns the error wrapped by an error of net/http's client, whose text
+// contains the full address with its query.
 func cause(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {

@@ -18,7 +18,7 @@ func serve(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-// withSecrets puts a user and a password and a token into address.
+// withSecrets adds a user, a password and a token to address.
 func withSecrets(address string) string {
 	return strings.Replace(address, "http://", "http://alice:hunter2@", 1) + "/page?token=hunter3"
 }
@@ -81,7 +81,7 @@ func TestErrorsNameTheAddressAndNoSecrets(t *testing.T) {
 				}
 			}
 			if strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), "alice") {
-				t.Errorf("%q tells a secret", err)
+				t.Errorf("%q contains a secret", err)
 			}
 		})
 	}
@@ -99,13 +99,13 @@ func TestRefused(t *testing.T) {
 	s.Close()
 	_, err := Get(t.Context(), NewClient(), withSecrets(s.URL), 100)
 	if !Refused(err) {
-		t.Fatalf("%v is not told as a refused connection", err)
+		t.Fatalf("%v is not reported as a refused connection", err)
 	}
 	if strings.Contains(err.Error(), "hunter") {
-		t.Fatalf("%q tells a secret", err)
+		t.Fatalf("%q contains a secret", err)
 	}
 	if Refused(&StatusError{Code: 503}) || Refused(nil) {
-		t.Fatal("an answer is told as a refused connection")
+		t.Fatal("an answer is reported as a refused connection")
 	}
 }
 

@@ -15,16 +15,17 @@ import (
 	"time"
 )
 
-// The bounds of what is read from files.
+// Limits of what is read from files.
 const (
 	maxToken = 64 << 10
 	maxCAs   = 4 << 20
 )
 
-// connectLimit bounds a connection's making, besides the call's own deadline.
+// connectLimit limits how long opening a connection may take, in addition to the
+// call's deadline.
 const connectLimit = 5 * time.Second
 
-// tokenFile is a file with a bearer token. It is read for each call: a
+// tokenFile is a file with a bearer token. It is read for each call, because a
 // projected service account token is replaced about every hour.
 type tokenFile struct{ variable, path string }
 
@@ -43,8 +44,8 @@ func (f tokenFile) read() (string, error) {
 	return token, nil
 }
 
-// caFile is a file of certificate authorities. It is read for each connection,
-// so that one that was replaced is used without a restart.
+// caFile is a file of certificate authorities. It is read for each connection, so
+// that a replaced file is used without a restart.
 type caFile struct{ variable, path string }
 
 func (f caFile) read() (*x509.CertPool, error) {
@@ -54,7 +55,7 @@ func (f caFile) read() (*x509.CertPool, error) {
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
-		roots = x509.NewCertPool() // the image may have none
+		roots = x509.NewCertPool() // the image may have no system roots
 	}
 	if !roots.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("%s: %s holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", f.variable, f.path)
@@ -62,7 +63,7 @@ func (f caFile) read() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// dial makes a TLS connection.
+// dial opens a TLS connection.
 func (f caFile) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	roots, err := f.read()
 	if err != nil {
@@ -92,7 +93,8 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// dialSocket connects to a unix socket, whatever the address.
+// dialSocket returns a function that connects to a unix socket and ignores the
+// address.
 func dialSocket(socket string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		d := net.Dialer{Timeout: connectLimit}
@@ -104,10 +106,10 @@ func dialSocket(socket string) func(context.Context, string, string) (net.Conn, 
 	}
 }
 
-// ReadToken reads a file with one bearer token. Its errors begin with name,
-// which is what the user has set, and never show the token.
+// ReadToken reads a file with one bearer token. Its errors begin with name, the
+// name of the user's setting, and never contain the token.
 func ReadToken(name, path string) (string, error) { return tokenFile{name, path}.read() }
 
-// ReadCAs reads a PEM file of certificate authorities, which come besides the
-// system's. Its errors begin with name.
+// ReadCAs reads a PEM file of certificate authorities. They are trusted in addition
+// to the system's. Its errors begin with name.
 func ReadCAs(name, path string) (*x509.CertPool, error) { return caFile{name, path}.read() }

@@ -11,22 +11,22 @@ import (
 	"strings"
 )
 
-// Settings are what a user sets of the pages of one program.
+// Settings are the user's settings for the pages of one program.
 type Settings struct {
 	Variable string // names the variable of the address: LASTCALL_ENVOY_ADMIN
 	Address  string // its value: an http:// or https:// URL, or unix:///SOCKET, or unix:///SOCKET:/PAGE
-	Example  string // of what the value may be, for errors
-	Prefix   string // LASTCALL_ENVOY where the following are LASTCALL_ENVOY_CA_FILE and LASTCALL_ENVOY_TOKEN_FILE
+	Example  string // a valid value, for errors
+	Prefix   string // such as LASTCALL_ENVOY, if LASTCALL_ENVOY_CA_FILE and LASTCALL_ENVOY_TOKEN_FILE exist
 
-	CAFile    string // PEM file of authorities to trust besides the system's; read again for each connection
-	TokenFile string // file of a bearer token; read again for each call
+	CAFile    string // PEM file of authorities to trust in addition to the system's; read for each connection
+	TokenFile string // file of a bearer token; read for each call
 }
 
-// Source is a page, or several pages of one program, to be read again and
-// again: at a URL, or on a unix socket.
+// Source is a page, or several pages of one program, that is read repeatedly: from
+// a URL or from a unix socket.
 type Source struct {
-	url    *url.URL // what is asked for; on a socket its host is localhost
-	socket string   // the path of the unix socket; empty where there is none
+	url    *url.URL // the page; for a socket, its host is localhost
+	socket string   // path of the unix socket; empty if there is none
 	client *http.Client
 	token  tokenFile
 	prefix string
@@ -39,9 +39,9 @@ type Page struct {
 	Header http.Header
 }
 
-// Open checks the settings, reads the files that they name for a first time,
-// and calls nobody yet. It returns all mistakes, each with its variable's name.
-// Errors never show the address, in which secrets may be.
+// Open checks the settings and reads the files that they name for the first time.
+// It makes no call. It returns all mistakes, each with the name of its variable.
+// Errors never contain the address, which may contain secrets.
 func Open(settings Settings) (*Source, error) {
 	s := &Source{client: NewClient(), prefix: settings.Prefix, header: http.Header{}}
 	transport, _ := s.client.Transport.(*http.Transport)
@@ -79,8 +79,8 @@ func Open(settings Settings) (*Source, error) {
 	return s, nil
 }
 
-// At returns the source of another page of the same program: path is joined to
-// that of the address, and query is as it stands in a URL.
+// At returns the source of another page of the same program. page is joined to the
+// path of the address, and query is the encoded query.
 func (s *Source) At(page, query string) *Source {
 	other := *s
 	other.url = s.url.JoinPath(page)
@@ -88,12 +88,12 @@ func (s *Source) At(page, query string) *Source {
 	return &other
 }
 
-// ShareConnections makes s use the connections of other, which has the same
-// settings but for the page: requests then follow one another, and a program
-// has ended one before it sees the next.
+// ShareConnections makes s use the connections of other, which must have the same
+// settings except for the page. Requests then follow one another on a connection,
+// and a program has finished one before it sees the next.
 func (s *Source) ShareConnections(other *Source) { s.client = other.client }
 
-// With returns the same source, which is asked with one header more.
+// With returns a copy of the source that sends one more header.
 func (s *Source) With(name, value string) *Source {
 	other := *s
 	other.header = s.header.Clone()
@@ -101,21 +101,21 @@ func (s *Source) With(name, value string) *Source {
 	return &other
 }
 
-// Get returns the body of Read's page.
+// Get is like Read, but returns only the body.
 func (s *Source) Get(ctx context.Context, limit int64) ([]byte, error) {
 	page, err := s.Read(ctx, limit)
 	return page.Body, err
 }
 
-// Read reads the page, which must be answered with 200 and at most limit bytes
-// before ctx ends, and must not be a stored copy. Errors name the address
-// without its userinfo and query, and say what to check; the caller adds which
-// variable the address came from.
+// Read reads the page. The answer must come before ctx ends, have the status 200
+// and at most limit bytes, and must not be a stored copy. Errors show the address
+// without its userinfo and query, and say what to check. The caller adds the name
+// of the variable that the address came from.
 func (s *Source) Read(ctx context.Context, limit int64) (Page, error) {
 	return s.call(ctx, http.MethodGet, limit)
 }
 
-// Post is Get for a call that changes something. It sends no body.
+// Post is like Get, for a call that changes something. It sends no body.
 func (s *Source) Post(ctx context.Context, limit int64) ([]byte, error) {
 	page, err := s.call(ctx, http.MethodPost, limit)
 	return page.Body, err
@@ -143,7 +143,7 @@ func (s *Source) call(ctx context.Context, method string, limit int64) (Page, er
 	return page, err
 }
 
-// public is the address for people, without its userinfo and query.
+// public returns the address for messages, without its userinfo and query.
 func (s *Source) public() string {
 	if s.socket == "" {
 		return Public(s.url)
@@ -155,13 +155,13 @@ func (s *Source) public() string {
 	return shown
 }
 
-// Local reports whether the program is in the pod whose address is podIP, so
-// that the sockets of the pod's network namespace show it.
+// Local reports whether the program is in the pod with the address podIP. If it is,
+// the pod's network namespace shows its sockets.
 func (s *Source) Local(podIP string) bool {
 	return s.socket != "" || Local(s.url.Hostname(), podIP)
 }
 
-// Port returns the TCP port that is asked; 0 for a unix socket.
+// Port returns the TCP port of the address; 0 for a unix socket.
 func (s *Source) Port() int {
 	if s.socket != "" {
 		return 0
@@ -175,8 +175,8 @@ func (s *Source) Query() bool { return s.url.RawQuery != "" }
 // CloseIdleConnections closes the connection that is kept for the next call.
 func (s *Source) CloseIdleConnections() { s.client.CloseIdleConnections() }
 
-// parseSocket reads unix:///SOCKET:/PAGE, as nginx writes the like in
-// proxy_pass. The colon ends the socket's path, and may be missing.
+// parseSocket parses unix:///SOCKET:/PAGE, similar to nginx's proxy_pass. The colon
+// ends the socket's path. The colon and the page may be missing.
 func parseSocket(settings Settings) (page *url.URL, socket string, err error) {
 	u, err := url.Parse(settings.Address)
 	if err == nil && u.Host == "" && u.User == nil {

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// settings are those of a page at address.
+// settings returns the settings of a page at address.
 func settings(address string) Settings {
 	return Settings{Variable: "EXAMPLE_URL", Address: address, Example: "http://h/metrics", Prefix: "EXAMPLE"}
 }
@@ -59,7 +59,7 @@ func wantError(t *testing.T, s *Source, parts ...string) {
 	}
 }
 
-// echo answers with what was asked.
+// echo answers with the request.
 func echo(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "%s %s %s %s", r.Method, r.Host, r.URL.RequestURI(), r.Header.Get("Authorization"))
 }
@@ -78,7 +78,7 @@ func TestSourceOfAURL(t *testing.T) {
 		t.Errorf("local %v, port %d, query %v", s.Local(""), s.Port(), s.Query())
 	}
 	if remote := open(t, settings("https://10.0.0.7/x")); remote.Local("10.0.0.8") || !remote.Local("10.0.0.7") || remote.Port() != 443 || remote.Query() {
-		t.Error("a page elsewhere is taken for another")
+		t.Error("a page of another host counts as local")
 	}
 }
 
@@ -115,7 +115,7 @@ func TestSourceOfASocket(t *testing.T) {
 	if !s.Local("") || s.Port() != 0 {
 		t.Errorf("local %v, port %d", s.Local(""), s.Port())
 	}
-	_ = server.Close() // and the socket's file with it
+	_ = server.Close() // this also removes the socket's file
 	s.CloseIdleConnections()
 	if _, err := s.Get(t.Context(), 1000); !Refused(err) {
 		t.Errorf("got %v, want a refused connection", err)
@@ -137,7 +137,7 @@ func TestTokenIsReadForEachCall(t *testing.T) {
 	write(t, file, "hunter2 hunter3")
 	wantError(t, s, "EXAMPLE_TOKEN_FILE", "one bearer token")
 	if _, err := s.Get(t.Context(), 1000); strings.Contains(err.Error(), "hunter") {
-		t.Errorf("%q tells a secret", err)
+		t.Errorf("%q contains a secret", err)
 	}
 	write(t, file, strings.Repeat("x", maxToken+1))
 	wantError(t, s, "EXAMPLE_TOKEN_FILE", "longer than 65536 bytes (64 KiB)")
@@ -146,14 +146,14 @@ func TestTokenIsReadForEachCall(t *testing.T) {
 	}
 	wantError(t, s, "EXAMPLE_TOKEN_FILE", "no such file")
 	if _, err := s.Get(t.Context(), 1000); Refused(err) {
-		t.Error("a token that is missing is taken for a program that is gone")
+		t.Error("a missing token file counts as a program that is gone")
 	}
 }
 
-// The authorities are read again when a connection is made.
+// The authorities are read again for each new connection.
 func TestAuthorities(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(echo))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are meant to fail
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // for handshakes that are meant to fail
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	own := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
@@ -177,7 +177,7 @@ func TestAuthorities(t *testing.T) {
 	}
 	wantError(t, s, "EXAMPLE_CA_FILE", "no such file")
 	if _, err := s.Get(t.Context(), 1000); Refused(err) {
-		t.Error("an authority that is missing is taken for a program that is gone")
+		t.Error("a missing authority file counts as a program that is gone")
 	}
 }
 
@@ -213,7 +213,7 @@ func TestOpenNamesEveryMistake(t *testing.T) {
 				}
 			}
 			if strings.Contains(err.Error(), "hunter") {
-				t.Errorf("%q tells a secret", err)
+				t.Errorf("%q contains a secret", err)
 			}
 		})
 	}
@@ -222,7 +222,7 @@ func TestOpenNamesEveryMistake(t *testing.T) {
 func TestStoredCopies(t *testing.T) {
 	for _, test := range []struct {
 		name, header, value string
-		says                string // empty: it is taken
+		says                string // empty: accepted
 	}{
 		{"from a cache that asked", "Age", "0", ""},
 		{"from a cache", "Age", "1", "stored copy"},

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// New returns a function that returns the expression, compiled. It may be called
-// by several goroutines. It panics if the expression is wrong.
+// New returns a function that returns the compiled expression. The function may be
+// called by several goroutines. It panics if the expression is invalid.
 func New(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }

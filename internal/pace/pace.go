@@ -1,5 +1,5 @@
-// Package pace keeps a server from being asked too much: looks of many pods are
-// spread, and a server that says that it is overloaded is asked less.
+// Package pace limits the load on a server: requests of many pods are spread over
+// time, and an overloaded server gets fewer requests.
 package pace
 
 import (
@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// How long a server is asked nothing that has answered 429 or 503 twice in a
-// row or more often: from the first, doubled each time, to the longest. What it
-// asks for itself (Retry-After) is kept to, up to longestWish: a pod that leaves
-// has no more time.
+// Pauses for a server that answers 429 or 503. From the second such answer in a
+// row, the pause is firstPause, then doubles with each answer up to longestPause. A
+// longer Retry-After is respected up to longestWish, because a pod that is being
+// deleted has no more time.
 const (
 	firstPause   = 250 * time.Millisecond
 	longestPause = 4 * time.Second
 	longestWish  = 10 * time.Second
 )
 
-// Busy is what one server has said of being asked too much. The zero value is
-// ready; its methods may be called from several goroutines.
+// Busy records whether a server is overloaded. The zero value is ready to use. Its
+// methods may be called by several goroutines.
 type Busy struct {
 	mu     sync.Mutex // guards what follows
-	inARow int        // such answers since another one
-	until  time.Time  // the server is asked nothing before
+	inARow int        // number of such answers in a row
+	until  time.Time  // no requests before this time
 	err    error      // the last such answer
 }
 
-// Err returns the server's last answer where that was that it is overloaded and
-// it is not time to ask again; otherwise nil.
+// Err returns the server's last answer if it reported overload and the pause is not
+// over yet, otherwise nil.
 func (b *Busy) Err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -40,8 +40,8 @@ func (b *Busy) Err() error {
 	return nil
 }
 
-// Answered takes in an answer's status and header, and the error that stands for
-// it. Only 429 and 503 begin a pause; all others end it.
+// Answered records the status and header of an answer, and the error that Err then
+// returns. Only 429 and 503 begin a pause; every other status ends it.
 func (b *Busy) Answered(status int, header http.Header, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -58,7 +58,7 @@ func (b *Busy) Answered(status int, header http.Header, err error) {
 	b.until = time.Now().Add(Less(pause))
 }
 
-// retryAfter is how long a server asks to be left alone; 0 where it does not say.
+// retryAfter returns the value of the Retry-After header, or 0 if it is missing.
 func retryAfter(header http.Header) time.Duration {
 	seconds, err := strconv.ParseUint(header.Get("Retry-After"), 10, 16)
 	if err != nil {
@@ -67,11 +67,11 @@ func retryAfter(header http.Header) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// Less is d less up to a fifth, so that pods that leave together do not ask in
-// step.
+// Less returns d, shortened at random by up to a fifth, so that pods that drain
+// together do not send requests at the same moments.
 func Less(d time.Duration) time.Duration { return LessUpTo(d, d/5) }
 
-// LessUpTo is d less up to most.
+// LessUpTo returns d, shortened at random by up to most.
 func LessUpTo(d, most time.Duration) time.Duration {
-	return d - time.Duration(rand.Int64N(int64(max(most, 0))+1)) //nolint:gosec // spreads load, guards nothing
+	return d - time.Duration(rand.Int64N(int64(max(most, 0))+1)) //nolint:gosec // spreads load; not for security
 }

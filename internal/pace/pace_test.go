@@ -14,12 +14,12 @@ func TestBusy(t *testing.T) {
 		tooMuch := errors.New("too much")
 		b.Answered(503, nil, tooMuch)
 		if b.Err() != nil {
-			t.Error("one 503 may be chance, and is no reason to wait")
+			t.Error("a single 503 leads to a pause")
 		}
 		for n, want := range []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second} {
 			b.Answered(429, nil, tooMuch)
 			if !errors.Is(b.Err(), tooMuch) {
-				t.Fatalf("answer %d: it is asked again at once", n+2)
+				t.Fatalf("answer %d: there is no pause", n+2)
 			}
 			<-time.After(want * 4 / 5)
 			if n == 0 {

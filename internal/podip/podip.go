@@ -1,4 +1,4 @@
-// Package podip finds the pod's address where nobody has told it.
+// Package podip finds the pod's address if it is not configured.
 package podip
 
 import (

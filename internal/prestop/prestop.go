@@ -1,5 +1,5 @@
 // Package prestop calls a sidecar's /prestop, as an exec hook in the app's
-// container does, and holds out while nobody answers.
+// container does, and retries while there is no answer.
 package prestop
 
 import (
@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	// answerSlack is how much longer than Limit a call under way may take: the
-	// sidecar's budget began when the call reached it, and its answer takes time.
+	// answerSlack is how much longer than Limit an open call may take: the
+	// sidecar's budget began when the call arrived there, and its answer takes
+	// time.
 	answerSlack = time.Second
-	// dialLimit is how long a connection on one machine may take.
+	// dialLimit is how long opening a connection within one machine may take.
 	dialLimit = time.Second
-	// The pauses between calls: a sidecar that is started again begins by
-	// serving, and should be told as soon as it listens.
+	// The pauses between calls. A restarted sidecar first starts serving, and
+	// should get the call as soon as it listens.
 	firstPause = 25 * time.Millisecond
 	mostPause  = 250 * time.Millisecond
-	// reportBytes bounds what is read of an answer; the sidecar's own bound for a
-	// report is 10 KiB.
+	// reportBytes limits how much of an answer is read. The sidecar limits its
+	// report to 10 KiB.
 	reportBytes = 64 << 10
 )
 
@@ -34,33 +35,33 @@ type Call struct {
 	Address string        // HOST:PORT of the sidecar
 	Token   string        // LASTCALL_TOKEN; empty: none is sent
 	Agent   string        // the User-Agent
-	Limit   time.Duration // how long to call again while nobody answers
-	// Log takes one line for each thing that people should know. It is not called
-	// by two goroutines at once.
+	Limit   time.Duration // how long to retry while there is no answer
+	// Log receives one line for each message to people. It is never called by two
+	// goroutines at once.
 	Log func(line string)
 }
 
 // Errors of Do.
 var (
-	// ErrNotDrained means that the sidecar has answered that the drain ended
-	// otherwise than drained.
+	// ErrNotDrained means that the sidecar answered, and the drain ended with an
+	// outcome other than drained.
 	ErrNotDrained = errors.New("not drained")
-	// ErrRefused means that there is an answer which calling again does not
-	// change: the token is wrong, or it is not Lastcall that listens there.
+	// ErrRefused means that there was an answer that will not change: the token is
+	// wrong, or the program that listens there is not Lastcall.
 	ErrRefused = errors.New("refused")
-	// ErrNoAnswer means that the limit was over before there was an answer.
+	// ErrNoAnswer means that Limit passed without an answer.
 	ErrNoAnswer = errors.New("no answer")
 )
 
-// errAgain is an answer, or none, after which it makes sense to call again.
+// errAgain means that the call should be repeated.
 var errAgain = errors.New("call again")
 
-// Do calls /prestop and returns nil when the pod is drained. The call blocks for
-// as long as the drain takes. When the connection is refused or breaks off, or
-// the answer is not the end of a drain, Do calls again, with pauses that grow to
-// a quarter of a second: a drain goes on without its callers, and a sidecar that
-// was started again begins another. It returns ErrNotDrained, ErrRefused or
-// ErrNoAnswer, wrapped, at most a second after Limit; or ctx's error.
+// Do calls /prestop and returns nil when the pod is drained. It blocks for as long
+// as the drain takes. If the connection is refused or breaks, or the answer is not
+// the end of a drain, Do calls again, with pauses that grow to a quarter of a
+// second: a drain continues without its callers, and a restarted sidecar begins
+// another. It returns ErrNotDrained, ErrRefused or ErrNoAnswer, wrapped, at most a
+// second after Limit, or ctx's error.
 func (c *Call) Do(ctx context.Context) error {
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, c.Limit+answerSlack)
@@ -68,7 +69,7 @@ func (c *Call) Do(ctx context.Context) error {
 	client := &http.Client{
 		Transport: &http.Transport{
 			DialContext:       (&net.Dialer{Timeout: dialLimit}).DialContext,
-			DisableKeepAlives: true, // and with it the client's own second try
+			DisableKeepAlives: true, // this also disables the client's own retry
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -85,7 +86,7 @@ func (c *Call) Do(ctx context.Context) error {
 			return fmt.Errorf("%w from the sidecar at %s within %v: %w", ErrNoAnswer, c.Address, c.Limit, err)
 		}
 		if time.Since(called) >= mostPause {
-			pause = firstPause // it was there meanwhile
+			pause = firstPause // the sidecar was reachable in the meantime
 		}
 		if text := err.Error(); text != last {
 			last = text
@@ -114,7 +115,7 @@ func (c *Call) once(ctx context.Context, client *http.Client) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("calling the sidecar: %w", err) // which names the URL
+		return fmt.Errorf("calling the sidecar: %w", err) // the error contains the URL
 	}
 	defer resp.Body.Close()
 	body, readErr := io.ReadAll(io.LimitReader(resp.Body, reportBytes))
@@ -141,7 +142,8 @@ func (c *Call) once(ctx context.Context, client *http.Client) error {
 	}
 }
 
-// notDrained is the error for the report of a drain that ended otherwise.
+// notDrained is the error for the report of a drain that ended with another
+// outcome.
 func notDrained(outcome, reason, waitingFor string) error {
 	texts := []string{outcome}
 	for _, text := range []string{reason, waitingFor} {

@@ -9,25 +9,26 @@ import (
 	"strconv"
 )
 
-// statisticsMost is more than the kernel's statistics are long.
+// statisticsMost is a size limit, in bytes, that the kernel's statistics never
+// reach.
 const statisticsMost = 16 << 10
 
-var errNoCount = errors.New("it does not tell PassiveOpens")
+var errNoCount = errors.New("it does not contain PassiveOpens")
 
-// Statistics are the kernel's, of a network namespace. They are for one caller
-// at a time.
+// Statistics are the kernel's statistics of a network namespace. They must not be
+// used by several goroutines at once.
 type Statistics struct {
 	name string
 	file *os.File
 	text []byte
 }
 
-// KernelStatistics returns those of the sidecar's own network namespace.
+// KernelStatistics returns the statistics of the sidecar's own network namespace.
 func KernelStatistics() *Statistics { return &Statistics{name: "/proc/net/snmp"} }
 
-// Accepted tells how many TCP connections have ever been made to the
-// namespace, whether their app has accepted them or not. The kernel counts each
-// just before it has it in its tables.
+// Accepted returns how many TCP connections have ever been opened to the namespace,
+// whether or not their app has accepted them. The kernel counts a connection just
+// before it adds it to its tables.
 func (s *Statistics) Accepted() (uint64, error) {
 	n, err := s.read()
 	if err != nil {
@@ -47,15 +48,15 @@ func (s *Statistics) read() (uint64, error) {
 	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
 		return 0, err
 	}
-	n, err := s.file.Read(s.text) // the kernel prints all of it at once
+	n, err := s.file.Read(s.text) // one read returns all of it
 	if err != nil {
 		return 0, err
 	}
 	return passiveOpens(s.text[:n])
 }
 
-// passiveOpens finds the number in a heading and a line that both begin with
-// "Tcp:", field by field.
+// passiveOpens finds the number by its position: a heading and a line of values
+// both begin with "Tcp:".
 func passiveOpens(text []byte) (uint64, error) {
 	var heading []byte
 	for line := range bytes.Lines(text) {

@@ -31,14 +31,14 @@ func TestAccepted(t *testing.T) {
 			}
 			t.Cleanup(func() { accepted.Close() })
 		}
-		// Other tests run in the same namespace.
+		// Other tests may run in the same namespace.
 		if after, err := s.Accepted(); err != nil || after < before+3 {
 			t.Fatalf("%s: got %d, %v, want %d at least", address, after, err, before+3)
 		}
 	}
 }
 
-// statistics is a part of what the kernel prints.
+// statistics is a part of the kernel's output.
 const statistics = "Ip: Forwarding DefaultTTL\nIp: 1 64\n" +
 	"Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails\n" +
 	"Tcp: 1 200 120000 -1 633154 520076 112692\nUdp: InDatagrams\nUdp: 7\n"

@@ -22,15 +22,15 @@ const (
 	listen   = 0x0A
 )
 
-// Table is where sockets are read from: the names of the kernel's files.
+// Table holds the names of the kernel's files that sockets are read from.
 type Table []string
 
 // Kernel returns the table of the sidecar's own network namespace.
 func Kernel() Table { return Table{"/proc/net/tcp", "/proc/net/tcp6"} }
 
-// Listeners returns the ports that somebody accepts connections on. It reads no
-// further than the listening sockets, which the kernel prints first, so that
-// its cost does not grow with connections.
+// Listeners returns the ports with a listening socket. It stops reading after the
+// listening sockets, which the kernel prints first, so its cost does not grow with
+// the number of connections.
 func (t Table) Listeners() (map[int]bool, error) {
 	ports := make(map[int]bool)
 	err := t.each(func(s socket) bool {
@@ -42,10 +42,9 @@ func (t Table) Listeners() (map[int]bool, error) {
 	return ports, err
 }
 
-// ListeningSockets returns the sockets on which somebody accepts connections,
-// by port, as the kernel numbers them: a program that starts again has others.
-// Where the kernel gives a socket no number, it is zero. Its cost is that of
-// Listeners.
+// ListeningSockets returns the inode numbers of the listening sockets, by port. A
+// program that starts again has sockets with other numbers. The number is zero if
+// the kernel does not report one. The cost is that of Listeners.
 func (t Table) ListeningSockets() (map[int][]uint64, error) {
 	sockets := make(map[int][]uint64)
 	err := t.each(func(s socket) bool {
@@ -57,11 +56,11 @@ func (t Table) ListeningSockets() (map[int][]uint64, error) {
 	return sockets, err
 }
 
-// Unfinished returns who is connected to port and may still be sent something:
-// the other ends of its connections, as the kernel prints them. Left out, next
-// to connections that are over, are those of which this side has closed its
-// half and the other side has received all of it (FIN_WAIT2): they linger for
-// a minute when clients do not close theirs, and nothing comes of them.
+// Unfinished returns the remote addresses, as the kernel prints them, of the
+// connections to port that may still have something to send. It leaves out closed
+// connections, and those that this side has half-closed and whose remote side has
+// received everything (FIN_WAIT2): they stay for a minute if the client does not
+// close its side, and carry no work.
 func (t Table) Unfinished(port int) (map[string]bool, error) {
 	remotes := make(map[string]bool)
 	err := t.each(func(s socket) bool {
@@ -78,15 +77,15 @@ func (t Table) Unfinished(port int) (map[string]bool, error) {
 
 // socket is one line of the table.
 type socket struct {
-	port   int    // of this side
-	remote []byte // ADDRESS:PORT of the other side in hex, good until the next line
+	port   int    // local
+	remote []byte // remote ADDRESS:PORT in hex, valid until the next line
 	state  uint64
-	inode  uint64 // zero where the line does not hold it
+	inode  uint64 // zero if the line does not contain it
 }
 
-// each calls visit for each socket of each file; visit returns false to go on
-// with the next file. A file that is not there (no IPv6) holds no sockets, as
-// long as another is.
+// each calls visit for each socket of each file. If visit returns false, each
+// continues with the next file. A missing file (no IPv6) counts as empty, as long
+// as the other one exists.
 func (t Table) each(visit func(socket) bool) error {
 	read := 0
 	for _, name := range t {
@@ -105,14 +104,14 @@ func (t Table) each(visit func(socket) bool) error {
 		read++
 	}
 	if read == 0 {
-		return fmt.Errorf("reading the pod's sockets: none of %v is there: /proc must be mounted", []string(t))
+		return fmt.Errorf("reading the pod's sockets: none of %v exists: /proc must be mounted", []string(t))
 	}
 	return nil
 }
 
-// parse reads one file: a heading, then a line for each socket, of which the
-// second field is the local ADDRESS:PORT, the third the other side's, and the
-// fourth the state, all in hex; the tenth is the socket's number.
+// parse reads one file: a heading, then a line for each socket. The second field of
+// a line is the local ADDRESS:PORT, the third the remote one, and the fourth the
+// state, all in hex. The tenth is the socket's inode number.
 func parse(r io.Reader, visit func(socket) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Scan() // the heading
@@ -140,7 +139,7 @@ func parse(r io.Reader, visit func(socket) bool) error {
 		}
 		inode, err := strconv.ParseUint(string(fields[most-1]), 10, 64)
 		if err != nil {
-			inode = 0 // too short a line, or another form: it is not known
+			inode = 0 // unknown: the line is too short or has another format
 		}
 		if !visit(socket{port: int(port), remote: fields[2], state: state, inode: inode}) {
 			return nil

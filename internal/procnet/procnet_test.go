@@ -14,8 +14,9 @@ import (
 
 const heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
-// sockets is what the kernel prints: port 8080 (1F90) is listened on, and has
-// a connection in each state that matters; 443 (01BB) is no longer listened on.
+// sockets is an example of the kernel's output. Port 8080 (1F90) has a listener,
+// and a connection in each state that matters. Port 443 (01BB) no longer has a
+// listener.
 const sockets = heading +
 	"   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 7001 1 0 100 0 0 10 0\n" +
 	"   1: 0100007F:1F93 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 7002 1 0 100 0 0 10 0\n" +
@@ -125,13 +126,13 @@ func TestTheKernelsOwnTable(t *testing.T) {
 	if open, err := Kernel().Unfinished(port); err != nil || len(open) != 1 {
 		t.Fatalf("the connection is not seen: %v, %v", open, err)
 	}
-	server.Close() // and the client does not close its half
+	server.Close() // the client does not close its half
 	if _, err := client.Read(make([]byte, 1)); err == nil {
 		t.Fatal("the connection was not closed")
 	}
 	tick, deadline := time.NewTicker(time.Millisecond), time.After(10*time.Second)
 	defer tick.Stop()
-	for { // until the client's kernel has acknowledged
+	for { // until the client's kernel has acknowledged the close
 		open, err := Kernel().Unfinished(port)
 		if err == nil && len(open) == 0 {
 			return

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// kernel is a table of sockets that a test sets.
+// kernel is a table of sockets that tests can set.
 type kernel struct {
 	listen, open []int // ports
 	err          error
@@ -37,8 +37,8 @@ func TestLeft(t *testing.T) {
 	const page, app, tls, other = 8404, 8080, 8443, 9000
 	for _, test := range []struct {
 		name         string
-		before       []int // listened on when the page could be read
-		listen, open []int // now
+		before       []int // ports with listeners while the page was readable
+		listen, open []int // ports with listeners, and ports with open connections, now
 		want         int64
 		wantErr      string
 	}{
@@ -63,9 +63,9 @@ func TestLeft(t *testing.T) {
 			if test.before != nil {
 				k.listen = test.before
 				p.Readable()
-				// It closes its ports one after the other.
+				// The proxy closes its ports one after the other.
 				k.listen = test.before[1:]
-				p.Readable() // by a connection that was open
+				p.Readable() // over a connection that was already open
 				if got, err := p.Left(errRefused); !errors.Is(err, errRefused) {
 					t.Fatalf("got %d, %v while ports are being closed", got, err)
 				}

@@ -5,10 +5,11 @@ import (
 	"fmt"
 )
 
-// errUnseen says that the kernel cannot show what a previous process still has.
-var errUnseen = errors.New("with LASTCALL_APP_PORT set, and the proxy in this pod, it could be seen when that is over")
+// errUnseen means that the kernel cannot show the connections of a previous
+// process.
+var errUnseen = errors.New("Lastcall can only see when that is over if LASTCALL_APP_PORT is set and the proxy is in this pod")
 
-// Open returns the connections of the app's ports.
+// Open returns the open connections of the app's ports.
 func (p *Proxy) Open() (map[string]bool, error) {
 	if len(p.AppPorts) == 0 || !p.Local {
 		return nil, errUnseen
@@ -26,25 +27,26 @@ func (p *Proxy) Open() (map[string]bool, error) {
 	return all, nil
 }
 
-// Previous follows what a process still has that was replaced by another, and
-// that cannot be asked any more: the page is the new one's. The zero value
-// follows nothing.
+// Previous tracks the remaining work of a process that was replaced by another. The
+// old process can no longer be asked, because the page is now that of the new one.
+// The zero value tracks nothing.
 type Previous struct {
-	busy bool            // a process has gone out of sight, with work in flight
-	open map[string]bool // the connections that it may have; nil when not looked yet
-	seen bool            // a look has been taken since it went
+	busy bool            // a process was replaced while it had work in flight
+	open map[string]bool // connections that may be the old process's; nil before the second call of Left
+	seen bool            // Left has been called since the process was replaced
 }
 
-// Busy reports whether a process may still have work in flight.
+// Busy reports whether a replaced process may still have work in flight.
 func (p *Previous) Busy() bool { return p.busy }
 
-// Replaced begins to follow a process that has just gone out of sight with work
-// in flight.
+// Replaced begins to track a process that was just replaced while it had work in
+// flight.
 func (p *Previous) Replaced() { *p = Previous{busy: true} }
 
-// Left returns an error as long as the process may have work in flight: until
-// the connections have ended that were open at the second look after it went.
-// At the first one it may still be accepting. What says what has happened.
+// Left returns an error while the old process may have work in flight: until all
+// connections have ended that were open at the second call. At the first call the
+// old process may still be accepting connections. The error begins with what, a
+// description of what happened.
 func (p *Previous) Left(what string, connections func() (map[string]bool, error)) error {
 	if !p.busy {
 		return nil

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzMask holds that a password in a URL is shown in no case, whatever follows
-// it.
+// FuzzMask checks that a password in a URL is never shown, whatever follows it.
 func FuzzMask(f *testing.F) {
 	for _, seed := range []string{"host:8080/path?query", "host", "[::1]:80", "a,http://b", "/%zz", "host#x", "", "@b"} {
 		f.Add("http://", seed, false)

@@ -10,9 +10,9 @@ import (
 // mask stands for what is not printed.
 const mask = "***"
 
-// maskURLs returns a URL, or a comma-separated list of URLs, without what may
-// be secret in it. Where one of them cannot be read, all are masked: a comma
-// may be part of a password, whose other part then is another entry.
+// maskURLs returns a URL, or a comma-separated list of URLs, without the parts that
+// may be secret. If one of them cannot be parsed, all are masked, because a comma
+// may be part of a password, which then continues in the next entry.
 func maskURLs(value string, list bool) string {
 	entries := []string{value}
 	if list {
@@ -29,8 +29,8 @@ func maskURLs(value string, list bool) string {
 }
 
 // maskURL masks the userinfo and the query of a URL or of the address of a Unix
-// socket. It reports whether it could read it. HOST:PORT without a scheme is
-// read too, as Consul's variables have it.
+// socket. It reports whether it could parse the value. It also accepts HOST:PORT
+// without a scheme, as Consul's variables do.
 func maskURL(value string) (string, bool) {
 	if value == "" {
 		return "", true

@@ -1,11 +1,10 @@
-// Package settings reads the environment into structs whose fields carry the
-// tags of github.com/kelseyhightower/envconfig, and finds every mistake in it
-// at once.
+// Package settings reads the environment into structs whose fields have the tags of
+// github.com/kelseyhightower/envconfig, and reports all mistakes at once.
 //
-// A field's tags are its variable's full name (envconfig), its default, what
-// it is for (desc), and how it is masked when printed (secret: "true" for the
-// whole value, "url" for the userinfo and query of a URL, or of each URL of a
-// list; what is not a URL is masked whole).
+// A field's tags are the full name of its variable (envconfig), its default, its
+// description (desc), and how it is masked when printed (secret: "true" masks the
+// whole value; "url" masks the userinfo and query of a URL, or of each URL of a
+// list; a value that is not a URL is masked completely).
 package settings
 
 import (
@@ -20,18 +19,18 @@ import (
 	"github.com/kelseyhightower/envconfig"
 )
 
-// Variable is one variable of the environment.
+// Variable is one environment variable.
 type Variable struct {
 	Name    string
-	Value   string // as it is set; fit to print
+	Value   string // the current value, masked
 	Set     bool
 	Default string
 	Desc    string
 }
 
-// Read sets the fields of each struct that the specs point to. It returns
-// every value that cannot be read, each with its variable's name and what
-// would be right.
+// Read sets the fields of the structs that specs point to. Its error lists every
+// value that cannot be parsed, each with the name of its variable and what a valid
+// value is.
 func Read(specs ...any) error {
 	var mistakes []error
 	for _, spec := range specs {
@@ -42,8 +41,8 @@ func Read(specs ...any) error {
 	return errors.Join(mistakes...)
 }
 
-// read sets one field. envconfig stops at the first value that it cannot read,
-// so it gets one field at a time.
+// read sets one field. envconfig stops at the first value that it cannot parse, so
+// it gets one field at a time.
 func read(field reflect.StructField, value reflect.Value) error {
 	name := field.Tag.Get("envconfig")
 	alone := reflect.New(reflect.StructOf([]reflect.StructField{field}))
@@ -65,7 +64,7 @@ func read(field reflect.StructField, value reflect.Value) error {
 	}
 }
 
-// kind describes the values of type t, for errors.
+// kind describes the values of type t in errors.
 func kind(t reflect.Type) string {
 	switch {
 	case t.PkgPath() == "time" && t.Name() == "Duration":
@@ -83,7 +82,7 @@ func kind(t reflect.Type) string {
 	}
 }
 
-// Variables lists the variables of all specs, in their order.
+// Variables lists the variables of all specs, in order.
 func Variables(specs ...any) []Variable {
 	var all []Variable
 	for _, spec := range specs {
@@ -107,10 +106,10 @@ func Variables(specs ...any) []Variable {
 	return all
 }
 
-// Unknown returns a mistake for every variable of environ (as os.Environ gives
-// it) that starts with prefix and belongs to none of the specs: a name with a
-// typo must not go unnoticed. A variable that Kubernetes itself sets for a
-// Service whose name starts with the prefix is not a mistake.
+// Unknown returns an error that lists every variable of environ (in the format of
+// os.Environ) that starts with prefix and belongs to none of the specs: a
+// misspelled name must not go unnoticed. Variables that Kubernetes itself sets for
+// a Service whose name starts with the prefix are not mistakes.
 func Unknown(prefix string, environ []string, specs ...any) error {
 	known := map[string]bool{}
 	for _, spec := range specs {
@@ -138,8 +137,8 @@ func Unknown(prefix string, environ []string, specs ...any) error {
 	return errors.Join(mistakes...)
 }
 
-// link is the form of the variables that the kubelet sets for each Service of
-// the namespace (service links): FOO_SERVICE_HOST, FOO_PORT_80_TCP_ADDR, …
+// link matches the variables that the kubelet sets for each Service of the
+// namespace (service links): FOO_SERVICE_HOST, FOO_PORT_80_TCP_ADDR, …
 var link = regexp.MustCompile(`^(.+?)_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 func serviceLink(name string, set map[string]bool) bool {
@@ -147,8 +146,7 @@ func serviceLink(name string, set map[string]bool) bool {
 	return m != nil && set[m[1]+"_SERVICE_HOST"] && set[m[1]+"_SERVICE_PORT"]
 }
 
-// Nearest returns the known name that differs from name least, if by little, or
-// an empty one.
+// Nearest returns the known name that is closest to name, or "" if none is close.
 func Nearest(name string, known []string) string {
 	set := map[string]bool{}
 	for _, k := range known {
@@ -157,7 +155,7 @@ func Nearest(name string, known []string) string {
 	return nearest(name, set)
 }
 
-// nearest is the known name that differs from name least, if by little.
+// nearest returns the known name that is closest to name, or "" if none is close.
 func nearest(name string, known map[string]bool) string {
 	best, least := "", 3
 	for other := range known {
@@ -168,7 +166,7 @@ func nearest(name string, known map[string]bool) string {
 	return best
 }
 
-// distance is the number of letters to insert, remove or change (Levenshtein).
+// distance is the number of characters to insert, remove or change (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -189,7 +187,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// fields goes through the fields of the struct that spec points to.
+// fields iterates over the fields of the struct that spec points to.
 func fields(spec any) func(yield func(reflect.StructField, reflect.Value) bool) {
 	return func(yield func(reflect.StructField, reflect.Value) bool) {
 		v := reflect.ValueOf(spec).Elem()

@@ -54,7 +54,7 @@ func TestVariablesMaskSecrets(t *testing.T) {
 		{"http://u:hunter%2C2@[::1]:1/a%2Fb", "http://***@[::1]:1/a%2Fb"},
 		{"10.0.0.5:8500", "10.0.0.5:8500"},
 		{"unix:///run/a.sock:/metrics", "unix:///run/a.sock:/metrics"},
-		// What cannot be read may be a password, or a part of one.
+		// A value that cannot be parsed may be a password, or a part of one.
 		{"http://user:hunter2,pass@a:8761/eureka", "***"},
 		{"http://user:8080,hunter2@a:8761/eureka", "***"},
 		{"http://plain:8761/e,http://user:hunter2,2@a:8761/eureka", "***"},
@@ -84,11 +84,11 @@ func TestVariablesMaskSecrets(t *testing.T) {
 func TestUnknown(t *testing.T) {
 	environ := []string{
 		"EXAMPLE_WAITS=1s", "EXAMPLE_NONSENSE_ALTOGETHER=x", "EXAMPLE_ON=true", "PATH=/bin",
-		// A Service named lastcall-web in the pod's namespace:
+		// A Service named example-web in the pod's namespace:
 		"EXAMPLE_WEB_SERVICE_HOST=10.0.0.1", "EXAMPLE_WEB_SERVICE_PORT=80", "EXAMPLE_WEB_SERVICE_PORT_HTTP=80",
 		"EXAMPLE_WEB_PORT=tcp://10.0.0.1:80", "EXAMPLE_WEB_PORT_80_TCP=tcp://10.0.0.1:80",
 		"EXAMPLE_WEB_PORT_80_TCP_PROTO=tcp", "EXAMPLE_WEB_PORT_80_TCP_PORT=80", "EXAMPLE_WEB_PORT_80_TCP_ADDR=10.0.0.1",
-		// Looks like one, and is none:
+		// Looks like such a variable, but is none:
 		"EXAMPLE_OTHER_PORT=8080",
 	}
 	err := Unknown("EXAMPLE_", environ, &spec{})

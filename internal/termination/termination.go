@@ -1,6 +1,6 @@
-// Package termination leaves the kubelet a message of how the pod has left. It
-// becomes part of the container's status, where `kubectl describe pod` shows
-// it and programs find it, and needs no permission.
+// Package termination writes a termination message that says how the pod's drain
+// went. The kubelet copies it to the container's status, where `kubectl describe
+// pod` shows it and programs can read it. It needs no permissions.
 package termination
 
 import (
@@ -18,31 +18,31 @@ import (
 	"lastcall/drain"
 )
 
-// Path is the file that the kubelet reads when the container has ended, unless
-// its terminationMessagePath says otherwise. The kubelet mounts it, for
-// everybody to write; where there is no kubelet, there is no such file.
+// Path is the file that the kubelet reads after the container has ended, unless its
+// terminationMessagePath is set. The kubelet mounts it with write access for
+// everyone. Without a kubelet the file does not exist.
 const Path = "/dev/termination-log"
 
-// Limit is how much of it the kubelet takes, in bytes, from its end.
+// Limit is how many bytes of the file the kubelet keeps. It keeps the last ones.
 const Limit = 4096
 
-// File is the termination message. It is a drain.Observer that writes a line
-// for each thing that happens in a drain, at once: so the message is right
-// however the process ends. A drain that begins replaces the one before.
+// File is the termination message. It is a drain.Observer that writes a line for
+// each event of a drain at once, so that the message is correct however the process
+// ends. A new drain replaces the lines of the previous one.
 type File struct {
 	path string
 
 	mu     sync.Mutex
 	lines  []string
-	stale  bool          // the file does not hold the lines
-	idle   chan struct{} // closed when it does, or cannot; nil while nobody writes
-	failed bool          // and the log says so
+	stale  bool          // lines have changed since they were last written
+	idle   chan struct{} // closed when all is written or has failed; nil while nothing is being written
+	failed bool          // a failure was logged
 }
 
-// New returns the message that is written to the file at path, if there is one.
+// New returns the message that is written to the file at path, if the file exists.
 func New(path string) *File { return &File{path: path} }
 
-// Observe has e written. It does not block.
+// Observe starts writing e. It does not block.
 func (f *File) Observe(e drain.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -57,8 +57,8 @@ func (f *File) Observe(e drain.Event) {
 	}
 }
 
-// Flush is for the end of the process: it returns when all is written, or when
-// ctx ends.
+// Flush is called at the end of the process. It returns when all lines are written,
+// or when ctx ends.
 func (f *File) Flush(ctx context.Context) {
 	f.mu.Lock()
 	idle := f.idle
@@ -72,7 +72,7 @@ func (f *File) Flush(ctx context.Context) {
 	}
 }
 
-// work writes until the file holds the lines.
+// work writes until the file contains all lines.
 func (f *File) work() {
 	for {
 		f.mu.Lock()
@@ -93,25 +93,25 @@ func (f *File) work() {
 	}
 }
 
-// Write makes text the termination message in the file at path, cut to Limit
-// bytes. It does nothing where there is no such file.
+// Write writes text to the file at path as the termination message, cut to Limit
+// bytes. It does nothing if the file does not exist.
 func Write(path, text string) error {
 	if len(text) > Limit {
 		text = strings.ToValidUTF8(text[:Limit], "")
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY, 0) // the kubelet makes it
+	file, err := os.OpenFile(path, os.O_WRONLY, 0) // the kubelet creates it
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	// In this order, it is never empty, should the process be killed.
+	// In this order, the file is never empty, even if the process is killed.
 	_, err = file.WriteString(text)
 	return errors.Join(err, file.Truncate(int64(len(text))), file.Close())
 }
 
-// last returns as many of the last lines as have room.
+// last returns as many of the last lines as fit into Limit.
 func last(lines []string) []string {
 	size := 0
 	for i := len(lines) - 1; i >= 0; i-- {
@@ -122,10 +122,10 @@ func last(lines []string) []string {
 	return lines
 }
 
-// oneLine is text on one line that leaves room for others.
+// oneLine returns text as a single line, short enough to leave room for others.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) { // of a terminal
+		if unicode.IsControl(r) { // these could control a terminal
 			return '?'
 		}
 		return r

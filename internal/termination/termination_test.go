@@ -18,7 +18,7 @@ import (
 	"lastcall/drain"
 )
 
-// message is a file as the kubelet makes it, that holds before.
+// message creates a file as the kubelet does, with the text before in it.
 func message(t *testing.T, before string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "termination-log")
@@ -28,7 +28,7 @@ func message(t *testing.T, before string) string {
 	return path
 }
 
-// says returns what the file at path holds, once all is written.
+// says returns the content of the file at path, once all is written.
 func says(t *testing.T, f *File, path string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -62,8 +62,8 @@ func TestADrainIsWritten(t *testing.T) {
 	}
 }
 
-// The message is of the last drain, and nothing of an earlier, longer one is
-// left in it.
+// The message is that of the last drain. No part of an earlier, longer message
+// remains.
 func TestADrainReplacesTheOneBefore(t *testing.T) {
 	path := message(t, strings.Repeat("old ", 500))
 	f := New(path)
@@ -75,8 +75,8 @@ func TestADrainReplacesTheOneBefore(t *testing.T) {
 	}
 }
 
-// The kubelet takes the last 4096 bytes of the file: what comes last is kept,
-// in whole lines.
+// The kubelet keeps the last 4096 bytes of the file: the last lines are kept, and
+// whole.
 func TestItIsBounded(t *testing.T) {
 	path := message(t, "")
 	f := New(path)
@@ -105,7 +105,7 @@ func TestWriteIsBounded(t *testing.T) {
 	}
 }
 
-// Where the kubelet has made no file, none is made, and nothing is said of it.
+// If the kubelet has not created a file, none is created, and nothing is logged.
 func TestWithoutAKubelet(t *testing.T) {
 	log := logged(t)
 	path := filepath.Join(t.TempDir(), "termination-log")
@@ -132,14 +132,14 @@ func TestAFileThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// A file that hangs holds up nobody for longer than a bound.
+// A file that blocks does not delay anyone for longer than the limit.
 func TestAFileThatHangs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "termination-log")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f := New(path)
-	f.Observe(happens(drain.EventDraining, "the pod leaves")) // and nobody reads
+	f.Observe(happens(drain.EventDraining, "the pod leaves")) // nothing reads it
 	f.Observe(happens(drain.EventExpired, "the budget ended"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -152,7 +152,8 @@ func TestAFileThatHangs(t *testing.T) {
 	f.Flush(t.Context())
 }
 
-// Any number of goroutines may tell, and the end is what was told.
+// Any number of goroutines may call Observe, and the file then holds what they
+// wrote.
 func TestManyAtOnce(t *testing.T) {
 	path := message(t, "")
 	synctest.Test(t, func(t *testing.T) {
@@ -168,7 +169,7 @@ func TestManyAtOnce(t *testing.T) {
 	})
 }
 
-// logged collects what is logged.
+// logged collects the log.
 func logged(t *testing.T) *bytes.Buffer {
 	t.Helper()
 	var log bytes.Buffer

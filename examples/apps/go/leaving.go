@@ -12,23 +12,23 @@ import (
 	"sync"
 )
 
-// leaving lets an app's clients leave while its pod drains, and tells Lastcall
-// how many requests the app works on. Wrap what does the app's work in it, and
-// leave out what is asked by probes and scrapers.
+// leaving asks an app's clients to disconnect while its pod drains, and reports to
+// Lastcall how many requests the app is handling. Wrap the handler of the app's
+// work in it, but not the endpoints of probes and scrapers.
 type leaving struct {
 	next     http.Handler
-	draining string // LASTCALL_DRAINING_FILE; empty: clients are told nothing
-	inFlight string // LASTCALL_FILE_PATH; empty: nothing is written
+	draining string // LASTCALL_DRAINING_FILE; empty: clients are not asked
+	inFlight string // LASTCALL_FILE_PATH; empty: no file is written
 
 	mu    sync.Mutex
 	count int
 }
 
-// newLeaving wraps next. It takes the two paths from the environment, by the
-// names under which the sidecar has them.
+// newLeaving wraps next. It reads both paths from the environment variables that
+// the sidecar uses.
 func newLeaving(next http.Handler) (http.Handler, error) {
 	l := &leaving{next: next, draining: os.Getenv("LASTCALL_DRAINING_FILE"), inFlight: os.Getenv("LASTCALL_FILE_PATH")}
-	// Zero is said too: without the file the number is not known.
+	// Write zero too: without the file the number is unknown.
 	if err := l.write(); err != nil {
 		return nil, fmt.Errorf("LASTCALL_FILE_PATH: %w", err)
 	}
@@ -41,13 +41,15 @@ func (l *leaving) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := &farewell{ResponseWriter: w, draining: l.isDraining}
 	l.next.ServeHTTP(answer, r)
 	if l.isDraining() {
-		// The request is in flight until all of its answer is on its way. That
-		// matters in a drain only, and costs answers their Content-Length.
+		// The request is in flight until its whole answer is on its way. This only
+		// matters during a drain. Without the flush, answers keep their
+		// Content-Length.
 		answer.Flush()
 	}
 }
 
-// isDraining is a system call of a microsecond or two, so it is asked each time.
+// isDraining makes a system call of a microsecond or two, so it can be called for
+// each answer.
 func (l *leaving) isDraining() bool {
 	if l.draining == "" {
 		return false
@@ -56,7 +58,7 @@ func (l *leaving) isDraining() bool {
 	return err == nil
 }
 
-// farewell asks the client to leave after an answer that begins in a drain.
+// farewell adds Connection: close to an answer that begins during a drain.
 type farewell struct {
 	http.ResponseWriter
 	draining func() bool
@@ -72,7 +74,7 @@ func (f *farewell) begin() {
 }
 
 func (f *farewell) WriteHeader(code int) {
-	if code >= http.StatusOK { // 1xx come before the answer
+	if code >= http.StatusOK { // 1xx come before the final answer
 		f.begin()
 	}
 	f.ResponseWriter.WriteHeader(code)
@@ -83,23 +85,23 @@ func (f *farewell) Write(p []byte) (int, error) {
 	return f.ResponseWriter.Write(p)
 }
 
-// Flush is for http.Flusher.
+// Flush implements http.Flusher.
 func (f *farewell) Flush() {
 	if f.hijacked {
 		return
 	}
 	f.begin()
-	_ = http.NewResponseController(f.ResponseWriter).Flush() // fails when the client has gone
+	_ = http.NewResponseController(f.ResponseWriter).Flush() // an error means that the client is gone
 }
 
-// Hijack is for http.Hijacker, such as WebSockets.
+// Hijack implements http.Hijacker, for WebSockets and the like.
 func (f *farewell) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(f.ResponseWriter).Hijack()
 	f.hijacked = err == nil
 	return conn, buffered, err
 }
 
-// Unwrap is for all else that http.ResponseController does.
+// Unwrap implements the interface that http.ResponseController needs.
 func (f *farewell) Unwrap() http.ResponseWriter { return f.ResponseWriter }
 
 func (l *leaving) add(n int) {
@@ -107,11 +109,12 @@ func (l *leaving) add(n int) {
 	defer l.mu.Unlock()
 	l.count += n
 	if err := l.write(); err != nil {
-		slog.Error("cannot tell Lastcall what is in flight", "error", err) // the next change mends it
+		slog.Error("cannot report the requests in flight to Lastcall", "error", err) // the next change writes the file again
 	}
 }
 
-// write replaces the file whole: a reader sees the old number or the new one.
+// write replaces the file atomically: a reader sees either the old or the new
+// number.
 func (l *leaving) write() error {
 	if l.inFlight == "" {
 		return nil

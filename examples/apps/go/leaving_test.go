@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// However a handler answers, the client is told.
+// Whatever way a handler uses to answer, the client gets Connection: close.
 func TestEveryKindOfAnswer(t *testing.T) {
 	dir := t.TempDir()
 	draining := filepath.Join(dir, "draining")
@@ -31,7 +31,7 @@ func TestEveryKindOfAnswer(t *testing.T) {
 		}
 	})
 	mux.HandleFunc("/begun", func(w http.ResponseWriter, _ *http.Request) {
-		// A drain that begins while the work is done.
+		// The drain begins while the handler works.
 		if err := os.WriteFile(draining, nil, 0o600); err != nil {
 			t.Error(err)
 		}
@@ -83,7 +83,7 @@ func TestEveryKindOfAnswer(t *testing.T) {
 	}
 }
 
-// complaint makes each line that the server logs a failure.
+// complaint makes the test fail for each line that the server logs.
 type complaint struct{ testing.TB }
 
 func (c complaint) Write(line []byte) (int, error) {

@@ -1,5 +1,5 @@
-// An app that answers a POST when it has all of its body, and a GET at once.
-// What leaves well is in leaving.go.
+// An app that answers a POST when it has the whole body, and a GET at once.
+// leaving.go has what it needs for a drain.
 package main
 
 import (
@@ -28,7 +28,7 @@ func run() error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", work)
-	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {}) // not work
+	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {}) // not counted as work
 	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 
 	term, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)

@@ -5,13 +5,13 @@ import java.io.OutputStream;
 import java.net.InetSocketAddress;
 import java.util.concurrent.Executors;
 
-/** Answers a POST when it has all of its body, and a GET at once. What leaves well is Leaving. */
+/** Answers a POST when it has the whole body, and a GET at once. Leaving has what a drain needs. */
 public final class App {
   public static void main(String[] args) throws IOException {
     int port = Integer.parseInt(System.getenv("PORT"));
     HttpServer server = HttpServer.create(new InetSocketAddress(port), 0);
     server.createContext("/", App::serve).getFilters().add(new Leaving());
-    server.createContext("/ready", exchange -> answer(exchange, "ok\n")); // not work
+    server.createContext("/ready", exchange -> answer(exchange, "ok\n")); // not counted as work
     server.setExecutor(Executors.newCachedThreadPool());
     server.start();
   }

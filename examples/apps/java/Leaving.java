@@ -8,8 +8,8 @@ import java.nio.file.StandardCopyOption;
 import java.util.Optional;
 
 /**
- * Lets an app's clients leave while its pod drains, and tells Lastcall how many requests the app
- * works on. Add it to the contexts that do the app's work, and to none that probes ask.
+ * Asks an app's clients to disconnect while its pod drains, and reports to Lastcall how many
+ * requests the app is handling. Add it to the contexts of the app's work, but not to those of probes.
  */
 final class Leaving extends Filter {
   private final Optional<Path> draining = path("LASTCALL_DRAINING_FILE");
@@ -17,12 +17,12 @@ final class Leaving extends Filter {
   private long count;
 
   Leaving() {
-    add(0); // zero is said too: without the file the number is not known
+    add(0); // write zero too: without the file the number is unknown
   }
 
   @Override
   public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
-    // A look that takes a few microseconds, so it is asked each time.
+    // This takes a few microseconds, so it can be checked for each request.
     if (draining.filter(Files::exists).isPresent()) {
       exchange.getResponseHeaders().set("Connection", "close");
     }
@@ -30,7 +30,7 @@ final class Leaving extends Filter {
     try {
       chain.doFilter(exchange);
     } finally {
-      add(-1); // the handler has sent its answer: it closes it before it returns
+      add(-1); // the handler has sent its answer, because it closes it before it returns
     }
   }
 
@@ -44,7 +44,7 @@ final class Leaving extends Filter {
     inFlight.ifPresent(this::write);
   }
 
-  /** Replaces the file whole: a reader sees the old number or the new one. */
+  /** Replaces the file atomically: a reader sees either the old or the new number. */
   private void write(Path file) {
     Path next = file.resolveSibling("." + file.getFileName() + ".tmp");
     try {

@@ -1,5 +1,5 @@
-// Answers a POST when it has all of its body, and a GET at once. What leaves
-// well is in leaving.mjs.
+// Answers a POST when it has the whole body, and a GET at once. leaving.mjs has
+// what it needs for a drain.
 import cluster from 'node:cluster';
 import { createServer } from 'node:http';
 import process from 'node:process';
@@ -20,13 +20,13 @@ if (cluster.isPrimary) {
     try {
       for await (const part of request) n += part.length;
     } catch {
-      return; // the client has gone
+      return; // the client is gone
     }
-    // The worker's process, so that one can see which has answered.
+    // The worker's process, to show which worker has answered.
     response.end(`${n} bytes, worker ${process.pid}\n`);
   });
   createServer((request, response) => {
-    if (request.url === '/ready') response.end('ok\n'); // not work
+    if (request.url === '/ready') response.end('ok\n'); // not counted as work
     else work(request, response);
   }).listen(process.env.PORT);
 }

@@ -1,5 +1,6 @@
-// Lets an app's clients leave while its pod drains, and tells Lastcall how many
-// requests the app works on. With cluster, each worker has a file of its own.
+// Asks an app's clients to disconnect while its pod drains, and reports to Lastcall
+// how many requests the app is handling. With cluster, each worker has its own
+// file.
 import cluster from 'node:cluster';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,15 +9,15 @@ import process from 'node:process';
 const draining = process.env.LASTCALL_DRAINING_FILE;
 const folder = process.env.LASTCALL_FILE_PATH;
 
-/** Wrap the listener that does the app's work in it, and leave out what is asked by probes. */
+/** Wrap the listener of the app's work in it, but not the endpoints of probes. */
 export function leaving(listener) {
-  add(0); // zero is said too: without a file the number is not known
+  add(0); // write zero too: without a file the number is unknown
   return (request, response) => {
     add(1);
-    response.once('close', () => add(-1)); // sent, or the client has gone
+    response.once('close', () => add(-1)); // the answer was sent, or the client is gone
     const writeHead = response.writeHead;
     response.writeHead = (...args) => {
-      // A system call of a few microseconds, so it is asked each time.
+      // This takes a few microseconds, so it can be checked for each answer.
       if (draining && existsSync(draining)) response.setHeader('Connection', 'close');
       return writeHead.apply(response, args);
     };
@@ -28,9 +29,9 @@ export function leaving(listener) {
 export function countWorkers() {
   if (!folder) return;
   mkdirSync(folder, { recursive: true });
-  // What workers of an earlier life have left is no work.
+  // Files of workers of an earlier run are not work in flight.
   for (const name of readdirSync(folder)) rmSync(join(folder, name));
-  // When a worker has ended, however it did, its work has too.
+  // When a worker has ended for any reason, its work has ended too.
   cluster.on('exit', (worker) => rmSync(file(worker.process.pid), { force: true }));
 }
 
@@ -39,7 +40,7 @@ let inFlight = 0;
 function add(n) {
   inFlight += n;
   if (!folder) return;
-  // Whole, under another name first: a reader sees the old number or the new one.
+  // Replaced atomically: a reader sees either the old or the new number.
   const next = join(folder, `.${process.pid}.tmp`);
   writeFileSync(next, `${inFlight}\n`);
   renameSync(next, file(process.pid));

@@ -1,5 +1,5 @@
-"""Answers a POST when it has all of its body, and a GET at once. What leaves well is in
-leaving.py."""
+"""Answers a POST when it has the whole body, and a GET at once. leaving.py has what it needs
+for a drain."""
 
 import os
 
@@ -8,7 +8,7 @@ from leaving import Leaving
 
 def work(environ, start_response):
     n = len(environ["wsgi.input"].read())
-    # The worker's process, so that one can see which has answered.
+    # The worker's process, to show which worker has answered.
     return answer(start_response, f"{n} bytes, worker {os.getpid()}\n")
 
 
@@ -22,6 +22,6 @@ counted = Leaving(work)
 
 
 def app(environ, start_response):
-    if environ["PATH_INFO"] == "/ready":  # not work
+    if environ["PATH_INFO"] == "/ready": # not counted as work
         return answer(start_response, "ok\n")
     return counted(environ, start_response)

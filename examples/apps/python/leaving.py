@@ -1,28 +1,28 @@
-"""Lets the clients of a WSGI app leave while its pod drains, and tells Lastcall how many
-requests the app works on. The class is a middleware for any server; the functions are
-gunicorn's hooks, for gunicorn.conf.py."""
+"""Asks the clients of a WSGI app to disconnect while its pod drains, and reports to Lastcall
+how many requests the app is handling. The class is a middleware for any server; the functions
+are gunicorn's hooks, for gunicorn.conf.py."""
 
 import os
 import threading
 
 DRAINING = os.environ.get("LASTCALL_DRAINING_FILE")
-FOLDER = os.environ.get("LASTCALL_FILE_PATH")  # a file for each worker process
+FOLDER = os.environ.get("LASTCALL_FILE_PATH") # one file for each worker process
 
 _current = threading.local()
 
 
 class Leaving:
-    """Wrap what does the app's work in it, and leave out what is asked by probes."""
+    """Wrap the app's work in it, but not the endpoints of probes."""
 
     def __init__(self, app):
         self.app = app
         self.count = 0
         self.lock = threading.Lock()
-        self.add(0)  # zero is said too: without a file the number is not known
+        self.add(0) # write zero too: without a file the number is unknown
 
     def __call__(self, environ, start_response):
         def start(*args):
-            # WSGI keeps the header "Connection" to the server, so the server is asked.
+            # WSGI apps cannot set the header "Connection", but the server can.
             request = getattr(_current, "request", None)
             if request and is_draining():
                 request.force_close()
@@ -39,7 +39,8 @@ class Leaving:
         with self.lock:
             self.count += n
             if FOLDER:
-                # Whole, under another name first: a reader sees the old number or the new one.
+                # Replaced atomically: a reader sees either the old or the new
+                # number.
                 next_ = os.path.join(FOLDER, f".{os.getpid()}.tmp")
                 with open(next_, "w") as file:
                     file.write(f"{self.count}\n")
@@ -47,7 +48,7 @@ class Leaving:
 
 
 class _Answer:
-    """A request is in flight until the server has sent its answer, and closes it."""
+    """A request is in flight until the server has sent its answer and closes it."""
 
     def __init__(self, body, leaving):
         self.body, self.leaving = body, leaving
@@ -64,17 +65,17 @@ class _Answer:
 
 
 def is_draining():
-    """A system call of a microsecond or two, so it is asked each time."""
+    """Makes a system call of a microsecond or two, so it can be called for each answer."""
     return bool(DRAINING) and os.path.exists(DRAINING)
 
 
 def pre_request(worker, req):
-    """In the worker, before each request."""
+    """Runs in the worker, before each request."""
     _current.request = req
 
 
 def on_starting(server):
-    """In the master, once: what workers of an earlier life have left is no work."""
+    """Runs in the master, once: files of workers of an earlier run are not work in flight."""
     if FOLDER:
         os.makedirs(FOLDER, exist_ok=True)
         for name in os.listdir(FOLDER):
@@ -82,7 +83,7 @@ def on_starting(server):
 
 
 def child_exit(server, worker):
-    """In the master, after a worker has ended, however it did: its work has, too."""
+    """Runs in the master, after a worker has ended for any reason: its work has ended too."""
     if FOLDER:
         try:
             os.remove(_file(worker.pid))

@@ -1,5 +1,5 @@
-// A slow app that announces itself in Consul, behind Envoy. It knows nothing of
-// draining: SIGTERM ends it at once, whatever it is working on.
+// A slow app that registers itself in Consul, behind Envoy. It knows nothing about
+// draining: SIGTERM ends it at once, even with requests in flight.
 package main
 
 import (
@@ -36,10 +36,10 @@ func run() error {
 	}
 	err = consul.Agent().ServiceRegister(&api.AgentServiceRegistration{
 		ID: "web-" + pod, Name: "web", Address: ip, Port: envoy,
-		// Past Envoy: what goes through Envoy is counted as work.
+		// Not through Envoy, where the checks would count as work.
 		Check: &api.AgentServiceCheck{
 			HTTP: "http://" + net.JoinHostPort(ip, port) + "/healthz", Interval: "1s", Timeout: "1s",
-			// For pods that die without a word.
+			// For pods that end without deregistering.
 			DeregisterCriticalServiceAfter: "1m",
 		},
 	})
@@ -50,12 +50,12 @@ func run() error {
 	return server.Serve(listener)
 }
 
-// serve takes between 0.1 and 2 seconds.
+// serve takes 0.1 to 2 seconds.
 func serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
 		return
 	}
-	work := time.NewTimer(100*time.Millisecond + rand.N(1900*time.Millisecond)) //nolint:gosec // any number will do
+	work := time.NewTimer(100*time.Millisecond + rand.N(1900*time.Millisecond)) //nolint:gosec // not for security
 	defer work.Stop()
 	select {
 	case <-work.C:

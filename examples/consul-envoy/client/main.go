@@ -1,6 +1,6 @@
-// Steady load on the service web, whose pods the client finds in Consul as
-// clients do: by a blocking query for those whose checks pass. SIGTERM ends
-// the load; requests on their way are finished, and then counted.
+// A client with a steady load on the service web. It finds the pods in Consul as
+// clients do: with a blocking query for those whose checks pass. SIGTERM ends the
+// load; open requests are finished and counted.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	(&load.Load{Workers: 24, Target: p.any, Beside: p.discover}).Main()
 }
 
-// pods are those that Consul tells of.
+// pods are the pods that Consul lists.
 type pods struct {
 	consul *api.Client
 	urls   atomic.Pointer[[]string]
@@ -45,7 +45,7 @@ func (p *pods) discover(ctx context.Context) {
 		entries, meta, err := p.consul.Health().Service("web", "", true, query.WithContext(ctx))
 		if err != nil {
 			if ctx.Err() == nil {
-				log.Printf("asking Consul: %v", err) // the last list has to do
+				log.Printf("asking Consul: %v", err) // keep using the last list
 			}
 			load.Pause(ctx, time.Second)
 			continue

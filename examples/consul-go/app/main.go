@@ -1,5 +1,5 @@
-// A slow app that announces itself in Consul. It knows nothing of draining:
-// SIGTERM ends it at once, whatever it is working on.
+// A slow app that registers itself in Consul. It knows nothing about draining:
+// SIGTERM ends it at once, even with requests in flight.
 package main
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// Health has a port of its own: on the app's, Consul's checks would be taken for
-// clients who still come. (The kubelet's probes are not.)
+// The health endpoint has its own port: on the app's port, Consul's checks would
+// count as clients that still arrive. (The kubelet's probes do not.)
 const port, healthPort = 8080, "8081"
 
 func main() {
@@ -51,7 +51,7 @@ func run() error {
 	return <-failed
 }
 
-// register tries for half a minute: Consul may be starting too.
+// register retries for half a minute, because Consul may be starting too.
 func register(pod, ip string) error {
 	consul, err := api.NewClient(api.DefaultConfig())
 	if err != nil {
@@ -66,7 +66,7 @@ func register(pod, ip string) error {
 			ID: "web-" + pod, Name: "web", Address: ip, Port: port,
 			Check: &api.AgentServiceCheck{
 				HTTP: "http://" + net.JoinHostPort(ip, healthPort), Interval: "1s", Timeout: "1s",
-				// For pods that die without a word.
+				// For pods that end without deregistering.
 				DeregisterCriticalServiceAfter: "1m",
 			},
 		}, api.ServiceRegisterOpts{}.WithContext(ctx))
@@ -81,9 +81,9 @@ func register(pod, ip string) error {
 	}
 }
 
-// serve takes between 0.1 and 2 seconds.
+// serve takes 0.1 to 2 seconds.
 func serve(w http.ResponseWriter, r *http.Request) {
-	work := time.NewTimer(100*time.Millisecond + rand.N(1900*time.Millisecond)) //nolint:gosec // any number will do
+	work := time.NewTimer(100*time.Millisecond + rand.N(1900*time.Millisecond)) //nolint:gosec // not for security
 	defer work.Stop()
 	select {
 	case <-work.C:

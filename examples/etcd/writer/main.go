@@ -1,5 +1,5 @@
-// Steady load of writes on URL, by etcd's JSON gateway. SIGTERM ends it; requests
-// on their way are finished, and then counted.
+// A client with a steady load of writes to URL, etcd's JSON gateway. SIGTERM ends
+// the load; open requests are finished and counted.
 package main
 
 import (
@@ -10,6 +10,6 @@ import (
 
 func main() {
 	url := os.Getenv("URL") + "/v3/kv/put"
-	// A key and a value, as the gateway has them: in base64.
+	// A key and a value in base64, as the gateway requires.
 	(&load.Load{Workers: 4, Body: `{"key":"a2V5","value":"dmFsdWU="}`, Target: func() string { return url }}).Main()
 }

@@ -1,7 +1,6 @@
-// Steady load on the application ORDERS, whose pods the client finds in Eureka
-// as clients do: it fetches everything every two seconds, and trusts its copy in
-// between. SIGTERM ends the load; requests on their way are finished, and then
-// counted.
+// A client with a steady load on the application ORDERS. It finds the pods in
+// Eureka as clients do: it fetches everything every two seconds, and uses its copy
+// in between. SIGTERM ends the load; open requests are finished and counted.
 package main
 
 import (
@@ -28,7 +27,7 @@ func main() {
 	(&load.Load{Workers: 12, Target: p.any, Beside: p.discover}).Main()
 }
 
-// pods are those that Eureka tells of.
+// pods are the pods that Eureka lists.
 type pods struct {
 	eureka string // the service URL
 	http   *http.Client
@@ -40,7 +39,7 @@ func (p *pods) any() string {
 	if urls == nil || len(*urls) == 0 {
 		return ""
 	}
-	ms := 100 + rand.IntN(1900) //nolint:gosec // any will do
+	ms := 100 + rand.IntN(1900) //nolint:gosec // not for security
 	return fmt.Sprintf("%s/work?ms=%d", load.Any(*urls), ms)
 }
 
@@ -52,13 +51,13 @@ func (p *pods) discover(ctx context.Context) {
 		case err == nil:
 			p.urls.Store(&urls)
 		case ctx.Err() == nil:
-			log.Printf("asking Eureka: %v", err) // the last copy has to do
+			log.Printf("asking Eureka: %v", err) // keep using the last copy
 		}
 		load.Pause(ctx, refresh)
 	}
 }
 
-// fetch asks for everything, and returns the pods that are UP.
+// fetch fetches everything, and returns the pods that are UP.
 func (p *pods) fetch(ctx context.Context) ([]string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.eureka+"/apps/", http.NoBody)
 	if err != nil {

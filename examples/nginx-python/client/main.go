@@ -1,5 +1,5 @@
-// Steady load on URL, such as a Service's. SIGTERM ends it; requests on their
-// way are finished, and then counted.
+// A client with a steady load on URL, for example a Service's. SIGTERM ends the
+// load; open requests are finished and counted.
 package main
 
 import (

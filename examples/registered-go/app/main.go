@@ -1,5 +1,5 @@
-// A slow app that knows nothing of Consul: it answers HTTP, and says whether it is
-// ready. SIGTERM ends it at once, whatever it is working on.
+// A slow app that knows nothing about Consul: it answers HTTP, and has a readiness
+// endpoint. SIGTERM ends it at once, even with requests in flight.
 package main
 
 import (
@@ -20,9 +20,9 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// work takes between 0.1 and 2 seconds.
+// work takes 0.1 to 2 seconds.
 func work(w http.ResponseWriter, r *http.Request) {
-	timer := time.NewTimer(100*time.Millisecond + rand.N(1900*time.Millisecond)) //nolint:gosec // any number will do
+	timer := time.NewTimer(100*time.Millisecond + rand.N(1900*time.Millisecond)) //nolint:gosec // not for security
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -20,13 +20,13 @@ import (
 )
 
 // appVariable makes this program an app. drainingVariable holds the path of
-// LASTCALL_DRAINING_FILE: the app closes its connections while that file exists.
+// LASTCALL_DRAINING_FILE: while that file exists, the app closes its connections.
 const (
 	appVariable      = "BENCH_APP"
 	drainingVariable = "BENCH_APP_DRAINING_FILE"
 )
 
-// lookEvery is how often an app looks for that file. closeAfter is the time from
+// lookEvery is how often an app checks for that file. closeAfter is the time from
 // the file's creation until the app closes idle connections. Clients may use them
 // until then.
 const (
@@ -34,18 +34,18 @@ const (
 	closeAfter = 2500 * time.Millisecond
 )
 
-// maxWork is the longest work that the app takes.
+// maxWork is the longest work that the app accepts.
 const maxWork = time.Minute
 
-// IsApp reports whether this process was started to be an app. If so, all that
-// it is to do is to exit with what App returns.
+// IsApp reports whether this process was started as an app. If so, it must only
+// call App and exit with its result.
 func IsApp() bool { return os.Getenv(appVariable) != "" }
 
-// App is a web service that takes as long for each request as that says, and
-// ends well: on SIGTERM it takes no new connection, and finishes what is in
-// flight. On standard output it says where it listens, and then when each
-// piece of work came and when its answer had been handed to the kernel. It
-// ends also when its standard input does, with whoever started it.
+// App is a web service that takes as long for each request as the request says. It
+// shuts down gracefully: on SIGTERM it accepts no new connections and finishes its
+// requests. On standard output it prints its address, and then the time at which
+// each request arrived and the time at which its answer was passed to the kernel.
+// It also ends when its standard input is closed, that is, when its parent ends.
 func App() int {
 	if err := serve(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -78,7 +78,7 @@ func serve(in io.Reader, out io.Writer) error {
 	go func() { failed <- server.Serve(listener) }()
 	go func() {
 		_, _ = io.Copy(io.Discard, in)
-		failed <- errors.New("whoever started the app is gone")
+		failed <- errors.New("the parent process has ended")
 	}()
 	select {
 	case err := <-failed:
@@ -93,14 +93,14 @@ func serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// closing answers with Connection: close while the file exists.
+// closing adds Connection: close to answers while the file exists.
 func closing(file string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&farewell{w, file}, r)
 	})
 }
 
-// farewell looks for the file when the answer begins.
+// farewell checks for the file when the answer begins.
 type farewell struct {
 	http.ResponseWriter
 	file string
@@ -113,15 +113,15 @@ func (f *farewell) Write(p []byte) (int, error) {
 	return f.ResponseWriter.Write(p)
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap implements the interface that http.ResponseController needs.
 func (f *farewell) Unwrap() http.ResponseWriter { return f.ResponseWriter }
 
 func exists(file string) bool {
-	_, err := os.Stat(file) //nolint:gosec // the benchmark names it
+	_, err := os.Stat(file) //nolint:gosec // set by the benchmark
 	return err == nil
 }
 
-// closeIdle waits for the file. After closeAfter it closes idle connections, and
+// closeIdle waits for the file. closeAfter later it closes idle connections, and
 // from then on each connection after its answer.
 func closeIdle(ctx context.Context, file string, server *http.Server) {
 	for !exists(file) {
@@ -134,7 +134,7 @@ func closeIdle(ctx context.Context, file string, server *http.Server) {
 	}
 }
 
-// worker handles requests, and says when they come and go.
+// worker handles requests, and reports when they arrive and end.
 func worker(say func(format string, args ...any)) http.Handler {
 	var last atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -147,12 +147,12 @@ func worker(say func(format string, args ...any)) http.Handler {
 			return
 		}
 		if sleep(r.Context(), d) != nil {
-			return // the client has left
+			return // the client is gone
 		}
 		const answer = "done\n"
 		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 		_, _ = io.WriteString(w, answer)
-		_ = http.NewResponseController(w).Flush() // sent before it is said to be
+		_ = http.NewResponseController(w).Flush() // send the answer before it is reported as sent
 	})
 }
 
@@ -161,12 +161,12 @@ type app struct {
 	*record
 	address string
 	cmd     *exec.Cmd
-	life    io.Closer // its standard input
+	life    io.Closer // standard input
 	exited  chan struct{}
 }
 
-// startApp starts command, which is this program. The app runs until it is
-// ended, or this program ends. Where draining is not empty, it closes its
+// startApp starts command, which is this program, as an app. The app runs until it
+// is stopped or this program ends. If draining is not empty, the app closes its
 // connections while that file exists.
 func startApp(command, draining string) (*app, error) {
 	cmd := exec.CommandContext(context.Background(), command)
@@ -193,7 +193,7 @@ func startApp(command, draining string) (*app, error) {
 		for lines.Scan() {
 			a.hear(lines.Text())
 		}
-		_ = cmd.Wait() // killed, or it says why on standard error
+		_ = cmd.Wait() // it was killed, or its error is on standard error
 	}()
 	if a.address == "" {
 		a.kill()
@@ -202,13 +202,13 @@ func startApp(command, draining string) (*app, error) {
 	return a, nil
 }
 
-// hear takes a line of the app's into the record.
+// hear adds a line of the app's output to the record.
 func (a *app) hear(line string) {
 	var what string
 	var id int
 	var at int64
 	if _, err := fmt.Sscan(line, &what, &id, &at); err != nil {
-		return // not one of them
+		return // another line
 	}
 	switch what {
 	case "began":
@@ -218,9 +218,9 @@ func (a *app) hear(line string) {
 	}
 }
 
-// terminate sends SIGTERM, and SIGKILL after the time that is left.
+// terminate sends SIGTERM, and SIGKILL after left.
 func (a *app) terminate(left time.Duration) {
-	_ = a.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = a.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
@@ -231,7 +231,7 @@ func (a *app) terminate(left time.Duration) {
 }
 
 func (a *app) kill() {
-	_ = a.cmd.Process.Kill() // it may have ended
+	_ = a.cmd.Process.Kill() // it may have ended already
 	_ = a.life.Close()
 	<-a.exited
 }

@@ -12,29 +12,29 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// Lastcall is this project's approach. The other two are the same with another app:
-// one closes its connections during the drain (LASTCALL_DRAINING_FILE), the other
-// has just started.
+// Lastcall is this project's approach. The other two are the same approach with
+// another app: one closes its connections during the drain
+// (LASTCALL_DRAINING_FILE), the other has just started.
 const (
 	Lastcall       = "Lastcall, `tcp`"
 	lastcallCloses = "Lastcall, `tcp`; the app closes its connections"
 	lastcallYoung  = "Lastcall, `tcp`; the app has just started"
 )
 
-// approach is a way of letting a pod leave.
+// approach is a way to drain a pod before it ends.
 type approach struct {
 	name  string
 	runs  int
-	envoy bool // clients come to the pod through an Envoy
-	// closes: the app closes its connections in the drain.
+	envoy bool // clients reach the pod through an Envoy
+	// closes means that the app closes its connections during the drain.
 	closes bool
 	young  bool     // the app has just started
-	only   Scenario // where it makes no difference otherwise; empty: both
-	// hook makes the preStop hook of a pod that is ready.
+	only   Scenario // the only scenario in which it differs from others; empty: both
+	// hook returns the preStop hook of a pod that is ready.
 	hook func(b testing.TB, t *testbed, p *pod) func(context.Context) error
 }
 
-// approaches are those that are compared, in the order in which they are shown.
+// approaches returns the compared approaches, in the order of the table.
 func approaches(runs, lastcallRuns int) []approach {
 	return []approach{
 		{name: "no hook", runs: runs, hook: func(testing.TB, *testbed, *pod) func(context.Context) error {
@@ -66,7 +66,7 @@ func approaches(runs, lastcallRuns int) []approach {
 	}
 }
 
-// lastcall starts a sidecar, whose hook it is.
+// lastcall starts a sidecar and returns its hook.
 func lastcall(b testing.TB, t *testbed, p *pod) func(context.Context) error {
 	b.Helper()
 	_, port, err := net.SplitHostPort(p.address)
@@ -96,7 +96,7 @@ func lastcall(b testing.TB, t *testbed, p *pod) func(context.Context) error {
 	if p.instance != nil {
 		s.AwaitLog(b, "instance found")
 	}
-	p.stop = func() { // a native sidecar's comes when the app has gone
+	p.stop = func() { // a native sidecar gets its SIGTERM after the app has ended
 		<-p.app.exited
 		_ = syscall.Kill(s.Pid, syscall.SIGTERM) // it may have ended by itself
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The chart's measures, in pixels.
+// The chart's dimensions, in pixels.
 const (
 	chartWidth = 930
 	labels     = 300 // for the names
@@ -18,8 +18,8 @@ const (
 	margin     = 12
 )
 
-// The colours are in the middle of the range, so that they can be read on
-// white and on black: an image does not know the page that it is shown on.
+// The colours are of medium brightness, to be readable on white and on black: an
+// image does not know the background of its page.
 const (
 	style = `text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#768390}` +
 		`.head{font-weight:600;font-size:13px}.us{font-weight:600}.good{fill:#3a9e4f}.bad{fill:#e0443c}.used{fill:#4184e4}.axis{stroke:#768390;stroke-opacity:.35}`
@@ -30,7 +30,7 @@ const (
 const chartTitle = "From the preStop hook’s call to its return, and failed requests; medians"
 
 // SVG draws the medians: for each approach the time from the hook's call to its
-// return, the wasted part of it hatched, and what failed.
+// return, with the wasted part hatched, and the failed requests.
 func (s Summary) SVG() string {
 	var longest time.Duration
 	for i := range s.Rows {

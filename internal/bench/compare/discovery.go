@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// endpoints are those of a Service: the pods' addresses, of which the first
-// leaves. Kubernetes takes a pod out when its deletion begins, before any hook;
-// ingresses and kube-proxies learn of it some time later, each in its own time.
+// endpoints are the endpoints of a Service: the pods' addresses. The first pod is
+// the one to be deleted. Kubernetes removes a pod when its deletion begins, before
+// any hook. Ingresses and kube-proxies learn of it some time later, each with its
+// own lag.
 type endpoints struct {
 	addresses []string
 	dropped   atomic.Pointer[time.Time]
@@ -19,7 +20,7 @@ type endpoints struct {
 
 func (e *endpoints) drop(at time.Time) { e.dropped.Store(&at) }
 
-// known is what one of them knows whose lag this is.
+// known returns the addresses that a client with the given lag uses.
 func (e *endpoints) known(lag time.Duration) []string {
 	if at := e.dropped.Load(); at != nil && time.Since(*at) >= lag {
 		return e.addresses[1:]
@@ -27,17 +28,17 @@ func (e *endpoints) known(lag time.Duration) []string {
 	return e.addresses
 }
 
-// discovery is how clients find the app through Eureka: each asks now and
-// then, and uses what it was told until it asks again.
+// discovery is how clients find the app through Eureka: each client asks at
+// intervals, and uses an answer until it asks again.
 type discovery struct {
 	workload
 	service, app string // the service URL, and the app's name
-	leaving      string // the address of the pod that leaves
+	leaving      string // address of the pod to be deleted
 	http         *http.Client
 	tally        *tally
 
 	mu   sync.Mutex
-	last time.Time // until which somebody may go by an answer that held the leaving pod
+	last time.Time // until when a client may use an answer with the leaving pod
 }
 
 func (d *discovery) fetch(ctx context.Context) ([]string, error) {
@@ -54,15 +55,15 @@ func (d *discovery) fetch(ctx context.Context) ([]string, error) {
 	return addresses, err
 }
 
-// lastClient is until when somebody may go by an answer that held the leaving
-// pod; zero when nobody was ever given one.
+// lastClient returns the time until which a client may use an answer with the
+// leaving pod, or zero if there was none.
 func (d *discovery) lastClient() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.last
 }
 
-// cache is one client's copy.
+// cache is one client's copy of an answer.
 type cache struct {
 	mu        sync.Mutex
 	addresses []string
@@ -74,27 +75,27 @@ func (c *cache) known() []string {
 	return c.addresses
 }
 
-// keep keeps a copy fresh until ctx ends. The first time it is renewed after
-// first, so that clients that start together do not ask together for ever.
+// keep refreshes a copy until ctx ends. The first refresh is after first, so that
+// clients that start together do not ask at the same moments forever.
 func (d *discovery) keep(ctx context.Context, c *cache, first time.Duration) {
 	for wait := first; ; wait = d.refresh {
 		if addresses, err := d.fetch(ctx); err == nil {
 			c.mu.Lock()
 			c.addresses = addresses
 			c.mu.Unlock()
-		} // otherwise it goes on with what it knows
+		} // otherwise the client keeps its copy
 		if sleep(ctx, wait) != nil {
 			return
 		}
 	}
 }
 
-// soon is how long before its copy ends a newcomer uses it for the last time.
+// soon is how long before its copy expires a newcomer uses it for the last time.
 const soon = 50 * time.Millisecond
 
-// comeUp lets clients come up again and again until stop is closed: each asks
-// once, and at the last moment goes by what it was told. Whenever a pod is
-// dropped from the registry's answers, somebody has asked just before.
+// comeUp starts new clients repeatedly until stop is closed. Each asks once, and
+// uses the answer at the last possible moment. So whenever a pod is removed from
+// the registry's answers, some client has asked just before.
 func (d *discovery) comeUp(ctx context.Context, seed uint64, stop <-chan struct{}) {
 	var all sync.WaitGroup
 	defer all.Wait()

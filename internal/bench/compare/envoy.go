@@ -15,11 +15,11 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// maxBody bounds what is read of an answer, in bytes.
+// maxBody limits how much of an answer is read, in bytes.
 const maxBody = 8 << 20
 
-// envoy is an Envoy's admin interface. Which statistic is read, and how, is as
-// in the shutdown manager that it stands for.
+// envoy is an Envoy's admin interface. It reads the same statistic, in the same
+// way, as the shutdown manager that it represents.
 type envoy struct {
 	admin string // its address
 	http  *http.Client
@@ -39,7 +39,7 @@ func (e *envoy) connections(ctx context.Context) (open int, err error) {
 	return open, err
 }
 
-// forGateway reads what Envoy Gateway reads.
+// forGateway returns an envoy that reads the statistic that Envoy Gateway reads.
 func forGateway(admin string, client *http.Client) *envoy {
 	skipped := regexp.MustCompile(`admin|19001|19003|worker`)
 	return &envoy{admin, client, "/stats?format=json&filter=" + url.QueryEscape(`^listener\..*\.downstream_cx_active$`), func(body io.Reader) (int, error) {
@@ -65,7 +65,7 @@ func forGateway(admin string, client *http.Client) *envoy {
 	}}
 }
 
-// forContour reads what Contour reads.
+// forContour returns an envoy that reads the statistic that Contour reads.
 func forContour(admin string, client *http.Client) *envoy {
 	const name = "envoy_http_downstream_cx_active"
 	return &envoy{admin, client, "/stats/prometheus", func(body io.Reader) (int, error) {
@@ -90,12 +90,12 @@ func forContour(admin string, client *http.Client) *envoy {
 	}}
 }
 
-// call makes a call whose answer must be a success. read takes its body.
+// call makes a call whose answer must be a success. read gets its body.
 func call(ctx context.Context, client *http.Client, method, url string, read func(io.Reader) error) error {
 	return send(ctx, client, method, url, "", read)
 }
 
-// send is call with a body in JSON.
+// send is call with a JSON body.
 func send(ctx context.Context, client *http.Client, method, url, body string, read func(io.Reader) error) error {
 	q, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {

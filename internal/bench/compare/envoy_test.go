@@ -11,8 +11,8 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// A real Envoy's statistics, read as both shutdown managers do: an idle
-// connection counts, and it is closed only by the next answer on it.
+// The statistics of a real Envoy, read as both shutdown managers do: an idle
+// connection counts, and only the next answer on it closes it.
 func TestEnvoy(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	t.Cleanup(backend.Close)

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// instance is a pod's entry in Eureka, kept there as the Java client in its
-// app would: registered, renewed, and cancelled on SIGTERM.
+// instance is a pod's entry in Eureka. The benchmark maintains it as the Java
+// client in the app would: it registers, renews, and cancels the instance on
+// SIGTERM.
 type instance struct {
 	service string // the service URL
 	app, id string
@@ -48,12 +49,12 @@ func (i *instance) register(ctx context.Context) error {
 // renew sends heartbeats until ctx ends.
 func (i *instance) renew(ctx context.Context) {
 	for sleep(ctx, 10*time.Second) == nil {
-		_ = call(ctx, i.http, http.MethodPut, i.url(), nil) // the next one will do
+		_ = call(ctx, i.http, http.MethodPut, i.url(), nil) // the next heartbeat makes up for an error
 	}
 }
 
-// withdraw is the registry call of a shell hook: it tells clients to go
-// elsewhere.
+// withdraw makes the registry call of a shell hook, which takes the instance out of
+// service.
 func (i *instance) withdraw(ctx context.Context) error {
 	return call(ctx, i.http, http.MethodPut, i.url()+"/status?value=OUT_OF_SERVICE", nil)
 }
@@ -62,7 +63,7 @@ func (i *instance) cancel(ctx context.Context) error {
 	return call(ctx, i.http, http.MethodDelete, i.url(), nil)
 }
 
-// fetch asks Eureka, as a client does, where the app is UP.
+// fetch returns the addresses at which the app is UP, as a client of Eureka does.
 func fetch(ctx context.Context, client *http.Client, service, app string) (addresses []string, err error) {
 	var answer struct {
 		Application struct {

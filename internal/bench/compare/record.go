@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// span is one piece of work, from its arrival until its answer was sent.
+// span is the time of one request, from its arrival until its answer was sent.
 type span struct{ from, to time.Time } // to is zero while it is in flight
 
-// record is what an app worked on, and when. It is the app's own account, and
-// owes nothing to anything that counts from outside.
+// record lists an app's requests and their times. It is the app's own data,
+// independent of anything that counts from outside.
 type record struct {
 	mu    sync.Mutex
 	spans map[int]span
-	// arrived receives when a request has.
+	// arrived receives a value when a request arrives.
 	arrived chan struct{}
 }
 
@@ -27,7 +27,7 @@ func (r *record) began(id int, at time.Time) {
 	r.mu.Unlock()
 	select {
 	case r.arrived <- struct{}{}:
-	default: // one that has not been taken yet says the same
+	default: // there is a value that was not received yet
 	}
 }
 
@@ -39,8 +39,8 @@ func (r *record) ended(id int, at time.Time) {
 	r.spans[id] = s
 }
 
-// lastWork is the last moment, up to limit, at which anything was in flight;
-// zero when nothing ever was.
+// lastWork returns the last moment, up to limit, at which a request was in flight,
+// or zero if there was none.
 func (r *record) lastWork(limit time.Time) (last time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

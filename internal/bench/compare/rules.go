@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// What follows are the rules by which others decide when a pod may go, read
-// from their sources of mid-2026 and run with their defaults. All of them end
-// early when ctx, the pod's grace period, does.
+// Below are the rules by which other tools decide when a pod may end, taken from
+// their sources of mid-2026, with their defaults. All of them end early when ctx
+// ends, that is, at the end of the pod's grace period.
 
-// sleep is what a shell hook does.
+// sleep is the rule of a shell hook.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -21,31 +21,31 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A proxy is an Envoy that is to be drained.
+// A proxy is an Envoy to drain.
 type proxy interface {
-	// failHealthChecks makes it fail its health checks, and answer each
-	// HTTP/1 request with `Connection: close` from then on.
+	// failHealthChecks makes the proxy fail its health checks, and from then on
+	// answer each HTTP/1 request with `Connection: close`.
 	failHealthChecks(ctx context.Context) error
-	// connections tells how many clients are connected, idle ones too.
+	// connections returns how many clients are connected, including idle ones.
 	connections(ctx context.Context) (int, error)
 }
 
-// readyEvery is how often the hooks of both shutdown managers look for the
-// file that says that their wait is over.
+// readyEvery is how often the hooks of both shutdown managers check for the file
+// that ends their wait.
 const readyEvery = time.Second
 
 // envoyGateway is the rule of Envoy Gateway's shutdown manager
 // (internal/cmd/envoy/shutdown_manager.go, flags in internal/cmd/envoy.go).
 //
 // It fails Envoy's health checks, and then reads the sum of
-// listener.*.downstream_cx_active every second, without the listeners for
-// admin, readiness and statistics. The pod may go when at least minDrain has
-// passed and no more than exitAt connections are open, and in any case after
-// timeout. A statistic that cannot be read counts as neither.
+// listener.*.downstream_cx_active every second, without the listeners for admin,
+// readiness and statistics. The pod may end when at least minDrain has passed and
+// at most exitAt connections are open, and in any case after timeout. While the
+// statistic cannot be read, only timeout applies.
 type envoyGateway struct {
 	minDrain time.Duration // --min-drain-duration
 	timeout  time.Duration // --drain-timeout
-	every    time.Duration // in the source
+	every    time.Duration // constant in the source
 	exitAt   int           // --exit-at-connections
 }
 
@@ -55,7 +55,7 @@ func newEnvoyGateway() envoyGateway {
 
 func (r envoyGateway) wait(ctx context.Context, p proxy) error {
 	began := time.Now()
-	_ = p.failHealthChecks(ctx) // logged and passed over, there too
+	_ = p.failHealthChecks(ctx) // the original logs and ignores this error too
 	for {
 		elapsed := time.Since(began)
 		open, err := p.connections(ctx)
@@ -73,8 +73,8 @@ func (r envoyGateway) wait(ctx context.Context, p proxy) error {
 //
 // It waits drainDelay, fails Envoy's health checks, waits checkDelay, and reads
 // envoy_http_downstream_cx_active of the HTTP and HTTPS listeners every
-// checkInterval. The pod may go when no more than minOpen connections are open.
-// There is no other bound than the pod's grace period.
+// checkInterval. The pod may end when at most minOpen connections are open. The
+// only other limit is the pod's grace period.
 type contour struct {
 	drainDelay    time.Duration // --drain-delay
 	checkDelay    time.Duration // --check-delay
@@ -91,7 +91,7 @@ func (r contour) wait(ctx context.Context, p proxy) error {
 	if err := sleep(ctx, r.drainDelay); err != nil {
 		return err
 	}
-	_ = p.failHealthChecks(ctx) // logged and passed over, there too
+	_ = p.failHealthChecks(ctx) // the original logs and ignores this error too
 	if err := sleep(ctx, r.checkDelay); err != nil {
 		return err
 	}
@@ -105,8 +105,8 @@ func (r contour) wait(ctx context.Context, p proxy) error {
 	}
 }
 
-// seen returns when the hook that began at began, and looks every readyEvery,
-// sees what has just happened.
+// seen returns when the hook that began at began, and checks every readyEvery,
+// notices what has just happened.
 func seen(ctx context.Context, began time.Time) error {
 	elapsed := time.Since(began)
 	looks := (elapsed + readyEvery - 1) / readyEvery
@@ -115,14 +115,14 @@ func seen(ctx context.Context, began time.Time) error {
 
 // knative is the rule of Knative's queue-proxy (knative.dev/pkg,
 // network/handlers/drain.go; drainSleepDuration in knative.dev/serving,
-// pkg/queue/sharedmain): the hook of the user's container returns when no
-// request has arrived for the quiet period. What is still in flight does not
-// count. There is no other bound than the pod's grace period.
+// pkg/queue/sharedmain): the hook of the user's container returns when no request
+// has arrived for the quiet period. Requests in flight do not count. The only other
+// limit is the pod's grace period.
 type knative struct{ quiet time.Duration }
 
 func newKnative() knative { return knative{quiet: 30 * time.Second} }
 
-// wait takes a value from arrived for each request, or for several that came
+// wait receives a value from arrived for each request, or for several that arrived
 // close together.
 func (r knative) wait(ctx context.Context, arrived <-chan struct{}) error {
 	timer := time.NewTimer(r.quiet)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// fakeProxy has connections as long as open says so.
+// fakeProxy has as many connections as open returns.
 type fakeProxy struct {
 	began  time.Time
 	failed time.Duration // when its health checks were failed, plus 1 ns
@@ -49,7 +49,7 @@ func TestProxyRules(t *testing.T) {
 		takes time.Duration
 		err   error
 	}{
-		// Sums in fake time are exact, so "more than 10 s" is the look at 11 s.
+		// Fake time is exact, so "more than 10 s" is true at the check at 11 s.
 		{"Envoy Gateway, nobody connected", newEnvoyGateway(), openUntil(0), 11 * time.Second, nil},
 		{"Envoy Gateway, until 20.5 s", newEnvoyGateway(), openUntil(20500 * time.Millisecond), 21 * time.Second, nil},
 		{"Envoy Gateway, an idle connection", newEnvoyGateway(), openUntil(time.Hour), 61 * time.Second, nil},
@@ -59,7 +59,7 @@ func TestProxyRules(t *testing.T) {
 		{"Contour, an idle connection", newContour(), openUntil(time.Hour), grace, context.DeadlineExceeded},
 		{"Contour, unreadable", newContour(), unreadable, grace, context.DeadlineExceeded},
 		{"Contour, with its delays", contour{drainDelay: 2 * time.Second, checkDelay: 3 * time.Second, checkInterval: 500 * time.Millisecond, minOpen: 1}, openUntil(time.Hour), 5 * time.Second, nil},
-		// The file is written at 5.5 s, and seen at 6 s.
+		// The file is written at 5.5 s, and noticed at 6 s.
 		{"Contour, looked for each second", contour{checkInterval: 500 * time.Millisecond}, openUntil(5500 * time.Millisecond), 6 * time.Second, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestProxyRules(t *testing.T) {
 					t.Errorf("it took %v, %v; want %v, %v", took, err, test.takes, test.err)
 				}
 				if p.failed == 0 || p.reads == 0 {
-					t.Errorf("health checks failed at %v, %d looks", p.failed, p.reads)
+					t.Errorf("health checks failed at %v, %d checks", p.failed, p.reads)
 				}
 			})
 		})

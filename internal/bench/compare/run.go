@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Scenario is a way in which clients find the pods.
+// Scenario is how clients find the pods.
 type Scenario string
 
 // The scenarios.
@@ -18,36 +18,37 @@ const (
 	ByRegistry  Scenario = "Half of the clients come by endpoints, half by a registry"
 )
 
-// Result is what one run came to.
+// Result is the result of one run.
 type Result struct {
 	Scenario Scenario
 	Approach string
 	Requests int
 	Failures []error
 	Took     time.Duration // from the hook's call to its return
-	Cut      bool          // the hook did not return by itself: the grace period ended it
-	// Wasted is how long, at the return, there had been neither work in
-	// flight nor anybody who could still bring some.
+	Cut      bool          // the grace period ended before the hook returned
+	// Wasted is how long before the hook's return the last work had ended and the
+	// last client that could bring more was gone.
 	Wasted time.Duration
-	Early  bool   // at the return there was still work, or somebody who could bring some
-	Report string // what the hook said, if anything
+	Early  bool   // at the return there was still work, or a client that could bring some
+	Report string // the hook's answer, if any
 }
 
-// pod is an app, and what stands in front of it.
+// pod is an app and the proxy in front of it, if any.
 type pod struct {
 	app      *app
-	address  string    // where clients come to
-	admin    string    // of the Envoy that stands in front, if one does
-	instance *instance // in the registry; nil where there is none
-	draining string    // the file at which its app closes its connections, if it does
+	address  string    // the address that clients use
+	admin    string    // admin address of the Envoy in front, if any
+	instance *instance // in the registry; nil if not registered
+	draining string    // the file that makes the app close its connections, if any
 	// hook is the app's preStop hook. It returns when SIGTERM may be sent.
 	hook func(ctx context.Context) error
-	said string // by the hook
-	// stop is called with the app's SIGTERM, for what else is in the pod.
+	said string // the hook's answer
+	// stop is called together with the app's SIGTERM, for the other processes of
+	// the pod.
 	stop func()
 }
 
-// run is one pod that leaves, another that stays, and their clients.
+// run is a pod that is deleted, another that stays, and their clients.
 type run struct {
 	workload
 	scenario Scenario
@@ -57,16 +58,16 @@ type run struct {
 	staying  *pod
 	service  string // the registry's URL
 
-	calm  time.Duration // what there is of normal life, before
+	calm  time.Duration // normal operation before the deletion
 	grace time.Duration // terminationGracePeriodSeconds
-	after time.Duration // how long clients go on after the pod is gone
+	after time.Duration // how long clients continue after the pod has ended
 }
 
-// killAfter is what the kubelet leaves an app, after SIGTERM, whose hook has
-// taken all of the grace period.
+// killAfter is how long the kubelet gives an app after SIGTERM if its hook has used
+// the whole grace period.
 const killAfter = 2 * time.Second
 
-// play runs the clients, removes a pod as the kubelet does, and tells how it went.
+// play runs the clients, removes a pod as the kubelet does, and returns the result.
 func (r *run) play(ctx context.Context) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -80,7 +81,7 @@ func (r *run) play(ctx context.Context) (Result, error) {
 	for n := range r.byEndpoints {
 		lag := r.lagLeast + rand64(script, r.lagMost-r.lagLeast)
 		if n == 0 {
-			lag = r.lagMost // somebody is the last
+			lag = r.lagMost // one client has the longest lag
 		}
 		c := r.newClient(r.seed, uint64(n+1), n%2 == 0, func() []string { return pods.known(lag) }, counts)
 		clients.Go(func() { c.run(ctx, stop) })
@@ -101,7 +102,7 @@ func (r *run) play(ctx context.Context) (Result, error) {
 			rest.Go(func() { found.keep(ctx, known, first) })
 			c := r.newClient(r.seed, uint64(1000+n), n%2 == 0, known.known, counts)
 			clients.Go(func() {
-				if sleep(ctx, time.Second) == nil { // the registry has been asked by then
+				if sleep(ctx, time.Second) == nil { // until then the registry has been asked
 					c.run(ctx, stop)
 				}
 			})
@@ -125,8 +126,8 @@ func (r *run) play(ctx context.Context) (Result, error) {
 	return result, err
 }
 
-// leave removes the pod: endpoints, hook, SIGTERM, and SIGKILL at the end of
-// the grace period.
+// leave removes the pod: endpoints, hook, SIGTERM, and SIGKILL at the end of the
+// grace period.
 func (r *run) leave(ctx context.Context, pods *endpoints, found *discovery, result *Result) error {
 	began := time.Now()
 	pods.drop(began)
@@ -143,11 +144,11 @@ func (r *run) leave(ctx context.Context, pods *endpoints, found *discovery, resu
 
 	var gone sync.WaitGroup
 	if i := r.leaving.instance; i != nil {
-		// As Eureka's client does in an app that is told to stop.
+		// As Eureka's client does when its app is stopped.
 		gone.Go(func() {
 			limited, cancel := context.WithTimeout(ctx, answerLimit)
 			defer cancel()
-			_ = i.cancel(limited) // the sidecar may have done it
+			_ = i.cancel(limited) // the sidecar may have done it already
 		})
 	}
 	gone.Go(func() { r.leaving.app.terminate(max(r.grace-result.Took, killAfter)) })

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Row is what all runs of one approach in one scenario came to.
+// Row is the result of all runs of one approach in one scenario.
 type Row struct {
 	Scenario Scenario
 	Approach string
@@ -17,14 +17,14 @@ type Row struct {
 	Failed   Spread[int]
 	Took     Spread[time.Duration]
 	Wasted   Spread[time.Duration]
-	Early    int // runs in which the hook returned while there was work, or could be
-	Cut      int // runs in which it did not return by itself
+	Early    int // runs in which the hook returned while there was work, or could still be
+	Cut      int // runs in which the grace period ended before the hook returned
 }
 
-// Spread is the median of some values, and the highest.
+// Spread is the median and the maximum of some values.
 type Spread[T cmp.Ordered] struct{ Median, Most T }
 
-// spread is of an odd number of values at best: of an even one it takes the
+// spread returns the Spread of values. If their number is even, Median is the
 // higher of the two in the middle.
 func spread[T cmp.Ordered](values []T) (s Spread[T]) {
 	if len(values) == 0 {
@@ -37,11 +37,11 @@ func spread[T cmp.Ordered](values []T) (s Spread[T]) {
 // Summary is the comparison's outcome.
 type Summary struct {
 	Rows  []Row
-	Quiet time.Duration // LASTCALL_QUIET, which is part of what Lastcall wastes
+	Quiet time.Duration // LASTCALL_QUIET, which is part of Lastcall's wasted time
 }
 
-// Summarize brings results of the same approach in the same scenario together,
-// in the order in which they first come.
+// Summarize groups the results by scenario and approach, in the order of their
+// first appearance.
 func Summarize(results []Result, quiet time.Duration) Summary {
 	s := Summary{Quiet: quiet}
 	for _, scenario := range []Scenario{ByEndpoints, ByRegistry} {
@@ -84,7 +84,7 @@ func (s Summary) of(scenario Scenario) []Row {
 	return slices.DeleteFunc(slices.Clone(s.Rows), func(r Row) bool { return r.Scenario != scenario })
 }
 
-// Markdown is a table for each scenario, and what they say.
+// Markdown returns a table and a verdict for each scenario.
 func (s Summary) Markdown() string {
 	var out strings.Builder
 	for _, scenario := range []Scenario{ByEndpoints, ByRegistry} {
@@ -128,7 +128,7 @@ func (s Summary) wasted(r *Row) string {
 	return durations(r.Wasted)
 }
 
-// lessQuiet is what Lastcall wastes besides the time that it is told to wait.
+// lessQuiet returns Lastcall's wasted time without LASTCALL_QUIET.
 func (s Summary) lessQuiet(r *Row) Spread[time.Duration] {
 	return Spread[time.Duration]{max(r.Wasted.Median-s.Quiet, 0), max(r.Wasted.Most-s.Quiet, 0)}
 }
@@ -145,7 +145,7 @@ func milliseconds(s Spread[time.Duration]) string {
 	return fmt.Sprintf("%d ms, at most %d ms", s.Median.Milliseconds(), s.Most.Milliseconds())
 }
 
-// seconds is how a duration is written: 1.02 s, 30.0 s.
+// seconds formats a duration: 1.02 s, 30.0 s.
 func seconds(d time.Duration) string {
 	if d < 10*time.Second {
 		return fmt.Sprintf("%.2f s", d.Seconds())
@@ -153,14 +153,13 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// isOurs reports whether it was Lastcall, whatever the app does.
+// isOurs reports whether the approach is Lastcall, with any of the apps.
 func (r *Row) isOurs() bool { return strings.HasPrefix(r.Approach, "Lastcall") }
 
 // perfect reports whether no request failed in any run.
 func (r *Row) perfect() bool { return r.Failed.Most == 0 }
 
-// Verdict says how Lastcall compares with the nearest other approach that lost
-// no request.
+// Verdict compares Lastcall with the fastest other approach that lost no request.
 func (s Summary) Verdict(scenario Scenario) string {
 	rows := s.of(scenario)
 	ours := slices.IndexFunc(rows, func(r Row) bool { return r.Approach == Lastcall })

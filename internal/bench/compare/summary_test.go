@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// some is what a comparison could come to.
+// some returns possible results of a comparison.
 func some() []Result {
 	failures := func(n int) []error { return make([]error, n) }
 	s := time.Second
@@ -40,7 +40,7 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 	if strings.Index(got, "`sleep 30`") > strings.Index(got, "connections") {
-		t.Errorf("not in the order in which they came:\n%s", got)
+		t.Errorf("not in the order of their first appearance:\n%s", got)
 	}
 }
 
@@ -77,7 +77,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// The chart is XML, stays within its frame, and says what failed.
+// The chart is XML, stays within its frame, and shows the failed requests.
 func TestSVG(t *testing.T) {
 	rarely := []Result{{Scenario: ByEndpoints, Approach: "luck"}, {Scenario: ByEndpoints, Approach: "luck"}, {Scenario: ByEndpoints, Approach: "luck", Failures: make([]error, 3)}}
 	text := Summarize(append(some(), rarely...), time.Second).SVG()

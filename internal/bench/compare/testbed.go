@@ -1,9 +1,9 @@
-// Package compare lets pods leave in several ways, side by side, on the same
-// scripted work, and measures what each way costs: failed requests and time.
+// Package compare drains pods in several ways, side by side, with the same scripted
+// work, and measures the cost of each way: failed requests and time.
 //
-// Apps, sidecars, proxies and the registry are real processes. What is played
-// is the clients, Kubernetes' endpoints, the kubelet, and the rules of those
-// that are compared with, which are written out in rules.go.
+// Apps, sidecars, proxies and the registry are real processes. The clients,
+// Kubernetes' endpoints, the kubelet, and the rules of the other tools are
+// simulated. These rules are in rules.go.
 package compare
 
 import (
@@ -22,15 +22,15 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// Settings are those of a comparison.
+// Settings are the settings of a comparison.
 type Settings struct {
 	workload
 	Quiet         time.Duration // LASTCALL_QUIET
 	endpointsWait time.Duration // LASTCALL_ENDPOINTS_WAIT
 	serverCache   time.Duration // how often the registry renews its answers
-	sleep         time.Duration // what a shell hook sleeps
-	calm          time.Duration // what there is of normal life, before
-	youngCalm     time.Duration // the same of an app that has just started
+	sleep         time.Duration // how long a shell hook sleeps
+	calm          time.Duration // normal operation before the deletion
+	youngCalm     time.Duration // the same for an app that has just started
 	grace         time.Duration // terminationGracePeriodSeconds
 	runs          int           // of each approach
 	lastcallRuns  int
@@ -39,9 +39,9 @@ type Settings struct {
 	knative       knative
 }
 
-// Defaults are the settings of `make bench`. The registry is faster than
-// Eureka's defaults are, where server and client take 30 s each: then no
-// `sleep 30` would be long enough.
+// Defaults returns the settings of `make bench`. The registry is faster than with
+// Eureka's defaults, where server and client take 30 s each: with those, no `sleep
+// 30` would be long enough.
 func Defaults() Settings {
 	return Settings{
 		workload: workload{
@@ -67,20 +67,20 @@ func Defaults() Settings {
 	}
 }
 
-// clients is how many there are.
+// clients is the number of clients.
 const clients = 16
 
-// testbed is what all runs share.
+// testbed is shared by all runs.
 type testbed struct {
 	Settings
 	program *sidecar.Program
-	self    string // this program, which is the app too
+	self    string // path of this program, which is the app too
 	http    *http.Client
 	eureka  string // the registry's URL
-	apps    int    // that are registered in it
+	apps    int    // number of apps registered in it
 }
 
-// Run makes all runs, many at a time, and returns when all are over.
+// Run makes all runs, many at a time, and returns their results.
 func Run(b testing.TB, program *sidecar.Program, s Settings) []Result {
 	b.Helper()
 	t := &testbed{Settings: s, program: program, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
@@ -97,15 +97,15 @@ func Run(b testing.TB, program *sidecar.Program, s Settings) []Result {
 	b.Cleanup(registry.Stop)
 	t.eureka = registry.URLs[0]
 
-	// First the others, then Lastcall: theirs is a matter of seconds, on which
-	// the load of all runs at once has no influence.
+	// The other approaches run first, then Lastcall's: the others take whole
+	// seconds, so the load of all runs at once does not influence them.
 	others := approaches(s.runs, s.lastcallRuns)
 	first := slices.IndexFunc(others, func(a approach) bool { return a.name == Lastcall })
 	others, ours := others[:first], others[first:]
 	return append(t.all(b, others), t.all(b, ours)...)
 }
 
-// all makes all runs of some approaches at the same time.
+// all makes all runs of the given approaches at the same time.
 func (t *testbed) all(b testing.TB, of []approach) []Result {
 	b.Helper()
 	var runs []*run
@@ -132,10 +132,11 @@ func (t *testbed) all(b testing.TB, of []approach) []Result {
 	return results
 }
 
-// apart is between two pods that leave: not all do so in the same moment.
+// apart is the time between two deletions, so that they do not all happen at the
+// same moment.
 const apart = 50 * time.Millisecond
 
-// prepare readies the pods of a run.
+// prepare starts the pods of a run.
 func (t *testbed) prepare(b testing.TB, a approach, scenario Scenario, n int) *run {
 	b.Helper()
 	r := &run{
@@ -166,7 +167,7 @@ func (t *testbed) prepare(b testing.TB, a approach, scenario Scenario, n int) *r
 	return r
 }
 
-// pod starts a pod, and registers it under name if there is one.
+// pod starts a pod, and registers it under name if name is not empty.
 func (t *testbed) pod(b testing.TB, name, id string, behindEnvoy, closes bool) *pod {
 	b.Helper()
 	draining := ""
@@ -182,7 +183,7 @@ func (t *testbed) pod(b testing.TB, name, id string, behindEnvoy, closes bool) *
 	if behindEnvoy {
 		e := servers.StartEnvoy(b, &servers.Backend{Address: app.address}, servers.EnvoyOptions{})
 		p.address, p.admin = fmt.Sprintf("127.0.0.1:%d", e.Port), e.Admin
-		p.stop = e.Kill // SIGTERM ends it at once too
+		p.stop = e.Kill // SIGTERM also ends it at once
 	}
 	if name != "" {
 		p.instance = &instance{service: t.eureka, app: name, id: name + "-" + id, address: p.address, http: t.http}

@@ -45,7 +45,7 @@ func TestLastWork(t *testing.T) {
 		}
 	}
 	if len(r.arrived) != 1 {
-		t.Error("the arrivals were not told")
+		t.Error("the arrivals were not reported")
 	}
 }
 
@@ -65,7 +65,7 @@ func TestEndpoints(t *testing.T) {
 	})
 }
 
-// What a client sends is the same whenever it has the same seed.
+// With the same seed, a client always sends the same requests.
 func TestScript(t *testing.T) {
 	w := Defaults().workload
 	read := func(seed uint64) (lines []string) {
@@ -80,11 +80,11 @@ func TestScript(t *testing.T) {
 		return lines
 	}
 	if !slices.Equal(read(1), read(1)) || slices.Equal(read(1), read(2)) {
-		t.Error("the script does not come from the seed alone")
+		t.Error("the same seed does not give the same script")
 	}
 }
 
-// The app finishes what is in flight, and its record says so.
+// The app finishes its requests in flight, and its record shows them.
 func TestApp(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -136,7 +136,7 @@ func TestAppThatStaysIsKilled(t *testing.T) {
 	}
 }
 
-// Both shutdown managers' statistics, as Envoy writes them.
+// The statistics that both shutdown managers read, in Envoy's format.
 func TestStatistics(t *testing.T) {
 	answers := map[string]string{
 		"/stats": `{"stats": [{"name": "listener.0.0.0.0_8080.downstream_cx_active", "value": 3},
@@ -173,7 +173,7 @@ func TestStatistics(t *testing.T) {
 	}
 }
 
-// A registry's client is known of until its copy has run out.
+// lastClient includes a client until its copy has expired.
 func TestDiscovery(t *testing.T) {
 	status := "UP"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -195,11 +195,11 @@ func TestDiscovery(t *testing.T) {
 	}
 	status = "OUT_OF_SERVICE"
 	if got, err := d.fetch(t.Context()); err != nil || strings.Join(got, " ") != "127.0.0.1:2" || !d.lastClient().Equal(last) {
-		t.Errorf("without the pod: %v, %v; somebody may come until %v", got, err, d.lastClient())
+		t.Errorf("without the pod: %v, %v; a client may come until %v", got, err, d.lastClient())
 	}
 }
 
-// A whole run with an app, without a registry.
+// A complete run with an app, without a registry.
 func TestRun(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -248,8 +248,8 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// An app that closes its connections does so while the file exists: those that it
-// answers at once, idle ones a moment later.
+// While the file exists, the app closes connections: those with an answer at once,
+// idle ones a moment later.
 func TestAppThatClosesItsConnections(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -275,8 +275,8 @@ func TestAppThatClosesItsConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.Copy(io.Discard, resp.Body) // it is short
-		_ = resp.Body.Close()                 // likewise
+		_, _ = io.Copy(io.Discard, resp.Body) // the body is short
+		_ = resp.Body.Close()                 // only read
 		return resp
 	}
 	if ask().Close {
@@ -289,7 +289,7 @@ func TestAppThatClosesItsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = resp.Body.Close() // not of interest
+	_ = resp.Body.Close() // not needed
 	if !resp.Close {
 		t.Error("its answer does not close the connection")
 	}

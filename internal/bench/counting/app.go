@@ -18,16 +18,16 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// maxDelay is more than any request takes.
+// maxDelay is longer than any request.
 const maxDelay = time.Minute
 
-// downloadSize is more than the buffers between two hosts hold.
+// downloadSize is more than the buffers between two hosts can hold.
 const downloadSize = 32 << 20
 
-// answers is the app in Go: its answers take as long as they are asked to.
+// answers is the app in Go. Its answers take as long as the request says.
 func answers() http.Handler {
 	mux := http.NewServeMux()
-	// Each answer's body is, or ends with, "done".
+	// The body of each answer is "done", or ends with it.
 	handle := func(path string, f func(w http.ResponseWriter, r *http.Request, d time.Duration)) {
 		mux.HandleFunc(path+"/{ms}", func(w http.ResponseWriter, r *http.Request) {
 			ms, err := strconv.Atoi(r.PathValue("ms"))
@@ -37,16 +37,16 @@ func answers() http.Handler {
 				return
 			}
 			f(w, r, d)
-			_, _ = io.WriteString(w, "done") // a client that has left is no fault
+			_, _ = io.WriteString(w, "done") // an error means that the client is gone, which is no fault
 		})
 	}
-	// wait goes on also when the client has closed its half of the connection.
+	// wait continues even if the client has closed its half of the connection.
 	wait := func(d time.Duration) { _ = sleep(context.Background(), d) }
 	say := func(w http.ResponseWriter, text string) {
 		_, _ = io.WriteString(w, text)
 		_ = http.NewResponseController(w).Flush()
 	}
-	// often says text every so often, for as long as d.
+	// often writes text at the interval every, for the time d.
 	often := func(w http.ResponseWriter, text string, every, d time.Duration) {
 		for ; d > every; d -= every {
 			wait(every)
@@ -98,7 +98,8 @@ func answers() http.Handler {
 	return mux
 }
 
-// socketServer answers messages. It pings every so often, unless that is 0.
+// socketServer answers messages. It pings at the interval ping, or never if ping is
+// 0.
 func socketServer(ping time.Duration) http.Handler {
 	return websocket.Server{Handler: func(ws *websocket.Conn) {
 		ctx, cancel := context.WithCancel(ws.Request().Context())
@@ -129,11 +130,11 @@ func socketServer(ping time.Duration) http.Handler {
 	}}
 }
 
-// listen listens on a port of all addresses; any port where it is 0. With a
-// configuration it speaks TLS.
+// listen listens on a port of all addresses, or on any free port if port is 0. With
+// config it uses TLS.
 func listen(t testing.TB, port int, config *tls.Config) (net.Listener, int) {
 	t.Helper()
-	l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port)) //nolint:noctx // clients come from another namespace too
+	l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port)) //nolint:noctx // clients may be in another namespace
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,19 +157,19 @@ func serveHTTP(t testing.TB, l net.Listener, http2 bool) {
 	protocols.SetUnencryptedHTTP2(http2)
 	server := &http.Server{
 		Handler: answers(), Protocols: protocols, ReadHeaderTimeout: 2 * time.Minute,
-		ErrorLog: log.New(io.Discard, "", 0), // clients that go away in the handshake
+		ErrorLog: log.New(io.Discard, "", 0), // for clients that disconnect during the handshake
 	}
 	go func() { _ = server.Serve(l) }() // until it is closed
 	t.Cleanup(func() { _ = server.Close() })
 }
 
-// serveConnections has each connection served until the test ends.
+// serveConnections calls serve for each connection, until the test ends.
 func serveConnections(t testing.TB, l net.Listener, serve func(ctx context.Context, conn net.Conn)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() {
 		cancel()
-		_ = l.Close() // all is over
+		_ = l.Close() // the test is over
 	})
 	go func() {
 		for {
@@ -180,14 +181,14 @@ func serveConnections(t testing.TB, l net.Listener, serve func(ctx context.Conte
 				stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 				defer stop()
 				serve(ctx, conn)
-				_ = conn.Close() // it has been served
+				_ = conn.Close() // serve is done with it
 			}()
 		}
 	}()
 }
 
-// serveLines answers "DELAY MS" with "+done" after so many milliseconds, and
-// refuses all else as Redis does. It speaks first where there is a greeting.
+// serveLines answers "DELAY MS" with "+done" after MS milliseconds, and refuses
+// everything else as Redis does. If greeting is not empty, it is sent first.
 func serveLines(greeting string) func(context.Context, net.Conn) {
 	return func(ctx context.Context, conn net.Conn) {
 		if _, err := io.WriteString(conn, greeting); err != nil {
@@ -209,34 +210,33 @@ func serveLines(greeting string) func(context.Context, net.Conn) {
 	}
 }
 
-// heartbeat is a protocol in which both sides say again and again that they are
-// still there.
+// heartbeat is a protocol in which both sides repeatedly send that they are alive.
 type heartbeat struct {
-	asks, answers []string // the exchanges at the beginning
-	client        string   // what the client says every beatEvery
-	server        string   // what the server says as often, of itself
-	echo          string   // what the server says to each of the client's
-	message       string   // what a client publishes
-	delivery      string   // and what comes of it: it is a subscriber too
+	asks, answers []string // the exchanges at the start
+	client        string   // the client sends this every beatEvery
+	server        string   // the server sends this every beatEvery
+	echo          string   // the server's answer to each of the client's heartbeats
+	message       string   // a client publishes this
+	delivery      string   // what a subscriber receives for it; the client is a subscriber too
 }
 
-// beatEvery is how often heartbeats come.
+// beatEvery is the interval between heartbeats.
 const beatEvery = 5 * time.Second
 
-var errNoBeat = errors.New("something else than a heartbeat or a message came")
+var errNoBeat = errors.New("received something other than a heartbeat or a message")
 
 // end is one side of a connection with heartbeats.
 type end struct {
 	conn      net.Conn
-	own       string       // what it says every beatEvery
-	beat      string       // what the other side says as often
-	echo      string       // what it says to that
-	message   string       // what else the other side may say
-	onMessage func() error // called for each
+	own       string       // this side sends it every beatEvery
+	beat      string       // the other side's heartbeat
+	echo      string       // the answer to that
+	message   string       // the only other thing that the other side may send
+	onMessage func() error // called for each message
 }
 
-// run says what is to be said, and reads what the other side says, until the
-// connection or ctx ends.
+// run sends heartbeats and reads what the other side sends, until the connection or
+// ctx ends.
 func (e *end) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -283,7 +283,7 @@ func (h *heartbeat) serve(ctx context.Context, conn net.Conn) {
 		for want := range strings.SplitSeq(ask, "") {
 			got := make([]byte, 1)
 			if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
-				return // at once, as brokers do
+				return // brokers also close at once
 			}
 		}
 		if _, err := io.WriteString(conn, h.answers[i]); err != nil {
@@ -294,11 +294,11 @@ func (h *heartbeat) serve(ctx context.Context, conn net.Conn) {
 		_, err := io.WriteString(conn, h.delivery)
 		return err
 	}}
-	_ = server.run(ctx) // until the client leaves
+	_ = server.run(ctx) // until the client disconnects
 }
 
-// open is the client's side: it returns when the beginning is over, what
-// publishes a message and returns when that was delivered.
+// open is the client's side. It returns when the exchanges at the start are done.
+// publish publishes a message, and returns when it was delivered.
 func (h *heartbeat) open(ctx context.Context, conn net.Conn) (publish func(context.Context) error, err error) {
 	for i, ask := range h.asks {
 		if _, err := io.WriteString(conn, ask); err != nil {

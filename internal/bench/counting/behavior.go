@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What makes history: so many answers over so long.
+// A history consists of at least historyAnswers answers within historyLasts.
 const (
 	historyLasts   = 36 * time.Second
 	historyAnswers = 40
@@ -17,32 +17,31 @@ const (
 	rest           = 600 * time.Millisecond
 )
 
-// getter has a request answered that takes so long.
+// getter makes requests that take as long as d says.
 type getter interface {
 	get(ctx context.Context, d time.Duration) error
 }
 
-// behavior is what a client does.
+// behavior is how a client behaves.
 type behavior struct {
-	// prepare is done before all else; nil where there is nothing to do.
+	// prepare is called first; it may be nil.
 	prepare func(ctx context.Context) error
-	// history is lived instead of what fast and slow make, if there is one.
+	// history, if not nil, replaces the history that fast and slow make.
 	history func(ctx context.Context) error
-	// fast makes a fast request, or some; slow one that takes so long. They are
-	// called side by side, or one after the other where inTurn is true: where
-	// all share one connection, so that its answers can be told apart.
+	// fast makes one or more fast requests, slow one that takes as long as d says.
+	// They run at the same time, or one after the other if inTurn is true: all
+	// requests then share one connection, so that its answers can be told apart.
 	fast   func(ctx context.Context) error
 	slow   func(ctx context.Context, d time.Duration) error
 	inTurn bool
-	// measured makes the request that is measured, and calls began when that
-	// is under way.
+	// measured makes the measured request, and calls began when it is under way.
 	measured func(ctx context.Context, d time.Duration, began func()) error
 	close    func()
 }
 
-var errLittle = errors.New("the client has not got enough answers")
+var errLittle = errors.New("the client has received too few answers")
 
-// live makes the client's history.
+// live produces the client's history.
 func (b *behavior) live(ctx context.Context, w *work, longest time.Duration) error {
 	if b.history != nil {
 		return b.history(ctx)
@@ -69,7 +68,7 @@ func (b *behavior) live(ctx context.Context, w *work, longest time.Duration) err
 			default:
 			}
 		}
-		cancel() // the slow requests need not go on
+		cancel() // stops the slow requests
 	})
 	var slow error
 	for time.Since(began) < historyLasts && slow == nil {
@@ -88,8 +87,8 @@ func (b *behavior) live(ctx context.Context, w *work, longest time.Duration) err
 	return nil
 }
 
-// liveInTurn makes the history with one request at a time: many fast ones, and
-// then a slow one.
+// liveInTurn produces the history with one request at a time: many fast ones, then
+// a slow one.
 func (b *behavior) liveInTurn(ctx context.Context, w *work, longest time.Duration) error {
 	for began := time.Now(); time.Since(began) < historyLasts || w.answered() < historyAnswers; {
 		for range historyAnswers / 2 {
@@ -104,7 +103,7 @@ func (b *behavior) liveInTurn(ctx context.Context, w *work, longest time.Duratio
 	return nil
 }
 
-// youth is the little that a client has done with an app that is young.
+// youth makes the few requests of a client of an app that has just started.
 func (b *behavior) youth(ctx context.Context) error {
 	for range 3 {
 		if err := errors.Join(b.fast(ctx), sleep(ctx, rest/2)); err != nil {
@@ -114,7 +113,7 @@ func (b *behavior) youth(ctx context.Context) error {
 	return nil
 }
 
-// one has a request measured that begins at once.
+// one returns a function that measures a request that begins at once.
 func one(g getter) func(context.Context, time.Duration, func()) error {
 	return func(ctx context.Context, d time.Duration, began func()) error {
 		began()
@@ -122,7 +121,7 @@ func one(g getter) func(context.Context, time.Duration, func()) error {
 	}
 }
 
-// newBehavior is that of a run's client.
+// newBehavior returns the behavior of a run's client.
 func newBehavior(t testing.TB, r *Run, w *world, at *target, gateway int, done *work) *behavior {
 	t.Helper()
 	switch r.Client {
@@ -162,10 +161,10 @@ func inTurn(b *behavior) *behavior {
 	return b
 }
 
-// pingSeconds is the least that gRPC's library for Go takes.
+// pingSeconds is the shortest ping interval that gRPC's Go library allows.
 const pingSeconds = 10
 
-// freshConnections makes a connection for each request.
+// freshConnections opens a new connection for each request.
 type freshConnections struct {
 	*target
 	w *work
@@ -187,9 +186,9 @@ func freshly(at *target, w *work) *behavior {
 	}
 }
 
-// keeping has four connections: one for fast requests, one for slow ones, and
-// two that have had some. The measured request comes on the first, which was
-// idle for a moment.
+// keeping has four connections: one for fast requests, one for slow ones, and two
+// that have had a few requests. The measured request uses the first, after a short
+// idle time.
 func keeping(at *target, w *work) *behavior {
 	pool := make([]*connection, 4)
 	for i := range pool {
@@ -222,7 +221,8 @@ func closeAll(connections []*connection) {
 	}
 }
 
-// idling has ten connections, each of which has had some requests without a gap.
+// idling has ten connections. Each has had a few requests without a pause between
+// them.
 func idling(at *target, w *work) *behavior {
 	const many, each = 10, 5
 	pool := make([]*connection, many)
@@ -251,7 +251,7 @@ func idling(at *target, w *work) *behavior {
 	}
 }
 
-// withoutGap has each request come at once after the answer to a fast one.
+// withoutGap sends each request immediately after the answer to a fast one.
 func withoutGap(at *target, w *work) *behavior {
 	pool := []*connection{{target: at, w: w}, {target: at, w: w}}
 	pair := func(c *connection) func(context.Context, time.Duration) error {
@@ -276,8 +276,8 @@ func withoutGap(at *target, w *work) *behavior {
 	}
 }
 
-// pooled has a gateway before the app, and clients that ask it for something
-// fast, over and over, for a moment; the measured request comes among theirs.
+// pooled has a gateway in front of the app, and clients that send it fast requests
+// for a moment. The measured request comes among these.
 func pooled(gateway *target, w *work) *behavior {
 	const (
 		many  = 3
@@ -288,7 +288,7 @@ func pooled(gateway *target, w *work) *behavior {
 	for i := range pool {
 		pool[i] = &connection{target: gateway, w: w}
 	}
-	// ask has the clients do so until the end of the context.
+	// ask lets the clients do this for the time lasts.
 	ask := func(ctx context.Context, lasts time.Duration) error {
 		ends := time.Now().Add(lasts)
 		failed := make([]error, many)
@@ -326,9 +326,9 @@ func pooled(gateway *target, w *work) *behavior {
 	}
 }
 
-// onSockets has WebSockets: one for fast messages, one for slow ones, and others
-// that are idle. They are made within beatEvery, so that they are not pinged in
-// the same moment.
+// onSockets has WebSockets: one for fast messages, one for slow ones, and idle
+// ones. They are opened at different times within beatEvery, so that they are not
+// all pinged at the same moment.
 func onSockets(at *target, w *work, many int) *behavior {
 	sockets := make([]*socket, many)
 	return &behavior{
@@ -362,17 +362,17 @@ func onSockets(at *target, w *work, many int) *behavior {
 	}
 }
 
-// calling has one channel of gRPC's.
+// calling uses one gRPC channel.
 func calling(c *caller) *behavior {
 	return &behavior{
 		fast:     func(ctx context.Context) error { return c.get(ctx, short) },
 		slow:     c.get,
 		measured: one(c),
-		close:    func() {}, // it ends with the test
+		close:    func() {}, // it is stopped at the end of the test
 	}
 }
 
-// streaming has calls whose answer comes in three parts.
+// streaming makes calls whose answers come in three parts.
 func streaming(c *caller) *behavior {
 	get := func(ctx context.Context, d time.Duration) error {
 		half := (d / 2).Milliseconds()
@@ -385,6 +385,6 @@ func streaming(c *caller) *behavior {
 			began()
 			return get(ctx, d)
 		},
-		close: func() {}, // it ends with the test
+		close: func() {}, // it is stopped at the end of the test
 	}
 }

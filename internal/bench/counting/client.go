@@ -16,19 +16,19 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// patience is how long anything besides the measured requests may take.
+// patience is how long anything except the measured requests may take.
 const patience = 60 * time.Second
 
-// target is an app that a client speaks to, and where the client is.
+// target is the app that a client calls, and the client's location.
 type target struct {
 	address string
 	from    string
-	clients *namespace  // where the client is; nil for the pod's own
+	clients *namespace  // the client's namespace; nil: the pod's
 	tls     *tls.Config // nil for cleartext
-	path    string      // of the WebSocket
+	path    string      // path of the WebSocket
 }
 
-// dialTCP makes a connection, without TLS.
+// dialTCP opens a connection without TLS.
 func (t *target) dialTCP(ctx context.Context, address string) (conn *net.TCPConn, err error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(t.from)}, Timeout: patience}
 	dial := func() error {
@@ -50,7 +50,7 @@ func (t *target) dialTCP(ctx context.Context, address string) (conn *net.TCPConn
 	return conn, err
 }
 
-// dial makes a connection, with TLS if the app speaks that.
+// dial opens a connection, with TLS if the app uses it.
 func (t *target) dial(ctx context.Context) (net.Conn, error) {
 	conn, err := t.dialTCP(ctx, t.address)
 	if err != nil {
@@ -61,14 +61,14 @@ func (t *target) dial(ctx context.Context) (net.Conn, error) {
 	}
 	secured := tls.Client(conn, t.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
-		_ = conn.Close() // the handshake's error counts
+		_ = conn.Close() // the handshake's error is returned
 		return nil, err
 	}
 	return secured, nil
 }
 
-// connection is one on which HTTP/1.1 is spoken. It is made when it is needed,
-// and again when the app has closed it.
+// connection is an HTTP/1.1 connection. It is opened when it is needed, and
+// reopened after the app has closed it.
 type connection struct {
 	*target
 	w    *work
@@ -76,11 +76,11 @@ type connection struct {
 	read *bufio.Reader
 }
 
-// ready has a connection that the app has not closed.
+// ready ensures that there is a connection that the app has not closed.
 func (c *connection) ready(ctx context.Context) (reused bool, err error) {
 	if c.conn != nil {
-		// An app closes idle connections. This reads whatever came meanwhile,
-		// which is no answer.
+		// The app may have closed the idle connection. This read notices that; any
+		// data that it reads is not an answer.
 		if err := c.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
 			return false, err
 		}
@@ -105,7 +105,7 @@ func (c *connection) close() {
 
 var errNotDone = errors.New("the answer is not what it should be")
 
-// get has a request of so many milliseconds answered.
+// get makes a request that takes as long as d says.
 func (c *connection) get(ctx context.Context, d time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, d+patience)
 	defer cancel()
@@ -117,7 +117,7 @@ func (c *connection) get(ctx context.Context, d time.Duration) (err error) {
 	end := c.w.begin(path)
 	err = c.exchange(path, d+patience)
 	if err != nil && reused && errors.Is(err, io.EOF) {
-		// The app closed it in this moment. Clients try again.
+		// The app closed the connection at this moment. Real clients retry then.
 		c.close()
 		if _, err = c.ready(ctx); err == nil {
 			err = c.exchange(path, d+patience)
@@ -144,14 +144,14 @@ func (c *connection) exchange(path string, limit time.Duration) error {
 	return c.conn.SetDeadline(time.Time{})
 }
 
-// readDone reads an answer to its end.
+// readDone reads an answer completely.
 func readDone(from *bufio.Reader) error {
 	resp, err := http.ReadResponse(from, nil)
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	_ = resp.Body.Close() // read to its end
+	_ = resp.Body.Close() // it was read to its end
 	if err != nil {
 		return fmt.Errorf("reading the answer's body: %w", err)
 	}
@@ -165,7 +165,7 @@ func readDone(from *bufio.Reader) error {
 type socket struct {
 	w       *work
 	ws      *websocket.Conn
-	answers chan string // closed when the connection has ended
+	answers chan string // closed when the connection ends
 }
 
 func (t *target) openSocket(ctx context.Context, w *work) (*socket, error) {
@@ -180,7 +180,7 @@ func (t *target) openSocket(ctx context.Context, w *work) (*socket, error) {
 	}
 	ws, err := websocket.NewClient(config, conn)
 	if err != nil {
-		_ = conn.Close() // the first error counts
+		_ = conn.Close() // the first error is returned
 		return nil, fmt.Errorf("opening a WebSocket: %w", err)
 	}
 	s := &socket{w: w, ws: ws, answers: make(chan string)}
@@ -202,7 +202,7 @@ func (t *target) openSocket(ctx context.Context, w *work) (*socket, error) {
 	return s, nil
 }
 
-// get has a message of so many milliseconds answered.
+// get sends a message that takes as long as d says to answer.
 func (s *socket) get(ctx context.Context, d time.Duration) error {
 	text := fmt.Sprint(d.Milliseconds())
 	end := s.w.begin("message " + text)

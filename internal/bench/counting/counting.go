@@ -21,16 +21,16 @@ import (
 
 // Settings say which runs are made, and how.
 type Settings struct {
-	Match      string // a regular expression of the names of runs
-	Most       int    // how many of them; 0 for all
-	AtOnce     int    // how many at a time
-	Everything bool   // keep all that was seen of each run, not only of those that went wrong
-	// Log is the file that the results are written to, a line of JSON each.
+	Match      string // a regular expression that the names of runs must match
+	Most       int    // maximum number of runs; 0: all
+	AtOnce     int    // how many at the same time
+	Everything bool   // keep all data of each run, not only of runs with a wrong verdict
+	// Log is the file for the results, one line of JSON for each.
 	Log string
 }
 
-// Play makes the runs, and returns what they came to. Each server has a process
-// and a network namespace for itself.
+// Play makes the runs, and returns their results. Each server has its own process
+// and its own network namespace.
 func Play(t testing.TB, program *sidecar.Program, s Settings) []Result {
 	t.Helper()
 	runs, err := Select(s.Match, s.Most)
@@ -63,8 +63,8 @@ func Play(t testing.TB, program *sidecar.Program, s Settings) []Result {
 	return p.results
 }
 
-// divide gives each server its runs, and a share of those at once by how long
-// its runs take.
+// divide assigns each server its runs, and a share of AtOnce in proportion to the
+// time that its runs take.
 func divide(runs []Run, s Settings) map[string]task {
 	tasks := make(map[string]task)
 	lasts := make(map[string]time.Duration)
@@ -84,7 +84,7 @@ func divide(runs []Run, s Settings) map[string]task {
 	return tasks
 }
 
-// Longest is about how long the runs take in all.
+// Longest returns an estimate of how long all runs take together.
 func Longest(runs []Run, atOnce int) time.Duration {
 	var longest time.Duration
 	for _, do := range divide(runs, Settings{AtOnce: atOnce}) {
@@ -97,7 +97,7 @@ func Longest(runs []Run, atOnce int) time.Duration {
 	return longest
 }
 
-// progress takes the results.
+// progress collects the results.
 type progress struct {
 	t     testing.TB
 	began time.Time
@@ -108,7 +108,7 @@ type progress struct {
 	results []Result
 }
 
-// sayEvery is how often it is said how far the runs are.
+// sayEvery is the number of results between two progress messages.
 const sayEvery = 100
 
 func (p *progress) take(line []byte) error {
@@ -122,7 +122,7 @@ func (p *progress) take(line []byte) error {
 		return err
 	}
 	for _, v := range r.Verdicts {
-		v.Before, v.During, v.After, v.Log = nil, nil, nil, "" // they are in the file
+		v.Before, v.During, v.After, v.Log = nil, nil, nil, "" // the file has them
 	}
 	p.results = append(p.results, r)
 	if len(p.results)%sayEvery == 0 {
@@ -131,7 +131,7 @@ func (p *progress) take(line []byte) error {
 	return nil
 }
 
-// play has a process make the runs of one server.
+// play starts a process that makes the runs of one server.
 func (p *progress) play(t testing.TB, program *sidecar.Program, server string, do *task) error {
 	text, err := json.Marshal(do)
 	if err != nil {
@@ -149,7 +149,7 @@ func (p *progress) play(t testing.TB, program *sidecar.Program, server string, d
 	if err != nil {
 		return err
 	}
-	defer func() { _ = results.Close() }() // read to its end
+	defer func() { _ = results.Close() }() // it was read to its end
 	var output bytes.Buffer
 	cmd := exec.CommandContext(context.Background(), self) //nolint:gosec // this program
 	cmd.Env = append(os.Environ(), worldVariable+"="+file, programVariable+"="+program.Path, "GOMAXPROCS="+strconv.Itoa(2))
@@ -162,7 +162,7 @@ func (p *progress) play(t testing.TB, program *sidecar.Program, server string, d
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
 	err = cmd.Start()
-	_ = write.Close() // the process has its own
+	_ = write.Close() // the process has its own copy
 	if err != nil {
 		return fmt.Errorf("starting a process in a network namespace: %w", err)
 	}

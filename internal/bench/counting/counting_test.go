@@ -23,15 +23,15 @@ func TestMain(m *testing.M) {
 	os.Exit(sidecar.Main(m, &program))
 }
 
-// sanity is a run for each server, and for each way in which a client speaks;
-// it takes under a minute.
+// sanity matches a run for each server and for each protocol of a client. It takes
+// less than a minute.
 const sanity = `^((go|tomcat|uvicorn|nginx|haproxy)/(cleartext/fresh|TLS/WebSocket)` +
 	`|(node|netty|gunicorn|php)/(cleartext/(kept|pooled by nginx)|TLS/(back to back|pooled by HAProxy|fresh, session resumed, TLS 1.2))` +
 	`|grpc(-go/cleartext|io/TLS)/gRPC with pings)/(200ms|8s)/hook 1s/young/0.3ms` +
 	`|^go/cleartext/(kept|fresh)/8s/hook 1s/young/loopback` +
 	`|^pattern/cleartext/(no request|PROXY protocol, no request|HTTP/2, streams of several lengths|MQTT, idle)/(0s|8s)/hook 1s/young/loopback`
 
-// The runs are what they should be, whatever the judges say of them.
+// The runs are valid, whatever the judges' verdicts are.
 func TestRuns(t *testing.T) {
 	results := Play(t, &program, Settings{Match: sanity, AtOnce: 100, Log: filepath.Join(t.TempDir(), "log.jsonl"), Everything: true})
 	seen := make(map[string]*Result)
@@ -70,7 +70,7 @@ func TestRuns(t *testing.T) {
 			t.Errorf("%s: waiting until no connection is open was needless: %v, want %v", run, v.Needless, needless)
 		}
 		if v := r.Verdicts[Default]; v.Early() {
-			t.Errorf("%s: the simplest request of all was not waited for: %+v", run, v)
+			t.Errorf("%s: the drain did not wait for the simplest request: %+v", run, v)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestMatrix(t *testing.T) {
 	if !slices.Equal(all, Matrix()) {
 		t.Error("the order is not always the same")
 	}
-	// A small part has a bit of everything.
+	// A small part has some runs of every kind.
 	part, err := Select("", 200)
 	if err != nil || len(part) != 200 {
 		t.Fatalf("got %d runs, %v", len(part), err)
@@ -114,7 +114,7 @@ func TestMatrix(t *testing.T) {
 	}
 	for _, bad := range []string{"(", "no such run"} {
 		if _, err := Select(bad, 0); err == nil {
-			t.Errorf("%q selects something", bad)
+			t.Errorf("%q matches a run", bad)
 		}
 	}
 	t.Logf("%d runs, about %v with 90 at a time", len(all), Longest(all, 90).Round(time.Second))
@@ -123,7 +123,7 @@ func TestMatrix(t *testing.T) {
 func TestWork(t *testing.T) {
 	w := &work{}
 	if !w.lastEnd().IsZero() {
-		t.Error("without a request there is an end")
+		t.Error("there is a last end without any request")
 	}
 	hook := time.Now().Add(-time.Minute)
 	if at, known := needless(hook, w); !known || !at.Equal(hook.Add(endpointsWait+needlessAfter)) {
@@ -136,7 +136,7 @@ func TestWork(t *testing.T) {
 		t.Errorf("open: %v", open)
 	}
 	if _, known := needless(hook, w); known {
-		t.Error("while something is in flight a drain is known to be needless")
+		t.Error("a drain counts as needless while a request is in flight")
 	}
 	v := &Verdict{}
 	v.hear(returned{between, outcomeDrained}, hook, w)
@@ -146,7 +146,7 @@ func TestWork(t *testing.T) {
 	v = &Verdict{}
 	v.hear(returned{between, "expired"}, hook, w)
 	if v.Early() {
-		t.Error("a drain that has expired was called early")
+		t.Error("an expired drain counts as an early return")
 	}
 	second(errNotDone)
 	if at, known := needless(hook, w); !known || !at.Equal(w.lastEnd().Add(needlessAfter)) {
@@ -187,11 +187,11 @@ func TestEstablished(t *testing.T) {
 	}
 }
 
-// A handshake over the link takes a delay each way.
+// A handshake over the link takes one delay in each direction.
 func TestLink(t *testing.T) {
 	at := &target{from: clientAddress, address: podAddress + ":0"}
 	far := make(chan error)
-	// A namespace like a pod's is a process's; here it is a thread's.
+	// A pod's namespace belongs to a process; this one belongs to a thread.
 	pod, err := newNamespace(func() (err error) {
 		at.clients, err = connectClients()
 		return err

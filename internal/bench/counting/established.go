@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// stateEstablished is how /proc/net/tcp writes that state.
+// stateEstablished is that state in /proc/net/tcp.
 const stateEstablished = "01"
 
-var errNoSocket = errors.New("a line that is no socket")
+var errNoSocket = errors.New("a line that does not describe a socket")
 
-// established counts the connections that are open, by their local port. It
-// asks for those of its thread's namespace: the process's first thread may be
-// in that of the clients.
+// established counts the open connections by local port. It reads those of its
+// thread's namespace, because the process's first thread may be in the clients'
+// namespace.
 func established() (map[int]int, error) {
 	open := make(map[int]int)
 	for _, table := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
@@ -32,7 +32,7 @@ func countIn(table string, open map[int]int) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }() // it was read
+	defer func() { _ = file.Close() }() // only read
 	lines := bufio.NewScanner(file)
 	lines.Scan() // the heading
 	for lines.Scan() {

@@ -18,7 +18,7 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// caller is a client of gRPC's own library, in a process of its own.
+// caller is a client that uses gRPC's own library, in its own process.
 type caller struct {
 	w     *work
 	input io.WriteCloser
@@ -29,9 +29,9 @@ type caller struct {
 	waiting map[string]chan string
 }
 
-// startCaller starts one, which ends with the test. It pings every so many
-// seconds; never where that is 0. It has so many connections, of which only the
-// first is used after a call on each.
+// startCaller starts a caller, which is stopped at the end of the test. It pings
+// every ping seconds, or never if ping is 0. It opens the given number of
+// connections and makes one call on each; after that, it uses only the first.
 func startCaller(t testing.TB, at *target, w *work, certificate string, ping, connections int) *caller {
 	t.Helper()
 	var args []string
@@ -42,7 +42,7 @@ func startCaller(t testing.TB, at *target, w *work, certificate string, ping, co
 	if at.tls != nil {
 		args = append(args, certificate)
 	}
-	cmd := exec.CommandContext(context.Background(), args[0], args[1:]...) //nolint:gosec // the arguments are those above
+	cmd := exec.CommandContext(context.Background(), args[0], args[1:]...) //nolint:gosec // the arguments are from above
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	input, err := cmd.StdinPipe()
@@ -63,21 +63,21 @@ func startCaller(t testing.TB, at *target, w *work, certificate string, ping, co
 			number, answer, _ := strings.Cut(lines.Text(), " ")
 			c.mu.Lock()
 			if waiting, ok := c.waiting[number]; ok {
-				waiting <- answer // nobody else sends, and there is room for one
+				waiting <- answer // only this goroutine sends, and the channel is buffered
 				delete(c.waiting, number)
 			}
 			c.mu.Unlock()
 		}
-		_ = cmd.Wait() // it ends with its input, or says why on standard error
+		_ = cmd.Wait() // it ends with its input, or its error is on standard error
 	}()
 	t.Cleanup(func() {
-		_ = input.Close() // which ends it
+		_ = input.Close() // this ends it
 		<-c.gone
 	})
 	return c
 }
 
-// get makes a call that takes so long.
+// get makes a call that takes as long as d says.
 func (c *caller) get(ctx context.Context, d time.Duration) error {
 	return c.call(ctx, fmt.Sprintf("delay %d", d.Milliseconds()), d+patience)
 }

@@ -11,41 +11,41 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// The judges: who says when a drain is over.
+// The judges: who decides when a drain is over.
 const (
 	Default     = "default"
 	Requests    = "requests, 5 s"
 	Connections = "connections"
 )
 
-// Judges are all of them, in the order of the table's columns.
+// Judges returns all judges, in the order of the table's columns.
 func Judges() []string { return []string{Default, Requests, Connections} }
 
 const (
 	endpointsWait = 3 * time.Second // LASTCALL_ENDPOINTS_WAIT, the default
-	// needlessAfter is how long after the end of all work a drain may last.
+	// needlessAfter is how long a drain may continue after the end of all work.
 	needlessAfter = 8 * time.Second
-	// gracePeriod is more than a run takes.
+	// gracePeriod is longer than a run.
 	gracePeriod = 100 * time.Second
 )
 
-// Verdict is what a judge said.
+// Verdict is a judge's verdict.
 type Verdict struct {
-	// Seconds from the hook's call to its return; 0 when it was waited for in
-	// vain.
+	// Seconds is the time from the hook's call to its return; 0 if it did not
+	// return in time.
 	Seconds float64 `json:"seconds,omitempty"`
 	Outcome string  `json:"outcome"`
-	// Open are the requests that had begun and were not answered when it said
-	// that the pod was drained: an early return.
+	// Open lists the requests that were in flight when the judge said that the pod
+	// was drained. If there are any, the return was early.
 	Open []string `json:"open,omitempty"`
-	// Needless is set when it had not said so needlessAfter after the last
-	// work, or after the wait for endpoints where that is later.
+	// Needless is set if the drain was not over needlessAfter after the last work,
+	// or after the wait for endpoints if that ended later.
 	Needless bool `json:"needless,omitempty"`
-	// What it had to say for itself.
-	Before json.RawMessage `json:"before,omitempty"` // the status just before the hook
-	During json.RawMessage `json:"during,omitempty"` // and a moment after it
-	After  json.RawMessage `json:"after,omitempty"`  // and at the end
-	Log    string          `json:"log,omitempty"`    // where it was wrong
+	// The judge's own data.
+	Before json.RawMessage `json:"before,omitempty"` // status just before the hook
+	During json.RawMessage `json:"during,omitempty"` // status a moment after it
+	After  json.RawMessage `json:"after,omitempty"`  // status at the end
+	Log    string          `json:"log,omitempty"`    // only if the verdict was wrong
 }
 
 // Early reports whether the drain ended with a request in flight.
@@ -56,7 +56,7 @@ const (
 	outcomeWaiting = "still waiting"
 )
 
-// sidecars are the judges that are programs, each with its environment.
+// sidecars returns the judges that are programs, each with its environment.
 func sidecars() map[string][]string {
 	return map[string][]string{
 		Default:  nil,
@@ -64,13 +64,13 @@ func sidecars() map[string][]string {
 	}
 }
 
-// returned is when and how a hook did.
+// returned is when a hook returned, and its outcome.
 type returned struct {
 	at      time.Time
 	outcome string
 }
 
-// status is what a sidecar says of itself; nil when it says nothing in time.
+// status returns a sidecar's status, or nil if it does not answer in time.
 func status(ctx context.Context, s *sidecar.Sidecar) json.RawMessage {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -104,17 +104,17 @@ func callHook(ctx context.Context, s *sidecar.Sidecar) <-chan returned {
 	return answer
 }
 
-// observer looks once a second at how many connections are open on each port.
-// That is the rule of the gateways' shutdown managers: none may be.
+// observer counts the open connections of each port once a second. It follows the
+// rule of the gateways' shutdown managers: a drain is over when none is open.
 type observer struct {
 	mu      sync.Mutex
 	at      time.Time
 	open    map[int]int
 	failure error
-	looked  chan struct{} // closed with the next look
+	looked  chan struct{} // closed at the next count
 }
 
-// observeEvery is how often Envoy Gateway's shutdown manager looks.
+// observeEvery is the interval of Envoy Gateway's shutdown manager.
 const observeEvery = time.Second
 
 func startObserver(t testing.TB) *observer {
@@ -125,7 +125,7 @@ func startObserver(t testing.TB) *observer {
 	go func() {
 		for ctx.Err() == nil {
 			o.look()
-			_ = sleep(ctx, observeEvery) // then it is over
+			_ = sleep(ctx, observeEvery) // an error ends the loop
 		}
 	}()
 	return o
@@ -140,7 +140,7 @@ func (o *observer) look() {
 	o.looked = make(chan struct{})
 }
 
-// hook returns when no connection is open on port, and not before the wait for
+// hook returns when no connection is open on port, but not before the wait for
 // endpoints is over.
 func (o *observer) hook(ctx context.Context, port int) <-chan returned {
 	answer := make(chan returned, 1)

@@ -1,9 +1,10 @@
-// Package counting measures how often a drain ends with a request in flight,
-// and how often it waits for nothing, when the work in flight is counted by the
-// kernel's sockets: with real servers, real clients and the program itself.
+// Package counting measures how often a drain ends too early, with a request in
+// flight, and how often it waits needlessly, when the work in flight is counted
+// from the kernel's sockets. It uses real servers, real clients and the program
+// itself.
 //
-// Servers and sidecars share a network namespace, as the containers of a pod
-// do. Clients are in it too, or in another one, which packets reach 0.3 ms
+// Servers and sidecars share a network namespace, as the containers of a pod do.
+// Clients are in the same namespace, or in another one that packets reach 0.3 ms
 // later.
 package counting
 
@@ -17,18 +18,19 @@ import (
 	"time"
 )
 
-// Run is one drain: an app's server, a client, and what is in flight.
+// Run is one drain, described by the app's server, a client, and the requests in
+// flight.
 type Run struct {
 	Server  string        `json:"server"`
 	TLS     bool          `json:"tls"`
 	Client  string        `json:"client"`
 	Request time.Duration `json:"request"` // how long the measured request takes
-	Hook    time.Duration `json:"hook"`    // how long after its beginning the hook comes
-	History bool          `json:"history"` // the client has asked for as much for a while
+	Hook    time.Duration `json:"hook"`    // how long after the request's start the hook is called
+	History bool          `json:"history"` // the client has made similar requests for a while
 	Far     bool          `json:"far"`     // the client is in another network namespace
 }
 
-// The servers of the matrix. Those of the patterns are called so.
+// The servers of the matrix. patternServer stands for the server of each pattern.
 const (
 	patternServer = "pattern"
 	goServer      = "go"
@@ -77,14 +79,14 @@ func httpServers() []struct {
 	}
 }
 
-// http2Servers are those that speak HTTP/2 besides, or, where nginx speaks no
-// TLS, instead.
+// http2Servers support HTTP/2 in addition to HTTP/1. nginx without TLS supports only
+// HTTP/2.
 func http2Servers() []string { return []string{"node-h2", "tomcat-h2", "nginx-h2", "haproxy-h2"} }
 
 func grpcServers() []string { return []string{"grpc-go", "grpcio"} }
 
-// Matrix lists all runs, in an order that is always the same and has a bit of
-// everything in each part of it.
+// Matrix returns all runs. The order is always the same, and each part of it has
+// some runs of every kind.
 func Matrix() []Run {
 	var runs []Run
 	times := func(r Run, requests ...time.Duration) {
@@ -146,7 +148,7 @@ func Matrix() []Run {
 	return runs
 }
 
-// String names the run, for -counting.match too.
+// String returns the run's name. -counting.match matches it.
 func (r *Run) String() string {
 	words := []string{r.Server, "cleartext", r.Client, r.Request.String(), "hook " + r.Hook.String(), "young", "loopback"}
 	if r.TLS {
@@ -161,19 +163,19 @@ func (r *Run) String() string {
 	return strings.Join(words, "/")
 }
 
-// scatter is a number that has nothing to do with what the name says.
+// scatter returns a number that is unrelated to the meaning of the name.
 func scatter(name string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name)) // never fails
-	// The last bytes decide too little of the higher bits.
+	// The last bytes of the name influence the higher bits too little.
 	n := h.Sum64()
 	n ^= n >> 33
 	n *= 0xff51afd7ed558ccd
 	return n ^ n>>33
 }
 
-// Select returns the first most of the matrix whose names match; all where most
-// is 0.
+// Select returns the first most runs whose names match, or all of them if most is
+// 0.
 func Select(match string, most int) ([]Run, error) {
 	pattern, err := regexp.Compile(match)
 	if err != nil {
@@ -189,7 +191,7 @@ func Select(match string, most int) ([]Run, error) {
 	return runs, nil
 }
 
-// lasts is about how long the run takes.
+// lasts returns an estimate of how long the run takes.
 func (r *Run) lasts() time.Duration {
 	d := settle + r.Hook + max(r.Request-r.Hook, 0) + needlessAfter/2
 	if r.History {

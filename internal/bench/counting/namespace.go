@@ -17,19 +17,19 @@ const (
 	clientAddress = "10.99.0.2"
 )
 
-// linkDelay is how long the link holds each packet.
+// linkDelay is how long the link delays each packet.
 const linkDelay = 300 * time.Microsecond
 
 // namespace is a network namespace.
 type namespace struct{ file *os.File }
 
-// newNamespace makes a network namespace with a loopback, and has setUp do the
-// rest in it.
+// newNamespace creates a network namespace with a loopback interface, and runs
+// setUp in it.
 func newNamespace(setUp func() error) (*namespace, error) {
 	n := &namespace{}
 	made := make(chan error)
 	go func() {
-		// The thread is in the namespace from now on: it ends with this function.
+		// The thread stays in the namespace. It ends with this goroutine.
 		runtime.LockOSThread()
 		made <- func() error {
 			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -55,7 +55,7 @@ func newNamespace(setUp func() error) (*namespace, error) {
 func (n *namespace) do(f func() error) error {
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // as above
+		runtime.LockOSThread() // see above
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- fmt.Errorf("entering a network namespace: %w", err)
 			return
@@ -65,12 +65,12 @@ func (n *namespace) do(f func() error) error {
 	return <-done
 }
 
-// command is what runs a program in the namespace.
+// command returns the command that runs a program in the namespace.
 func (n *namespace) command() []string {
 	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), n.file.Fd()), "--"}
 }
 
-// loopbackUp brings the loopback of this thread's namespace up.
+// loopbackUp enables the loopback interface of this thread's namespace.
 func loopbackUp() error {
 	if err := configure("lo", ""); err != nil {
 		return fmt.Errorf("bringing the loopback up: %w", err)
@@ -78,13 +78,14 @@ func loopbackUp() error {
 	return nil
 }
 
-// configure gives an interface an address, if there is one, and brings it up.
+// configure sets an interface's address, if address is not empty, and enables the
+// interface.
 func configure(name, address string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(fd) }() // it was only asked
+	defer func() { _ = unix.Close(fd) }() // only used for ioctl
 	set := func(call uint, value func(*unix.Ifreq) error) error {
 		request, err := unix.NewIfreq(name)
 		if err == nil {
@@ -106,8 +107,8 @@ func configure(name, address string) error {
 	return set(unix.SIOCSIFFLAGS, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_UP); return nil })
 }
 
-// openTun makes a network interface of this thread's namespace, whose packets
-// are read from and written to the file.
+// openTun creates a network interface in this thread's namespace. Its packets are
+// read from and written to the returned file.
 func openTun(address string) (fd int, err error) {
 	defer func() {
 		if err != nil {
@@ -127,13 +128,13 @@ func openTun(address string) (fd int, err error) {
 		err = configure(name, address)
 	}
 	if err != nil {
-		_ = unix.Close(fd) // the first error counts
+		_ = unix.Close(fd) // the first error is returned
 	}
 	return fd, err
 }
 
-// connectClients makes a namespace for clients, and the link between it and
-// this one, which the process is in. Both last as long as the process.
+// connectClients creates a namespace for clients, and the link between it and the
+// process's namespace. Both last as long as the process.
 func connectClients() (*namespace, error) {
 	pod, err := openTun(podAddress)
 	if err != nil {
@@ -152,13 +153,13 @@ func connectClients() (*namespace, error) {
 	return n, nil
 }
 
-// packet is one that is under way.
+// packet is a packet on the link.
 type packet struct {
 	bytes []byte
 	due   time.Time
 }
 
-// forward passes packets on, linkDelay after they came.
+// forward forwards packets, linkDelay after they arrived.
 func forward(from, to int) {
 	const longest, mostUnderWay = 1500, 4096
 	underWay := make(chan packet, mostUnderWay)
@@ -177,14 +178,14 @@ func forward(from, to int) {
 		}
 	}()
 	go func() {
-		// Go's timers are too coarse for this: the kernel's are not.
+		// Go's timers are too coarse for this; the kernel's are not.
 		runtime.LockOSThread()
 		for p := range underWay {
 			for left := time.Until(p.due); left > 0; left = time.Until(p.due) {
 				pause := unix.NsecToTimespec(left.Nanoseconds())
-				_ = unix.Nanosleep(&pause, nil) // where it ends early it begins again
+				_ = unix.Nanosleep(&pause, nil) // if it ends early, the loop repeats it
 			}
-			_, _ = unix.Write(to, p.bytes) // what is lost TCP sends again
+			_, _ = unix.Write(to, p.bytes) // TCP retransmits lost packets
 		}
 	}()
 }

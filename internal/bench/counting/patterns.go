@@ -16,18 +16,18 @@ import (
 	"time"
 )
 
-// pattern is a further way in which clients and servers speak, each with a
-// server in Go for itself.
+// pattern is another way in which clients and servers communicate. Each has its own
+// server in Go.
 type pattern struct {
 	name    string
 	tls     bool
-	lengths []time.Duration // of the measured request; 0 where none is in flight
-	http2   bool            // the server speaks that too
+	lengths []time.Duration // of the measured request; 0: none is in flight
+	http2   bool            // the server also supports HTTP/2
 	serve   func(context.Context, net.Conn)
 	client  func(t testing.TB, at *target, w *work) *behavior
 }
 
-// patterns are all of them.
+// patterns returns all patterns.
 func patterns() []pattern {
 	long := []time.Duration{8 * time.Second, 20 * time.Second}
 	idle := []time.Duration{0}
@@ -119,10 +119,10 @@ func patterns() []pattern {
 			return beating(at, w, h)
 		}})
 	}
-	// Each by TLS too.
+	// Each pattern with TLS too.
 	for _, p := range all[:len(all):len(all)] {
 		if strings.HasPrefix(p.name, "PROXY") || p.name == "client has closed its half" {
-			continue // PROXY's header comes before TLS, and TLS has an end of its own
+			continue // the PROXY header comes before TLS, and TLS has its own end of a connection
 		}
 		p.tls = true
 		all = append(all, p)
@@ -130,25 +130,25 @@ func patterns() []pattern {
 	return all
 }
 
-// The addresses of the hook's caller, the kubelet, and of clients at the
-// loopback.
+// The addresses of the hook's caller, the kubelet, and of clients on the loopback
+// interface.
 const (
 	nodeAddress     = "127.0.0.1"
 	loopbackClients = "127.0.0.2"
 )
 
-// asking sends a request, on a connection that was made for it, and reads the
-// answer. sent is called when some of it has been sent.
+// asking sends a request on a new connection, and reads the answer. It calls sent
+// when a part of the request has been sent.
 type asking func(ctx context.Context, conn net.Conn, read *bufio.Reader, d time.Duration, sent func()) error
 
-// asked has a fresh connection for each request.
+// asked opens a new connection for each request.
 func asked(at *target, w *work, ask asking) *behavior {
 	get := func(ctx context.Context, d time.Duration, began func()) error {
 		conn, err := at.dial(ctx)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = conn.Close() }() // the answer is there, or an error
+		defer func() { _ = conn.Close() }() // the answer was read, or there is an error
 		if err := conn.SetDeadline(time.Now().Add(2*d + patience)); err != nil {
 			return err
 		}
@@ -172,12 +172,12 @@ func asked(at *target, w *work, ask asking) *behavior {
 	}
 }
 
-// header is that of a request for what takes d.
+// header returns the header of a request that takes d.
 func header(method, path string, d time.Duration, fields ...string) string {
 	return fmt.Sprintf("%s %s/%d HTTP/1.1\r\nHost: app\r\nUser-Agent: bench\r\n%s\r\n", method, path, d.Milliseconds(), strings.Join(append(fields, ""), "\r\n"))
 }
 
-// send sends texts, one after the other, with pauses between.
+// send sends texts one after the other, with pauses between them.
 func send(ctx context.Context, conn io.Writer, sent func(), pause time.Duration, texts ...string) error {
 	for i, text := range texts {
 		if i > 0 {
@@ -195,8 +195,8 @@ func send(ctx context.Context, conn io.Writer, sent func(), pause time.Duration,
 	return nil
 }
 
-// readEnd reads an answer whose body ends with "done", after those of the
-// class 1xx.
+// readEnd reads an answer whose body ends with "done". It skips answers of the
+// class 1xx before it.
 func readEnd(read *bufio.Reader) error {
 	for {
 		resp, err := http.ReadResponse(read, nil)
@@ -204,7 +204,7 @@ func readEnd(read *bufio.Reader) error {
 			return fmt.Errorf("reading the answer: %w", err)
 		}
 		body, err := io.ReadAll(io.LimitReader(resp.Body, 2*downloadSize))
-		_ = resp.Body.Close() // read to its end
+		_ = resp.Body.Close() // it was read to its end
 		if err != nil {
 			return fmt.Errorf("reading the answer's body: %w", err)
 		}
@@ -235,7 +235,7 @@ func askExpecting(ctx context.Context, conn net.Conn, read *bufio.Reader, d time
 	if err != nil {
 		return err
 	}
-	_ = resp.Body.Close() // it has none
+	_ = resp.Body.Close() // it has no body
 	if resp.StatusCode != http.StatusContinue {
 		return fmt.Errorf("%w: %s", errNotDone, resp.Status)
 	}
@@ -301,7 +301,8 @@ func askHalfClosing(ctx context.Context, conn net.Conn, read *bufio.Reader, d ti
 	return readEnd(read)
 }
 
-// proxyHeader is PROXY protocol's second version, as load balancers send it.
+// proxyHeader is a header of the PROXY protocol, version 2, as load balancers send
+// it.
 const proxyHeader = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x0a\x00\x00\x01\x0a\x00\x00\x02\x9c\x40\x1f\x90"
 
 func askProxied(ctx context.Context, conn net.Conn, read *bufio.Reader, d time.Duration, sent func()) error {
@@ -311,7 +312,7 @@ func askProxied(ctx context.Context, conn net.Conn, read *bufio.Reader, d time.D
 	return askPath("/delay")(ctx, conn, read, d, sent)
 }
 
-// serveProxied takes the header away, and answers one request.
+// serveProxied removes the header, and answers one request.
 func serveProxied(_ context.Context, conn net.Conn) {
 	got := make([]byte, len(proxyHeader))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != proxyHeader {
@@ -319,11 +320,11 @@ func serveProxied(_ context.Context, conn net.Conn) {
 	}
 	single := &oneConnection{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
 	single.conn <- &notifying{conn, single.closed, sync.Once{}}
-	server := &http.Server{Handler: answers(), ReadHeaderTimeout: 2 * time.Minute} //nolint:contextcheck // each request has one
+	server := &http.Server{Handler: answers(), ReadHeaderTimeout: 2 * time.Minute} //nolint:contextcheck // each request has its own context
 	_ = server.Serve(single)                                                       // until the connection is closed
 }
 
-// oneConnection is a listener that has one connection, and ends with it.
+// oneConnection is a listener that returns one connection and then ends with it.
 type oneConnection struct {
 	conn   chan net.Conn
 	closed chan struct{}
@@ -353,7 +354,7 @@ func (c *notifying) Close() error {
 	return c.Conn.Close()
 }
 
-// silent has three connections that say a text at most, and have no request.
+// silent has three connections that send at most a text, and no request.
 func silent(at *target, _ *work, text string) *behavior {
 	var connections []net.Conn
 	return waiting(func(ctx context.Context) error {
@@ -377,7 +378,7 @@ func closeConns(connections []net.Conn) {
 	}
 }
 
-// waiting does nothing but prepare, and its history is time that passes.
+// waiting makes no requests after prepare; its history is only the passage of time.
 func waiting(prepare func(context.Context) error, end func()) *behavior {
 	return &behavior{
 		prepare:  prepare,
@@ -388,13 +389,13 @@ func waiting(prepare func(context.Context) error, end func()) *behavior {
 	}
 }
 
-// seldom is too long between two clients: LASTCALL_QUIET may be over then.
+// seldom is too long a gap between two clients: LASTCALL_QUIET might pass.
 const seldom = 700 * time.Millisecond
 
 var errSeldom = errors.New("the machine was so busy that the next client came too late")
 
-// coming has clients come for a while, each with a connection and a request of
-// its own: the drain is to last as long as they do.
+// coming starts clients for a while. Each has its own connection and request. The
+// drain should last until the last of them.
 func coming(at *target, w *work, takes, every time.Duration) *behavior {
 	f := freshConnections{at, w}
 	come := func(ctx context.Context, d, longest time.Duration) error {
@@ -437,11 +438,11 @@ func coming(at *target, w *work, takes, every time.Duration) *behavior {
 	}
 }
 
-// withProbes has the kubelet look after the app once a second, with a request or
-// by a connection alone, until the run is over. It calls the hook from the same
+// withProbes lets the kubelet probe the app once a second, with a request or only a
+// connection, until the run is over. The kubelet calls the hook from the same
 // address.
 func withProbes(b *behavior, app *target, request bool) *behavior {
-	_, port, _ := net.SplitHostPort(app.address) // it was joined before
+	_, port, _ := net.SplitHostPort(app.address) // the address has a port
 	kubelet := &target{address: net.JoinHostPort(nodeAddress, port), from: nodeAddress, tls: app.tls}
 	over := make(chan struct{})
 	probe := func(ctx context.Context) error {
@@ -456,7 +457,7 @@ func withProbes(b *behavior, app *target, request bool) *behavior {
 		if err != nil {
 			return err
 		}
-		defer func() { _ = conn.Close() }() // the answer is there, or an error
+		defer func() { _ = conn.Close() }() // the answer was read, or there is an error
 		if _, err := io.WriteString(conn, "GET /delay/5 HTTP/1.1\r\nHost: app\r\nUser-Agent: kube-probe/1.34\r\nConnection: close\r\n\r\n"); err != nil {
 			return err
 		}
@@ -473,7 +474,7 @@ func withProbes(b *behavior, app *target, request bool) *behavior {
 			for {
 				select {
 				case <-every.C:
-					_ = probe(ctx) // the first one was answered
+					_ = probe(ctx) // the first probe was checked
 				case <-over:
 					return
 				}
@@ -491,8 +492,8 @@ func withProbes(b *behavior, app *target, request bool) *behavior {
 	return b
 }
 
-// beating has three connections with heartbeats. Messages come before the run,
-// on two of them; in it there are heartbeats alone.
+// beating has three connections with heartbeats. Before the measurement there are
+// messages on two of them; during it there are only heartbeats.
 func beating(at *target, w *work, h *heartbeat) *behavior {
 	var connections []net.Conn
 	var publish []func(context.Context) error
@@ -527,7 +528,7 @@ func beating(at *target, w *work, h *heartbeat) *behavior {
 
 const greeting = "220 app ready\r\n"
 
-// lines is a client of serveLines, with two connections.
+// lines is a client of serveLines with two connections.
 func lines(greeting string) func(testing.TB, *target, *work) *behavior {
 	return func(_ testing.TB, at *target, w *work) *behavior {
 		pool := make([]*lineClient, 2)
@@ -560,7 +561,7 @@ func lines(greeting string) func(testing.TB, *target, *work) *behavior {
 			close: func() {
 				for _, c := range pool {
 					if c != nil {
-						_ = c.conn.Close() // it may be closed
+						_ = c.conn.Close() // it may be closed already
 					}
 				}
 			},
@@ -611,9 +612,9 @@ func pinged(many int) func(testing.TB, *target, *work) *behavior {
 	}
 }
 
-// streams has one connection of HTTP/2, on which there are several requests of
-// different length at a time. The client pings when it has heard nothing for so
-// long; never where that is 0.
+// streams has one HTTP/2 connection with several requests of different lengths at a
+// time. The client pings when it has received nothing for the time ping, or never
+// if ping is 0.
 func streams(ping time.Duration) func(testing.TB, *target, *work) *behavior {
 	return func(_ testing.TB, at *target, w *work) *behavior {
 		by := *at
@@ -650,7 +651,7 @@ func streams(ping time.Duration) func(testing.TB, *target, *work) *behavior {
 			return errors.Join(failed...)
 		}
 		return &behavior{
-			prepare: func(ctx context.Context) error { return get(ctx, 0) }, // makes the connection
+			prepare: func(ctx context.Context) error { return get(ctx, 0) }, // opens the connection
 			fast:    func(ctx context.Context) error { return all(ctx, short, 0) },
 			slow:    func(ctx context.Context, d time.Duration) error { return all(ctx, d/4, d) },
 			measured: func(ctx context.Context, d time.Duration, began func()) error {
@@ -676,7 +677,7 @@ func getDone(ctx context.Context, client *http.Client, url string, d time.Durati
 	if err != nil {
 		return err
 	}
-	defer func() { _ = resp.Body.Close() }() // read to its end
+	defer func() { _ = resp.Body.Close() }() // it was read to its end
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 100))
 	if err == nil && (resp.StatusCode != http.StatusOK || string(body) != "done" || resp.ProtoMajor != 2) {
 		err = fmt.Errorf("%w: %s %s %q", errNotDone, resp.Proto, resp.Status, body)
@@ -684,7 +685,7 @@ func getDone(ctx context.Context, client *http.Client, url string, d time.Durati
 	return err
 }
 
-// serverTLS is what servers of patterns speak TLS with.
+// serverTLS returns the TLS configuration of the patterns' servers.
 func serverTLS(certificate tls.Certificate, http2 bool) *tls.Config {
 	config := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	if http2 {

@@ -12,7 +12,7 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// Result is what a run came to.
+// Result is the result of a run.
 type Result struct {
 	Run
 	Began    time.Time           `json:"began"`
@@ -21,14 +21,14 @@ type Result struct {
 	Answers  int                 `json:"answers"` // before the hook
 	InFlight []Request           `json:"in_flight,omitempty"`
 	Verdicts map[string]*Verdict `json:"verdicts"`
-	// Broken is why the run does not count: it is not what it should be.
+	// Broken is why the run is invalid; empty if it is valid.
 	Broken string `json:"broken,omitempty"`
 }
 
 const (
-	// settle is what a sidecar has before the first request of a run.
+	// settle is the time that a sidecar gets before the first request of a run.
 	settle = 1500 * time.Millisecond
-	// during is when the sidecars are asked what they count.
+	// during is how long after the hook the sidecars' status is read.
 	during = 500 * time.Millisecond
 )
 
@@ -68,9 +68,9 @@ func (w *world) play(t *testing.T, r *Run, s slot, result *Result) {
 	select {
 	case <-began:
 	case err := <-finished:
-		finished <- err // read again below
+		finished <- err // it is read again below
 		select {
-		case <-began: // there was nothing to do
+		case <-began: // there is no measured request
 		default:
 			fail("the measured request has not begun", err)
 			return
@@ -100,7 +100,7 @@ func (w *world) play(t *testing.T, r *Run, s slot, result *Result) {
 	result.Broken = ""
 }
 
-// app is the port of a run's app. That of a pattern is made for it.
+// app returns the port of a run's app. The app of a pattern is started here.
 func (w *world) app(t testing.TB, r *Run, s slot) int {
 	t.Helper()
 	if r.Server != patternServer {
@@ -142,7 +142,7 @@ func (w *world) behavior(t testing.TB, r *Run, s slot, at *target, done *work) *
 	return newBehavior(t, r, w, at, s.gateway, done)
 }
 
-// before is what there is before the measured request.
+// before makes the requests before the measured one.
 func (b *behavior) before(ctx context.Context, r *Run, done *work) error {
 	if b.prepare != nil {
 		if err := b.prepare(ctx); err != nil {
@@ -156,7 +156,7 @@ func (b *behavior) before(ctx context.Context, r *Run, done *work) error {
 }
 
 // drain calls the hooks, and waits until each judge has said that the drain is
-// over, or is late with it.
+// over, or is needlessly late.
 func (w *world) drain(ctx context.Context, port int, judges map[string]*sidecar.Sidecar, done *work, result *Result) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -203,12 +203,12 @@ func (w *world) drain(ctx context.Context, port int, judges map[string]*sidecar.
 			hooks = nil
 		}
 	}
-	// One that has returned early is over before its work is.
+	// If all judges returned early, the work is not over yet.
 	for ctx.Err() == nil {
 		if _, ok := needless(result.HookAt, done); ok {
 			break
 		}
-		_ = sleep(ctx, 50*time.Millisecond) // then it is over
+		_ = sleep(ctx, 50*time.Millisecond) // an error ends the loop
 	}
 	result.LastWork = done.lastEnd()
 	for name, v := range result.Verdicts {
@@ -224,7 +224,8 @@ func (w *world) drain(ctx context.Context, port int, judges map[string]*sidecar.
 	}
 }
 
-// needless is when a drain becomes needless, once that is known.
+// needless returns when a drain becomes needless. known is false while a request is
+// in flight.
 func needless(hook time.Time, done *work) (at time.Time, known bool) {
 	last := done.lastEnd()
 	if last.IsZero() && len(done.snapshot()) > 0 {
@@ -236,7 +237,7 @@ func needless(hook time.Time, done *work) (at time.Time, known bool) {
 	return last.Add(needlessAfter), true
 }
 
-// hear takes what a judge said.
+// hear records when and how a judge's hook returned.
 func (v *Verdict) hear(r returned, hook time.Time, done *work) {
 	v.Seconds, v.Outcome = r.at.Sub(hook).Seconds(), r.outcome
 	if r.outcome != outcomeDrained {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// tally is what some runs came to.
+// tally counts the verdicts of some runs.
 type tally struct {
 	runs, early, young, youngNeedless, old, oldNeedless int
 }
@@ -31,14 +31,13 @@ func (t *tally) add(r *Result, judge string) {
 	}
 }
 
-// Summary is what all runs came to.
+// Summary summarizes all runs.
 type Summary struct {
 	results []Result
 	broken  []Result
 }
 
-// Summarize takes the runs that are what they should be, and keeps the others
-// apart.
+// Summarize separates valid runs from broken ones.
 func Summarize(results []Result) Summary {
 	var s Summary
 	for i := range results {
@@ -51,7 +50,7 @@ func Summarize(results []Result) Summary {
 	return s
 }
 
-// Broken names the runs that do not count, and says why.
+// Broken lists the invalid runs, with the reasons.
 func (s *Summary) Broken() (texts []string) {
 	for i := range s.broken {
 		r := &s.broken[i]
@@ -61,7 +60,7 @@ func (s *Summary) Broken() (texts []string) {
 	return texts
 }
 
-// Early names the runs in which a judge was early, with what was in flight.
+// Early lists the runs in which a judge was early, with the requests in flight.
 func (s *Summary) Early(judge string) (texts []string) {
 	for i := range s.results {
 		r := &s.results[i]
@@ -75,11 +74,11 @@ func (s *Summary) Early(judge string) (texts []string) {
 
 // row is a line of a table.
 type row struct {
-	order   []string // what it is sorted by, and its first columns
+	order   []string // sort key, and the first columns
 	tallies map[string]*tally
 }
 
-// rows puts runs that have the same key into a row.
+// rows groups runs with the same key into a row.
 func rows(results []Result, key func(*Result) []string) []*row {
 	found := make(map[string]*row)
 	for i := range results {
@@ -107,7 +106,7 @@ func rows(results []Result, key func(*Result) []string) []*row {
 	return all
 }
 
-// note says what is to be known of a row.
+// note returns the remarks on a row.
 func (r *row) note() string {
 	d := r.tallies[Default]
 	var notes []string
@@ -123,7 +122,7 @@ func (r *row) note() string {
 	return strings.Join(notes, "; ")
 }
 
-// client is the row's last column before the figures.
+// client returns the row's last column before the figures.
 func (r *row) client() string { return r.order[len(r.order)-1] }
 
 const (
@@ -132,7 +131,7 @@ const (
 	pausesOfStream     = "an answer that has paused may go on: twice the longest pause is waited for"
 )
 
-// earlyNote and needlessNote say what the kernel does not show of a client.
+// earlyNote and needlessNote say what the kernel does not show about a client.
 func earlyNote(client string) string {
 	if client == grpcOverlap {
 		return hiddenBySideBySide
@@ -167,7 +166,7 @@ func share(n, all int) string {
 	return fmt.Sprintf("%d (%.1f %%)", n, 100*float64(n)/float64(all))
 }
 
-// Markdown has the tables.
+// Markdown returns the tables.
 func (s *Summary) Markdown() string {
 	var out strings.Builder
 	all := rows(s.results, func(*Result) []string { return []string{"all"} })
@@ -226,7 +225,7 @@ func (s *Summary) Markdown() string {
 	return out.String()
 }
 
-// table writes a line for each server, or pattern.
+// table writes a row for each server, or for each pattern.
 func (s *Summary) table(out *strings.Builder, server, client string, key func(*Result) []string) {
 	all := rows(s.results, key)
 	if len(all) == 0 {

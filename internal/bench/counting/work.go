@@ -7,22 +7,21 @@ import (
 	"time"
 )
 
-// Request is one that a client has made.
+// Request is a client's request.
 type Request struct {
 	What  string    `json:"what"`
 	Began time.Time `json:"began"`
-	Ended time.Time `json:"ended,omitzero"` // when the whole answer was there
+	Ended time.Time `json:"ended,omitzero"` // when the answer was complete
 }
 
-// work is what a client has asked for.
+// work records a client's requests.
 type work struct {
 	mu       sync.Mutex
 	requests []*Request
 	failures []error
 }
 
-// begin notes that a request is under way. The returned function notes how it
-// ended.
+// begin records that a request is under way. The returned function records its end.
 func (w *work) begin(what string) (end func(error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -40,7 +39,7 @@ func (w *work) begin(what string) (end func(error)) {
 	}
 }
 
-// answered is how many requests were answered.
+// answered returns how many requests were answered.
 func (w *work) answered() (n int) {
 	for _, r := range w.snapshot() {
 		if !r.Ended.IsZero() {
@@ -50,7 +49,7 @@ func (w *work) answered() (n int) {
 	return n
 }
 
-// open returns those that had begun before at, and had not ended then.
+// open returns the requests that had begun before at and had not ended then.
 func (w *work) open(at time.Time) (open []Request) {
 	for _, r := range w.snapshot() {
 		if r.Began.Before(at) && (r.Ended.IsZero() || r.Ended.After(at)) {
@@ -60,7 +59,7 @@ func (w *work) open(at time.Time) (open []Request) {
 	return open
 }
 
-// lastEnd is when the last request ended; the zero time while one is open.
+// lastEnd returns when the last request ended, or the zero time while one is open.
 func (w *work) lastEnd() (last time.Time) {
 	for _, r := range w.snapshot() {
 		if r.Ended.IsZero() {
@@ -88,7 +87,7 @@ func (w *work) failed() []error {
 	return append([]error(nil), w.failures...)
 }
 
-// sleep returns the context's error when that ends first.
+// sleep sleeps for d. It returns the context's error if that ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

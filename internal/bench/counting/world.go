@@ -29,48 +29,49 @@ import (
 
 // The environment of a world's process.
 const (
-	worldVariable   = "BENCH_COUNTING_WORLD"   // the file that says what is to be run
+	worldVariable   = "BENCH_COUNTING_WORLD"   // file with the task
 	programVariable = "BENCH_COUNTING_PROGRAM" // the sidecar's program
 )
 
-// resultsFile is where a world writes its results, a line of JSON each.
+// resultsFile is the file descriptor for a world's results, one line of JSON each.
 const resultsFile = 3
 
-// task is what a world is to do.
+// task is the work of a world.
 type task struct {
 	Runs       []Run `json:"runs"`
 	AtOnce     int   `json:"at_once"`
-	Everything bool  `json:"everything"` // write all that was seen of each run, not only of those that went wrong
+	Everything bool  `json:"everything"` // write all data of each run, not only of runs with a wrong verdict
 }
 
-// world is a network namespace that a process is in, with servers, sidecars and
-// the clients that are near; far ones are in another namespace, beyond a link.
+// world is a process in its own network namespace, with servers, sidecars and the
+// near clients. Far clients are in another namespace, behind a link.
 type world struct {
 	program     *sidecar.Program
-	far         *namespace // nil where no run needs it
+	far         *namespace // nil if no run needs it
 	observer    *observer
-	certificate string // the file
+	certificate string // path of the file
 	key         string
 	pair        tls.Certificate
 	roots       *x509.CertPool
 	everything  bool
 
-	slots chan slot // the ports that no run has
+	slots chan slot // ports that no run uses
 
 	mu      sync.Mutex
 	results *json.Encoder
 }
 
-// slot is a port of the world's server without TLS and one with it.
+// slot is a set of ports: of the server without TLS, of the server with TLS, and of
+// a gateway.
 type slot struct{ plain, secured, gateway int }
 
-// IsWorld reports whether this process was started to make runs. If so, all
-// that it is to do is to call World.
+// IsWorld reports whether this process was started to make runs. If so, it must
+// only call World.
 func IsWorld() bool { return os.Getenv(worldVariable) != "" }
 
 // World makes the runs that this process was started for. It does not return.
 func World() {
-	text, err := os.ReadFile(os.Getenv(worldVariable)) //nolint:gosec // Play has named it
+	text, err := os.ReadFile(os.Getenv(worldVariable)) //nolint:gosec // set by Play
 	var do task
 	if err == nil {
 		err = json.Unmarshal(text, &do)
@@ -91,7 +92,7 @@ func World() {
 	}}}, nil, nil)
 }
 
-// makeWorld readies what the runs need.
+// makeWorld starts what the runs need.
 func makeWorld(t testing.TB, do *task) *world {
 	t.Helper()
 	w := &world{
@@ -119,8 +120,8 @@ func makeWorld(t testing.TB, do *task) *world {
 	if len(kinds) > 1 {
 		t.Fatalf("a world has one kind of server, not %v", kinds)
 	}
-	// The namespace is its own, and so are all ports of it. These are not given
-	// to clients.
+	// The process has the namespace and all its ports for itself. Clients do not
+	// get these ports.
 	const plain, secured, gateway, backend = 10_000, 11_000, 12_000, 13_000
 	o := servers.DelayOptions{Certificate: w.certificate, Key: w.key}
 	for n := range do.AtOnce {
@@ -154,8 +155,8 @@ func (w *world) runAll(t *testing.T, runs []Run) {
 			t.Run(r.String(), func(t *testing.T) {
 				t.Parallel()
 				if n < cap(w.slots) {
-					// Not all in the same moment.
-					_ = sleep(t.Context(), time.Duration(n)*apart) // it is over then
+					// Do not start all at the same moment.
+					_ = sleep(t.Context(), time.Duration(n)*apart) // an error means that the test is over
 				}
 				w.run(t, &r)
 			})
@@ -163,10 +164,10 @@ func (w *world) runAll(t *testing.T, runs []Run) {
 	})
 }
 
-// apart is between the beginnings of the first runs.
+// apart is the time between the starts of the first runs.
 const apart = 500 * time.Millisecond
 
-// run makes one, and writes its result whatever comes of it.
+// run makes one run, and writes its result in any case.
 func (w *world) run(t *testing.T, r *Run) {
 	s := <-w.slots
 	result := &Result{Run: *r, Broken: "it ended before its time: see the log"}
@@ -181,7 +182,7 @@ func (w *world) run(t *testing.T, r *Run) {
 	w.play(t, r, s, result)
 }
 
-// makeCertificate writes a certificate for TLS, and its key.
+// makeCertificate writes a TLS certificate and its key.
 func (w *world) makeCertificate(t testing.TB) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -206,7 +207,7 @@ func (w *world) makeCertificate(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // under the system's folder for temporary files
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // it is a temporary folder
 	certificatePEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 	w.certificate, w.key = filepath.Join(dir, "certificate.pem"), filepath.Join(dir, "key.pem")
@@ -220,7 +221,7 @@ func (w *world) makeCertificate(t testing.TB) {
 	w.roots.AppendCertsFromPEM(certificatePEM)
 }
 
-// clientTLS is what a run's client speaks TLS with; nil where it does not.
+// clientTLS returns the TLS configuration of a run's client, or nil without TLS.
 func (w *world) clientTLS(r *Run) *tls.Config {
 	if !r.TLS {
 		return nil
@@ -235,7 +236,7 @@ func (w *world) clientTLS(r *Run) *tls.Config {
 	return c
 }
 
-// target is the app that a run's client speaks to.
+// target returns the app that a run's client calls.
 func (w *world) target(r *Run, port int) *target {
 	at := &target{from: loopbackClients, tls: w.clientTLS(r), path: "/ws"}
 	host := "127.0.0.1"
@@ -246,8 +247,8 @@ func (w *world) target(r *Run, port int) *target {
 	return at
 }
 
-// gateway starts a gateway where the clients are, in front of the app, and
-// returns what its clients speak to.
+// gateway starts a gateway in the clients' namespace, in front of the app, and
+// returns the target for its clients.
 func (w *world) gateway(t testing.TB, r *Run, app *target, port int) *target {
 	t.Helper()
 	kind := "nginx"

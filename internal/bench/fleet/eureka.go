@@ -1,5 +1,5 @@
-// Package fleet is a Eureka server that answers as one does that serves a large
-// fleet, for what a drain costs it: it counts calls, connections and bytes.
+// Package fleet is a Eureka server that answers like a server of a large fleet, to
+// measure the cost of a drain. It counts calls, connections and bytes.
 package fleet
 
 import (
@@ -15,18 +15,18 @@ import (
 	"time"
 )
 
-// Size is how many instances the pod's application has, the pod among them, and
-// all others together.
+// Size is how many instances the pod's application has, including the pod, and how
+// many all other applications have together.
 type Size struct{ App, Others int }
 
 // Call is one call that the server has answered.
 type Call struct {
 	At             time.Time
-	What           string // method and what was asked for, such as "GET apps as XML"
+	What           string // the method and the resource, such as "GET apps as XML"
 	Wire, Unpacked int    // bytes of the body
 }
 
-// Eureka is the server. It is made by Start.
+// Eureka is the server. Use Start to create one.
 type Eureka struct {
 	URL string // its service URL
 
@@ -34,22 +34,22 @@ type Eureka struct {
 	cache time.Duration
 	port  int // of the pod's app
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	calls       []Call
 	connections int
 	pod         pod
-	before      []pod // what it was earlier
+	before      []pod // its earlier states
 	answers     map[string]cached
 }
 
-// pod is the pod's instance from a moment on.
+// pod is the state of the pod's instance from a moment on.
 type pod struct {
 	status, override string
 	updated          time.Time
 	cancelled        bool
 }
 
-// asOf is what the pod's instance was at a time.
+// asOf returns the state of the pod's instance at a time.
 func (e *Eureka) asOf(at time.Time) pod {
 	if !e.pod.updated.After(at) {
 		return e.pod
@@ -67,18 +67,19 @@ func (e *Eureka) change(to pod) {
 	e.pod = to
 }
 
-// warm reports whether the clients of a fleet ask for an answer all the time, so
-// that it is renewed in each pass. Others are once they were asked for.
+// warm reports whether a fleet's clients ask for an answer all the time, so that
+// each pass renews it. Other answers are renewed only after someone has asked for
+// them.
 func warm(name string) bool { return name == "apps as JSON" || name == "apps/delta as JSON" }
 
-// cached is an answer of the response cache. All of them are renewed in one pass.
+// cached is an answer in the response cache. One pass renews all of them.
 type cached struct {
 	pass          int64
 	plain, zipped []byte
 }
 
-// Start starts the server, whose response cache is renewed every cache. The pod's
-// instance is at 127.0.0.1 and port. Stop ends it.
+// Start starts the server. Its response cache is renewed at the interval cache. The
+// pod's instance is at 127.0.0.1 and port. Call stop to end the server.
 func Start(size Size, cache time.Duration, port int) (e *Eureka, stop func()) {
 	e = &Eureka{size: size, cache: cache, port: port, pod: pod{status: "UP", override: "UNKNOWN", updated: time.Now().Add(-time.Hour)}, answers: map[string]cached{}}
 	server := httptest.NewUnstartedServer(e)
@@ -94,14 +95,15 @@ func Start(size Size, cache time.Duration, port int) (e *Eureka, stop func()) {
 	return e, server.Close
 }
 
-// Reset forgets the calls so far.
+// Reset forgets all calls.
 func (e *Eureka) Reset() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.calls, e.connections = nil, 0
 }
 
-// Calls returns the calls since Reset, and how many connections were opened.
+// Calls returns the calls since Reset, and how many connections were opened since
+// then.
 func (e *Eureka) Calls() (calls []Call, connections int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -163,14 +165,14 @@ func (e *Eureka) cached(name string, now time.Time) cached {
 	if ok && c.pass == pass {
 		return c
 	}
-	asOf := now // nobody has asked for it before
+	asOf := now // nobody has asked for this before
 	if ok || warm(name) {
 		asOf = time.Unix(0, pass*int64(e.cache))
 	}
 	c = cached{pass: pass, plain: e.make(name, asOf)}
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
-	_, _ = z.Write(c.plain) // to memory
+	_, _ = z.Write(c.plain) // writing to memory cannot fail
 	_ = z.Close()
 	c.zipped = zipped.Bytes()
 	e.answers[name] = c
@@ -179,7 +181,7 @@ func (e *Eureka) cached(name string, now time.Time) cached {
 
 func (e *Eureka) id() string { return fmt.Sprintf("orders-0.cluster.local:orders:%d", e.port) }
 
-// make makes a new answer.
+// make creates a new answer.
 func (e *Eureka) make(name string, at time.Time) []byte {
 	p := e.asOf(at)
 	what, kind, _ := strings.Cut(name, " as ")

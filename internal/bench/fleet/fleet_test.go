@@ -17,10 +17,11 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// small is a fleet that a real server is filled with in a moment.
+// small returns a fleet that a real server can be filled with quickly.
 func small() Size { return Size{App: 4, Others: 6} }
 
-// The server answers as a real one does: the same fields, and as many bytes.
+// The server's answers have the same fields and about the same size as a real
+// server's.
 func TestAnswersAreLikeARealServers(t *testing.T) {
 	servers.NeedEureka(t)
 	servers, err := servers.StartEureka(servers.EurekaOptions{})
@@ -33,7 +34,7 @@ func TestAnswersAreLikeARealServers(t *testing.T) {
 	e, stop := Start(small(), 10*time.Millisecond, port)
 	t.Cleanup(stop)
 
-	// The real one is given the same instances, and writes them in its own way.
+	// The real server gets the same instances, and writes them in its own way.
 	e.mu.Lock()
 	instances := map[string][]string{"ORDERS": nil, "SERVICE-0": nil}
 	for n := range small().App {
@@ -60,7 +61,7 @@ func TestAnswersAreLikeARealServers(t *testing.T) {
 	for _, what := range []string{one, "/apps/ORDERS", "/apps", "/apps/delta"} {
 		for _, kind := range []string{"application/json", "application/xml"} {
 			if what == one && kind == "application/xml" {
-				continue // nobody asks for it
+				continue // clients never ask for it
 			}
 			t.Run(kind+what, func(t *testing.T) {
 				var genuine string
@@ -78,7 +79,7 @@ func TestAnswersAreLikeARealServers(t *testing.T) {
 					t.Errorf("fields\n%q\nwant\n%q", got, want)
 				}
 				if what == "/apps/delta" {
-					return // the real one has just had ten registrations, the other one has the pod alone
+					return // the real server has just had ten registrations, the other has only the pod
 				}
 				if ratio := float64(len(fake)) / float64(len(genuine)); ratio < 0.97 || ratio > 1.03 {
 					t.Errorf("%d bytes, and the real server sends %d:\n%s\n%s", len(fake), len(genuine), fake, genuine)
@@ -112,7 +113,7 @@ func call(t *testing.T, method, url, body, accept string) (int, string) {
 	return resp.StatusCode, string(answer)
 }
 
-// names are the names of all fields in an answer, each once.
+// names returns the names of all fields in an answer, without duplicates.
 func names(t *testing.T, answer, kind string) []string {
 	t.Helper()
 	all := map[string]bool{}

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// What follows writes instances as Spring Cloud's server does, field by field, so
-// that sizes are right; the package's test compares them with the real ones.
+// The functions below write instances as Spring Cloud's server does, field by
+// field, so that sizes are correct. The package's test compares them with a real
+// server's.
 
 func (p pod) fields(e *Eureka, app string, n int) (ip, status, override, action string, port int, updated int64) {
 	if app == "ORDERS" && n == 0 {
@@ -34,8 +35,8 @@ type apps = []struct {
 	n    int
 }
 
-// present reports whether a list holds the instance: those that were cancelled
-// are in the changes alone.
+// present reports whether a list contains the instance. Cancelled instances are
+// only in the list of changes.
 func (p pod) present(root, app string, n, of int) bool {
 	return !p.cancelled || app != "ORDERS" || n > 0 || root == "applications" && of == 1
 }

@@ -5,29 +5,28 @@ import (
 	"time"
 )
 
-// question is one kind of answer that clients read; each is cached by itself.
+// question is one kind of answer that clients read. Each is cached separately.
 type question struct {
 	path string // "apps", "apps/delta" or "apps/APP"
 	xml  bool
 }
 
-// cache is the server's response cache, which has two layers. now is rebuilt when
-// something has changed. Clients are answered from shown, which is regularly
-// replaced by now.
+// cache is the server's response cache. It has two layers: now is rebuilt after
+// changes. Clients get answers from shown, which is replaced by now at intervals.
 type cache struct {
 	every time.Duration
 	make  func(question) []byte // nil: not found
 
 	mu    sync.Mutex
-	age   int // counts the times that now was thrown away
+	age   int // how often now was invalidated
 	now   map[question][]byte
 	shown map[question][]byte
 }
 
-// maxQuestions bounds the memory, whatever clients ask for.
+// maxQuestions limits the memory, whatever clients ask for.
 const maxQuestions = 1000
 
-// get returns the answer as clients see it, nil for not found.
+// get returns the answer that clients get, or nil if it is not found.
 func (c *cache) get(q question) []byte {
 	c.mu.Lock()
 	answer, known := c.shown[q]
@@ -35,7 +34,8 @@ func (c *cache) get(q question) []byte {
 	if known {
 		return answer
 	}
-	// Asked for the first time: made on the spot, and ahead of the others.
+	// The first time, the answer is created at once, and may be newer than the
+	// others.
 	answer = c.current(q)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,8 +45,8 @@ func (c *cache) get(q question) []byte {
 	return answer
 }
 
-// current returns the answer as it is now. It is not called with the
-// registry's lock held, which make takes.
+// current returns the current answer. The caller must not hold the registry's lock,
+// because make takes it.
 func (c *cache) current(q question) []byte {
 	c.mu.Lock()
 	answer, known := c.now[q]
@@ -59,12 +59,12 @@ func (c *cache) current(q question) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if age == c.age && len(c.now) < maxQuestions {
-		c.now[q] = answer // nothing has changed meanwhile
+		c.now[q] = answer // there was no change in the meantime
 	}
 	return answer
 }
 
-// invalidate has the current answers rebuilt. Those shown stay.
+// invalidate discards the current answers. Those in shown stay.
 func (c *cache) invalidate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,7 +72,7 @@ func (c *cache) invalidate() {
 	clear(c.now)
 }
 
-// refresh shows the current answers.
+// refresh replaces shown by the current answers.
 func (c *cache) refresh() {
 	c.mu.Lock()
 	var asked []question

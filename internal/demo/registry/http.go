@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// maxRegistration is how long a registration may be, in bytes.
+// maxRegistration is the maximum size of a registration, in bytes.
 const maxRegistration = 64 << 10
 
 // Handler serves the protocol under /eureka, the path of the service URL.
@@ -23,7 +23,7 @@ func (r *Registry) Handler() http.Handler {
 	mux.HandleFunc("GET /eureka/instances/{id}", r.getInstance)
 	mux.HandleFunc("POST /eureka/apps/{app}", r.postInstance)
 	mux.HandleFunc("PUT /eureka/apps/{app}/{id}", func(w http.ResponseWriter, q *http.Request) {
-		dirty, _ := strconv.ParseInt(q.FormValue("lastDirtyTimestamp"), 10, 64) // 0 when it is not told
+		dirty, _ := strconv.ParseInt(q.FormValue("lastDirtyTimestamp"), 10, 64) // 0 if it is missing
 		found(w, r.renew(q.PathValue("app"), q.PathValue("id"), Millis(dirty)))
 	})
 	mux.HandleFunc("PUT /eureka/apps/{app}/{id}/status", func(w http.ResponseWriter, q *http.Request) {
@@ -48,44 +48,44 @@ func found(w http.ResponseWriter, ok bool) {
 	}
 }
 
-// statusOf reads the status that a request names.
+// statusOf returns the status in a request.
 func statusOf(w http.ResponseWriter, q *http.Request, unset string) (string, bool) {
 	status := q.FormValue("value")
 	if status == "" {
 		status = unset
 	}
 	if !slices.Contains([]string{Up, Down, Starting, OutOfService, Unknown}, status) {
-		http.Error(w, fmt.Sprintf("%.40q is no status", status), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("%.40q is not a status", status), http.StatusBadRequest)
 		return "", false
 	}
 	return status, true
 }
 
-// postInstance takes a registration, in JSON, as clients send it by default.
+// postInstance handles a registration in JSON, the default format of clients.
 func (r *Registry) postInstance(w http.ResponseWriter, q *http.Request) {
 	var body struct {
 		Instance Instance `json:"instance"`
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, q.Body, maxRegistration)).Decode(&body); err != nil {
-		http.Error(w, "a registration is JSON here: "+err.Error(), http.StatusBadRequest)
+		http.Error(w, "a registration must be JSON: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	err := body.Instance.check()
 	if err == nil && !strings.EqualFold(body.Instance.App, q.PathValue("app")) {
-		err = fmt.Errorf("the application is %.80q here, and %.80q in the path", body.Instance.App, q.PathValue("app"))
+		err = fmt.Errorf("the application is %.80q in the body, and %.80q in the path", body.Instance.App, q.PathValue("app"))
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	if !r.register(&body.Instance) {
-		http.Error(w, fmt.Sprintf("this server holds %d instances and no more", maxInstances), http.StatusInsufficientStorage)
+		http.Error(w, fmt.Sprintf("this server accepts at most %d instances", maxInstances), http.StatusInsufficientStorage)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// getInstance answers with an instance as it is now, not from the cache.
+// getInstance answers with the current instance, not from the cache.
 func (r *Registry) getInstance(w http.ResponseWriter, q *http.Request) {
 	r.mu.Lock()
 	i := r.find(q.PathValue("app"), q.PathValue("id"))
@@ -104,7 +104,7 @@ func (r *Registry) getInstance(w http.ResponseWriter, q *http.Request) {
 	write(w, q, body)
 }
 
-// clientAnswer answers with what clients read, from the cache.
+// clientAnswer answers from the cache, as clients read it.
 func (r *Registry) clientAnswer(w http.ResponseWriter, q *http.Request) {
 	path := "apps"
 	if app := q.PathValue("app"); app == "delta" {
@@ -115,7 +115,7 @@ func (r *Registry) clientAnswer(w http.ResponseWriter, q *http.Request) {
 	write(w, q, r.cache.get(question{path, wantsXML(q)}))
 }
 
-// wantsXML: XML is what the server answers unless JSON is asked for.
+// wantsXML reports whether to answer in XML, the default unless JSON is requested.
 func wantsXML(q *http.Request) bool { return !strings.Contains(q.Header.Get("Accept"), "json") }
 
 func write(w http.ResponseWriter, q *http.Request, body []byte) {
@@ -127,7 +127,7 @@ func write(w http.ResponseWriter, q *http.Request, body []byte) {
 	if wantsXML(q) {
 		w.Header().Set("Content-Type", "application/xml")
 	}
-	_, _ = w.Write(body) // a client that has left gets nothing
+	_, _ = w.Write(body) // the client may be gone
 }
 
 // application and applications are the lists that clients read.
@@ -144,7 +144,7 @@ type applications struct {
 	Apps    []application `json:"application" xml:"application"`
 }
 
-// answer makes what clients read, nil for an application that is not known.
+// answer creates the answer to q, or nil if the application is unknown.
 func (r *Registry) answer(q question) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,8 +185,8 @@ func (r *Registry) application(name string) application {
 	return a
 }
 
-// hash is the number of instances by status, "UP_3_", by which a client that
-// reads apps/delta sees whether it has missed something.
+// hash returns the number of instances by status, such as "UP_3_". A client that
+// reads apps/delta compares it, to find out whether it has missed a change.
 func (r *Registry) hash() string {
 	var all []string
 	for _, instances := range r.apps {
@@ -207,7 +207,8 @@ func (r *Registry) hash() string {
 	return hash.String()
 }
 
-// encode writes a value as {root: value}, or as XML, which names it itself.
+// encode encodes a value as JSON, in the form {root: value}, or as XML, where the
+// value has its own root.
 func encode(asXML bool, root string, value any) []byte {
 	var body []byte
 	var err error
@@ -217,7 +218,7 @@ func encode(asXML bool, root string, value any) []byte {
 		body, err = json.Marshal(map[string]any{root: value})
 	}
 	if err != nil {
-		return nil // only a value that the format cannot hold, and none is made
+		return nil // only for values that the format cannot represent; there are none
 	}
 	return body
 }

@@ -20,7 +20,7 @@ const (
 	Unknown      = "UNKNOWN"
 )
 
-// What the server did last to an instance (InstanceInfo.ActionType).
+// The server's last action on an instance (InstanceInfo.ActionType).
 const (
 	added    = "ADDED"
 	modified = "MODIFIED"
@@ -54,7 +54,7 @@ type Instance struct {
 	Action       string `json:"actionType" xml:"actionType"`
 }
 
-// id is what the instance is called: clients of old have no instanceId.
+// id returns the instance's id. Old clients send no instanceId.
 func (i *Instance) id() string {
 	if i.InstanceID == "" {
 		return i.HostName
@@ -62,7 +62,8 @@ func (i *Instance) id() string {
 	return i.InstanceID
 }
 
-// check says what a registration lacks, as the server's ApplicationResource does.
+// check returns an error if a registration is incomplete, by the rules of the
+// server's ApplicationResource.
 func (i *Instance) check() error {
 	switch {
 	case i.id() == "":
@@ -85,7 +86,7 @@ type Port struct {
 	Enabled string `json:"@enabled" xml:"enabled,attr"`
 }
 
-// DataCenter tells where an instance runs; it is "MyOwn" outside of Amazon's.
+// DataCenter says where an instance runs; outside of Amazon it is "MyOwn".
 type DataCenter struct {
 	Class string `json:"@class" xml:"class,attr"`
 	Name  string `json:"name" xml:"name"`
@@ -102,14 +103,14 @@ type Lease struct {
 	ServiceUp    int64 `json:"serviceUpTimestamp" xml:"serviceUpTimestamp"`
 }
 
-// Metadata is whatever the app adds.
+// Metadata holds the app's own entries.
 type Metadata map[string]string
 
-// xmlName is what an element can be called. Java's clients add "@class", which
-// the server does not show in XML either.
+// xmlName matches valid element names. Java's clients add "@class", which the real
+// server does not write in XML either.
 var xmlName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 
-// MarshalXML writes an element for each entry that can be one.
+// MarshalXML writes an element for each entry with a valid name.
 func (m Metadata) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 	if err := e.EncodeToken(start); err != nil {
 		return err
@@ -125,10 +126,10 @@ func (m Metadata) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 	return e.EncodeToken(start.End())
 }
 
-// Int is a number that some clients send as text.
+// Int is a number that some clients send as a string.
 type Int int64
 
-// UnmarshalJSON takes a number or a text that holds one.
+// UnmarshalJSON accepts a number, or a string that contains one.
 func (n *Int) UnmarshalJSON(b []byte) error {
 	text := strings.Trim(string(b), `"`)
 	if text == "" || text == "null" {
@@ -139,11 +140,11 @@ func (n *Int) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Millis is a time in milliseconds since 1970, which JSON holds as text.
+// Millis is a time in milliseconds since 1970. In JSON it is a string.
 type Millis int64
 
-// UnmarshalJSON is that of Int.
+// UnmarshalJSON accepts the same as that of Int.
 func (m *Millis) UnmarshalJSON(b []byte) error { return (*Int)(m).UnmarshalJSON(b) }
 
-// MarshalJSON writes text.
+// MarshalJSON writes a string.
 func (m Millis) MarshalJSON() ([]byte, error) { return json.Marshal(strconv.FormatInt(int64(m), 10)) }

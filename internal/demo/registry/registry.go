@@ -1,12 +1,11 @@
-// Package registry is a Eureka server for the demo: one that speaks the
-// protocol to real clients, keeps everything in memory, and has no peers.
+// Package registry is a Eureka server for the demo. It speaks the protocol with
+// real clients, keeps everything in memory, and has no peers.
 //
-// What matters to a pod that leaves is as in Netflix' server (its
-// AbstractInstanceRegistry, ResponseCacheImpl and rules): heartbeats of an
-// instance that is not known are answered with 404, so that its client
-// registers again; a status override survives heartbeats and registrations, and
-// ends with a cancellation; and clients are answered from a cache that is
-// renewed now and then.
+// The behaviour that matters for a drain is the same as in Netflix' server (its
+// AbstractInstanceRegistry, ResponseCacheImpl and rules): a heartbeat of an unknown
+// instance is answered with 404, so that its client registers again; a status
+// override survives heartbeats and registrations, and ends when the instance is
+// cancelled; and clients get answers from a cache that is renewed at intervals.
 package registry
 
 import (
@@ -18,41 +17,41 @@ import (
 )
 
 const (
-	// defaultLease is how long an instance is known without a heartbeat, where
-	// its registration does not say.
+	// defaultLease is how long an instance is known without a heartbeat if its
+	// registration does not say.
 	defaultLease = 90 * time.Second
-	// keepChanges is for how long apps/delta tells of a change.
+	// keepChanges is how long a change stays in apps/delta.
 	keepChanges = 3 * time.Minute
-	// maxInstances bounds the memory, whoever finds the port.
+	// maxInstances limits the memory, whoever uses the port.
 	maxInstances = 1000
 )
 
-// Registry is the server's state. Its times are taken from now.
+// Registry is the server's state.
 type Registry struct {
 	cache *cache
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	apps      map[string]map[string]*Instance
-	overrides map[string]string // by instance id alone, as in Netflix' server
-	changes   []change          // of the last minutes, oldest first
+	overrides map[string]string // by instance id only, as in Netflix' server
+	changes   []change          // recent changes, oldest first
 	version   int
 }
 
-// change is an instance as it was made.
+// change is an instance after a change.
 type change struct {
 	at       time.Time
 	instance Instance
 }
 
-// New makes a server that renews its answers to clients every refresh.
+// New creates a server that renews its cached answers at the interval refresh.
 func New(refresh time.Duration) *Registry {
 	r := &Registry{apps: map[string]map[string]*Instance{}, overrides: map[string]string{}}
 	r.cache = &cache{every: refresh, make: r.answer, now: map[question][]byte{}, shown: map[question][]byte{}}
 	return r
 }
 
-// Run renews the answers and evicts instances whose lease has run out, until
-// ctx ends.
+// Run renews the cached answers and evicts instances with expired leases, until ctx
+// ends.
 func (r *Registry) Run(ctx context.Context) {
 	tick := time.NewTicker(r.cache.every)
 	defer tick.Stop()
@@ -67,9 +66,8 @@ func (r *Registry) Run(ctx context.Context) {
 	}
 }
 
-// register takes an instance in, as its client describes it, with the status
-// that an override, or the instance's earlier registration, leaves it. It
-// returns false when there is no room.
+// register adds or replaces an instance. Its status results from its registration,
+// the override and its earlier status. register returns false if there is no room.
 func (r *Registry) register(told *Instance) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,7 +78,7 @@ func (r *Registry) register(told *Instance) bool {
 		return false
 	}
 	if earlier != nil && earlier.Dirty > i.Dirty {
-		i = *earlier // an older message that came late
+		i = *earlier // the registration is older and came late
 	}
 	if i.Overridden != "" && i.Overridden != Unknown && r.overrides[i.id()] == "" {
 		r.overrides[i.id()] = i.Overridden
@@ -105,8 +103,9 @@ func (r *Registry) register(told *Instance) bool {
 	return true
 }
 
-// status is what an instance is said to be: DOWN and STARTING are believed; an
-// override beats UP and OUT_OF_SERVICE; and what those were before stays.
+// status returns the resulting status of an instance. DOWN and STARTING are taken
+// as they are. An override replaces UP and OUT_OF_SERVICE. Without an override, an
+// earlier UP or OUT_OF_SERVICE stays.
 func (r *Registry) status(i, earlier *Instance) string {
 	switch {
 	case i.Status != Up && i.Status != OutOfService:
@@ -119,9 +118,9 @@ func (r *Registry) status(i, earlier *Instance) string {
 	return i.Status
 }
 
-// renew takes a heartbeat of an app whose registration is of the time dirty (0
-// when it does not say), and reports whether the instance is known and up to
-// date. If it is not, the client is to register again.
+// renew handles a heartbeat of an app whose registration is of the time dirty (0 if
+// unknown). It reports whether the instance is known and up to date. If not, the
+// client must register again.
 func (r *Registry) renew(app, id string, dirty Millis) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,16 +130,15 @@ func (r *Registry) renew(app, id string, dirty Millis) bool {
 	}
 	status := r.status(i, i)
 	if status == Unknown {
-		return false // an override was deleted: what the app says is not known
+		return false // an override was deleted, so the app's own status is unknown
 	}
 	i.Status = status
 	i.Lease.LastRenewal = time.Now().UnixMilli()
 	return dirty <= i.Dirty
 }
 
-// override sets a status over the instance's own, and reports whether the
-// instance is known. As in Netflix' server, nothing is recorded of what does
-// not differ.
+// override sets a status override, and reports whether the instance is known. As in
+// Netflix' server, nothing is recorded if the instance already has the status.
 func (r *Registry) override(app, id, status string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,8 +156,8 @@ func (r *Registry) override(app, id, status string) bool {
 	return true
 }
 
-// removeOverride leaves the instance with status until its next heartbeat, and
-// reports whether the instance is known.
+// removeOverride removes the override and gives the instance status until its next
+// heartbeat. It reports whether the instance is known.
 func (r *Registry) removeOverride(app, id, status string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +188,7 @@ func (r *Registry) cancel(app, id string) bool {
 	return true
 }
 
-// evict removes the instances that have sent no heartbeat within their lease.
+// evict removes the instances without a heartbeat within their lease.
 func (r *Registry) evict(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,8 +205,8 @@ func (r *Registry) evict(now time.Time) {
 	}
 }
 
-// Status tells an instance's status now, "" when it is not known. Clients are
-// told of it only when the cache is renewed.
+// Status returns an instance's current status, or "" if it is unknown. Clients see
+// it only after the cache has been renewed.
 func (r *Registry) Status(app, id string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -218,7 +216,7 @@ func (r *Registry) Status(app, id string) string {
 	return ""
 }
 
-// What follows is called with mu held.
+// The functions below are called with mu held.
 
 func (r *Registry) find(app, id string) *Instance { return r.apps[strings.ToUpper(app)][id] }
 
@@ -237,15 +235,15 @@ func (r *Registry) remove(i *Instance) {
 	r.changed(i, deleted)
 }
 
-// changed books a change: apps/delta will tell of it, and answers to clients
-// are created again, to be shown when the cache is renewed.
+// changed records a change in apps/delta, and invalidates the current answers.
+// Clients see both after the cache has been renewed.
 func (r *Registry) changed(i *Instance, action string) {
 	now := time.Now()
 	i.Action = action
 	i.Updated = Millis(now.UnixMilli())
 	r.version++
 	r.changes = slices.DeleteFunc(r.changes, func(c change) bool {
-		same := c.instance.App == i.App && c.instance.id() == i.id() // each is told of once, as it is now
+		same := c.instance.App == i.App && c.instance.id() == i.id() // only the latest change of each instance is kept
 		return same || now.Sub(c.at) > keepChanges
 	})
 	r.changes = append(r.changes, change{now, *i})

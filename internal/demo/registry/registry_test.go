@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// client speaks the protocol to a server, without any network.
+// client speaks the protocol with a server, without a network.
 type client struct {
 	t *testing.T
 	r *Registry
@@ -37,7 +37,7 @@ func (c client) want(code int, method, path, body string) {
 	}
 }
 
-// registration is what the Java client sends, cut to what matters.
+// registration is what the Java client sends, reduced to the relevant fields.
 func registration(id, status string) string {
 	return fmt.Sprintf(`{"instance": {"instanceId": %q, "hostName": "10.0.0.1", "app": "SHOP", "ipAddr": "10.0.0.1",
 		"status": %q, "overriddenStatus": "UNKNOWN", "port": {"$": 8080, "@enabled": "true"}, "securePort": {"$": "443", "@enabled": "false"},
@@ -58,7 +58,7 @@ func (c client) heartbeat() {
 	c.want(http.StatusOK, "PUT", one+"?status=UP&lastDirtyTimestamp=1700000000000", "")
 }
 
-// is checks the instance as the server holds it.
+// is checks the instance's state on the server.
 func (c client) is(status, overridden, action string) {
 	c.t.Helper()
 	var got struct{ Instance Instance }
@@ -71,8 +71,8 @@ func (c client) is(status, overridden, action string) {
 	}
 }
 
-// listed returns the status with which an answer to clients holds the instance,
-// as JSON and as XML; "" when it does not.
+// listed returns the instance's status in an answer to clients, as JSON and as XML,
+// or "" if it is not listed.
 func (c client) listed(path string) (asJSON, asXML string) {
 	c.t.Helper()
 	var inJSON struct {
@@ -131,8 +131,7 @@ func TestHeartbeatOfUnknown(t *testing.T) {
 	c.want(http.StatusNotFound, "GET", one, "")
 }
 
-// A client whose registration is newer than what the server has is told to
-// register again.
+// A client with a newer registration than the server's is told to register again.
 func TestHeartbeatOfNewerRegistration(t *testing.T) {
 	c := newClient(t)
 	c.register(Up)
@@ -151,7 +150,7 @@ func TestOverrideSurvives(t *testing.T) {
 	c.is(OutOfService, OutOfService, added)
 	c.heartbeat()
 	c.is(OutOfService, OutOfService, added)
-	// An app that says so itself is believed.
+	// The app's own status DOWN is accepted.
 	c.register(Down)
 	c.is(Down, OutOfService, added)
 	c.register(Up)
@@ -174,7 +173,7 @@ func TestOverrideRemovedWithoutStatus(t *testing.T) {
 	c.is(Up, Unknown, added)
 }
 
-// What is already so by the instance's own word is not recorded.
+// An override that equals the instance's own status is not recorded.
 func TestOverrideThatDoesNotDiffer(t *testing.T) {
 	c := newClient(t)
 	c.register(OutOfService)
@@ -227,7 +226,7 @@ func TestClientsReadTheCache(t *testing.T) {
 		see(OutOfService, OutOfService, OutOfService)
 		pass(time.Second)
 		synctest.Wait()
-		see("", "", OutOfService) // the delta says DELETED
+		see("", "", OutOfService) // apps/delta says DELETED
 
 		var delta struct {
 			Applications struct {
@@ -245,7 +244,7 @@ func TestClientsReadTheCache(t *testing.T) {
 	})
 }
 
-// pass lets time pass, in a bubble of synctest's.
+// pass lets fake time pass, in a synctest bubble.
 func pass(d time.Duration) { <-time.NewTimer(d).C }
 
 func TestEviction(t *testing.T) {
@@ -278,7 +277,7 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// Ids are as apps choose them: Spring's holds colons.
+// Apps choose their ids; Spring's contain colons.
 func TestOddIds(t *testing.T) {
 	c := newClient(t)
 	for id, path := range map[string]string{
@@ -338,7 +337,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// An answer that was being made while something changed is not kept.
+// An answer is not kept if something changed while it was created.
 func TestChangeWhileAnswering(t *testing.T) {
 	var answers []string
 	c := cache{now: map[question][]byte{}, shown: map[question][]byte{}}
@@ -355,7 +354,7 @@ func TestChangeWhileAnswering(t *testing.T) {
 	}
 	c.refresh()
 	if got := string(c.get(q)); got != "2" {
-		t.Fatalf("after the refresh: got %s, want the answer created again", got)
+		t.Fatalf("after the refresh: got %s, want a new answer", got)
 	}
 	c.refresh()
 	if !slices.Equal(answers, []string{"made", "made"}) {
@@ -363,8 +362,8 @@ func TestChangeWhileAnswering(t *testing.T) {
 	}
 }
 
-// Registrations that anybody may send are answered, and leave answers that can
-// be read.
+// Any registration gets an answer, and afterwards the server's answers can still be
+// parsed.
 func FuzzRegistration(f *testing.F) {
 	f.Add("SHOP", registration("web-1", Up))
 	f.Add("SHOP", `{"instance": {"metadata": {"1 <": "a"}}}`)

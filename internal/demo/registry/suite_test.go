@@ -14,7 +14,7 @@ import (
 	"lastcall/registries/registrytest"
 )
 
-// The real plug-in works with this server as it does with Netflix'.
+// The real plug-in works with this server as with Netflix' server.
 func TestPlugin(t *testing.T) {
 	registrytest.Run(t, func(t *testing.T) registrytest.Harness {
 		r := New(50 * time.Millisecond)
@@ -32,13 +32,13 @@ type harness struct {
 	starts int64
 }
 
-// Register is later at each call, as an app's clock is.
+// Register uses a later time at each call, as an app's clock does.
 func (h *harness) Register(t *testing.T) {
 	t.Helper()
 	h.starts++
 	body := strings.NewReplacer(
 		"1700000000000", fmt.Sprint(1700000000000+h.starts),
-		`"durationInSecs": 3`, `"durationInSecs": 90`, // there are no heartbeats
+		`"durationInSecs": 3`, `"durationInSecs": 90`, // no heartbeats are sent
 	).Replace(registration("web-1", Up))
 	if code := h.call(t, http.MethodPost, "apps/SHOP", body); code != http.StatusNoContent {
 		t.Fatalf("registering: %d", code)
@@ -56,7 +56,7 @@ func (h *harness) Listed(t *testing.T) bool {
 	t.Helper()
 	c := client{t, h.r}
 	for _, path := range []string{"apps", "apps/SHOP"} {
-		// The answers are renewed between the two, now and then.
+		// The cached answers may be renewed between the two.
 		if asJSON, asXML := c.listed(path); asJSON == Up || asXML == Up {
 			return true
 		}
@@ -64,7 +64,7 @@ func (h *harness) Listed(t *testing.T) bool {
 	return false
 }
 
-// Settle has nothing to wait for: there is one server.
+// Settle does nothing: there is only one server.
 func (h *harness) Settle(*testing.T) {}
 
 func (h *harness) Known(*testing.T) bool { return h.r.Status("SHOP", "web-1") != "" }

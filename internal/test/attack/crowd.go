@@ -18,35 +18,35 @@ import (
 )
 
 const (
-	// again is how often one of the crowd may come back at most: on one machine
-	// it would otherwise be the crowd that takes the processors.
+	// again is the interval between connections of the whole crowd. Without it, on
+	// one machine, the crowd itself would take all the CPU time.
 	again = time.Second / 4000
 	// stays is how long a connection that does not read stays open: it does not
-	// see that it was closed. It is longer than the sidecar waits for it.
+	// notice that it was closed. It is longer than the sidecar waits for it.
 	stays = 6 * time.Second
-	// drips is how often one that goes on sending does so.
+	// drips is the interval at which an endless sender sends.
 	drips = time.Second
-	// addresses is how many the crowd comes from, beginning with firstAddress. It is
-	// a prime, so that each kind comes from all of them.
+	// addresses is the number of addresses that the crowd calls from, starting at
+	// firstAddress. It is a prime, so that each kind uses all of them.
 	addresses = 199
 )
 
 func firstAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 1, 1}) }
 
-// Crowd is a number of hostile callers. Whoever is thrown out comes again, until
-// the test ends or Stop.
+// Crowd is a number of hostile callers. A caller that is disconnected connects
+// again, until the end of the test or Stop.
 type Crowd struct {
 	address string
 	stop    context.CancelFunc
 	all     sync.WaitGroup
 	may     <-chan time.Time
 
-	came  atomic.Int64 // connections that were opened
-	first atomic.Int64 // callers that have had one
+	came  atomic.Int64 // opened connections
+	first atomic.Int64 // callers that have sent their data at least once
 }
 
-// Start lets n callers come to the victim, of the kinds in turn, and returns when
-// each of them has been there.
+// Start starts n callers of the given kinds in turn, and returns when each of them
+// has reached the victim.
 func Start(t testing.TB, v *Victim, n int, kinds ...Kind) *Crowd {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -59,25 +59,25 @@ func Start(t testing.TB, v *Victim, n int, kinds ...Kind) *Crowd {
 	for i := range n {
 		c.all.Go(func() { c.call(ctx, i, kinds[i%len(kinds)]) })
 	}
-	v.Eventually(t, "all hostile callers to have come", func() error {
+	v.Eventually(t, "all hostile callers to have connected", func() error {
 		if came := c.first.Load(); came < int64(n) {
-			return fmt.Errorf("%d of %d have", came, n)
+			return fmt.Errorf("%d of %d have connected", came, n)
 		}
 		return nil
 	})
 	return c
 }
 
-// Came returns how many connections they have opened so far.
+// Came returns how many connections the crowd has opened so far.
 func (c *Crowd) Came() int64 { return c.came.Load() }
 
-// Stop ends them.
+// Stop stops all callers.
 func (c *Crowd) Stop() {
 	c.stop()
 	c.all.Wait()
 }
 
-// call is one caller, of number i.
+// call runs caller number i.
 func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
 	from := firstAddress()
 	for range i % addresses {
@@ -107,12 +107,12 @@ func (c *Crowd) call(ctx context.Context, i int, kind Kind) {
 			}
 		})
 		left()
-		_ = conn.SetLinger(0) // no ports that wait for a minute
+		_ = conn.SetLinger(0) // otherwise the port stays in TIME_WAIT for a minute
 		_ = conn.Close()
 	}
 }
 
-// narrow leaves a socket as little room for what it receives as there can be.
+// narrow makes a socket's receive buffer as small as possible.
 func narrow(_, _ string, socket syscall.RawConn) error {
 	var failed error
 	err := socket.Control(func(fd uintptr) {
@@ -121,8 +121,8 @@ func narrow(_, _ string, socket syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// attackBy does on one connection what the kind says, until it is closed. sent
-// is called when all was sent that the other end takes.
+// attackBy attacks as kind describes on one connection, until it is closed. It
+// calls sent when everything that the other end accepts was sent.
 func attackBy(ctx context.Context, conn *net.TCPConn, kind Kind, sent func()) {
 	if !kind.Reads {
 		_ = conn.SetDeadline(time.Now().Add(stays))
@@ -143,7 +143,7 @@ func attackBy(ctx context.Context, conn *net.TCPConn, kind Kind, sent func()) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		_, _ = io.Copy(io.Discard, conn) // until somebody closes it
+		_, _ = io.Copy(io.Discard, conn) // until it is closed
 	}()
 	if kind.Endless {
 		line := kind.Send[strings.LastIndex(strings.TrimSuffix(kind.Send, "\r\n"), "\r\n")+2:]

@@ -1,23 +1,23 @@
-// Package attack calls a sidecar as hostile callers would, and as the kubelet
-// does meanwhile.
+// Package attack calls a sidecar as hostile callers would, and at the same time as
+// the kubelet does.
 package attack
 
 import "strings"
 
-// Kind is what one hostile connection sends, and whether it then reads.
+// Kind is what a hostile connection sends, and whether it then reads the answer.
 type Kind struct {
 	Name    string
 	Send    string
-	Reads   bool // else it leaves its answers in the kernel
-	Drains  bool // it begins a drain where no token is asked for
-	Endless bool // Send's last line is sent again and again
-	Narrow  bool // it takes as little of its answers as TCP allows
+	Reads   bool // if false, answers stay in the kernel's buffers
+	Drains  bool // it begins a drain unless a token is required
+	Endless bool // the last line of Send is repeated
+	Narrow  bool // it receives as slowly as TCP allows
 }
 
 const host = " HTTP/1.1\r\nHost: pod\r\n"
 
-// tiny are as many headers as fit into n bytes: of all requests of that length
-// they take the most memory once they are read.
+// tiny returns as many headers as fit into n bytes. Of all requests of that length,
+// these take the most memory when parsed.
 func tiny(n int) string {
 	var text strings.Builder
 	for i := 0; text.Len() < n; i++ {

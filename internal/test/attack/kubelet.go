@@ -13,10 +13,11 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// KubeletAddress returns where the kubelet calls from; it is on none of the crowd's.
+// KubeletAddress returns the address that the kubelet calls from. The crowd does
+// not use it.
 func KubeletAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 9}) }
 
-// Kubelet calls as the kubelet does: a connection for each call.
+// Kubelet calls as the kubelet does: each call has its own connection.
 type Kubelet struct {
 	url    string
 	client *http.Client
@@ -31,8 +32,8 @@ func NewKubelet(url string) *Kubelet {
 	}}
 }
 
-// Call makes a call that is to be answered with code, and returns the answer and
-// how long it took.
+// Call makes a call whose answer must have the status code. It returns the body and
+// how long the call took.
 func (k *Kubelet) Call(ctx context.Context, path string, code int) (body string, took time.Duration, err error) {
 	agent := "kube-probe/1.34"
 	if path == "/prestop" {

@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// hostile is how many callers there are besides the kubelet.
+	// hostile is the number of callers besides the kubelet.
 	hostile = 1000
-	// asked is how often the kubelet makes each of its calls. How long they
-	// take is measured by `make bench`; here none may fail.
+	// asked is how often the kubelet makes each of its calls. `make bench` measures
+	// how long they take; here none may fail.
 	asked = 50
 )
 
-// The kubelet is served, whoever else calls.
+// The kubelet is served whoever else calls.
 func TestKubeletIsServedFirst(t *testing.T) {
 	v := StartVictim(t, &program)
 	crowd := Start(t, v, hostile, slices.DeleteFunc(Kinds(), func(k Kind) bool { return k.Drains })...)

@@ -9,17 +9,17 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// callers are as many as come at once, for each kind of attack.
+// callers is the number of callers at once, for each kind of attack.
 const callers = 1000
 
-// Whatever callers do, the process stays within the memory that deploy/ gives
-// it, and the drain goes on.
+// Whatever callers do, the process stays within the memory limit in deploy/, and
+// the drain continues.
 func TestMemory(t *testing.T) {
 	for _, kind := range Kinds() {
 		t.Run(kind.Name, func(t *testing.T) { attackInCgroup(t, []Kind{kind}) })
 	}
 	t.Run("all at once", func(t *testing.T) { attackInCgroup(t, Kinds()) })
-	// A pod without a limit of processors has all of its node's.
+	// Without a CPU limit, a pod uses all CPUs of its node.
 	t.Run("all at once, on a large node", func(t *testing.T) { attackInCgroup(t, Kinds(), "GOMAXPROCS=64") })
 }
 
@@ -28,15 +28,15 @@ func attackInCgroup(t *testing.T, kinds []Kind, env ...string) {
 	group := memcgroup.New(t, Deployed(t))
 	t.Cleanup(func() {
 		if n := group.Kills(t); n > 0 {
-			t.Errorf("the kernel has killed %d processes that came to the limit", n)
+			t.Errorf("the kernel has killed %d processes at the memory limit", n)
 		}
 	})
 	v := StartVictim(t, &sidecar.Program{Path: group.Program(t, program.Path)}, append(env, "LASTCALL_LOG_LEVEL=debug")...)
 	v.AwaitLog(t, fmt.Sprintf(`"limit":%d`, Deployed(t)))
 	v.Asks("/livez", http.StatusOK, 1)
 	crowd := Start(t, v, callers, kinds...)
-	// There is no room for all, so they come again and again.
-	v.Eventually(t, "the crowd to have come thrice", func() error {
+	// There is no room for all at once, so they connect repeatedly.
+	v.Eventually(t, "each hostile caller to have connected three times on average", func() error {
 		if came := crowd.Came(); came < 3*callers {
 			return fmt.Errorf("it has come %d times", came)
 		}

@@ -14,11 +14,10 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// between is the time from one of the kubelet's calls to the next.
+// between is the pause between two calls of the kubelet.
 const between = 5 * time.Millisecond
 
-// Victim is a sidecar whose drain waits for the number in a file. It knows where
-// the kubelet calls from.
+// Victim is a sidecar whose counter reads a file. It knows the kubelet's address.
 type Victim struct {
 	*sidecar.Sidecar
 	Kubelet *Kubelet
@@ -27,7 +26,7 @@ type Victim struct {
 	file string
 }
 
-// StartVictim starts it, with one request in flight.
+// StartVictim starts a Victim with one request in flight.
 func StartVictim(t testing.TB, program *sidecar.Program, env ...string) *Victim {
 	t.Helper()
 	v := &Victim{t: t, file: filepath.Join(t.TempDir(), "inflight")}
@@ -56,8 +55,8 @@ func (v *Victim) InFlight(n int) {
 // Address is HOST:PORT.
 func (v *Victim) Address() string { return strings.TrimPrefix(v.URL, "http://") }
 
-// Asks makes n of the kubelet's calls, one after the other with a pause, which are
-// to be answered with code, and returns how long each took.
+// Asks makes n of the kubelet's calls, one after the other with a pause. Each
+// answer must have the status code. Asks returns how long each call took.
 func (v *Victim) Asks(path string, code, n int) []time.Duration {
 	v.t.Helper()
 	pause := time.NewTicker(between)
@@ -82,8 +81,8 @@ func (v *Victim) AwaitDrain() {
 	})
 }
 
-// Drains calls the hook as the kubelet does, lets the work end, and holds that
-// the drain ends as it should.
+// Drains calls the hook as the kubelet does, ends the work, and checks that the
+// drain ends as it should.
 func (v *Victim) Drains() {
 	v.t.Helper()
 	type answer struct {
@@ -102,7 +101,7 @@ func (v *Victim) Drains() {
 	}
 }
 
-// Deployed is the memory limit in deploy/, in bytes.
+// Deployed returns the memory limit in deploy/, in bytes.
 func Deployed(t testing.TB) int64 {
 	t.Helper()
 	file := filepath.Join("..", "..", "..", "deploy", "kustomize", "common", "pod.yaml")

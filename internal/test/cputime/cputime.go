@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package cputime reads how long a process has run.
+// Package cputime reads the CPU time of a process.
 package cputime
 
 import (
@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// Of returns how long all threads of the process pid have run so far, to the
-// nanosecond; /proc/PID/stat counts in hundredths of a second. Threads that have
-// ended are left out.
+// Of returns the CPU time of all running threads of the process pid, in
+// nanoseconds; /proc/PID/stat has hundredths of a second. Threads that have ended
+// do not count.
 func Of(t testing.TB, pid int) (total time.Duration) {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))

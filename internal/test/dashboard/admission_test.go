@@ -11,8 +11,8 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// startAdmission starts the cluster's side, which Prometheus scrapes. Its API server
-// is not there, so it has all of its metrics and is not ready.
+// startAdmission starts the cluster side, and lets Prometheus scrape it. There is
+// no API server, so it exposes all its metrics but is not ready.
 func startAdmission(t testing.TB, prom *prometheus) {
 	t.Helper()
 	const module, command = "../../../admission", "lastcall/admission/cmd/lastcall-admission"

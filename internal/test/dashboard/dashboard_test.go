@@ -1,6 +1,6 @@
-// Package dashboard runs the queries of the dashboard and of the alerts in
-// a real Prometheus that scrapes real sidecars and the cluster's side, and draws the picture of the
-// dashboard in the docs.
+// Package dashboard runs the queries of the dashboard and of the alerts in a real
+// Prometheus that scrapes real sidecars and the cluster side. It also draws the
+// picture of the dashboard in the docs.
 package dashboard
 
 import (
@@ -20,17 +20,17 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// TestDashboard has pods drain in every way that the dashboard tells of, and
-// asks for each panel.
+// TestDashboard drains pods in every way that the dashboard shows, and runs the
+// queries of each panel.
 func TestDashboard(t *testing.T) {
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
-	const interval = time.Second // in which a scrape has to succeed
+	const interval = time.Second // scrape interval; a scrape must succeed within it
 	prom := startPrometheus(t, interval)
 	began := time.Now()
 
 	quick := []string{"LASTCALL_ENDPOINTS_WAIT=100ms", "LASTCALL_QUIET=100ms"}
-	// The kernel counts too, and it is set what is silent. The drain is not taken
-	// back after the grace period because the app still listens.
+	// The kernel is a counter too, and LASTCALL_TCP_SILENCE is set. The long grace
+	// period prevents the drain from being taken back while the app still listens.
 	app := startApp(t)
 	good := startPod(t, "good", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=10m",
 		"LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port(), "LASTCALL_TCP_SILENCE=7s", "LASTCALL_READY_WHEN_LISTED=true")...)
@@ -41,12 +41,12 @@ func TestDashboard(t *testing.T) {
 		}
 		return nil
 	})
-	// Its budget is 1 s, its one request never ends, and its port is wrong.
+	// Its budget is 1 s, its only request never ends, and its port is wrong.
 	_, silent, _ := strings.Cut(freeport.Address(t), ":")
 	late := startPod(t, "late", consul, prom, append(quick, "LASTCALL_GRACE_PERIOD=3s", "LASTCALL_RESERVE=2s", "LASTCALL_APP_PORT="+silent)...)
 	late.inFlight(t, 1)
-	// Its registry is not there, one of its counters has nothing to read, and the
-	// other has seen too little.
+	// Its registry does not exist, one of its counters has nothing to read, and the
+	// other has not seen enough yet.
 	startPod(t, "broken", consul, prom, "CONSUL_HTTP_ADDR=http://"+freeport.Address(t), "LASTCALL_FILE_PATH=/nowhere/inflight",
 		"LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port())
 
@@ -58,8 +58,8 @@ func TestDashboard(t *testing.T) {
 	var seen time.Time
 	prom.Wait(t, func() error {
 		seen = time.Now()
-		// Two scrapes that have seen failures make a rate of them, and what has
-		// ended has been seen too.
+		// A rate needs two scrapes that saw failures. Ended drains must have been
+		// scraped too.
 		for expr, want := range map[string]float64{
 			`sum(max_over_time(lastcall_drain_duration_seconds_count[1h]))`:                                         2,
 			`sum(count_over_time((sum(lastcall_registry_call_failures_total{pod="broken"}) > 0)[1m:1s])) >= bool 3`: 1,
@@ -144,8 +144,8 @@ func TestDashboard(t *testing.T) {
 	t.Run("names", func(t *testing.T) { names(t, prom) })
 }
 
-// alerts holds that Prometheus evaluates every rule, and tells of the drain
-// that has expired.
+// alerts checks that Prometheus evaluates every rule, and that the alert for the
+// expired drain fires.
 func alerts(t *testing.T, prom *prometheus) {
 	t.Helper()
 	prom.Wait(t, func() error {
@@ -185,7 +185,7 @@ func alerts(t *testing.T, prom *prometheus) {
 			}
 		}
 		if slices.Contains(firing, "LastcallDrainExpired shop/good firing") {
-			t.Errorf("a good drain is told of: %q", firing)
+			t.Errorf("there is an alert for a successful drain: %q", firing)
 		}
 		return nil
 	})
@@ -193,8 +193,8 @@ func alerts(t *testing.T, prom *prometheus) {
 
 var metricName = regexp.MustCompile(`\blastcall_[a-z_]+`)
 
-// names holds that every metric in the dashboard and the rules is one that the
-// sidecar or the cluster's side has.
+// names checks that the sidecar or the cluster side exposes every metric in the
+// dashboard and the rules.
 func names(t *testing.T, prom *prometheus) {
 	t.Helper()
 	var known []string
@@ -238,14 +238,14 @@ func TestScrapeConfig(t *testing.T) {
 	promtool(t, nil, "check", "config", "--lint=all", "--lint-fatal", file)
 }
 
-// TestMetricsAsPrometheusLikesThem has promtool look at what a scrape gets.
+// TestMetricsAsPrometheusLikesThem runs promtool's check of the metrics.
 func TestMetricsAsPrometheusLikesThem(t *testing.T) {
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
 	app := startApp(t)
 	p := startPod(t, "web", consul, startPrometheus(t, time.Second), "LASTCALL_COUNTERS=file,tcp", "LASTCALL_APP_PORT="+app.port())
 	page := p.Want(t, http.StatusOK, http.MethodGet, "/metrics").Body
-	// promtool takes a word of this name for a metric's type. It is what
-	// LASTCALL_COUNTERS names, as in lastcall_counter_up.
+	// promtool takes "counter" in this name for the metric's type. It means the
+	// counters of LASTCALL_COUNTERS, as in lastcall_counter_up.
 	named := regexp.MustCompile(`(?m)^(# (?:HELP|TYPE) )?lastcall_counter_errors_total`)
 	if !named.MatchString(page) {
 		t.Errorf("there is no lastcall_counter_errors_total in\n%s", page)

@@ -27,16 +27,16 @@ type canvas struct{ bytes.Buffer }
 
 func (c *canvas) say(format string, args ...any) { fmt.Fprintf(c, format+"\n", args...) }
 
-// text writes at x and y; look is further attributes.
+// text writes at x and y; look holds additional attributes.
 func (c *canvas) text(x, y float64, look, text string) {
 	c.say(`<text x="%.1f" y="%.1f" %s>%s</text>`, x, y, look, escape(text))
 }
 
 func escape(text string) string { return html.EscapeString(text) }
 
-// draw makes the dashboard's picture: its panels, where the JSON has them, with
-// what Prometheus answers to their queries. It knows the kinds of panels and the
-// options that this dashboard uses.
+// draw draws the picture of the dashboard: its panels, placed as in the JSON, with
+// Prometheus' answers to their queries. It supports only the kinds of panels and
+// the options that this dashboard uses.
 func draw(t testing.TB, d dashboard, prom *prometheus, v view) []byte {
 	t.Helper()
 	height := 0
@@ -75,20 +75,20 @@ func draw(t testing.TB, d dashboard, prom *prometheus, v view) []byte {
 	return c.Bytes()
 }
 
-// box is where something is drawn.
+// box is a rectangle to draw in.
 type box struct{ x, y, w, h float64 }
 
 func last(s shown) float64 { return s.points[len(s.points)-1].value }
 
-// palette is for series to which the dashboard gives no colour.
+// palette is for series without a colour in the dashboard.
 var palette = []string{"green", "yellow", "blue", "orange", "red", "purple"}
 
-// shades are Grafana's names of colours.
+// shades maps Grafana's colour names.
 var shades = map[string]string{
 	"green": "#56a64b", "yellow": "#e0b400", "blue": "#3274d9", "orange": "#ff780a", "red": "#e02f44", "purple": "#a352cc",
 }
 
-// property is an override of the series name, or nil.
+// property returns an override of the series name, or nil.
 func (p panel) property(name, id string) json.RawMessage {
 	for _, o := range p.FieldConfig.Overrides {
 		for _, property := range o.Properties {
@@ -108,7 +108,7 @@ func (p panel) color(name string, i int) string {
 	return shades[palette[i%len(palette)]]
 }
 
-// threshold is the colour of a value.
+// threshold returns the colour of a value.
 func (p panel) threshold(value float64) string {
 	found := "#24292e"
 	for _, step := range p.FieldConfig.Defaults.Thresholds.Steps {
@@ -119,7 +119,7 @@ func (p panel) threshold(value float64) string {
 	return found
 }
 
-// format writes a value in the panel's unit.
+// format formats a value in the panel's unit.
 func (p panel) format(value float64) string {
 	short := func(v float64) string { return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64) }
 	switch p.FieldConfig.Defaults.Unit {
@@ -164,7 +164,7 @@ func (c *canvas) bars(p panel, b box, all []shown) {
 	}
 }
 
-// table draws the rows that Grafana's merge and organize make of the results.
+// table draws the rows that Grafana's merge and organize produce from the results.
 func (c *canvas) table(p panel, b box, all []shown) {
 	var columns []string
 	var rows []map[string]string
@@ -211,11 +211,11 @@ func (c *canvas) table(p panel, b box, all []shown) {
 	}
 }
 
-// graph draws lines over time; a series breaks where points are missing.
+// graph draws lines over time. A line is interrupted where points are missing.
 func (c *canvas) graph(p panel, b box, all []shown, v view) {
 	custom := p.FieldConfig.Defaults.Custom
 	stacked := custom.Stacking.Mode == "normal"
-	below := map[float64]float64{} // what is under a stacked series, at each time
+	below := map[float64]float64{} // the top of the series stacked so far, at each time
 	top := 0.0
 	for i, s := range all {
 		for j := range s.points {
@@ -245,7 +245,7 @@ func (c *canvas) graph(p panel, b box, all []shown, v view) {
 		c.text(x(float64(at.UnixMilli())/1000), plot.y+plot.h+15, `text-anchor="middle" font-size="11" fill="#666"`, at.UTC().Format(time.TimeOnly))
 	}
 
-	// Stacked areas reach down to zero: the uppermost first.
+	// Stacked areas reach down to zero, so the uppermost is drawn first.
 	order := slices.Clone(all)
 	if stacked {
 		slices.Reverse(order)
@@ -275,7 +275,7 @@ func (c *canvas) graph(p panel, b box, all []shown, v view) {
 	}
 }
 
-// runs splits points where there is a gap.
+// runs splits points at gaps.
 func runs(points []point, interval time.Duration) [][]point {
 	var all [][]point
 	for i, p := range points {
@@ -287,7 +287,8 @@ func runs(points []point, interval time.Duration) [][]point {
 	return all
 }
 
-// path is the line through the points, without those in the middle of a level.
+// path is the line through the points, without the inner points of horizontal
+// parts.
 func path(points []point, x, y func(float64) float64, steps bool) string {
 	var b strings.Builder
 	for i, p := range points {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// dashboard is as much of Grafana's JSON as the tests and the picture need.
+// dashboard is the part of Grafana's JSON that the tests and the picture need.
 type dashboard struct {
 	Title  string
 	Panels []panel
@@ -70,15 +70,14 @@ func readDashboard(t testing.TB) dashboard {
 	return d
 }
 
-// view is what a viewer of the dashboard has chosen: a time range, and all
-// namespaces and pods.
+// view is a viewer's selection: a time range, with all namespaces and pods.
 type view struct {
 	from, to time.Time
-	interval time.Duration // of the points of a graph
-	rate     time.Duration // that Grafana would take for a rate
+	interval time.Duration // between the points of a graph
+	rate     time.Duration // Grafana's $__rate_interval
 }
 
-// expr fills Grafana's variables in.
+// expr replaces Grafana's variables in a query.
 func (v view) expr(text string) string {
 	return strings.NewReplacer(
 		"$namespace", ".*", "$pod", ".*",
@@ -87,14 +86,14 @@ func (v view) expr(text string) string {
 	).Replace(text)
 }
 
-// shown is a target's result with the names that the legend gives.
+// shown is a target's result, with the names in the legend.
 type shown struct {
 	series
 	target int
 	name   string
 }
 
-// ask runs the queries of a panel.
+// ask runs a panel's queries.
 func (p panel) ask(t testing.TB, from *prometheus, v view) []shown {
 	t.Helper()
 	var all []shown

@@ -20,9 +20,8 @@ import (
 
 var picture = flag.String("picture", "", "the file that BenchmarkPicture draws the dashboard into")
 
-// BenchmarkPicture draws the picture in the docs, after some minutes in which
-// pods are replaced, a registry hangs, a request never ends and an app is
-// started again:
+// BenchmarkPicture draws the picture in the docs. Before, for some minutes, pods are
+// replaced, a registry hangs, a request never ends, and an app is restarted:
 //
 //	go test -run '^$' -bench Picture -benchtime 1x ./internal/test/dashboard -args -picture ../../../docs/dashboard.svg
 func BenchmarkPicture(b *testing.B) {
@@ -38,14 +37,14 @@ func BenchmarkPicture(b *testing.B) {
 	serving = replace(b, serving, consul, prom)
 	pause(15 * time.Second)
 
-	// A counter that cannot be read for a while.
+	// A counter is unreadable for a while.
 	serving[0].hide.Store(true)
 	pause(20 * time.Second)
 	serving[0].hide.Store(false)
 	pause(10 * time.Second)
 
-	// The registry hangs at the beginning of the next rollout, in which one pod
-	// has a request that never ends.
+	// The registry hangs at the beginning of the next rollout, in which one pod has
+	// a request that never ends.
 	serving[1].stuck.Store(true)
 	consul.Freeze(b)
 	var thawed sync.WaitGroup
@@ -62,13 +61,13 @@ func BenchmarkPicture(b *testing.B) {
 		fresh = append(fresh, startBusy(b, consul, prom))
 	}
 	pause(10 * time.Second)
-	// An app that is started again.
+	// An app is restarted.
 	fresh[1].app.stop()
 	pause(2 * time.Second)
 	fresh[1].app.start(b)
 	pause(8 * time.Second)
 
-	// The cluster's side does not run here.
+	// The cluster side does not run here.
 	d := readDashboard(b)
 	d.Panels = slices.DeleteFunc(d.Panels, func(p panel) bool {
 		return strings.Contains(p.Targets[0].Expr, "lastcall_gate_") || strings.Contains(p.Targets[0].Expr, "lastcall_admission_")
@@ -90,7 +89,7 @@ type busyPod struct {
 	load                 sync.WaitGroup
 }
 
-// pods names the pods one after the other.
+// pods numbers the pods, for their names.
 var pods atomic.Int64
 
 func startBusy(t testing.TB, consul *servers.ConsulAgent, prom *prometheus) *busyPod {
@@ -107,8 +106,8 @@ func startBusy(t testing.TB, consul *servers.ConsulAgent, prom *prometheus) *bus
 	return b
 }
 
-// work changes what is in flight, as requests that come and go would; once the
-// pod leaves, fewer come.
+// work changes the number of requests in flight, as real traffic would. When the
+// pod drains, fewer arrive.
 func (b *busyPod) work(ctx context.Context, t testing.TB) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -122,7 +121,7 @@ func (b *busyPod) work(ctx context.Context, t testing.TB) {
 			n = max(n, 1)
 		}
 		if b.hide.Load() {
-			_ = os.Remove(b.file) // it may be gone already
+			_ = os.Remove(b.file) // it may not exist
 		} else {
 			b.inFlight(t, n)
 		}
@@ -134,8 +133,8 @@ func (b *busyPod) work(ctx context.Context, t testing.TB) {
 	}
 }
 
-// ask is a client that sends requests to the app on one connection, until the
-// pod leaves.
+// ask is a client that sends requests to the app on one connection, until the pod
+// drains.
 func (b *busyPod) ask(ctx context.Context) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
@@ -160,20 +159,20 @@ func (b *busyPod) end() {
 	b.Stop()
 }
 
-// leave drains a pod and ends it, as its deletion does.
+// leave drains a pod and ends it, as a deletion does.
 func (b *busyPod) leave(t testing.TB, prom *prometheus) {
 	t.Helper()
 	b.leaving.Store(true)
 	if a := sidecar.Wait(t, b.PreStop(t.Context()), patience); a.Err != nil {
 		t.Fatalf("%s: %v", b.name, a.Err)
 	}
-	pause(2 * time.Second) // the app's own end, and a last scrape
+	pause(2 * time.Second) // for the app's end and a last scrape
 	prom.forget(t, b.name)
 	b.app.stop()
 	b.end()
 }
 
-// replace is a rolling restart: a new pod for each, one after the other.
+// replace is a rolling restart: it replaces the pods one after the other.
 func replace(t testing.TB, old []*busyPod, consul *servers.ConsulAgent, prom *prometheus) (fresh []*busyPod) {
 	t.Helper()
 	for _, b := range old {

@@ -21,23 +21,23 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// prometheus is a running Prometheus with the project's rules, which scrapes
-// the pods that it is told of.
+// prometheus is a running Prometheus with the project's rules. It scrapes the pods
+// in its targets file.
 type prometheus struct {
 	*servers.Process
 	url     string
-	targets string // the file that names the pods
+	targets string // file with the pods
 	pods    []target
 	client  *http.Client
 }
 
-// target is how Prometheus' file discovery has it.
+// target is an entry for Prometheus' file discovery.
 type target struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels"`
 }
 
-// startPrometheus starts it; it scrapes, and evaluates the rules, every
+// startPrometheus starts Prometheus. It scrapes, and evaluates the rules, every
 // interval.
 func startPrometheus(t testing.TB, interval time.Duration) *prometheus {
 	t.Helper()
@@ -69,7 +69,7 @@ scrape_configs:
 		if err != nil {
 			return err
 		}
-		defer func() { _ = resp.Body.Close() }() // of no interest
+		defer func() { _ = resp.Body.Close() }() // not needed
 		if resp.StatusCode != http.StatusOK {
 			return errors.New(resp.Status)
 		}
@@ -78,7 +78,7 @@ scrape_configs:
 	return p
 }
 
-// scrape lets it scrape a sidecar as that of a pod.
+// scrape adds a sidecar to the scraped pods.
 func (p *prometheus) scrape(t testing.TB, pod string, s *sidecar.Sidecar) {
 	t.Helper()
 	// The labels that a PodMonitor's targets have.
@@ -92,7 +92,7 @@ func (p *prometheus) scrapeAt(t testing.TB, address string, labels map[string]st
 	p.tell(t)
 }
 
-// forget ends the scrapes of a pod, as its deletion does.
+// forget ends the scrapes of a pod, as a deletion does.
 func (p *prometheus) forget(t testing.TB, pod string) {
 	t.Helper()
 	p.pods = slices.DeleteFunc(p.pods, func(o target) bool { return o.Labels["pod"] == pod })
@@ -123,7 +123,7 @@ type point struct {
 	at, value float64 // seconds since 1970
 }
 
-// query asks for the values at one moment.
+// query returns the values at one moment.
 func (p *prometheus) query(t testing.TB, expr string, at time.Time) []series {
 	t.Helper()
 	found, err := p.ask("/api/v1/query", url.Values{"query": {expr}, "time": {seconds(at)}})
@@ -133,7 +133,7 @@ func (p *prometheus) query(t testing.TB, expr string, at time.Time) []series {
 	return found
 }
 
-// queryRange asks for the values over a time.
+// queryRange returns the values over a time range.
 func (p *prometheus) queryRange(t testing.TB, expr string, from, to time.Time, step time.Duration) []series {
 	t.Helper()
 	found, err := p.ask("/api/v1/query_range", url.Values{
@@ -174,7 +174,7 @@ func (p *prometheus) ask(path string, values url.Values) ([]series, error) {
 	return found, nil
 }
 
-// sample is a point as Prometheus' JSON has it: [seconds, "value"].
+// sample is a point in Prometheus' JSON: [seconds, "value"].
 type sample point
 
 func (s *sample) UnmarshalJSON(text []byte) error {
@@ -190,7 +190,7 @@ func (s *sample) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// get decodes the data of an answer of Prometheus' API.
+// get decodes the data in an answer of Prometheus' API.
 func (p *prometheus) get(path string, data any) error {
 	resp, err := p.client.Get(p.url + path)
 	if err != nil {

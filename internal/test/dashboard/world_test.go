@@ -25,17 +25,17 @@ func TestMain(m *testing.M) { os.Exit(sidecar.Main(m, &program)) }
 // monitoring is the folder of the dashboard and the rules.
 const monitoring = "../../../deploy/monitoring"
 
-// patience is how long anything may take on a busy machine.
+// patience is how long one step may take on a busy machine.
 const patience = time.Minute
 
-// pod is a sidecar and what it looks at: an app's file, and an instance that is
-// registered in Consul.
+// pod is a sidecar, the app's file, and an instance that is registered in Consul.
 type pod struct {
 	*sidecar.Sidecar
 	name, file string
 }
 
-// startPod starts one that Prometheus scrapes. env comes after what all have.
+// startPod starts a pod and lets Prometheus scrape it. env is added to the common
+// settings.
 func startPod(t testing.TB, name string, consul *servers.ConsulAgent, prom *prometheus, env ...string) *pod {
 	t.Helper()
 	p := &pod{name: name, file: filepath.Join(t.TempDir(), "inflight")}
@@ -53,14 +53,14 @@ func startPod(t testing.TB, name string, consul *servers.ConsulAgent, prom *prom
 	return p
 }
 
-// app is an HTTP server, and its port.
+// app is an HTTP server with its port.
 type app struct {
 	address string
 	server  *http.Server
 	served  sync.WaitGroup
 }
 
-// startApp starts one. A request takes as long as its query says.
+// startApp starts an app. The query of a request says how long the request takes.
 func startApp(t testing.TB) *app {
 	t.Helper()
 	a := &app{address: freeport.Address(t)}
@@ -69,7 +69,7 @@ func startApp(t testing.TB) *app {
 	return a
 }
 
-// start lets it listen, also after stop.
+// start starts the server, also again after stop.
 func (a *app) start(t testing.TB) {
 	t.Helper()
 	var config net.ListenConfig
@@ -78,7 +78,7 @@ func (a *app) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	a.server = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		takes, _ := time.ParseDuration(r.URL.RawQuery) // without one: no time
+		takes, _ := time.ParseDuration(r.URL.RawQuery) // zero without a query
 		select {
 		case <-time.After(takes):
 		case <-r.Context().Done():
@@ -88,9 +88,9 @@ func (a *app) start(t testing.TB) {
 	a.served.Go(func() { _ = server.Serve(l) }) // until stop
 }
 
-// stop ends it, and its connections.
+// stop closes the server and its connections.
 func (a *app) stop() {
-	_ = a.server.Close() // what is open is of no interest
+	_ = a.server.Close() // open connections do not matter
 	a.served.Wait()
 }
 
@@ -99,7 +99,7 @@ func (a *app) port() string {
 	return port
 }
 
-// inFlight is what the app tells.
+// inFlight sets the number of requests in the pod's file.
 func (p *pod) inFlight(t testing.TB, requests int) {
 	t.Helper()
 	err := os.WriteFile(p.file+".tmp", []byte(strconv.Itoa(requests)+"\n"), 0o600)

@@ -11,15 +11,16 @@ import (
 var (
 	heading = regexp.MustCompile(`^(#{1,6}) (.+)$`)
 	anchor  = regexp.MustCompile(`^<a id="([^"]+)"></a>$`)
-	// noSlug is what a heading's link leaves out.
+	// noSlug matches the characters that a heading's link leaves out.
 	noSlug       = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	anyVariable  = regexp.MustCompile(`\b(LASTCALL|CONSUL)_[A-Z0-9_]*[A-Z0-9]\b`)
 	fragmentLink = regexp.MustCompile(`\]\(([^)#\s:]*)#([^)\s]+)\)`)
 )
 
-// TestChinese holds each Chinese page against the English one: the same headings
-// in the same order, and the same variables. A Chinese heading has the English
-// one's link before it, so that links to parts of both pages are the same.
+// TestChinese compares each Chinese page with the English one: the headings must
+// have the same links in the same order, and the variables must be the same. Before
+// each Chinese heading is the link of the English one, so that links to parts work
+// in both pages.
 func TestChinese(t *testing.T) {
 	for english, chinese := range map[string]string{
 		"README.md":          "README.zh-CN.md",
@@ -40,7 +41,7 @@ func TestChinese(t *testing.T) {
 	}
 }
 
-// TestFragments follows links to parts of pages.
+// TestFragments checks the links to parts of pages.
 func TestFragments(t *testing.T) {
 	for _, file := range markdown(t) {
 		for _, target := range fragmentLink.FindAllStringSubmatch(read(t, file), -1) {
@@ -70,8 +71,7 @@ func headings(text string) (found []string) {
 	return found
 }
 
-// translated returns the same of a page whose headings have their links before
-// them.
+// translated is headings for a page that has the links before its headings.
 func translated(text string) (found []string) {
 	before := ""
 	for _, line := range prose(text) {
@@ -87,7 +87,7 @@ func translated(text string) (found []string) {
 	return found
 }
 
-// prose returns the lines of a page that are not in a block of code.
+// prose returns the lines of a page outside of code blocks.
 func prose(text string) (lines []string) {
 	code := false
 	for _, line := range strings.Split(text, "\n") {
@@ -102,7 +102,7 @@ func prose(text string) (lines []string) {
 	return lines
 }
 
-// slug is a heading's link, as hosting pages make it.
+// slug returns a heading's link, as code hosting sites make it.
 func slug(title string) string {
 	return strings.ReplaceAll(noSlug.ReplaceAllString(strings.ToLower(title), ""), " ", "-")
 }

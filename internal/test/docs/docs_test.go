@@ -1,6 +1,5 @@
-// Package docs holds what is written about Lastcall against the program:
-// the variables, the make targets and the links; and the Chinese pages against
-// the English ones.
+// Package docs compares the documentation with the program: the variables, the make
+// targets and the links. It also compares the Chinese pages with the English ones.
 package docs
 
 import (
@@ -33,8 +32,8 @@ func TestVariables(t *testing.T) {
 		for _, file := range written(t, "README.md", "README.zh-CN.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "deploy", "examples") {
 			for _, name := range variableName.FindAllString(read(t, file), -1) {
 				if !slices.ContainsFunc(known, func(k string) bool {
-					// LASTCALL_EUREKA_… stands for all that begin so.
-					// The hook's own is not among the sidecar's.
+					// LASTCALL_EUREKA_… stands for all variables with this prefix.
+					// LASTCALL_PORT belongs to the hook, not to the sidecar.
 					return k == name || name == "LASTCALL_PORT" || strings.HasSuffix(name, "_") && strings.HasPrefix(k, name)
 				}) {
 					t.Errorf("%s: the program does not know %s", file, name)
@@ -52,7 +51,7 @@ func TestVariables(t *testing.T) {
 	})
 }
 
-// TestDefaults holds each table of variables against the program's defaults.
+// TestDefaults compares the tables of variables with the program's defaults.
 func TestDefaults(t *testing.T) {
 	known := defaults(t)
 	tables := 0
@@ -102,7 +101,7 @@ func TestLinks(t *testing.T) {
 	for _, file := range markdown(t) {
 		for _, target := range link.FindAllStringSubmatch(read(t, file), -1) {
 			if strings.Contains(target[1], ":") {
-				continue // elsewhere
+				continue // an external URL
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), target[1])); err != nil {
 				t.Errorf("%s: a link leads nowhere: %v", file, err)
@@ -111,7 +110,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// configured returns the variables that the program says it knows.
+// configured returns the variables that the program lists.
 func configured(t *testing.T) []string {
 	t.Helper()
 	out := config(t)
@@ -119,12 +118,12 @@ func configured(t *testing.T) []string {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if !slices.Contains(names, "LASTCALL_LISTEN") {
-		t.Fatalf("lastcall config does not tell of LASTCALL_LISTEN:\n%s", out)
+		t.Fatalf("lastcall config does not list LASTCALL_LISTEN:\n%s", out)
 	}
 	return names
 }
 
-// defaults returns the default of each variable, as the program says it.
+// defaults returns the default of each variable, as the program prints it.
 func defaults(t *testing.T) map[string]string {
 	t.Helper()
 	out := config(t)
@@ -145,7 +144,7 @@ func defaults(t *testing.T) map[string]string {
 	return all
 }
 
-// config returns what the program says of its variables when none is set.
+// config returns what the program prints about its variables when none is set.
 func config(t *testing.T) string {
 	t.Helper()
 	servers.DependsOn(t, "lastcall/cmd/lastcall")
@@ -165,7 +164,7 @@ func config(t *testing.T) string {
 	return string(out)
 }
 
-// markdown returns the pages.
+// markdown returns the Markdown pages.
 func markdown(t *testing.T) []string {
 	t.Helper()
 	return slices.DeleteFunc(written(t, "README.md", "README.zh-CN.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "deploy", "examples"), func(file string) bool {
@@ -173,8 +172,8 @@ func markdown(t *testing.T) []string {
 	})
 }
 
-// written returns the files of the project under the given names, without what
-// builds leave there.
+// written returns the project's files with the given names, without files that
+// builds create.
 func written(t *testing.T, names ...string) []string {
 	t.Helper()
 	var files []string

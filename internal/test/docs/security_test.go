@@ -9,8 +9,7 @@ import (
 
 var abuse = regexp.MustCompile("(?m)^\\| .+ \\| `([a-z/]+)`: `(Test[A-Za-z0-9]+)` \\|$")
 
-// TestAbuses holds that each row of the table of abuses names a test that there
-// is.
+// TestAbuses checks that each test named in the table of abuses exists.
 func TestAbuses(t *testing.T) {
 	_, table, _ := strings.Cut(read(t, filepath.Join(project, "docs", "security.md")), "## Abuses that were tried")
 	table, _, _ = strings.Cut(table, "\n## ")

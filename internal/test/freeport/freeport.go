@@ -1,5 +1,5 @@
-// Package freeport finds ports for programs that cannot choose one themselves
-// and tell it.
+// Package freeport finds ports for programs that cannot choose a free port by
+// themselves.
 package freeport
 
 import (
@@ -16,15 +16,15 @@ import (
 
 const (
 	lowest = 10_000
-	// tries bounds how many ports are looked at.
+	// tries limits how many ports are tried.
 	tries = 1000
 )
 
-// On returns a port of host, an address of this machine, that nobody listens
-// on. It is none of those that the kernel gives to outgoing connections: one of
-// these would take it now and then before the program does. Nor is it one that
-// any process which is still there has found so before: its program may not
-// listen yet, or be about to do so again.
+// On returns a port of host, an address of this machine, on which nothing listens.
+// It is not in the kernel's range for outgoing connections, one of which might
+// otherwise take it before the program does. A port is not returned again while the
+// process that got it lives: its program may not listen yet, or may be about to
+// listen again.
 func On(host string) (int, error) {
 	below, err := outgoing()
 	if err != nil {
@@ -45,9 +45,9 @@ func On(host string) (int, error) {
 	return 0, fmt.Errorf("no port of %s from %d to %d is free: %w", host, lowest, below-1, last)
 }
 
-// reserve fails if a process has reserved the port that has not ended since. A
-// name for sockets that is in no file system is what all processes of a network
-// share, and the kernel forgets it with the process that has taken it.
+// reserve fails if a running process has reserved the port. It binds an abstract
+// socket name, which all processes of a network namespace share. The kernel frees
+// the name when the process ends.
 func reserve(port int) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -56,12 +56,12 @@ func reserve(port int) error {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@lastcall-port-" + strconv.Itoa(port)}); err != nil {
 		return errors.Join(fmt.Errorf("reserving port %d: %w", port, err), unix.Close(fd))
 	}
-	return nil // and fd stays open
+	return nil // fd stays open
 }
 
 const loopback = "127.0.0.1"
 
-// Port returns a port of 127.0.0.1, as On finds it.
+// Port is On for 127.0.0.1.
 func Port(t testing.TB) int {
 	t.Helper()
 	port, err := On(loopback)
@@ -71,13 +71,13 @@ func Port(t testing.TB) int {
 	return port
 }
 
-// Address returns Port with the address.
+// Address returns a Port as HOST:PORT.
 func Address(t testing.TB) string {
 	t.Helper()
 	return net.JoinHostPort(loopback, strconv.Itoa(Port(t)))
 }
 
-// outgoing returns the lowest port of outgoing connections.
+// outgoing returns the lowest port for outgoing connections.
 func outgoing() (int, error) {
 	const file = "/proc/sys/net/ipv4/ip_local_port_range"
 	text, err := os.ReadFile(file)
@@ -88,7 +88,7 @@ func outgoing() (int, error) {
 	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
 		return 0, fmt.Errorf("%s: %w", file, err)
 	}
-	if first < 2*lowest { // set to something unusual: above it, then, and at a risk
+	if first < 2*lowest { // an unusual setting: accept the risk of using this range
 		first = 1 << 16
 	}
 	return first, nil

@@ -18,15 +18,15 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// admissionLimit is what the image of the cluster's side may hold, in bytes. Most
-// of it is Kubernetes' client.
+// admissionLimit is the size limit of the cluster side's image, in bytes. Most of
+// it is Kubernetes' client.
 const admissionLimit = 60_000_000
 
-// TestAdmissionImage is TestImage for the target of the cluster's side.
+// TestAdmissionImage is TestImage for the build target of the cluster side.
 func TestAdmissionImage(t *testing.T) {
 	module := filepath.Join(project, "admission")
 	servers.DependsOnIn(t, module, "lastcall/admission/cmd/lastcall-admission")
-	// The build has no network.
+	// The build has no network access.
 	if out, err := exec.CommandContext(t.Context(), "go", "-C", module, "mod", "download").CombinedOutput(); err != nil {
 		t.Fatalf("go mod download: %v\n%s", err, out)
 	}
@@ -94,7 +94,8 @@ func certify(t *testing.T, image *image) *http.Client {
 		"tls.crt": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
 		"tls.key": {Type: "PRIVATE KEY", Bytes: key},
 	} {
-		// Readable for the image's user, who is not the one who runs the test.
+		// The image's user, who is not the user of the test, must be able to read
+		// it.
 		if err := os.WriteFile(filepath.Join(folder, name), pem.EncodeToMemory(block), 0o644); err != nil {
 			t.Fatal(err)
 		}

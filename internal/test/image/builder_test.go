@@ -15,7 +15,7 @@ import (
 // baseImage stands in for golang:1.26, so that the build needs no network.
 const baseImage = "localhost/go-base"
 
-// builder runs buildah with a storage of its own, which goes with the test.
+// builder runs buildah with its own storage, which is removed after the test.
 type builder struct {
 	t       *testing.T
 	buildah string
@@ -33,7 +33,8 @@ func newBuilder(t *testing.T) *builder {
 	t.Cleanup(func() {
 		b.run("rmi", "--all", "--force")
 		if os.Geteuid() != 0 {
-			// The storage holds files of other users of buildah's user namespace.
+			// The storage contains files of other users of buildah's user
+			// namespace.
 			b.run("unshare", "rm", "-rf", b.path("storage"))
 		}
 	})
@@ -48,11 +49,11 @@ func (b *builder) run(args ...string) string {
 	cmd := exec.Command(b.buildah, append([]string{
 		"--root", b.path("storage"),
 		"--runroot", b.path("run"),
-		// The plainest driver: it works in a container and for any user too.
+		// The simplest driver: it works in a container and for any user.
 		"--storage-driver", "vfs",
 	}, args...)...)
-	// Build steps run in a chroot: a container runtime could not always start
-	// one from within a container, where CI often runs.
+	// Build steps run in a chroot: CI often runs in a container, where a container
+	// runtime may be unable to start another container.
 	cmd.Env = append(os.Environ(), "BUILDAH_ISOLATION=chroot")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -62,8 +63,8 @@ func (b *builder) run(args ...string) string {
 	return lines[len(lines)-1]
 }
 
-// base makes the base image: folders to mount this machine's Go and tools at,
-// and its trusted roots, which the Dockerfile copies.
+// base makes the base image. It has folders to mount this machine's Go and tools
+// at, and its trusted roots, which the Dockerfile copies.
 func (b *builder) base() {
 	b.t.Helper()
 	root := b.path("base")
@@ -106,20 +107,20 @@ func (b *builder) base() {
 	b.run("rm", container)
 }
 
-// systemFolders hold the shell and its libraries; today most are links into
-// /usr.
+// systemFolders contain the shell and its libraries; on current systems most are
+// links into /usr.
 var systemFolders = []string{"bin", "lib", "lib64"}
 
 // project is the folder that holds the Dockerfile.
 var project = filepath.Join("..", "..", "..")
 
-// build builds the project's Dockerfile, or a target of it, and returns the
-// image's id.
+// build builds the project's Dockerfile, or a target of it, and returns the image's
+// id.
 func (b *builder) build(target string) string {
 	b.t.Helper()
 	args := []string{
 		"build", "--quiet", "--no-cache", "--pull-never",
-		"--timestamp", "0", // as `make image` sets the commit's time
+		"--timestamp", "0", // `make image` sets the commit's time
 		"--build-arg", "GO_IMAGE=" + baseImage,
 		"--build-arg", "VERSION=" + version,
 		"--build-arg", "COMMIT=" + commit,
@@ -139,8 +140,7 @@ func (b *builder) build(target string) string {
 	return b.run(append(args, project)...)
 }
 
-// export writes the image to a folder in the layout that registries and
-// runtimes exchange, and returns the folder.
+// export writes the image to a folder in the OCI layout, and returns the folder.
 func (b *builder) export(id string) string {
 	b.t.Helper()
 	layout := b.path("layout")

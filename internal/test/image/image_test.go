@@ -23,19 +23,19 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// sizeLimit is what the image may hold in all, unpacked, in bytes.
+// sizeLimit is the limit of the image's unpacked size, in bytes.
 const sizeLimit = 16_000_000
 
-// patience is how long a container may take for one thing.
+// patience is how long one operation of a container may take.
 const patience = 30 * time.Second
 
-// What the image is told of its source.
+// The version and the commit that the image is built with.
 const (
 	version = "v1.2.3-test"
 	commit  = "0123456789abcdef0123456789abcdef01234567"
 )
 
-// roots is where the image holds the trusted roots for TLS, one of the places
+// roots is the path of the trusted roots for TLS in the image, one of the places
 // where Go's crypto/x509 looks for them.
 const roots = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -101,8 +101,7 @@ func TestImage(t *testing.T) {
 	})
 }
 
-// describes checks what the image says of itself: its user, program, port and
-// source.
+// describes checks the image's metadata: user, program, port and source.
 func describes(t *testing.T, image *image, program, port string) {
 	t.Helper()
 	t.Run("it asks for no root, and tells its source", func(t *testing.T) {
@@ -124,13 +123,13 @@ func describes(t *testing.T, image *image, program, port string) {
 }
 
 // container is a process under runc, with the restrictions of Kubernetes' Pod
-// Security level "restricted" and a root file system that cannot be written.
+// Security level "restricted" and a read-only root file system.
 type container struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	out   string // the file that holds what it prints
+	out   string // file with its output
 	ended chan struct{}
-	err   error // how it ended, once ended is closed
+	err   error // the result of Wait; valid after ended is closed
 }
 
 // start runs the image's entry point with the arguments args.
@@ -146,7 +145,7 @@ func start(t *testing.T, image *image, env []string, args ...string) *container 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close() // the process has its own
+	defer out.Close() // the process has its own copy
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -160,7 +159,7 @@ func start(t *testing.T, image *image, env []string, args ...string) *container 
 		select {
 		case <-c.ended:
 		default:
-			// runc passes no SIGKILL on to the container.
+			// runc does not pass SIGKILL on to the container.
 			kill := exec.Command(runc, "--root", filepath.Join(dir, "state"), "delete", "--force", id)
 			kill.SysProcAttr = namespaces()
 			if out, err := kill.CombinedOutput(); err != nil {
@@ -172,7 +171,7 @@ func start(t *testing.T, image *image, env []string, args ...string) *container 
 	return c
 }
 
-// wait waits until the container has ended, and returns how.
+// wait waits until the container has ended, and returns its error.
 func (c *container) wait() error {
 	select {
 	case <-c.ended:
@@ -182,7 +181,7 @@ func (c *container) wait() error {
 	}
 }
 
-// output is all that the container has printed so far.
+// output returns what the container has printed so far.
 func (c *container) output() string {
 	c.t.Helper()
 	out, err := os.ReadFile(c.out)
@@ -236,8 +235,8 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-// namespaces lets an ordinary user run containers, as root of a user namespace
-// whose root is that user. For root itself it is nil.
+// namespaces lets an ordinary user run containers, as root of a user namespace. It
+// returns nil for root itself.
 func namespaces() *syscall.SysProcAttr {
 	if os.Geteuid() == 0 {
 		return nil

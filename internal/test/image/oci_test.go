@@ -15,15 +15,15 @@ import (
 	"testing"
 )
 
-// image is an image unpacked to a folder, as a node has it.
+// image is an image that is unpacked to a folder, as on a node.
 type image struct {
 	rootfs string
 	config imageConfig
-	files  []string // without folders, sorted, each with a leading slash
+	files  []string // without folders, sorted, with a leading slash
 	size   int64    // of all files, in bytes
 }
 
-// The parts of the OCI image format that are looked at here.
+// The parts of the OCI image format that this test reads.
 type (
 	descriptor struct {
 		Digest string `json:"digest"`
@@ -71,8 +71,8 @@ func unpack(t *testing.T, layout string) *image {
 	return unpacked
 }
 
-// add unpacks one layer: folders and plain files, which is all that the
-// Dockerfile makes.
+// add unpacks one layer. It supports folders and plain files; the Dockerfile makes
+// nothing else.
 func (i *image) add(t *testing.T, layer string) {
 	t.Helper()
 	file, err := os.Open(layer)

@@ -11,15 +11,15 @@ import (
 	"testing"
 )
 
-// writeSpec writes dir/config.json, which tells runc what to run and how: as
-// the image's own user, without any capability, on a root file system that
-// cannot be written. The network is this machine's, so that the test reaches
-// the container on the loopback address.
+// writeSpec writes dir/config.json, which configures runc: the process runs as the
+// image's user, without capabilities, on a read-only root file system. It uses this
+// machine's network, so that the test can reach the container on the loopback
+// address.
 func writeSpec(t *testing.T, dir string, image *image, env, args []string) {
 	t.Helper()
 	uid, gid := user(t, image)
 	if os.Geteuid() != 0 {
-		uid, gid = 0, 0 // the only user of the namespace: the one who runs the test
+		uid, gid = 0, 0 // the only user of the namespace: the user of the test
 	}
 	type object = map[string]any
 	spec, err := json.Marshal(object{
@@ -46,7 +46,7 @@ func writeSpec(t *testing.T, dir string, image *image, env, args []string) {
 	}
 }
 
-// user returns the numbers in the image's USER.
+// user returns the user and group ids in the image's USER.
 func user(t *testing.T, image *image) (uid, gid int) {
 	t.Helper()
 	u, g, _ := strings.Cut(image.config.User, ":")

@@ -1,9 +1,9 @@
-// Package manyconns makes as many TCP connections as a measurement asks for.
+// Package manyconns opens large numbers of TCP connections for measurements.
 //
-// Each is one established socket, as a pod has one for a client on another
-// node: the other end is nowhere, and nothing is ever sent. The kernel makes
-// them by TCP_REPAIR, its way of moving a connection from one machine to
-// another. So 100,000 of them take a few seconds.
+// Each connection is one established socket, like that of a pod to a client on
+// another node. The other end does not exist, and nothing is ever sent. The sockets
+// are created with TCP_REPAIR, the kernel's way to move a connection to another
+// machine, so 100,000 of them take a few seconds.
 package manyconns
 
 import (
@@ -17,35 +17,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Most is how many connections there can be to one port.
+// Most is the maximum number of connections to one port.
 const Most = 1_000_000
 
 const (
-	// perAddress is how many connections are made to one address of a peer,
-	// from firstPort on.
+	// perAddress is how many connections go to one peer address, to the ports from
+	// firstPort on.
 	perAddress = 50_000
 	firstPort  = 10_000
-	// spare are the files that this process may have open besides.
+	// spare is the number of other files that this process may have open.
 	spare = 1000
-	// perHolder is the most that one process holds.
+	// perHolder is the maximum number of connections of one process.
 	perHolder = 15_000
 )
 
-// Connections are open until Close.
+// Connections stay open until Close.
 type Connections struct{ holders []holder }
 
-// holder is a process that does nothing, and has the connections open. A
-// process may open 20,000 files or so, and raising that takes a right of its
-// own, CAP_SYS_RESOURCE.
+// holder is a process that only keeps connections open. It is needed because a
+// process may open about 20,000 files, and raising this limit requires
+// CAP_SYS_RESOURCE.
 type holder struct {
 	cmd  *exec.Cmd
-	stay io.Closer // its standard input, at whose end it ends
+	stay io.Closer // standard input; the process ends when it is closed
 }
 
-// Open makes n connections whose local end is 127.0.0.1:port, whether somebody
-// listens there or not. They end with ctx, with Close, and when this process
-// does. It needs CAP_NET_ADMIN. A second call for the same port is an error:
-// it would make the same connections again.
+// Open opens n connections whose local end is 127.0.0.1:port, whether or not
+// something listens there. They end with ctx, with Close, and when this process
+// ends. It needs CAP_NET_ADMIN. A second call for the same port returns an error,
+// because it would create the same connections again.
 func Open(ctx context.Context, port, n int) (*Connections, error) {
 	if port < 1 || port > 65535 {
 		return nil, fmt.Errorf("port %d: must be from 1 to 65535", port)
@@ -70,15 +70,15 @@ func Open(ctx context.Context, port, n int) (*Connections, error) {
 	return c, nil
 }
 
-// open makes the connections from number first up to number end, and hands
-// them to a process that holds them.
+// open creates the connections number first to end-1, and passes them to a process
+// that keeps them open.
 func (c *Connections) open(ctx context.Context, port, first, end int) error {
 	cmd := exec.CommandContext(ctx, "cat")
 	defer func() {
 		for _, f := range cmd.ExtraFiles {
-			_ = f.Close() // the holder has its own
+			_ = f.Close() // the holder has its own copy
 		}
-		cmd.ExtraFiles = nil // 100,000 of them would be seen in what is measured
+		cmd.ExtraFiles = nil // 100,000 of them would show in a memory measurement
 	}()
 	for i := first; i < end; i++ {
 		f, err := connection(port, i)
@@ -98,7 +98,7 @@ func (c *Connections) open(ctx context.Context, port, first, end int) error {
 	return nil
 }
 
-// connection makes the one with number i.
+// connection creates connection number i.
 func connection(port, i int) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -116,11 +116,11 @@ func connection(port, i int) (*os.File, error) {
 	return f, nil
 }
 
-// Close ends all of them at once, without a word to anybody.
+// Close closes all connections at once. Nothing is sent.
 func (c *Connections) Close() error {
 	var errs []error
 	for _, h := range c.holders {
-		_ = h.stay.Close() // where it has ended already, Wait says why
+		_ = h.stay.Close() // if the process has already ended, Wait returns why
 		if err := h.cmd.Wait(); err != nil {
 			errs = append(errs, fmt.Errorf("the process that holds connections: %w", err))
 		}
@@ -129,14 +129,14 @@ func (c *Connections) Close() error {
 	return errors.Join(errs...)
 }
 
-// filesAtOnce is how many connections this process can have open by itself.
+// filesAtOnce returns how many connections this process can keep open itself.
 func filesAtOnce() (int, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("reading the limit of open files: %w", err)
 	}
 	if limit.Cur < 2*spare {
-		return 0, fmt.Errorf("this process may open %d files: allow it %d at least (ulimit -n)", limit.Cur, 2*spare)
+		return 0, fmt.Errorf("this process may open %d files: allow at least %d (ulimit -n)", limit.Cur, 2*spare)
 	}
 	return int(min(limit.Cur-spare, perHolder)), nil
 }

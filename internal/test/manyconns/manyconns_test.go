@@ -21,7 +21,7 @@ func TestOpen(t *testing.T) {
 	}
 	defer l.Close()
 	port := l.Addr().(*net.TCPAddr).Port
-	const n = perAddress + 10 // more than one address, and more than one process
+	const n = perAddress + 10 // needs more than one address and more than one process
 	c, err := Open(t.Context(), port, n)
 	if os.Geteuid() != 0 {
 		if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "as root") {
@@ -32,8 +32,8 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// While others come and go, the kernel's file shows some of a large table
-	// twice, or leaves one out.
+	// While other connections come and go, the kernel's file may list some of a
+	// large table twice, or omit some.
 	wait.For(t, "all to be open", func() error {
 		remotes, err := procnet.Kernel().Unfinished(port)
 		if err == nil && len(remotes) != n {

@@ -1,5 +1,5 @@
-// Package mdtable writes measured tables into Markdown files, between two
-// markers that name the command which measures them.
+// Package mdtable writes measured tables into Markdown files, between two markers
+// that name the command that measures them.
 package mdtable
 
 import (
@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// ErrNoMarkers is the error of a file that lacks the markers.
-var ErrNoMarkers = errors.New("lacks the markers between which this is written")
+// ErrNoMarkers means that a file lacks the markers.
+var ErrNoMarkers = errors.New("lacks the markers for the table")
 
-// Markers are those between which a command writes the table of a name.
+// Markers returns the markers between which a command writes the table called name.
 func Markers(command, name string) (begin, end string) {
 	return "<!-- " + command + " writes the " + name + " from here -->\n", "<!-- the " + name + " to here -->\n"
 }
 
-// Write replaces what a file has between the markers. It is ErrNoMarkers if the
-// file does not have both, which leaves it as it is.
+// Write replaces the text between a file's markers. If the file does not have both,
+// it returns ErrNoMarkers and leaves the file unchanged.
 func Write(file, command, name, text string) error {
 	old, err := os.ReadFile(file)
 	if err != nil {

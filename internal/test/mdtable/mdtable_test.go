@@ -14,7 +14,7 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "# Figures\n" + begin + "\n| new |\n\n" + end + "The end.\n"
-	for range 2 { // what it has written it can write again
+	for range 2 { // Write can replace its own text
 		if err := Write(file, "make bench", "figures", "| new |\n"); err != nil {
 			t.Fatal(err)
 		}

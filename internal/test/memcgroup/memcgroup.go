@@ -1,5 +1,5 @@
-// Package memcgroup runs a test's program with the memory that its container
-// would have: in a memory cgroup, of version 1 or 2. That takes root.
+// Package memcgroup runs a test's program with its container's memory limit, in a
+// memory cgroup of version 1 or 2. It requires root.
 package memcgroup
 
 import (
@@ -14,11 +14,11 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// files are the names of what a cgroup holds, by version.
+// files are the names of a cgroup's files, by version.
 type files struct {
 	limit, swap, peak, events string
-	// Version 1 counts the buffers of sockets apart, and only where they have a
-	// limit. Version 2, which Kubernetes has, counts them as memory.
+	// Version 1 counts socket buffers separately, and only if they have a limit.
+	// Version 2, which Kubernetes uses, counts them as memory.
 	socketLimit, socketPeak string
 	root                    string
 }
@@ -44,9 +44,9 @@ type Group struct {
 	files
 }
 
-// New makes a cgroup with a limit of so many bytes. It is removed when the test
-// ends, so what runs in it is to be started later, and with the test's Cleanup.
-// It fails the test where none can be made.
+// New creates a cgroup with a limit in bytes. It is removed when the test ends, so
+// programs in it must be started after New, and be stopped by the test's Cleanup.
+// If the cgroup cannot be created, the test fails.
 func New(t testing.TB, limit int64) *Group {
 	t.Helper()
 	g, err := create(fmt.Sprintf("lastcall-test-%d-%s", os.Getpid(), strings.Map(inName, t.Name())), limit)
@@ -54,7 +54,7 @@ func New(t testing.TB, limit int64) *Group {
 		t.Fatalf("a memory cgroup cannot be made; it takes root, and /sys/fs/cgroup to be writable: %v", err)
 	}
 	t.Cleanup(func() {
-		// It is busy for a moment after its last process has ended.
+		// The cgroup stays busy for a moment after its last process has ended.
 		wait.For(t, "the cgroup to be empty", func() error { return os.Remove(g.dir) })
 	})
 	return g
@@ -105,8 +105,8 @@ func (g *Group) Program(t testing.TB, path string) string {
 	return script
 }
 
-// Kills returns how many processes the kernel has killed because the cgroup's
-// memory was at its limit.
+// Kills returns how many processes the kernel has killed because the cgroup reached
+// its memory limit.
 func (g *Group) Kills(t testing.TB) int {
 	t.Helper()
 	for line := range strings.Lines(g.read(t, g.events)) {
@@ -119,13 +119,12 @@ func (g *Group) Kills(t testing.TB) int {
 	return 0
 }
 
-// Peak returns the most bytes that were used at once, with the buffers of
-// sockets.
+// Peak returns the highest memory use, in bytes, including socket buffers.
 func (g *Group) Peak(t testing.TB) int64 {
 	t.Helper()
 	peak := g.number(t, g.peak)
 	if g.socketPeak != "" {
-		peak += g.number(t, g.socketPeak) // it may have been at another time
+		peak += g.number(t, g.socketPeak) // an upper bound: the two peaks may have been at different times
 	}
 	return peak
 }

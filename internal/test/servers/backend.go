@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// Backend is an app behind a proxy, whose answers the test holds back.
+// Backend is an app behind a proxy. The test controls when it answers.
 //
-// It answers `/hold?id=N` when the test lets it, `/upload` when it has the
-// whole body, `/upgrade` with a WebSocket that it keeps open and silent, and
-// all else at once.
+// It answers `/hold?id=N` when the test releases it, `/upload` when it has the
+// whole body, and `/upgrade` with a WebSocket that it keeps open and silent. It
+// answers all other requests at once.
 type Backend struct {
 	Address string // host and port
 
@@ -29,17 +29,17 @@ type Backend struct {
 	held map[int]*Held
 }
 
-// Held is a request that has reached the backend and is not answered yet.
+// Held is a request that has reached the backend and has no answer yet.
 type Held struct {
-	arrived  chan struct{} // holds a token once it has
+	arrived  chan struct{} // gets a token when the request has arrived
 	release  chan struct{}
 	once     sync.Once
 	answered chan struct{}
-	err      error // what came of it, once answered
+	err      error // the client's result, once answered
 	cancel   context.CancelFunc
 }
 
-// StartBackend starts a backend, which ends with the test.
+// StartBackend starts a backend that is stopped at the end of the test.
 func StartBackend(t testing.TB) *Backend {
 	t.Helper()
 	b := &Backend{held: make(map[int]*Held)}
@@ -61,7 +61,7 @@ func StartBackend(t testing.TB) *Backend {
 	return b
 }
 
-// ReleaseAll lets the backend answer all that it holds.
+// ReleaseAll lets the backend answer all held requests.
 func (b *Backend) ReleaseAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -81,7 +81,7 @@ func (b *Backend) hold(w http.ResponseWriter, r *http.Request) {
 	}
 	select {
 	case h.arrived <- struct{}{}:
-	default: // the proxy has sent it again
+	default: // the proxy has sent it twice
 	}
 	<-h.release
 	_, _ = io.WriteString(w, "ok")
@@ -94,14 +94,14 @@ func (b *Backend) upgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	defer func() { _ = conn.Close() }() // nothing was written that could be lost
+	defer func() { _ = conn.Close() }() // no written data can be lost
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
 	_, _ = io.Copy(io.Discard, conn) // until the other side closes
 }
 
 // Hold sends a request through client to base, the address of a proxy of the
-// backend, and returns once the backend has it.
+// backend. It returns when the backend has the request.
 func (b *Backend) Hold(t testing.TB, client *http.Client, base string) *Held {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -142,7 +142,8 @@ func (h *Held) Abort() {
 	<-h.answered
 }
 
-// Answer waits for what the client gets: an error unless it is a 200.
+// Answer waits for the client's answer. It returns an error unless the status is
+// 200.
 func (h *Held) Answer(t testing.TB) error {
 	t.Helper()
 	deadline := time.NewTimer(patience)
@@ -156,7 +157,7 @@ func (h *Held) Answer(t testing.TB) error {
 	}
 }
 
-// End lets the backend answer, and returns once the client has the answer.
+// End lets the backend answer, and returns when the client has the answer.
 func (h *Held) End(t testing.TB) {
 	t.Helper()
 	h.Release()
@@ -184,8 +185,8 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-// Client returns an HTTP/1.1 client with connections of its own, which it
-// keeps alive until the test ends.
+// Client returns an HTTP/1.1 client with its own connections, which it keeps open
+// until the end of the test.
 func Client(t testing.TB) *http.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -193,8 +194,8 @@ func Client(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 2 * patience}
 }
 
-// HTTP2Client returns a client that speaks HTTP/2 without TLS, over one
-// connection that it keeps until the test ends.
+// HTTP2Client returns a client that speaks HTTP/2 without TLS on one connection,
+// which it keeps open until the end of the test.
 func HTTP2Client(t testing.TB) *http.Client {
 	t.Helper()
 	transport := &http.Transport{Protocols: new(http.Protocols)}
@@ -203,8 +204,8 @@ func HTTP2Client(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 2 * patience}
 }
 
-// IdleConnection makes one request to address, and keeps its connection open
-// and silent until the test ends.
+// IdleConnection makes one request to address, and keeps the connection open and
+// idle until the end of the test.
 func IdleConnection(t testing.TB, address string) {
 	t.Helper()
 	conn := Connect(t, address)
@@ -225,7 +226,7 @@ func WebSocket(t testing.TB, address string) net.Conn {
 	return conn
 }
 
-// Connect opens a TCP connection, which is closed when the test ends.
+// Connect opens a TCP connection that is closed at the end of the test.
 func Connect(t testing.TB, address string) net.Conn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", address, patience)
@@ -239,7 +240,7 @@ func Connect(t testing.TB, address string) net.Conn {
 	return conn
 }
 
-// Say writes text to conn and returns what is answered first.
+// Say writes text to conn and returns the first part of the answer.
 func Say(t testing.TB, conn net.Conn, text string) string {
 	t.Helper()
 	if _, err := io.WriteString(conn, text); err != nil {

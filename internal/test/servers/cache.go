@@ -7,17 +7,17 @@ import (
 	"testing"
 )
 
-// DependsOn tells `go test` that a test depends on the source of a package and
-// of all in this module that it imports. A test that builds and starts a
-// program calls it; otherwise an old result is taken from go test's cache after
-// the program has changed, because only what a test itself looks at counts.
+// DependsOn makes the test cache of `go test` depend on the sources of a package
+// and of its imports in this module. A test that builds and starts a program must
+// call it. Otherwise `go test` reuses an old result after the program has changed,
+// because it only considers the files that the test itself opens.
 func DependsOn(t testing.TB, pkg string) {
 	t.Helper()
 	DependsOnIn(t, ".", pkg)
 }
 
-// DependsOnIn is DependsOn for a package of the module whose folder is dir. What it
-// imports of modules that are folders too counts as well.
+// DependsOnIn is DependsOn for a package of the module in the folder dir. It
+// includes imports from modules that are local folders.
 func DependsOnIn(t testing.TB, dir, pkg string) {
 	t.Helper()
 	list := exec.Command("go", "list", "-C", dir, "-deps", "-f", "{{with .Module}}{{if or .Main .Replace}}{{$.Dir}}{{end}}{{end}}", pkg)
@@ -28,7 +28,7 @@ func DependsOnIn(t testing.TB, dir, pkg string) {
 		t.Fatalf("go list %s: %v\n%s", pkg, err, problems.String())
 	}
 	for _, dir := range strings.Split(strings.TrimSpace(string(out)), "\n") {
-		if _, err := os.ReadDir(dir); err != nil { // this is the look
+		if _, err := os.ReadDir(dir); err != nil { // opening the folder records it in the test cache
 			t.Fatal(err)
 		}
 	}

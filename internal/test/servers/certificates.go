@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// WriteCertificates makes a CA, and a certificate for 127.0.0.1 that it has
-// signed, good for servers and clients.
+// WriteCertificates creates a CA, and a certificate for 127.0.0.1 that is signed by
+// it and valid for servers and clients.
 func WriteCertificates(t testing.TB, dir, name string) (caFile, certFile, keyFile string) {
 	t.Helper()
 	fail := func(err error) {

@@ -15,13 +15,13 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// ConsulToken is the token that may do everything where ACLs are on.
+// ConsulToken is the token with all permissions when ACLs are on.
 const ConsulToken = "5d3a6f6e-1111-4c1b-9c7e-0a8d1f1f0001"
 
-// ConsulOptions says what kind of Consul agent is started.
+// ConsulOptions describes the Consul agent to start.
 type ConsulOptions struct {
 	Join *ConsulAgent // nil: a server; otherwise a client agent of that server
-	ACL  bool         // deny by default; ConsulToken may do everything
+	ACL  bool         // deny by default; ConsulToken has all permissions
 	TLS  bool         // HTTPS only, with a certificate for 127.0.0.1
 	// ClientCerts makes HTTPS refuse clients without a certificate of the CA.
 	ClientCerts bool
@@ -33,7 +33,7 @@ type ConsulAgent struct {
 	Node    string // its name
 	Address string // CONSUL_HTTP_ADDR
 	DNS     string // host and port, UDP and TCP
-	// For HTTPS: the CA, and a certificate and key that it has signed.
+	// With TLS: the CA, and a certificate signed by it with its key.
 	CAFile, CertFile, KeyFile string
 
 	options                 ConsulOptions
@@ -41,8 +41,8 @@ type ConsulAgent struct {
 	web, dns, serf, servers int // ports
 }
 
-// StartConsul starts an agent, which ends with the test, and waits until it
-// answers for its cluster.
+// StartConsul starts an agent and waits until it answers for its cluster. The agent
+// is stopped at the end of the test.
 func StartConsul(t testing.TB, o ConsulOptions) *ConsulAgent {
 	t.Helper()
 	c := &ConsulAgent{
@@ -64,8 +64,8 @@ func StartConsul(t testing.TB, o ConsulOptions) *ConsulAgent {
 // consulNodes counts the agents, whose names must differ.
 var consulNodes atomic.Int64
 
-// Start starts the agent again, on the same ports, after it was killed. A
-// server has then lost all that it held, a client agent nothing.
+// Start restarts a killed agent on the same ports. A server has then lost all its
+// data; a client agent has lost nothing.
 func (c *ConsulAgent) Start(t testing.TB) {
 	t.Helper()
 	file := filepath.Join(c.dir, "agent.hcl")
@@ -74,15 +74,15 @@ func (c *ConsulAgent) Start(t testing.TB) {
 	}
 	args := []string{"agent", "-config-file=" + file}
 	if c.options.Join == nil {
-		args = append(args, "-dev") // a server at once, in memory, with quick elections
+		args = append(args, "-dev") // an in-memory server that is ready at once, with quick elections
 	}
 	c.Process = startProcess(t, syscall.SIGKILL, "consul", args...)
 	if err := c.wait(c.ready(t)); err != nil {
-		t.Fatalf("Consul does not come up: %v\n%s", err, c.log)
+		t.Fatalf("Consul does not start: %v\n%s", err, c.log)
 	}
 }
 
-// Client returns a client that may do everything.
+// Client returns a client with all permissions.
 func (c *ConsulAgent) Client(t testing.TB) *api.Client {
 	t.Helper()
 	config := api.Config{Address: c.Address, TLSConfig: api.TLSConfig{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile}}
@@ -96,13 +96,13 @@ func (c *ConsulAgent) Client(t testing.TB) *api.Client {
 	return client
 }
 
-// ready returns a function that reports whether the agent answers for its
-// cluster: there is a leader, and the agent's node is known and well.
+// ready returns a function that checks whether the agent answers for its cluster:
+// there is a leader, and the agent's node is known and healthy.
 func (c *ConsulAgent) ready(t testing.TB) func() error {
 	t.Helper()
 	client := c.Client(t)
 	return func() error {
-		// An agent that has just come up may hold a call until it finds a server.
+		// A new agent may hold a call until it finds a server.
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		checks, _, err := client.Health().Node(c.Node, (&api.QueryOptions{}).WithContext(ctx))
@@ -127,7 +127,8 @@ func (c *ConsulAgent) config() string {
 	say(`client_addr = "127.0.0.1"`)
 	say(`disable_update_check = true`)
 	say(`log_level = "info"`)
-	// What -dev sets calls an agent dead when the machine is busy for a moment.
+	// With the settings of -dev, an agent counts as dead when the machine is busy
+	// for a moment.
 	say(`gossip_lan { probe_interval = "1s"`)
 	say(`  probe_timeout = "500ms"`)
 	say(`  suspicion_mult = 4 }`)

@@ -16,19 +16,19 @@ import (
 //go:embed delay
 var delaySources embed.FS
 
-// DelayOptions say where a server with delays listens: on all addresses.
+// DelayOptions describe a server with delays. It listens on all addresses.
 type DelayOptions struct {
 	Ports    []int // without TLS
 	TLSPorts []int
-	HTTP2    bool // node, tomcat, nginx and haproxy speak that too
-	// The files of the certificate, which PEM has, and of its key.
+	HTTP2    bool // also HTTP/2: node, tomcat, nginx and haproxy
+	// The PEM files of the certificate and of its key.
 	Certificate, Key string
-	// Backend is what nginx and HAProxy stand in front of: an address of a
-	// server with delays.
+	// Backend is the upstream of nginx and HAProxy: the address of a server with
+	// delays.
 	Backend string
 }
 
-// delayServers start the servers with delays.
+// delayServers are the functions that start the servers with delays.
 var delayServers = map[string]func(t testing.TB, o DelayOptions, dir string) []*Process{
 	"node": func(t testing.TB, o DelayOptions, dir string) []*Process {
 		return []*Process{StartProgram(t, nil, "node", append([]string{dir + "/node.js"}, o.argsAndHTTP2()...)...)}
@@ -57,11 +57,11 @@ var delayServers = map[string]func(t testing.TB, o DelayOptions, dir string) []*
 	"php":     phpDelays,
 }
 
-// StartDelays starts one of the servers whose answers take as long as they are
-// asked to: `/delay/MS` is answered with "done" after so many milliseconds, and
-// so is the message MS on the WebSocket `/ws` of tomcat, uvicorn, nginx and
-// haproxy. grpc-go and grpcio are asked by the program grpc-delay. The server
-// ends with the test.
+// StartDelays starts a server whose answers take as long as the request says: it
+// answers `/delay/MS` with "done" after MS milliseconds. So it does for the message
+// MS on the WebSocket `/ws` of tomcat, uvicorn, nginx and haproxy. The program
+// grpc-delay is the client for grpc-go and grpcio. The server is stopped at the end
+// of the test.
 func StartDelays(t testing.TB, kind string, o DelayOptions) {
 	t.Helper()
 	start, known := delayServers[kind]
@@ -97,8 +97,8 @@ func list(ports []int) string {
 	return strings.Join(texts, ",")
 }
 
-// tempDir is a folder with a short name, as unix sockets need it, which workers
-// of other users may enter.
+// tempDir creates a folder with a short name, as paths of unix sockets need, that
+// workers of other users may enter.
 func tempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "delay") //nolint:usetesting // the path of a unix socket must be short
@@ -117,13 +117,13 @@ func javaDelays(t testing.TB, o DelayOptions, source string) []*Process {
 	return []*Process{StartProgram(t, nil, "java", append(args, o.argsAndHTTP2()...)...)}
 }
 
-// python starts a program with Python's servers at hand.
+// python starts a program with the Python servers on its path.
 func python(t testing.TB, args ...string) *Process {
 	return StartProgram(t, []string{"PYTHONPATH=" + Need(t, "python.d")}, "python3", args...)
 }
 
-// gunicornDelays starts gunicorn with threads, which are what keeps
-// connections open, with its default of 2 s.
+// gunicornDelays starts gunicorn with threads, which it needs to keep connections
+// open, for its default of 2 s.
 func gunicornDelays(t testing.TB, o DelayOptions, dir string) []*Process {
 	serve := func(ports []int, more ...string) *Process {
 		args := []string{"-m", "gunicorn", "--chdir", dir, "--worker-class", "gthread", "--threads", "100", "--worker-tmp-dir", dir, "--timeout", "300"}
@@ -146,7 +146,7 @@ func nginxDelays(t testing.TB, o DelayOptions, dir string) []*Process {
         }`, o.Backend))}
 }
 
-// phpDelays starts PHP-FPM, with as many workers as there will be requests, and
+// phpDelays starts PHP-FPM, with as many workers as there are requests at most, and
 // nginx in front of it.
 func phpDelays(t testing.TB, o DelayOptions, dir string) []*Process {
 	program := "php-fpm"
@@ -207,8 +207,8 @@ func nginxWith(t testing.TB, o DelayOptions, dir, location string) *Process {
     }`, listen.String(), o.Certificate, o.Key, location))
 }
 
-// startNginxWith starts nginx with servers of one's own, by the programs and
-// arguments before, if any.
+// startNginxWith starts nginx with the given servers. The programs and arguments in
+// before, if any, come before nginx on the command line.
 func startNginxWith(t testing.TB, before []string, dir, servers string) *Process {
 	t.Helper()
 	write(t, dir+"/nginx.conf", fmt.Sprintf(`
@@ -252,7 +252,7 @@ backend app
 `, bind.String(), o.Backend))}
 }
 
-// pem is a file that holds the certificate and its key, as HAProxy wants it.
+// pem returns a file with the certificate and its key, as HAProxy needs it.
 func (o DelayOptions) pem(t testing.TB, dir string) string {
 	var both []byte
 	for _, file := range []string{o.Certificate, o.Key} {
@@ -286,17 +286,18 @@ defaults
 
 // GatewayOptions describe a gateway in front of an app.
 type GatewayOptions struct {
-	// Before is a command that runs the gateway: in a network namespace, say.
+	// Before is a command that runs the gateway, for example in a network
+	// namespace.
 	Before   []string
-	Port     int    // that it listens on, at 127.0.0.1
-	From     string // the address that its connections to the app are made from
+	Port     int    // where it listens, at 127.0.0.1
+	From     string // source address of its connections to the app
 	Upstream string // the app's address
-	TLS      bool   // spoken to the app
+	TLS      bool   // TLS to the app
 	Listens  func() error
 }
 
-// StartGateway starts nginx or haproxy as a gateway that keeps a pool of
-// connections to its app. It ends with the test.
+// StartGateway starts nginx or haproxy as a gateway with a pool of connections to
+// its app. It is stopped at the end of the test.
 func StartGateway(t testing.TB, kind string, o GatewayOptions) {
 	t.Helper()
 	dir := tempDir(t)
@@ -332,7 +333,7 @@ backend app
     server app %s source %s %s
 `, o.Port, o.Upstream, o.From, tls))
 	default:
-		t.Fatalf("%s is no gateway", kind)
+		t.Fatalf("%s is not a gateway", kind)
 	}
 	p.Wait(t, o.Listens)
 }

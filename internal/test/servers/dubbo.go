@@ -13,7 +13,7 @@ type ZooKeeper struct {
 	Port int
 }
 
-// StartZooKeeper starts a server, which ends with the test.
+// StartZooKeeper starts a server that is stopped at the end of the test.
 func StartZooKeeper(t testing.TB) *ZooKeeper {
 	t.Helper()
 	z := &ZooKeeper{}
@@ -32,8 +32,9 @@ type DubboProvider struct {
 	QoS string // the address of its QoS server
 }
 
-// StartDubboProvider starts a provider, which answers each call with its name
-// and ends with the test. It is up when it has registered.
+// StartDubboProvider starts a provider that answers each call with its name. It
+// returns when the provider has registered. The provider is stopped at the end of
+// the test.
 func StartDubboProvider(t testing.TB, z *ZooKeeper, name string) *DubboProvider {
 	t.Helper()
 	var port, qos int
@@ -44,8 +45,9 @@ func StartDubboProvider(t testing.TB, z *ZooKeeper, name string) *DubboProvider 
 	return p
 }
 
-// StartDubboConsumer starts a consumer, which ends with the test. Each GET of
-// the URL that it returns is one call. The header X-Pod names its provider.
+// StartDubboConsumer starts a consumer and returns its URL. Each GET of the URL
+// makes one call. The header X-Pod names the provider that answered. The consumer
+// is stopped at the end of the test.
 func StartDubboConsumer(t testing.TB, z *ZooKeeper) string {
 	t.Helper()
 	var port int
@@ -64,9 +66,9 @@ type SpringApp struct {
 	URL     string
 }
 
-// StartSpringApp starts an app, which ends with the test. Options say where it
-// registers. Its page /choose/orders says which instance its own load balancer
-// would call; 404 says that there is none.
+// StartSpringApp starts an app that is stopped at the end of the test. Options say
+// where it registers. Its page /choose/orders returns the instance that its own
+// load balancer would call, or 404 if there is none.
 func StartSpringApp(t testing.TB, options ...string) *SpringApp {
 	t.Helper()
 	var port int
@@ -84,7 +86,8 @@ func StartSpringApp(t testing.TB, options ...string) *SpringApp {
 	return a
 }
 
-// startJava starts a Java program, made to start soon rather than to run fast.
+// startJava starts a Java program, optimized for a fast start rather than for
+// speed.
 func startJava(t testing.TB, args ...string) *Process {
 	t.Helper()
 	quick := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx160m"}

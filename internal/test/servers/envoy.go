@@ -18,10 +18,10 @@ import (
 // Envoy is Envoy with two workers in front of a backend.
 //
 // Its listeners: `web`, with the HTTP manager ingress_http (HTTP/1.1 and HTTP/2,
-// WebSockets, /healthz for readiness); `raw`, plain TCP, whose statistics are
-// under my.listener; `mixed`, which is HTTP (manager mixed_http) for clients of
-// 127.0.0.1 and plain TCP for those of 127.0.0.2; `ready`, with the manager
-// eg-ready-http, as Envoy Gateway has it.
+// WebSockets, /healthz for readiness); `raw`, plain TCP, with statistics under
+// my.listener; `mixed`, which is HTTP (manager mixed_http) for clients from
+// 127.0.0.1 and plain TCP for clients from 127.0.0.2; `ready`, with the manager
+// eg-ready-http, as in Envoy Gateway.
 type Envoy struct {
 	*Process
 	Port, Raw, Mixed, Ready int    // of the listeners
@@ -29,30 +29,30 @@ type Envoy struct {
 	Admin                   string // its address
 
 	dir       string
-	epoch     int      // of a hot restart
-	listeners []string // of one that is Dynamic
+	epoch     int      // incremented by each hot restart
+	listeners []string // of a Dynamic one
 }
 
-// EnvoyOptions change what Envoy is like.
+// EnvoyOptions change Envoy's configuration.
 type EnvoyOptions struct {
-	NoListeners  bool   // it has none yet
-	StatsMatch   string // a prefix: all other statistics are left out
-	StatsExclude string // a regular expression: these statistics are left out
-	// Mesh has it look like a mesh's sidecar: web is INBOUND, and raw is OUTBOUND
-	// and leads through an internal listener.
+	NoListeners  bool   // it starts without listeners
+	StatsMatch   string // a prefix: all other statistics are omitted
+	StatsExclude string // a regular expression: these statistics are omitted
+	// Mesh makes it look like a mesh's sidecar: web is INBOUND, and raw is OUTBOUND
+	// and goes through an internal listener.
 	Mesh bool
-	// OutboundOnly has it look like a mesh's gateway: all listeners but the one
-	// for readiness are OUTBOUND.
+	// OutboundOnly makes it look like a mesh's gateway: all listeners except the
+	// one for readiness are OUTBOUND.
 	OutboundOnly  bool
-	Dynamic       bool   // its listeners come from a file that it watches
+	Dynamic       bool   // its listeners are in a file that it watches
 	AdminSocket   bool   // its admin interface is on a unix socket
 	HotRestart    bool   // HotRestart can be called
 	FlushOnAdmin  bool   // stats_flush_on_admin
 	FlushInterval string // stats_flush_interval
-	SharedPrefix  bool   // the managers of web, mixed and ready have one stat_prefix
+	SharedPrefix  bool   // the managers of web, mixed and ready have the same stat_prefix
 }
 
-// StartEnvoy starts Envoy, which ends with the test.
+// StartEnvoy starts Envoy. It is stopped at the end of the test.
 func StartEnvoy(t testing.TB, backend *Backend, o EnvoyOptions) *Envoy {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "envoy") //nolint:usetesting // the path of a unix socket must be short
@@ -75,8 +75,9 @@ func StartEnvoy(t testing.TB, backend *Backend, o EnvoyOptions) *Envoy {
 	return e
 }
 
-// HotRestart has a new process take over from the present one, which works on
-// what it has. It returns once the new one answers on the admin interface.
+// HotRestart starts a new process that takes over from the current one, which
+// finishes its open work. It returns when the new one answers on the admin
+// interface.
 func (e *Envoy) HotRestart(t testing.TB) {
 	t.Helper()
 	base, err := os.ReadFile(e.baseIDFile())
@@ -87,9 +88,9 @@ func (e *Envoy) HotRestart(t testing.TB) {
 	e.start(t, "--base-id", strings.TrimSpace(string(base)), "--restart-epoch", strconv.Itoa(e.epoch), "--parent-shutdown-time-s", "600")
 }
 
-// EditListeners changes the listeners of an Envoy that is Dynamic, and returns
-// once Envoy has taken them: edit is called for each, and returns what it is to
-// be, or nothing for one that is to go.
+// EditListeners changes the listeners of a Dynamic Envoy, and returns when Envoy
+// has applied them. It calls edit for each listener; edit returns the new listener,
+// or "" to remove it.
 func (e *Envoy) EditListeners(t testing.TB, edit func(one string) string) {
 	t.Helper()
 	var edited []string
@@ -119,7 +120,7 @@ func (e *Envoy) EditListeners(t testing.TB, edit func(one string) string) {
 	}
 }
 
-// writeListeners puts a new file in the place of the one that Envoy watches.
+// writeListeners replaces the file that Envoy watches.
 func (e *Envoy) writeListeners(t testing.TB) {
 	t.Helper()
 	next := e.listenersFile() + ".next"
@@ -139,7 +140,8 @@ func (e *Envoy) start(t testing.TB, restarts ...string) {
 	t.Helper()
 	e.Process = startProcess(t, syscall.SIGKILL, "envoy", append(restarts, "-c", e.configFile(),
 		"--concurrency", "2", "--drain-time-s", "600", "--log-level", "warning")...)
-	// A connection that is kept may be to the old process after a hot restart.
+	// After a hot restart, a connection that is kept open may lead to the old
+	// process.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	admin := e.Admin
 	if socket, found := strings.CutPrefix(admin, "unix://"); found {
@@ -159,11 +161,11 @@ func (e *Envoy) start(t testing.TB, restarts ...string) {
 		}
 		return err
 	}); err != nil {
-		t.Fatalf("Envoy does not come up: %v\n%s", err, e.log)
+		t.Fatalf("Envoy does not start: %v\n%s", err, e.log)
 	}
 }
 
-// page returns what a server answers.
+// page returns a server's answer.
 func page(client *http.Client, url string) (string, error) {
 	resp, err := client.Get(url)
 	if err != nil {
@@ -271,7 +273,7 @@ static_resources:
 	}
 }
 
-// local is an address of this machine in Envoy's configuration.
+// local returns an address of this machine for Envoy's configuration.
 func local(port int) string {
 	return fmt.Sprintf("{socket_address: {address: 127.0.0.1, port_value: %d}}", port)
 }

@@ -13,12 +13,13 @@ import (
 type EtcdMember struct {
 	*Process
 	URL string // for clients
-	// With TLS: the CA, and a certificate and key that it has signed.
+	// With TLS: the CA, and a certificate signed by it with its key.
 	CAFile, CertFile, KeyFile string
 }
 
-// StartEtcd starts a cluster of so many members, which end with the test, and
-// waits until each answers. With TLS, clients must show a certificate of the CA.
+// StartEtcd starts a cluster with the given number of members and waits until each
+// answers. With TLS, clients must have a certificate of the CA. The members are
+// stopped at the end of the test.
 func StartEtcd(t testing.TB, members int, withTLS bool) []*EtcdMember {
 	t.Helper()
 	dir := t.TempDir()
@@ -62,7 +63,7 @@ func StartEtcd(t testing.TB, members int, withTLS bool) []*EtcdMember {
 	return all
 }
 
-// healthy asks a page, which answers 200 when its server is up.
+// healthy requests a page that answers 200 when its server is up.
 func healthy(t testing.TB, url string) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	return get(t.Context(), client, url)

@@ -20,28 +20,29 @@ import (
 	"lastcall/internal/test/freeport"
 )
 
-// javaPatience is how long a Java program may take to come up, or to stop: 4 s
-// on an idle machine, far more on a busy one.
+// javaPatience is how long a Java program may take to start or to stop: 4 s on an
+// idle machine, far more on a busy one.
 const javaPatience = 2 * time.Minute
 
-// Eureka is one or more running Eureka servers (Spring Cloud's), peers of each
-// other. It is made by StartEureka.
+// Eureka is one or more running Eureka servers (Spring Cloud's) that are peers of
+// each other. Use StartEureka to create one.
 type Eureka struct {
 	URLs  []string // their service URLs
 	peers []*jvm
 }
 
-// EurekaOptions says how Eureka servers are started.
+// EurekaOptions describe the Eureka servers to start.
 type EurekaOptions struct {
-	Peers int // 0 is 1
-	// ResponseCache is how often they renew what they answer clients; 0 is 300ms.
+	Peers int // 0 means 1
+	// ResponseCache is how often they renew their cached answers; 0 means 300ms.
 	ResponseCache time.Duration
-	// Outdated is how long they keep an answer that was outdated when it was
-	// made, which happens now and then; 0 is 5s, the product's default 3m.
+	// Outdated is how long they keep an answer that was already outdated when it
+	// was created, which happens sometimes; 0 means 5s. The product's default is
+	// 3m.
 	Outdated time.Duration
 }
 
-// NeedEureka ends a test where Eureka cannot be started.
+// NeedEureka ends a test if Eureka cannot be started.
 func NeedEureka(t testing.TB) {
 	t.Helper()
 	Need(t, "java")
@@ -49,17 +50,16 @@ func NeedEureka(t testing.TB) {
 	Need(t, "eureka-app.d/sum")
 }
 
-// StartEureka starts servers that several tests can share: they run until
-// Stop, or until the test process ends, however it ends. NeedEureka comes
-// first.
+// StartEureka starts servers that several tests can share. They run until Stop, or
+// until the test process ends, however it ends. Call NeedEureka first.
 func StartEureka(o EurekaOptions) (*Eureka, error) {
 	e := &Eureka{}
 	cache, outdated := cmp.Or(o.ResponseCache, 300*time.Millisecond), cmp.Or(o.Outdated, 5*time.Second)
 	hosts := make([]string, max(o.Peers, 1))
 	ports := make([]int, len(hosts))
 	for n := range hosts {
-		// A server takes a peer with its own host name for itself, so each
-		// has an address of its own.
+		// A server takes a peer with its own host name for itself, so each needs
+		// its own address.
 		hosts[n] = fmt.Sprintf("127.0.0.%d", n+1)
 		var err error
 		if ports[n], err = freeport.On(hosts[n]); err != nil {
@@ -95,7 +95,7 @@ func StartEureka(o EurekaOptions) (*Eureka, error) {
 	return e, nil
 }
 
-// others are the URLs of the peers of server n.
+// others returns the URLs of the peers of server n.
 func (e *Eureka) others(n int) []string {
 	others := append([]string(nil), e.URLs[:n]...)
 	return append(others, e.URLs[n+1:]...)
@@ -108,12 +108,12 @@ func (e *Eureka) Stop() {
 	}
 }
 
-// Kill ends server n at once. Nothing listens at its URL any more.
+// Kill ends server n at once. Then nothing listens at its URL.
 func (e *Eureka) Kill(n int) { e.peers[n].kill() }
 
-// Restart starts server n, which was killed, again at the same URL. It copies
-// from its peers the instances that are UP; it is told of the others, and of
-// overrides, with the next heartbeat that its peers get.
+// Restart restarts server n, which was killed, at the same URL. It copies the
+// instances that are UP from its peers. It learns the others, and overrides, from
+// the next heartbeat that its peers get.
 func (e *Eureka) Restart(t testing.TB, n int) {
 	t.Helper()
 	if err := e.peers[n].start(); err != nil {
@@ -121,13 +121,13 @@ func (e *Eureka) Restart(t testing.TB, n int) {
 	}
 }
 
-// Freeze makes server n take connections and never answer, until Thaw.
+// Freeze makes server n accept connections without answering, until Thaw.
 func (e *Eureka) Freeze(t testing.TB, n int) {
 	t.Helper()
 	e.peers[n].signal(t, syscall.SIGSTOP)
 }
 
-// Thaw lets server n, which is frozen, go on.
+// Thaw ends Freeze.
 func (e *Eureka) Thaw(t testing.TB, n int) {
 	t.Helper()
 	e.peers[n].signal(t, syscall.SIGCONT)
@@ -143,8 +143,8 @@ type EurekaApp struct {
 }
 
 // StartEurekaApp starts the program at ip, an address of this machine, with a
-// heartbeat every second, waits until it answers, and kills it when the test
-// ends.
+// heartbeat every second, and waits until it answers. The program is killed at the
+// end of the test.
 func StartEurekaApp(t testing.TB, servers *Eureka, name, id, ip string) *EurekaApp {
 	t.Helper()
 	port, err := freeport.On(ip)
@@ -186,11 +186,11 @@ func (a *EurekaApp) Terminate(t testing.TB) {
 	a.signal(t, syscall.SIGTERM)
 }
 
-// Kill ends the app at once: it tells its registry nothing.
+// Kill ends the app at once, without a message to its registry.
 func (a *EurekaApp) Kill() { a.kill() }
 
-// Start starts the app again, at the same address and under the same id, after
-// it has ended, and waits until it answers.
+// Start restarts the app, after it has ended, at the same address and under the
+// same id, and waits until it answers.
 func (a *EurekaApp) Start(t testing.TB) {
 	t.Helper()
 	if err := a.start(); err != nil {
@@ -198,14 +198,14 @@ func (a *EurekaApp) Start(t testing.TB) {
 	}
 }
 
-// Log returns the end of what the app has logged.
+// Log returns the end of the app's log.
 func (a *EurekaApp) Log() string { return a.log.String() }
 
-// Exited is closed when the app has ended.
+// Exited returns a channel that is closed when the app has ended.
 func (a *EurekaApp) Exited() <-chan struct{} { return a.exited }
 
-// Spring returns java's arguments for the Spring Boot program of that name, with
-// its class archive. install has extracted both.
+// Spring returns java's arguments for the Spring Boot program with that name, with
+// its class archive. The install script has extracted both.
 func Spring(name string) []string {
 	folder := Bin() + "/" + name + ".d/"
 	return []string{"-XX:SharedArchiveFile=" + folder + name + ".jsa", "-jar", folder + name + ".jar"}
@@ -214,7 +214,7 @@ func Spring(name string) []string {
 // jvm is one Java program. It dies with the test process.
 type jvm struct {
 	args   []string
-	ready  string // answers 200 when the program is up
+	ready  string // a URL that answers 200 when the program is up
 	log    logEnd
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -222,18 +222,19 @@ type jvm struct {
 
 // start starts the program and waits until it is up.
 func (j *jvm) start() error {
-	// What makes a small program start soon rather than run fast for long.
+	// These options make a small program start fast, at the cost of long-term
+	// speed.
 	args := append([]string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx160m", "-Dspring.main.banner-mode=off"}, j.args...)
 	cmd := exec.Command("java", args...)
 	cmd.Stdout, cmd.Stderr = &j.log, &j.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics cleans nothing up
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // ends it even if the test panics
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	exited := make(chan struct{})
 	j.cmd, j.exited = cmd, exited
 	go func() {
-		_ = cmd.Wait() // being killed is how it ends
+		_ = cmd.Wait() // it is usually killed
 		close(exited)
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), javaPatience)
@@ -277,7 +278,8 @@ func (j *jvm) signal(t testing.TB, s os.Signal) {
 	}
 }
 
-// kill ends the program and waits for it. It does nothing when it has ended.
+// kill ends the program and waits for its end. It does nothing if the program has
+// already ended.
 func (j *jvm) kill() {
 	if j.cmd == nil || j.cmd.Process == nil {
 		return

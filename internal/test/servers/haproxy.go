@@ -15,28 +15,28 @@ import (
 
 // HAProxy is HAProxy, a master with one worker, in front of a backend.
 //
-// Its frontends: `web` (HTTP/1.1 and HTTP/2, with stats of its own at
-// /haproxy-stats for user lastcall, password hunter2; /returned is answered by
-// HAProxy itself, /denied is denied, /down goes to a server that is not there,
-// and /backend-stats to a backend with stats), `raw` (TCP), `stats`.
+// Its frontends: `web` (HTTP/1.1 and HTTP/2, with its own stats at /haproxy-stats
+// for user lastcall, password hunter2; HAProxy itself answers /returned and denies
+// /denied; /down leads to a server that does not exist, and /backend-stats to a
+// backend with stats), `raw` (TCP), `stats`.
 type HAProxy struct {
 	*Process
 	Port, Raw int    // of the frontends web and raw
 	StatsPort int    // of the frontend stats
-	Stats     string // the address of the CSV page, on the frontend stats
-	WebStats  string // the same on the frontend web, with credentials
-	BackStats string // the same by a backend of the frontend web
-	Socket    string // the path of the worker's runtime socket
-	Master    string // the path of the master's
+	Stats     string // address of the CSV page on the frontend stats
+	WebStats  string // the same page on the frontend web, with credentials
+	BackStats string // the same page on a backend of the frontend web
+	Socket    string // path of the worker's runtime socket
+	Master    string // path of the master's socket
 
-	// Scoped has pages that are limited to some frontends: to its own and raw, and
-	// to web.
+	// Scoped has pages that show only some frontends: one shows its own frontend
+	// and raw, the other web.
 	Scoped struct{ Stats, Web int }
 
 	dir, backend string
 }
 
-// StartHAProxy starts HAProxy, which ends with the test.
+// StartHAProxy starts HAProxy. It is stopped at the end of the test.
 func StartHAProxy(t testing.TB, backend *Backend) *HAProxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "haproxy") //nolint:usetesting // the path of a unix socket must be short
@@ -57,11 +57,11 @@ func StartHAProxy(t testing.TB, backend *Backend) *HAProxy {
 	return h
 }
 
-// Start starts HAProxy again, on the same ports, after it has ended.
+// Start restarts HAProxy on the same ports after it has ended.
 func (h *HAProxy) Start(t testing.TB) {
 	t.Helper()
 	h.Process = startProcess(t, syscall.SIGKILL, "haproxy", "-W", "-S", h.Master, "-f", h.configFile())
-	// Not by a request, which would be among the numbers.
+	// Not checked with a request, because HAProxy would count it.
 	if err := h.wait(func() error {
 		_, err := h.worker()
 		if err == nil {
@@ -69,12 +69,12 @@ func (h *HAProxy) Start(t testing.TB) {
 		}
 		return err
 	}); err != nil {
-		t.Fatalf("HAProxy does not come up: %v\n%s", err, h.log)
+		t.Fatalf("HAProxy does not start: %v\n%s", err, h.log)
 	}
 }
 
-// Reload replaces the worker, and returns once the new one is there, and the old
-// one knows that it is to end.
+// Reload replaces the worker. It returns when the new one runs and the old one has
+// been told to end.
 func (h *HAProxy) Reload(t testing.TB) {
 	t.Helper()
 	before, err := h.worker()
@@ -89,7 +89,7 @@ func (h *HAProxy) Reload(t testing.TB) {
 		}
 		old, err := say(h.Master, "@!"+before+" show info")
 		if err == nil && strings.Contains(old, "Stopping: 0") {
-			err = errors.New("the old worker goes on")
+			err = errors.New("the old worker is still running")
 		}
 		return err
 	}); err != nil {
@@ -97,7 +97,7 @@ func (h *HAProxy) Reload(t testing.TB) {
 	}
 }
 
-// worker returns the process id of the present worker.
+// worker returns the process id of the current worker.
 func (h *HAProxy) worker() (string, error) {
 	answer, err := say(h.Master, "show proc")
 	if err != nil {

@@ -7,15 +7,16 @@ import (
 	"testing"
 )
 
-// Rnacos is a running rnacos: a server with the HTTP API v1 of Nacos and its gRPC.
+// Rnacos is a running rnacos: a server with the HTTP API v1 and the gRPC API of
+// Nacos.
 type Rnacos struct {
 	*Process
 	URL     string // with its context path
 	Address string // host and port
-	offset  int    // of the port of gRPC
+	offset  int    // from the HTTP port to the gRPC port
 }
 
-// StartRnacos starts a server, which ends with the test.
+// StartRnacos starts a server that is stopped at the end of the test.
 func StartRnacos(t testing.TB) *Rnacos {
 	t.Helper()
 	var web, grpc int
@@ -43,15 +44,16 @@ type NacosApp struct {
 	URL  string
 }
 
-// StartNacosProvider starts an app that has registered 127.0.0.1:Port, and does so
-// again with each POST to its URL. It ends with the test.
+// StartNacosProvider starts an app that registers 127.0.0.1:Port, and registers it
+// again at each POST to its URL. It is stopped at the end of the test.
 func StartNacosProvider(t testing.TB, s *Rnacos, service string, weight float64) *NacosApp {
 	t.Helper()
 	return startNacosApp(t, s, "apps.Provider", service, strconv.FormatFloat(weight, 'f', -1, 64))
 }
 
-// StartNacosConsumer starts an app that has subscribed to the service. Each GET of
-// its URL is answered with the instances that it would call. It ends with the test.
+// StartNacosConsumer starts an app that subscribes to the service. It answers each
+// GET of its URL with the instances that it would call. It is stopped at the end of
+// the test.
 func StartNacosConsumer(t testing.TB, s *Rnacos, service string) *NacosApp {
 	t.Helper()
 	return startNacosApp(t, s, "apps.Consumer", service)

@@ -25,7 +25,7 @@ type Nginx struct {
 	dir, backend string
 }
 
-// StartNginx starts nginx, which ends with the test.
+// StartNginx starts nginx. It is stopped at the end of the test.
 func StartNginx(t testing.TB, backend *Backend) *Nginx {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "nginx") //nolint:usetesting // the path of a unix socket must be short
@@ -41,23 +41,23 @@ func StartNginx(t testing.TB, backend *Backend) *Nginx {
 	return n
 }
 
-// Start starts nginx again, on the same ports, after it has ended.
+// Start restarts nginx on the same ports after it has ended.
 func (n *Nginx) Start(t testing.TB) {
 	t.Helper()
 	n.configure(t, "stub_status;")
 	n.Process = startProcess(t, syscall.SIGTERM, "nginx", "-e", "stderr", "-p", n.dir, "-c", n.configFile())
-	// A request that asks whether nginx is up would be on its page for a moment
-	// longer than it takes.
+	// Not checked with a request: it would stay on the status page for a moment
+	// after its answer.
 	if err := n.wait(func() error { return listens(n.Port) }); err != nil {
-		t.Fatalf("nginx does not come up: %v\n%s", err, n.log)
+		t.Fatalf("nginx does not start: %v\n%s", err, n.log)
 	}
 }
 
-// workers is how many processes answer requests.
+// workers is the number of worker processes.
 const workers = 2
 
-// Reload makes the location of the status page hold the given directives, and
-// returns once the workers have been replaced.
+// Reload puts the given directives into the location of the status page, and
+// returns when the workers have been replaced.
 func (n *Nginx) Reload(t testing.TB, status string) {
 	t.Helper()
 	const replaced = "gracefully shutting down"
@@ -67,8 +67,8 @@ func (n *Nginx) Reload(t testing.TB, status string) {
 	n.waitLogged(t, replaced, before+workers-1)
 }
 
-// KillWorkers kills the workers, as a crash of each would; the master starts
-// others.
+// KillWorkers kills the workers, as if each had crashed; the master starts new
+// ones.
 func (n *Nginx) KillWorkers(t testing.TB) {
 	t.Helper()
 	children := fmt.Sprintf("/proc/%d/task/%[1]d/children", n.cmd.Process.Pid)
@@ -92,8 +92,8 @@ func (n *Nginx) KillWorkers(t testing.TB) {
 
 func (n *Nginx) configFile() string { return filepath.Join(n.dir, "nginx.conf") }
 
-// configure writes the configuration, with the given directives at the place
-// of the status page.
+// configure writes the configuration, with the given directives in the location of
+// the status page.
 func (n *Nginx) configure(t testing.TB, status string) {
 	t.Helper()
 	address := strings.TrimSuffix(strings.TrimPrefix(n.Status, "http://"), "/stub_status")
@@ -135,7 +135,7 @@ http {
 	}
 }
 
-// listens tells with an error that nobody accepts connections on port.
+// listens returns an error if nothing accepts connections on port.
 func listens(port int) error {
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err == nil {
@@ -144,7 +144,7 @@ func listens(port int) error {
 	return err
 }
 
-// freePorts sets each of ports to a port of 127.0.0.1 that nobody listens on.
+// freePorts sets each of ports to a free port of 127.0.0.1.
 func freePorts(t testing.TB, ports ...*int) {
 	t.Helper()
 	taken := make(map[int]bool)

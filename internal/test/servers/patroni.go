@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// nobody is the user that PostgreSQL runs as where the tests run as root, which
-// it refuses.
+// nobody is the user that PostgreSQL runs as if the tests run as root: PostgreSQL
+// refuses to run as root.
 const nobody = 65534
 
 // PatroniMember is a PostgreSQL server with its Patroni.
@@ -21,14 +21,15 @@ type PatroniMember struct {
 	URL  string // of Patroni's REST API
 }
 
-// StartPatroni starts a primary and its replicas, which agree by way of Consul
-// and end with the test. It returns when all are running, the primary first.
+// StartPatroni starts a primary and its replicas, which coordinate through Consul.
+// It returns when all are running, with the primary first. They are stopped at the
+// end of the test.
 func StartPatroni(t testing.TB, members int) []*PatroniMember {
 	t.Helper()
 	consul := StartConsul(t, ConsulOptions{})
 	postgres := needPostgres(t)
 	dir := tempDir(t)
-	// Under root's home, another user could not read it.
+	// In root's home, another user could not read it.
 	packages := filepath.Join(dir, "packages")
 	if err := os.CopyFS(packages, os.DirFS(Need(t, "patroni.d"))); err != nil {
 		t.Fatal(err)
@@ -56,7 +57,8 @@ func StartPatroni(t testing.TB, members int) []*PatroniMember {
 			args = append([]string{"env"}, args...)
 		}
 		m.Process = startProcess(t, syscall.SIGTERM, args[0], args[1:]...)
-		// PostgreSQL runs in a group of its own, and ends when Patroni is asked to.
+		// PostgreSQL runs in its own process group, and ends when Patroni gets
+		// SIGTERM.
 		t.Cleanup(func() {
 			_ = m.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 			m.WaitExit(t)
@@ -96,13 +98,13 @@ postgresql:
 `, name, home, postgres, consul, rest, sql)
 }
 
-// needPostgres returns the folder of PostgreSQL's programs, which Debian keeps
-// out of PATH.
+// needPostgres returns the folder of PostgreSQL's programs, which Debian does not
+// add to PATH.
 func needPostgres(t testing.TB) string {
 	t.Helper()
 	if path, err := exec.LookPath("postgres"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
-			return filepath.Dir(path) // where the others are too
+			return filepath.Dir(path) // the other programs are there too
 		}
 	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres") // the pattern is well formed

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// patience is how long a server may take to get somewhere: those in Java take
-// long on a busy machine.
+// patience is how long a server may take for one step: Java servers are slow on a
+// busy machine.
 const patience = 2 * time.Minute
 
-// Process is a server with all its processes: a master and its workers, or one.
+// Process is a server with all its processes: a master and its workers, or a single
+// process.
 type Process struct {
 	name   string
 	cmd    *exec.Cmd
@@ -23,10 +24,10 @@ type Process struct {
 	exited chan struct{}
 }
 
-// startProcess starts a program that stays in the foreground, in a group of
-// its own. It ends with the test, and its log is then shown if the test has
-// failed. It ends also when the test's process dies: by parentDeath, which for
-// a master must be a signal after which its workers end.
+// startProcess starts a program that stays in the foreground, in its own process
+// group. It is stopped at the end of the test, and its log is shown if the test has
+// failed. If the test's process dies, the program gets the signal parentDeath; for
+// a master it must be a signal that also ends its workers.
 func startProcess(t testing.TB, parentDeath syscall.Signal, program string, args ...string) *Process {
 	t.Helper()
 	p := &Process{name: program, log: &logEnd{}, exited: make(chan struct{})}
@@ -35,14 +36,14 @@ func startProcess(t testing.TB, parentDeath syscall.Signal, program string, args
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: parentDeath}
 	started := make(chan error)
 	go func() {
-		// Linux sends the signal when the thread ends that has started the
-		// program, so that thread is kept until the program has ended.
+		// Linux sends parentDeath when the thread that started the program ends, so
+		// this thread is kept until the program has ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait() // killed, mostly
+			_ = p.cmd.Wait() // it was usually killed
 			close(p.exited)
 		}
 	}()
@@ -58,14 +59,15 @@ func startProcess(t testing.TB, parentDeath syscall.Signal, program string, args
 	return p
 }
 
-// StartProgram starts a program that stays in the foreground, with env besides
-// the test's own environment. It ends with the test.
+// StartProgram starts a program that stays in the foreground, with env added to the
+// test's own environment. It is stopped at the end of the test.
 func StartProgram(t testing.TB, env []string, program string, args ...string) *Process {
 	t.Helper()
 	return startProcess(t, syscall.SIGKILL, "env", append(append(env, Need(t, program)), args...)...)
 }
 
-// Wait waits until ready returns no error, while the program runs.
+// Wait waits until ready returns no error. The test fails if the program ends
+// first.
 func (p *Process) Wait(t testing.TB, ready func() error) {
 	t.Helper()
 	if err := p.wait(ready); err != nil {
@@ -73,7 +75,7 @@ func (p *Process) Wait(t testing.TB, ready func() error) {
 	}
 }
 
-// Signal sends s to the first process, the master where there are workers.
+// Signal sends s to the first process, which is the master if there are workers.
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil {
@@ -87,8 +89,8 @@ func (p *Process) Kill() {
 	<-p.exited
 }
 
-// Freeze stops all processes where they are, until Thaw: connections are
-// accepted by the kernel, and nothing is answered.
+// Freeze stops all processes until Thaw: the kernel accepts connections, and
+// nothing answers.
 func (p *Process) Freeze(t testing.TB) {
 	t.Helper()
 	if err := p.all(syscall.SIGSTOP); err != nil {
@@ -96,7 +98,7 @@ func (p *Process) Freeze(t testing.TB) {
 	}
 }
 
-// Thaw undoes Freeze.
+// Thaw ends Freeze.
 func (p *Process) Thaw(t testing.TB) {
 	t.Helper()
 	if err := p.all(syscall.SIGCONT); err != nil {
@@ -141,10 +143,10 @@ func (p *Process) wait(ready func() error) error {
 	}
 }
 
-// logged returns how often the log's end, all that is kept of it, holds text.
+// logged returns how often text occurs in the part of the log that is kept.
 func (p *Process) logged(text string) int { return strings.Count(p.log.String(), text) }
 
-// waitLogged waits until the log holds text more often than it did before.
+// waitLogged waits until the log contains text more than before times.
 func (p *Process) waitLogged(t testing.TB, text string, before int) {
 	t.Helper()
 	err := p.wait(func() error {

@@ -2,12 +2,11 @@ package servers
 
 import "lastcall/internal/procnet"
 
-// Sockets shows the kernel's sockets on the given local ports only: the tests
-// of other packages run in the same network namespace, which a pod has for
-// itself.
+// Sockets shows the kernel's sockets on the given local ports only. Tests of other
+// packages run in the same network namespace, whereas a pod has its own.
 type Sockets []int
 
-// Listeners returns those of the ports that somebody listens on.
+// Listeners returns the given ports that have a listener.
 func (s Sockets) Listeners() (map[int]bool, error) {
 	all, err := procnet.Kernel().Listeners()
 	ours := make(map[int]bool)
@@ -19,7 +18,7 @@ func (s Sockets) Listeners() (map[int]bool, error) {
 	return ours, err
 }
 
-// Unfinished is procnet.Table's.
+// Unfinished is Unfinished of procnet.Table.
 func (s Sockets) Unfinished(port int) (map[string]bool, error) {
 	return procnet.Kernel().Unfinished(port)
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Talk starts cmd, and returns what it reads and what it writes. Ending it is
-// the caller's: programs that are talked to end when they can read no more.
+// Talk starts cmd, and returns its standard input and output. The caller must end
+// it: these programs end when their input is closed.
 func Talk(t testing.TB, cmd *exec.Cmd) (in io.WriteCloser, out *bufio.Reader) {
 	t.Helper()
 	in, err := cmd.StdinPipe()

@@ -1,6 +1,6 @@
-// Package servers starts the real servers that the tests run against:
-// registries, proxies and their clients, each on ports of its own choosing,
-// each stopped when its test ends.
+// Package servers starts the real servers that the tests use: registries, proxies
+// and their clients. Each chooses its own ports, and is stopped at the end of its
+// test.
 package servers
 
 import (
@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Bin is the folder that ./install fills with the servers it builds.
+// Bin returns the folder that the install script fills with the servers it builds.
 func Bin() string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -19,16 +19,16 @@ func Bin() string {
 	return filepath.Join(cache, "lastcall", "bin")
 }
 
-// Need returns the path of the program name, from Bin or from PATH. Where it
-// is missing, the test is skipped, saying so; with CI or REQUIRE_SERVERS in
-// the environment (`make test` sets it) the test fails instead.
+// Need returns the path of the program name, from Bin or from PATH. If the program
+// is missing, the test is skipped with a message. With CI or REQUIRE_SERVERS in the
+// environment (`make test` sets it), the test fails instead.
 func Need(t testing.TB, name string) string {
 	t.Helper()
 	built := filepath.Join(Bin(), name)
 	if _, err := os.Stat(built); err == nil {
 		return built
 	}
-	// Debian keeps servers in sbin, which an ordinary user's PATH lacks.
+	// Debian installs servers in sbin, which is not in an ordinary user's PATH.
 	for _, dir := range []string{"", "/usr/sbin/", "/usr/local/sbin/"} {
 		if path, err := exec.LookPath(dir + name); err == nil {
 			return path
@@ -38,7 +38,7 @@ func Need(t testing.TB, name string) string {
 	return ""
 }
 
-// Missing ends a test whose server is not on this machine.
+// Missing ends a test whose server is not installed on this machine.
 func Missing(t testing.TB, name string) {
 	t.Helper()
 	if os.Getenv("CI") != "" || os.Getenv("REQUIRE_SERVERS") != "" {

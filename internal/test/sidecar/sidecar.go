@@ -1,5 +1,5 @@
-// Package sidecar runs the program itself, as its image does, for tests
-// that look at it from outside: as a kubelet, as an app, as an operator.
+// Package sidecar runs the program as its image does, for tests that use it from
+// outside: as a kubelet, as an app, or as an operator.
 package sidecar
 
 import (
@@ -26,19 +26,19 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// Program is the program, once it is built.
+// Program is the program, after it was built.
 type Program struct {
 	Path   string
 	looked sync.Once
 }
 
-// Main builds the program for the tests of a package, whose TestMain it is, and
-// runs them. With -race it has the race detector too, and ends with code 66
-// when that finds a race.
+// Main builds the program for the tests of a package and runs them; the package's
+// TestMain calls it. With -race the program is built with the race detector too,
+// and exits with code 66 if the detector finds a race.
 func Main(m *testing.M, program *Program) int { return buildAndRun(m, program, raceDetector) }
 
-// MainAsShipped is Main with the program as its image has it, also with -race:
-// for tests of what it takes.
+// MainAsShipped is Main, but even with -race it builds the program as the image has
+// it, for tests that measure its resources.
 func MainAsShipped(m *testing.M, program *Program) int { return buildAndRun(m, program, false) }
 
 func buildAndRun(m *testing.M, program *Program, race bool) int {
@@ -69,14 +69,14 @@ func build(program string, race bool) error {
 	return nil
 }
 
-// Command returns a call of the program with the environment env and no other.
+// Command returns a command that runs the program with exactly the environment env.
 func (p *Program) Command(t testing.TB, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	// The results of tests are not to be remembered when the program changes.
+	// go test must not reuse cached results after the program has changed.
 	p.looked.Do(func() { servers.DependsOn(t, "lastcall/cmd/lastcall") })
 	cmd := exec.CommandContext(context.Background(), p.Path, args...)
 	cmd.Env = append([]string{"GORACE=halt_on_error=1 atexit_sleep_ms=0"}, env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics cleans nothing up
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // ends it even if the test panics
 	return cmd
 }
 
@@ -91,9 +91,9 @@ type Sidecar struct {
 	exited chan struct{}
 }
 
-// Start starts `lastcall serve` with the environment env and no other, and
-// returns once it listens. It is killed when the test ends; its log is shown
-// then if the test has failed.
+// Start starts `lastcall serve` with exactly the environment env, and returns when
+// it listens. It is killed at the end of the test, and its log is shown if the test
+// has failed.
 func Start(t testing.TB, program *Program, env ...string) *Sidecar {
 	t.Helper()
 	s := Launch(t, program, env...)
@@ -101,28 +101,28 @@ func Start(t testing.TB, program *Program, env ...string) *Sidecar {
 	return s
 }
 
-// Launch is Start that waits for nothing. LASTCALL_LISTEN is a free port of
-// 127.0.0.1 unless env says otherwise.
+// Launch is Start without waiting. LASTCALL_LISTEN is a free port of 127.0.0.1
+// unless env sets it.
 func Launch(t testing.TB, program *Program, env ...string) *Sidecar {
 	t.Helper()
 	s := &Sidecar{
 		log:    &buffer{},
 		exited: make(chan struct{}),
-		// As the kubelet: a connection for each call, and no time-out.
+		// Like the kubelet's: one connection for each call, and no timeout.
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	}
 	s.cmd = program.Command(t, append([]string{"LASTCALL_LISTEN=127.0.0.1:0"}, env...), "serve")
 	s.cmd.Stderr = s.log
 	started := make(chan error)
 	go func() {
-		// Linux sends that signal when the thread ends that has started the
-		// program, so that thread is kept until the program has ended.
+		// Linux sends that signal when the thread that started the program ends, so
+		// this thread is kept until the program has ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := s.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = s.cmd.Wait() // its code is asked for
+			_ = s.cmd.Wait() // ExitCode reads the code
 			close(s.exited)
 		}
 	}()
@@ -139,7 +139,7 @@ func Launch(t testing.TB, program *Program, env ...string) *Sidecar {
 	return s
 }
 
-// waitListening returns the address that the log tells.
+// waitListening returns the address that the log contains.
 func (s *Sidecar) waitListening(t testing.TB) (address string) {
 	t.Helper()
 	s.Eventually(t, "lastcall listening", func() error {
@@ -155,11 +155,11 @@ func (s *Sidecar) waitListening(t testing.TB) (address string) {
 	return address
 }
 
-// Log is all that it has logged so far.
+// Log returns what the sidecar has logged so far.
 func (s *Sidecar) Log() string { return s.log.String() }
 
-// Eventually waits until ok returns no error; that is also the end of it when
-// the sidecar has exited.
+// Eventually waits until ok returns no error. The test fails if the sidecar exits
+// first.
 func (s *Sidecar) Eventually(t testing.TB, what string, ok func() error) {
 	t.Helper()
 	deadline, tick := time.NewTimer(wait.Patience), time.NewTicker(5*time.Millisecond)
@@ -183,15 +183,15 @@ func (s *Sidecar) Eventually(t testing.TB, what string, ok func() error) {
 	}
 }
 
-// Answer is what a call was answered.
+// Answer is the answer to a call.
 type Answer struct {
 	Code int
 	Body string
 	Err  error
-	At   time.Time // when all of it had arrived
+	At   time.Time // when it had arrived completely
 }
 
-// Report decodes the answer of a hook.
+// Report decodes the hook's answer.
 func (a Answer) Report(t testing.TB) (r drain.Report) {
 	t.Helper()
 	if a.Err != nil {
@@ -203,7 +203,7 @@ func (a Answer) Report(t testing.TB) (r drain.Report) {
 	return r
 }
 
-// Call makes one call. headers are names and values in turn.
+// Call makes one call. headers are pairs of names and values.
 func (s *Sidecar) Call(ctx context.Context, method, path string, headers ...string) Answer {
 	req, err := http.NewRequestWithContext(ctx, method, s.URL+path, http.NoBody)
 	if err != nil {
@@ -221,7 +221,7 @@ func (s *Sidecar) Call(ctx context.Context, method, path string, headers ...stri
 	return Answer{Code: resp.StatusCode, Body: string(body), Err: err, At: time.Now()}
 }
 
-// Want makes a call that is to be answered with code.
+// Want makes a call whose answer must have the status code.
 func (s *Sidecar) Want(t testing.TB, code int, method, path string) Answer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
@@ -233,7 +233,7 @@ func (s *Sidecar) Want(t testing.TB, code int, method, path string) Answer {
 	return a
 }
 
-// PreStop calls the hook as the kubelet does: with no time-out, until ctx ends.
+// PreStop calls the hook as the kubelet does: without a timeout, until ctx ends.
 func (s *Sidecar) PreStop(ctx context.Context) <-chan Answer {
 	answered := make(chan Answer, 1)
 	go func() {
@@ -242,7 +242,7 @@ func (s *Sidecar) PreStop(ctx context.Context) <-chan Answer {
 	return answered
 }
 
-// Wait returns the answer, and fails when it does not come within limit.
+// Wait returns the answer. The test fails if it does not come within limit.
 func Wait(t testing.TB, answered <-chan Answer, limit time.Duration) Answer {
 	t.Helper()
 	timer := time.NewTimer(limit)
@@ -256,7 +256,7 @@ func Wait(t testing.TB, answered <-chan Answer, limit time.Duration) Answer {
 	}
 }
 
-// Status asks for the state now.
+// Status returns the current status.
 func (s *Sidecar) Status(t testing.TB) (status drain.Status) {
 	t.Helper()
 	a := s.Want(t, http.StatusOK, http.MethodGet, "/status")
@@ -266,7 +266,7 @@ func (s *Sidecar) Status(t testing.TB) (status drain.Status) {
 	return status
 }
 
-// Await waits until the status is as is says.
+// Await waits until is returns true for the status.
 func (s *Sidecar) Await(t testing.TB, what string, is func(drain.Status) bool) {
 	t.Helper()
 	s.Eventually(t, what, func() error {
@@ -274,23 +274,23 @@ func (s *Sidecar) Await(t testing.TB, what string, is func(drain.Status) bool) {
 		if is(status) {
 			return nil
 		}
-		text, _ := json.Marshal(status) // it was JSON a moment ago
+		text, _ := json.Marshal(status) // it was decoded from JSON
 		return fmt.Errorf("the status is %s", text)
 	})
 }
 
-// AwaitLog waits until the log holds text.
+// AwaitLog waits until the log contains text.
 func (s *Sidecar) AwaitLog(t testing.TB, text string) {
 	t.Helper()
 	s.Eventually(t, fmt.Sprintf("%q in the log", text), func() error {
 		if strings.Contains(s.Log(), text) {
 			return nil
 		}
-		return errors.New("it is not there")
+		return errors.New("the log does not contain it")
 	})
 }
 
-// Signal sends it a signal.
+// Signal sends a signal to the sidecar.
 func (s *Sidecar) Signal(t testing.TB, signal os.Signal) {
 	t.Helper()
 	if err := s.cmd.Process.Signal(signal); err != nil {
@@ -298,16 +298,16 @@ func (s *Sidecar) Signal(t testing.TB, signal os.Signal) {
 	}
 }
 
-// Stop kills it.
+// Stop kills the sidecar.
 func (s *Sidecar) Stop() {
-	_ = s.cmd.Process.Kill() // it may have ended
+	_ = s.cmd.Process.Kill() // it may have ended already
 	<-s.exited
 }
 
-// Exited is closed when it has ended.
+// Exited returns a channel that is closed when the sidecar has ended.
 func (s *Sidecar) Exited() <-chan struct{} { return s.exited }
 
-// ExitCode waits until it has ended, and returns its code.
+// ExitCode waits until the sidecar has ended, and returns its exit code.
 func (s *Sidecar) ExitCode(t testing.TB) int {
 	t.Helper()
 	timer := time.NewTimer(wait.Patience)

@@ -17,7 +17,7 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// run runs the program to its end.
+// run runs the program until it ends.
 func run(t *testing.T, env []string, args ...string) (code int, out, problems string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -56,7 +56,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// serve is what the program does when it is told nothing.
+// Without arguments, the program does what serve does.
 func TestServeIsTheDefault(t *testing.T) {
 	t.Parallel()
 	code, _, problems := run(t, []string{"LASTCALL_POLL=soon"})
@@ -65,7 +65,7 @@ func TestServeIsTheDefault(t *testing.T) {
 	}
 }
 
-// wrong is an environment full of mistakes, and what is said of each.
+// wrong returns an environment full of mistakes, and the expected message for each.
 func wrong() (env, says []string) {
 	for variable, said := range map[string]string{
 		"LASTCALL_LISTEN=8099":                      `LASTCALL_LISTEN="8099": must be HOST:PORT`,
@@ -127,7 +127,7 @@ func TestBadConfiguration(t *testing.T) {
 	}
 }
 
-// A port that cannot be is one mistake, and not the default counter's as well.
+// An invalid port is reported once, and not again for the default counter.
 func TestWrongPortIsToldOnce(t *testing.T) {
 	t.Parallel()
 	for _, counters := range []string{"LASTCALL_COUNTERS=", "LASTCALL_COUNTERS=file, tcp"} {
@@ -138,9 +138,9 @@ func TestWrongPortIsToldOnce(t *testing.T) {
 	}
 }
 
-// What cannot be read at all, and what nobody knows, is told together.
+// Values that cannot be parsed and unknown variables are reported together.
 func TestUnreadableConfiguration(t *testing.T) {
-	const prefix = "LASTCALL_" // apart: what follows is no variable of ours
+	const prefix = "LASTCALL_" // in a constant: the names below are not variables of ours
 	const misspelt, unknown = prefix + "GRACE_PEROID", prefix + "NONSENSE"
 	code, _, problems := run(t, []string{
 		"LASTCALL_QUIET=1", "LASTCALL_THRESHOLD=few", "LASTCALL_APP_PORT=tcp://10.0.0.1:80", "LASTCALL_EUREKA_INSECURE=perhaps",
@@ -197,8 +197,8 @@ func TestPortIsTaken(t *testing.T) {
 	}
 }
 
-// No secret gets into the log, the status, the report or the metrics, whatever
-// the servers at the other end do.
+// No secret appears in the log, the status, the report or the metrics, whatever the
+// other servers do.
 func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
 	answer := func(w http.ResponseWriter, r *http.Request) {
@@ -262,9 +262,9 @@ func TestSecretsAreNotShown(t *testing.T) {
 			ask(http.MethodDelete, "/drain", "Authorization", "Bearer hunter2")
 			look()
 			s.Signal(t, syscall.SIGTERM)
-			code := 1 // the counters cannot be read
+			code := 1 // the counters are unreadable
 			if name == "nobody there" {
-				code = 0 // what they read is gone for good
+				code = 0 // the programs that they read are gone for good
 			}
 			exits(t, s, code)
 			if !strings.Contains(said.String(), "504") || !strings.Contains(s.Log(), "call failed") {

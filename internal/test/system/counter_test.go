@@ -18,7 +18,7 @@ type proxy interface {
 	Thaw(testing.TB)
 }
 
-// proxies start a proxy, and return its port and the sidecar's settings.
+// proxies start a proxy, and return it with its port and the sidecar's settings.
 var proxies = map[string]func(*testing.T, *servers.Backend) (p proxy, port int, settings string){
 	"nginx": func(t *testing.T, b *servers.Backend) (proxy, int, string) {
 		n := servers.StartNginx(t, b)
@@ -48,7 +48,7 @@ func TestProxyFailsInTheMiddle(t *testing.T) {
 			hook := s.PreStop(t.Context())
 			s.Await(t, "the drain waiting for both requests", holds(2))
 
-			// What hangs is not zero.
+			// A proxy that hangs does not count as zero.
 			p.Freeze(t)
 			s.Await(t, "the counter being unreadable", func(status drain.Status) bool {
 				return status.InFlight == nil && status.Counters[0].Error != ""
@@ -60,7 +60,7 @@ func TestProxyFailsInTheMiddle(t *testing.T) {
 			s.Await(t, "the drain waiting for the other one", holds(1))
 			waiting(t, hook)
 
-			// What is gone for good is, and its work with it.
+			// A proxy that is gone for good counts as zero: its work is gone too.
 			p.Kill()
 			r := drains(t, hook)
 			if r.InFlight == nil || *r.InFlight != 0 {
@@ -95,7 +95,7 @@ func TestFileIsReplaced(t *testing.T) {
 				return status.InFlight == nil && status.Counters[0].Error != ""
 			})
 			waiting(t, hook)
-			_ = os.Remove(app.file) // a file can take no folder's place
+			_ = os.Remove(app.file) // a folder cannot be replaced by a file
 			app.write("1")
 			s.Await(t, "the drain waiting for the request again", holds(1))
 			waiting(t, hook)
@@ -105,8 +105,8 @@ func TestFileIsReplaced(t *testing.T) {
 	}
 }
 
-// A counter that stays unreadable holds the drain until the budget ends, and
-// then the process ends as one with work in flight.
+// A counter that stays unreadable delays the drain until the budget ends. The
+// process then exits as if work were in flight.
 func TestFileStaysUnreadable(t *testing.T) {
 	t.Parallel()
 	app := startApp(t)

@@ -33,8 +33,8 @@ func startSpring(t *testing.T, peers *servers.Eureka, name string) *spring {
 	return a
 }
 
-// status is what a peer's clients are told of the app, by what they read:
-// its status, or "gone".
+// status is the app's status as a peer's clients see it, in the answers that they
+// read: the status, or "gone".
 func (a *spring) status(t *testing.T, peer int) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(within(t), http.MethodGet, a.peers.URLs[peer]+"/apps/"+strings.ToUpper(a.Name), http.NoBody)
@@ -112,7 +112,7 @@ func TestEureka(t *testing.T) {
 		drains(t, hook)
 		for peer := range peers.URLs {
 			if got := app.status(t, peer); got != "OUT_OF_SERVICE" {
-				t.Errorf("after the drain peer %d tells that the app is %s", peer, got)
+				t.Errorf("after the drain peer %d lists the app as %s", peer, got)
 			}
 		}
 		// The app's client sends heartbeats, then its own DOWN and DELETE.
@@ -143,17 +143,17 @@ func TestEureka(t *testing.T) {
 		peers.Freeze(t, 1)
 		hook := s.PreStop(t.Context())
 		s.Await(t, "a failed call", func(status drain.Status) bool { return status.Registries[0].Failures > 0 })
-		waiting(t, hook) // its clients may still be told of the pod
+		waiting(t, hook) // the peer's clients may still discover the pod
 		peers.Thaw(t, 1)
 		drains(t, hook)
 		for peer := range peers.URLs {
 			if got := app.status(t, peer); got != "OUT_OF_SERVICE" {
-				t.Errorf("after the drain peer %d tells that the app is %s", peer, got)
+				t.Errorf("after the drain peer %d lists the app as %s", peer, got)
 			}
 		}
 	})
 
-	// The last one: the peer stays dead.
+	// This must be the last one, because the peer stays dead.
 	t.Run("one of two peers is dead", func(t *testing.T) {
 		app := startSpring(t, peers, "dead")
 		s := app.sidecar(t)
@@ -165,7 +165,7 @@ func TestEureka(t *testing.T) {
 			t.Errorf("the report is %+v", r)
 		}
 		if got := app.status(t, 0); got != "OUT_OF_SERVICE" {
-			t.Errorf("after the drain the other peer tells that the app is %s", got)
+			t.Errorf("after the drain the other peer lists the app as %s", got)
 		}
 		app.Kill()
 		exits(t, s, 0)

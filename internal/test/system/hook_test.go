@@ -19,7 +19,7 @@ const (
 	expired = `{"outcome": "expired", "waiting_for": "waiting for 3 requests: tcp 3"}`
 )
 
-// record is a COMMAND that ends with code 7.
+// record is a COMMAND that exits with code 7.
 func record() []string {
 	return []string{"sh", "-c", `echo "$@"; echo problem >&2; : > "$RAN"; exit 7`, "sh", "a b", "-c"}
 }
@@ -28,9 +28,9 @@ func TestHook(t *testing.T) {
 	for name, c := range map[string]struct {
 		steps []step
 		flags []string
-		alone int    // the exit code without a COMMAND
-		says  string // on standard error
-		calls int32  // at least
+		alone int    // exit code without a COMMAND
+		says  string // expected on standard error
+		calls int32  // minimum number of calls
 	}{
 		"drained":                          {[]step{answering(200, drained)}, nil, 0, "", 1},
 		"expired":                          {[]step{answering(504, expired)}, nil, 3, "not drained: expired, waiting for 3 requests", 1},
@@ -53,7 +53,7 @@ func TestHook(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := startFake(t, 0, c.steps...)
-			// A misspelt flag hides what is behind it, the port too: it is given in the
+			// Flags after a misspelt one are not parsed, so the port is in the
 			// environment.
 			port := "LASTCALL_PORT=" + fmt.Sprint(f.port)
 			alone := newHook(t, f.port, c.flags, nil, port)
@@ -78,7 +78,7 @@ func TestHook(t *testing.T) {
 	}
 }
 
-// The real sidecar: killed in the middle of a drain, and started again.
+// The real sidecar is killed in the middle of a drain, and restarted.
 func TestHookOutlivesTheSidecar(t *testing.T) {
 	t.Parallel()
 	port := freeport.Port(t)
@@ -101,14 +101,14 @@ func TestHookOutlivesTheSidecar(t *testing.T) {
 	}
 }
 
-// A sidecar that starts after the hook was called is found.
+// The hook finds a sidecar that starts later.
 func TestHookBeforeTheSidecar(t *testing.T) {
 	t.Parallel()
 	port := freeport.Port(t)
 	h := newHook(t, port, nil, record())
 	ended := make(chan int, 1)
 	go func() { ended <- h.run(t) }()
-	wait.Until(t, "the hook to say that nobody listens", func() bool { return strings.Contains(h.says(), "connection refused") })
+	wait.Until(t, "the hook to report that nothing listens", func() bool { return strings.Contains(h.says(), "connection refused") })
 	if h.ran() {
 		t.Error("the command did not wait")
 	}
@@ -146,7 +146,7 @@ func TestHookToken(t *testing.T) {
 	}
 }
 
-// A command that cannot be run fails as in a shell.
+// A command that cannot be run fails as it does in a shell.
 func TestHookCommandThatCannotBeRun(t *testing.T) {
 	t.Parallel()
 	plain := filepath.Join(t.TempDir(), "plain")
@@ -162,7 +162,8 @@ func TestHookCommandThatCannotBeRun(t *testing.T) {
 	}
 }
 
-// Signals end the wait, and reach the command: it has the hook's process.
+// Signals end the wait. The command gets them too, because it replaces the hook's
+// process.
 func TestHookSignals(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
@@ -183,7 +184,7 @@ func TestHookSignals(t *testing.T) {
 		send(signal)
 		wait.Until(t, "the command", h.ran)
 		send(syscall.SIGTERM)
-		_ = h.cmd.Wait() // its code is asked for
+		_ = h.cmd.Wait() // its exit code is checked below
 		if code := h.cmd.ProcessState.ExitCode(); code != 9 || !strings.Contains(h.says(), "by a signal") {
 			t.Errorf("%v: exit code %d, %s", signal, code, h.says())
 		}

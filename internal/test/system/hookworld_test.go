@@ -14,16 +14,16 @@ import (
 	"testing"
 )
 
-// fakeSidecar answers calls of /prestop one after the other, as steps say; the
-// last one answers all that follow.
+// fakeSidecar answers calls of /prestop in turn, one for each step. The last step
+// also answers all further calls.
 type fakeSidecar struct {
 	port  int
 	calls atomic.Int32
-	// Of the last call.
+	// From the last call.
 	path, agent, token atomic.Value
 }
 
-// step answers one call, or lets it wait until its end.
+// step answers one call, or blocks until the sidecar ends.
 type step func(w http.ResponseWriter, ended <-chan struct{})
 
 func answering(code int, body string) step {
@@ -33,7 +33,8 @@ func answering(code int, body string) step {
 	}
 }
 
-// breaksOff ends the connection without an answer, as a killed sidecar's kernel does.
+// breaksOff closes the connection without an answer, as the kernel does for a
+// killed sidecar.
 func breaksOff(w http.ResponseWriter, _ <-chan struct{}) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err == nil {
@@ -41,7 +42,7 @@ func breaksOff(w http.ResponseWriter, _ <-chan struct{}) {
 	}
 }
 
-// breaksOffInTheAnswer does so in the middle of the body.
+// breaksOffInTheAnswer closes the connection in the middle of the body.
 func breaksOffInTheAnswer(w http.ResponseWriter, _ <-chan struct{}) {
 	conn, out, err := http.NewResponseController(w).Hijack()
 	if err == nil {
@@ -74,15 +75,15 @@ func startFake(t *testing.T, port int, steps ...step) *fakeSidecar {
 	return f
 }
 
-// hook is a call of `lastcall hook` with a COMMAND that records that it ran.
+// hook runs `lastcall hook` with a COMMAND that records that it has run.
 type hook struct {
 	cmd  *exec.Cmd
 	out  bytes.Buffer
 	errs lines
-	file string // there once the command has run
+	file string // exists once the command has run
 }
 
-// lines is standard error, which is read while the hook writes.
+// lines holds standard error, which is read while the hook writes.
 type lines struct {
 	mu      sync.Mutex
 	written bytes.Buffer
@@ -106,18 +107,18 @@ func newHook(t *testing.T, port int, flags, command []string, env ...string) *ho
 	return h
 }
 
-// run runs it to its end, and returns its exit code.
+// run runs the hook to its end, and returns its exit code.
 func (h *hook) run(t *testing.T) int {
 	t.Helper()
 	var exit *exec.ExitError
 	if err := h.cmd.Run(); err != nil && !errors.As(err, &exit) {
-		t.Error(err) // also called beside the test
+		t.Error(err) // not Fatal: also called in other goroutines
 		return -1
 	}
 	return h.cmd.ProcessState.ExitCode()
 }
 
-// says is what has been written to standard error so far.
+// says returns what has been written to standard error so far.
 func (h *hook) says() string {
 	h.errs.mu.Lock()
 	defer h.errs.mu.Unlock()

@@ -25,7 +25,7 @@ func TestInstall(t *testing.T) {
 		filepath.Join(dir, "new"): dir + "/new",
 		file:                      file,
 	} {
-		for range 2 { // over what is there, too
+		for range 2 { // the second time, the file already exists
 			code, out, problems := run(t, nil, "install", to)
 			if code != 0 || !strings.Contains(out, "installed "+at) {
 				t.Fatalf("%s: exit code %d, %q, %q", to, code, out, problems)
@@ -63,7 +63,7 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q", c.args, code, problems)
 		}
 	}
-	// A copy that runs is replaced.
+	// A copy that is running is replaced.
 	f := startFake(t, 0, hangs)
 	h := newHook(t, f.port, nil, nil)
 	h.cmd.Path = dir + "/lastcall"
@@ -75,5 +75,5 @@ func TestInstall(t *testing.T) {
 		t.Errorf("exit code %d while it runs: %s", code, problems)
 	}
 	_ = h.cmd.Process.Signal(syscall.SIGTERM)
-	_ = h.cmd.Wait() // its code is of no interest
+	_ = h.cmd.Wait() // its exit code does not matter
 }

@@ -16,8 +16,8 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// A pod is deleted. With a native sidecar the kubelet sends it SIGTERM when the
-// app's container has exited.
+// A pod is deleted. The kubelet sends a native sidecar SIGTERM after the app's
+// container has exited.
 func TestNativeSidecar(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -31,7 +31,7 @@ func TestNativeSidecar(t *testing.T) {
 	s.Want(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz")
 	s.Want(t, http.StatusOK, http.MethodGet, "/livez")
 	if app.listed(t) {
-		t.Error("Consul tells clients of the pod while it waits for its last work")
+		t.Error("Consul lists the pod while the drain waits for the last request")
 	}
 	waiting(t, hook)
 	end()
@@ -72,7 +72,7 @@ func TestClassicSidecar(t *testing.T) {
 	end()
 	drains(t, hook)
 
-	// It goes on answering until the app is gone, which gets its SIGTERM now.
+	// It continues to answer until the app has ended. The app gets its SIGTERM now.
 	end = app.request()
 	s.Want(t, http.StatusOK, http.MethodGet, "/livez")
 	if !app.known(t) {
@@ -82,8 +82,8 @@ func TestClassicSidecar(t *testing.T) {
 	endsDeregistered(t, s, app)
 }
 
-// The kubelet gives the pod less time than the sidecar was told: it kills the
-// app, tells a native sidecar, and leaves the hook's request open.
+// The pod's grace period is shorter than the sidecar's setting. The kubelet kills
+// the app, sends a native sidecar SIGTERM, and leaves the hook's request open.
 func TestTheAppsEndComesBeforeTheDrains(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -108,8 +108,8 @@ func TestTheAppsEndComesBeforeTheDrains(t *testing.T) {
 	}
 }
 
-// An app that ignores its SIGTERM: the sidecar ends by itself, by the end of
-// the grace period, and sees to its last things before that.
+// An app ignores its SIGTERM. The sidecar ends by itself before the end of the
+// grace period. Before that it deregisters the instance, or logs why it did not.
 func TestAppThatStays(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -120,7 +120,7 @@ func TestAppThatStays(t *testing.T) {
 	drains(t, hook)
 	exits(t, s, 0)
 	if app.listed(t) {
-		t.Error("Consul tells clients of the pod")
+		t.Error("Consul lists the pod")
 	}
 	if app.known(t) && !strings.Contains(s.Log(), "not deregistered in time") {
 		t.Error("the instance is still registered, and the log does not say why")
@@ -146,7 +146,8 @@ func TestSignalWithoutAHook(t *testing.T) {
 	}
 }
 
-// With neither an app's port nor a registry the process ends with the drain.
+// Without an app's port and without a registry, the process ends when the drain
+// ends.
 func TestSignalWithNothingToWaitFor(t *testing.T) {
 	t.Parallel()
 	s := sidecar.Start(t, &program, "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_QUIET=0s", "LASTCALL_GRACE_PERIOD=10m")
@@ -154,8 +155,7 @@ func TestSignalWithNothingToWaitFor(t *testing.T) {
 	exits(t, s, 0)
 }
 
-// Any number of SIGTERMs is one: a container runtime that was restarted sends it
-// again.
+// Repeated SIGTERMs count as one: a restarted container runtime sends it again.
 func TestARepeatedSIGTERM(t *testing.T) {
 	t.Parallel()
 	app := startApp(t)
@@ -208,7 +208,7 @@ func TestSIGINTInADrain(t *testing.T) {
 	}
 }
 
-// The kubelet runs preStop also when it only restarts the app.
+// The kubelet runs preStop even if it only restarts the app.
 func TestRestartOfTheApp(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -217,7 +217,7 @@ func TestRestartOfTheApp(t *testing.T) {
 	for _, restart := range []string{"the app listens again", "the app listens again, a second time"} {
 		drains(t, s.PreStop(t.Context()))
 		if app.listed(t) {
-			t.Errorf("%s: Consul tells clients of the pod after the drain", restart)
+			t.Errorf("%s: Consul lists the pod after the drain", restart)
 		}
 		app.stop()
 		awaitAppGone(t, s)
@@ -230,14 +230,14 @@ func TestRestartOfTheApp(t *testing.T) {
 		app.awaitListed(t, true)
 	}
 
-	// Now it is deleted.
+	// Now the pod is deleted.
 	hook := s.PreStop(t.Context())
 	s.Signal(t, syscall.SIGTERM)
 	drains(t, hook)
 	endsDeregistered(t, s, app)
 }
 
-// Where the app's port is not known, its postStart hook tells of the restart.
+// If the app's port is unknown, its postStart hook reports the restart.
 func TestRestartToldByPostStart(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -255,11 +255,11 @@ func TestTakenBackByACall(t *testing.T) {
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
 	app := announce(t, startApp(t), consul)
 	s := startFound(t, app.withConsul(consul.Address))
-	s.Want(t, http.StatusConflict, http.MethodDelete, "/drain") // there is none
+	s.Want(t, http.StatusConflict, http.MethodDelete, "/drain") // there is no drain
 	end := app.request()
 	hook := s.PreStop(t.Context())
 	s.Await(t, "the drain waiting for the request", holds(1))
-	s.Want(t, http.StatusAccepted, http.MethodPost, "/drain") // joins it
+	s.Want(t, http.StatusAccepted, http.MethodPost, "/drain") // joins the drain
 	waiting(t, hook)
 	s.Want(t, http.StatusOK, http.MethodDelete, "/drain")
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
@@ -305,7 +305,7 @@ func TestCallerThatHangsUp(t *testing.T) {
 	stays := s.PreStop(t.Context())
 	hangUp()
 	if a := sidecar.Wait(t, left, wait.Patience); a.Err == nil {
-		t.Errorf("the caller who left was answered %d %s", a.Code, a.Body)
+		t.Errorf("the caller that disconnected got the answer %d %s", a.Code, a.Body)
 	}
 	s.AwaitLog(t, "a caller of /prestop has left")
 	waiting(t, stays)
@@ -313,8 +313,8 @@ func TestCallerThatHangsUp(t *testing.T) {
 	drains(t, stays)
 }
 
-// A pod may be deleted before it is up: the hook comes as soon as somebody
-// listens, before the registry is there.
+// A pod may be deleted before it is ready: the hook is called as soon as the
+// sidecar listens, before the registry is available.
 func TestHookBeforeStartUpHasFinished(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -340,11 +340,11 @@ func TestHookBeforeStartUpHasFinished(t *testing.T) {
 	front.mend()
 	drains(t, hook)
 	if app.listed(t) {
-		t.Error("Consul tells clients of the pod")
+		t.Error("Consul lists the pod")
 	}
 }
 
-// A signal may come as early.
+// SIGTERM may come as early.
 func TestSignalBeforeStartUpHasFinished(t *testing.T) {
 	t.Parallel()
 	app := startApp(t)
@@ -358,8 +358,8 @@ func TestSignalBeforeStartUpHasFinished(t *testing.T) {
 	exits(t, s, 0)
 }
 
-// The hook is delivered at least once: a second one after the drain gets the
-// same report at once.
+// The kubelet may call the hook more than once: a second call after the drain gets
+// the same report at once.
 func TestHookIsDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	app := startApp(t)

@@ -19,8 +19,8 @@ import (
 	"lastcall/internal/test/sidecar"
 )
 
-// metered is an app with a metrics page on its own port. Its requests are over
-// before anybody can see them in a gauge.
+// metered is an app with a metrics page on its own port. Its requests end before a
+// gauge can show them.
 type metered struct {
 	*httptest.Server
 	requests atomic.Int64
@@ -45,8 +45,8 @@ func (m *metered) port() string {
 	return strconv.Itoa(m.Listener.Addr().(*net.TCPAddr).Port)
 }
 
-// settings are those of the prometheus counter, with which a drain takes a
-// moment once the app is quiet.
+// settings returns the settings of the prometheus counter. With them, a drain ends
+// a moment after the app becomes quiet.
 func (m *metered) settings(more ...string) []string {
 	return append([]string{
 		"LASTCALL_COUNTERS=prometheus", "LASTCALL_PROMETHEUS_URL=" + m.URL + "/metrics", "LASTCALL_PROMETHEUS_METRIC=in_flight",
@@ -58,14 +58,14 @@ func gaugeAndTotal(requests int64) string {
 	return fmt.Sprintf("in_flight 0\nrequests_total %d\n", requests)
 }
 
-// Short requests that never stop keep a pod from being drained, however it is
-// that they are seen.
+// Short requests that keep arriving prevent the end of the drain, however they are
+// detected.
 func TestShortRequestsThatKeepComing(t *testing.T) {
 	for name, settings := range map[string]func(*testing.T, *metered) []string{
 		"by a total":        func(_ *testing.T, m *metered) []string { return m.settings("LASTCALL_PROMETHEUS_TOTAL=requests_total") },
 		"by the app's port": func(_ *testing.T, m *metered) []string { return m.settings("LASTCALL_APP_PORT=" + m.port()) },
 		"by the app's port beside a file": func(t *testing.T, m *metered) []string {
-			file := startApp(t) // which has written that nothing is in flight
+			file := startApp(t) // its file says that nothing is in flight
 			return append(file.env(), "LASTCALL_APP_PORT="+m.port(), "LASTCALL_ENDPOINTS_WAIT=0s", "LASTCALL_QUIET=400ms", "LASTCALL_GRACE_PERIOD=10m")
 		},
 	} {
@@ -105,7 +105,7 @@ func TestArrivalsThatAreNotSeenAreTold(t *testing.T) {
 	}
 }
 
-// The app's port serves for arrivals where a counter needs it, and nowhere else.
+// The app's port is used to detect arrivals only if a counter needs it.
 func TestArrivalsCounter(t *testing.T) {
 	app := startMetered(t, gaugeAndTotal)
 	file := startApp(t)
@@ -132,8 +132,8 @@ func TestArrivalsCounter(t *testing.T) {
 	}
 }
 
-// A metric that comes with the first request is zero while the app has no
-// connection but the sidecar's, and unknown otherwise.
+// A metric that does not exist before the first request counts as zero while the
+// app has no connection except the sidecar's. Otherwise it is unknown.
 func TestMetricThatIsToCome(t *testing.T) {
 	app := startMetered(t, func(int64) string { return "up 1\n" })
 	s := sidecar.Start(t, &program, app.settings("LASTCALL_APP_PORT="+app.port())...)
@@ -151,7 +151,7 @@ func TestMetricThatIsToCome(t *testing.T) {
 	s.AwaitLog(t, "wrong if LASTCALL_PROMETHEUS_METRIC has a typing error")
 }
 
-// An app that is gone for good is not waited for.
+// The drain does not wait for an app that is gone for good.
 func TestMeteredAppIsGone(t *testing.T) {
 	app := startMetered(t, func(int64) string { return "in_flight 1\n" })
 	s := sidecar.Start(t, &program, app.settings("LASTCALL_APP_PORT="+app.port())...)
@@ -163,7 +163,7 @@ func TestMeteredAppIsGone(t *testing.T) {
 	drains(t, hook)
 }
 
-// A page behind TLS and a token, each in a file.
+// The page requires TLS and a token. The authority and the token are in files.
 func TestMetricsWithTLSAndToken(t *testing.T) {
 	dir := t.TempDir()
 	app := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

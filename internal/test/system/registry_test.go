@@ -11,8 +11,8 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// faults are what a registry may do, each until the returned function is
-// called.
+// faults are the ways a registry can fail. Each lasts until the returned function
+// is called.
 var faults = map[string]func(t *testing.T, f *front, consul *servers.ConsulAgent) (mend func()){
 	"refuses": func(_ *testing.T, f *front, _ *servers.ConsulAgent) func() {
 		f.refuse()
@@ -58,15 +58,16 @@ func TestRegistryFails(t *testing.T) {
 				}
 				r := a.Report(t)
 				if r.Outcome != drain.OutcomeExpired || !strings.Contains(r.WaitingFor, "consul") || r.InFlight == nil || *r.InFlight != 0 {
-					t.Errorf("the report does not say what was waited for: %s", a.Body)
+					t.Errorf("the report does not say what the drain waited for: %s", a.Body)
 				}
 				if got := r.Registries[0]; got.State == "gone" || got.State == "forgotten" {
-					t.Errorf("the report says that clients are no longer told of the pod: %s", a.Body)
+					t.Errorf("the report says that clients no longer discover the pod: %s", a.Body)
 				}
 				s.Want(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz")
 				s.Want(t, http.StatusOK, http.MethodGet, "/livez")
 
-				// Nothing was in flight, so this is not an end with work left.
+				// Nothing was in flight, so the exit code does not report remaining
+				// work.
 				s.Signal(t, syscall.SIGTERM)
 				app.stop()
 				exits(t, s, 0)
@@ -85,12 +86,12 @@ func TestRegistryFails(t *testing.T) {
 				mend()
 				s.Await(t, "the drain waiting for the request", holds(1))
 				if app.listed(t) {
-					t.Error("Consul tells clients of the pod")
+					t.Error("Consul lists the pod")
 				}
 				end()
 				r := drains(t, hook)
 				if r.Registries[0].Failures == 0 || r.Registries[0].Error != "" {
-					t.Errorf("the report does not tell of the failures, or of the success after them: %+v", r.Registries[0])
+					t.Errorf("the report lacks the failures, or the success after them: %+v", r.Registries[0])
 				}
 				s.Signal(t, syscall.SIGTERM)
 				endsDeregistered(t, s, app)
@@ -99,7 +100,7 @@ func TestRegistryFails(t *testing.T) {
 	}
 }
 
-// A registry that fails only at the end: the instance stays, out of service,
+// A registry fails only at the end: the instance stays registered, out of service,
 // and the process ends in time.
 func TestRegistryFailsAtDeregistration(t *testing.T) {
 	t.Parallel()
@@ -113,15 +114,15 @@ func TestRegistryFailsAtDeregistration(t *testing.T) {
 	app.stop()
 	exits(t, s, 0)
 	if !app.known(t) || app.listed(t) {
-		t.Error("the instance is not as the drain has left it")
+		t.Error("the instance has changed since the drain")
 	}
 	if !strings.Contains(s.Log(), "not deregistered in time") {
 		t.Error("the log does not say that the instance has stayed")
 	}
 }
 
-// A registry that fails while a drain is taken back gets the instance back
-// when it works again.
+// A registry fails while a drain is taken back. It lists the instance again when it
+// has recovered.
 func TestRegistryFailsAtRestore(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -133,14 +134,14 @@ func TestRegistryFailsAtRestore(t *testing.T) {
 	s.Want(t, http.StatusOK, http.MethodDelete, "/drain")
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
 	if app.listed(t) {
-		t.Fatal("the instance was put back through a registry that hangs")
+		t.Fatal("the instance was restored although the registry hangs")
 	}
 	front.mend()
 	app.awaitListed(t, true)
 }
 
-// What the environment says of the registry may be wrong: the sidecar starts
-// all the same, and says what is wrong.
+// The environment may describe the registration wrongly. The sidecar starts anyway,
+// and reports what is wrong.
 func TestInstanceIsNotRegistered(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})
@@ -148,16 +149,17 @@ func TestInstanceIsNotRegistered(t *testing.T) {
 	s := startUnfound(t, app.withConsul(consul.Address))
 	s.Want(t, http.StatusOK, http.MethodGet, "/readyz")
 	if status := s.Want(t, http.StatusOK, http.MethodGet, "/status"); !strings.Contains(status.Body, "was never found") {
-		t.Errorf("/status does not warn of it:\n%s", status.Body)
+		t.Errorf("/status has no warning:\n%s", status.Body)
 	}
-	// What was not found is not withdrawn: the drain ends, and says so.
+	// An instance that was not found is not withdrawn: the drain ends, and reports
+	// this.
 	a := prestop(t, s)
 	if r := a.Report(t); a.Code != http.StatusFailedDependency || r.Outcome != drain.OutcomeNotFound || r.Registries[0].State != "not found" {
 		t.Errorf("the hook was answered %d %s, want 424 and %s", a.Code, a.Body, drain.OutcomeNotFound)
 	}
 }
 
-// An app that registers only after its drain has begun is withdrawn all the same.
+// An app that registers only after the drain has begun is withdrawn too.
 func TestInstanceRegistersInADrain(t *testing.T) {
 	t.Parallel()
 	consul := servers.StartConsul(t, servers.ConsulOptions{})

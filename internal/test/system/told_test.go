@@ -19,12 +19,12 @@ import (
 	"lastcall/internal/test/wait"
 )
 
-// awaitFile waits until the file is there, or is not.
+// awaitFile waits until the file exists, or does not exist.
 func awaitFile(t *testing.T, path string, want bool) {
 	t.Helper()
 	wait.For(t, fmt.Sprintf("%s being there: %v", path, want), func() error {
 		if _, err := os.Stat(path); (err == nil) != want {
-			return fmt.Errorf("looking: %w", errors.Join(err, errors.New("not yet")))
+			return fmt.Errorf("checking: %w", errors.Join(err, errors.New("not yet")))
 		}
 		return nil
 	})
@@ -50,7 +50,7 @@ func TestTheAppIsToldByAFile(t *testing.T) {
 	exits(t, s, 0)
 }
 
-// A folder that is not there is told in the log, and holds nothing up.
+// If the folder does not exist, the log says so, and the drain is not delayed.
 func TestTheAppCannotBeTold(t *testing.T) {
 	t.Parallel()
 	app := startApp(t)
@@ -64,7 +64,7 @@ func TestTheAppCannotBeTold(t *testing.T) {
 	exits(t, s, 0)
 }
 
-// The file must not be taken for one that holds what is in flight.
+// LASTCALL_DRAINING_FILE must differ from the file with the work in flight.
 func TestTheAppIsNotToldAmongTheCounts(t *testing.T) {
 	for _, file := range []string{"/lastcall/inflight", "/lastcall/inflight/draining"} {
 		code, _, problems := run(t, []string{"LASTCALL_COUNTERS=envoy, file", "LASTCALL_DRAINING_FILE=" + file}, "config")
@@ -74,7 +74,7 @@ func TestTheAppIsNotToldAmongTheCounts(t *testing.T) {
 	}
 }
 
-// slowApp answers on two ports when it is told.
+// slowApp listens on two ports, and answers when the test releases it.
 type slowApp struct {
 	servers [2]*httptest.Server
 	came    chan struct{}
@@ -113,8 +113,8 @@ func (a *slowApp) ports(t *testing.T) string {
 	return strings.Join(ports, ",")
 }
 
-// request sends a request to each port, and returns when they have come; the
-// answers are waited for in the background.
+// request sends a request to each port, and returns when both have arrived. It
+// waits for the answers in the background.
 func (a *slowApp) request(t *testing.T) {
 	t.Helper()
 	for _, s := range a.servers {
@@ -124,7 +124,7 @@ func (a *slowApp) request(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request.Close = true // an idle connection to a young app is in doubt
+		request.Close = true // an idle connection to a new app would be in doubt
 		go func() {
 			if response, err := s.Client().Do(request); err == nil {
 				_ = response.Body.Close()
@@ -135,13 +135,13 @@ func (a *slowApp) request(t *testing.T) {
 		select {
 		case <-a.came:
 		case <-time.After(wait.Patience):
-			t.Fatal("a request has not come")
+			t.Fatal("a request did not arrive")
 		}
 	}
 }
 
-// With nothing but the app's ports, what is in flight on all of them is
-// counted, and the app is gone when it listens on none.
+// With only the app's ports configured, the work in flight on all of them is
+// counted. The app is gone when it listens on none of them.
 func TestPortsAreEnough(t *testing.T) {
 	t.Parallel()
 	app := startSlowApp(t)

@@ -1,5 +1,5 @@
-// Package system runs the program as a pod does, against the real registry
-// and the real proxies, and lets them fail.
+// Package system runs the program as a pod does, with the real registry and the
+// real proxies, and tests what happens when they fail.
 package system
 
 import (
@@ -30,8 +30,8 @@ var program sidecar.Program
 
 func TestMain(m *testing.M) { os.Exit(sidecar.Main(m, &program)) }
 
-// app is the app's container: a server whose requests are held until the test
-// lets them end, and which keeps its number of them in a file.
+// app is the app's container: a server that holds its requests until the test
+// releases them, and writes their number to a file.
 type app struct {
 	t    *testing.T
 	port int
@@ -58,7 +58,7 @@ func startApp(t *testing.T) *app {
 	return a
 }
 
-// count changes the number of requests in flight.
+// count adds by to the number of requests in flight.
 func (a *app) count(by int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,7 +66,7 @@ func (a *app) count(by int) {
 	a.write(strconv.Itoa(a.inFlight))
 }
 
-// write puts text into the file, whole at once.
+// write replaces the content of the file atomically.
 func (a *app) write(text string) {
 	err := os.WriteFile(a.file+".tmp", []byte(text), 0o600)
 	if err = errors.Join(err, os.Rename(a.file+".tmp", a.file)); err != nil {
@@ -74,7 +74,7 @@ func (a *app) write(text string) {
 	}
 }
 
-// start listens, on the same port every time.
+// start starts listening, on the same port each time.
 func (a *app) start() {
 	a.t.Helper()
 	var listener net.Listener
@@ -90,7 +90,7 @@ func (a *app) start() {
 	}()
 }
 
-// stop ends the app: nobody listens on its port any more.
+// stop ends the app: its port has no listener any more.
 func (a *app) stop() {
 	_ = a.server.Close()
 	<-a.ended
@@ -111,8 +111,8 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// request puts a request in flight. The returned function ends it, and fails
-// the test if its client does not get its answer.
+// request puts a request in flight. The returned function ends it, and fails the
+// test if the client gets no answer.
 func (a *app) request() (end func()) {
 	a.t.Helper()
 	answered := make(chan error, 1)
@@ -146,7 +146,7 @@ type announced struct {
 	id     string
 }
 
-// announce registers the app the way that its client does.
+// announce registers the app as its client would, and waits until it is listed.
 func announce(t *testing.T, a *app, consul *servers.ConsulAgent) *announced {
 	t.Helper()
 	n := register(t, a, consul)
@@ -154,7 +154,7 @@ func announce(t *testing.T, a *app, consul *servers.ConsulAgent) *announced {
 	return n
 }
 
-// register does so without waiting.
+// register registers the app without waiting.
 func register(t *testing.T, a *app, consul *servers.ConsulAgent) *announced {
 	t.Helper()
 	n := &announced{app: a, consul: consul, id: fmt.Sprintf("web-%d", a.port)}
@@ -165,7 +165,7 @@ func register(t *testing.T, a *app, consul *servers.ConsulAgent) *announced {
 	return n
 }
 
-// listed reports whether Consul tells clients of the app.
+// listed reports whether Consul lists the app to clients.
 func (n *announced) listed(t *testing.T) bool {
 	t.Helper()
 	entries, _, err := n.consul.Client(t).Health().Service("web", "", true, nil)
@@ -175,7 +175,7 @@ func (n *announced) listed(t *testing.T) bool {
 	return slices.ContainsFunc(entries, func(e *api.ServiceEntry) bool { return e.Service.ID == n.id })
 }
 
-// known reports whether Consul holds the app at all.
+// known reports whether the app is registered in Consul.
 func (n *announced) known(t *testing.T) bool {
 	t.Helper()
 	services, err := n.consul.Client(t).Agent().Services()
@@ -195,8 +195,8 @@ func (n *announced) awaitListed(t *testing.T, want bool) {
 	})
 }
 
-// env is the environment of a sidecar of the app, with waits that are short
-// and a budget that no test uses up, unless more says otherwise.
+// env returns the environment of the app's sidecar, with short waits and a budget
+// that no test uses up. more overrides it.
 func (a *app) env(more ...string) []string {
 	return append([]string{
 		"LASTCALL_APP_PORT=" + strconv.Itoa(a.port),
@@ -210,7 +210,7 @@ func (a *app) env(more ...string) []string {
 	}, more...)
 }
 
-// withConsul is env with Consul at address.
+// withConsul is env with a Consul server at address.
 func (a *app) withConsul(address string, more ...string) []string {
 	return append(a.env(
 		"LASTCALL_REGISTRIES=consul",
@@ -219,11 +219,10 @@ func (a *app) withConsul(address string, more ...string) []string {
 	), more...)
 }
 
-// short makes a budget of 2 s.
+// short sets a budget of 2 s.
 func short() []string { return []string{"LASTCALL_GRACE_PERIOD=6s", "LASTCALL_RESERVE=4s"} }
 
-// startFound starts a sidecar, and returns once it has found the app's
-// instance.
+// startFound starts a sidecar, and returns when it has found the app's instance.
 func startFound(t *testing.T, env []string) *sidecar.Sidecar {
 	t.Helper()
 	s := sidecar.Start(t, &program, env...)
@@ -237,8 +236,7 @@ func prestop(t *testing.T, s *sidecar.Sidecar) sidecar.Answer {
 	return sidecar.Wait(t, s.PreStop(t.Context()), wait.Patience)
 }
 
-// drains waits for the answer of a hook, which must be that the pod has
-// drained.
+// drains waits for the hook's answer, and checks that the pod has drained.
 func drains(t *testing.T, hook <-chan sidecar.Answer) drain.Report {
 	t.Helper()
 	a := sidecar.Wait(t, hook, wait.Patience)
@@ -248,7 +246,7 @@ func drains(t *testing.T, hook <-chan sidecar.Answer) drain.Report {
 	return a.Report(t)
 }
 
-// waiting holds that the hook has no answer yet.
+// waiting checks that the hook has no answer yet.
 func waiting(t *testing.T, hook <-chan sidecar.Answer) {
 	t.Helper()
 	select {
@@ -258,12 +256,12 @@ func waiting(t *testing.T, hook <-chan sidecar.Answer) {
 	}
 }
 
-// holds reports whether a drain waits for n pieces of work.
+// holds reports whether a drain waits for n requests.
 func holds(n int64) func(drain.Status) bool {
 	return func(s drain.Status) bool { return s.Phase == drain.Draining && s.InFlight != nil && *s.InFlight == n }
 }
 
-// exits waits for the sidecar's end, and holds its code.
+// exits waits until the sidecar ends, and checks its exit code.
 func exits(t *testing.T, s *sidecar.Sidecar, code int) {
 	t.Helper()
 	if got := s.ExitCode(t); got != code {
@@ -271,7 +269,8 @@ func exits(t *testing.T, s *sidecar.Sidecar, code int) {
 	}
 }
 
-// endsDeregistered stops the app: the sidecar ends well, and has deregistered it.
+// endsDeregistered stops the app, and checks that the sidecar exits with 0 and has
+// deregistered the app.
 func endsDeregistered(t *testing.T, s *sidecar.Sidecar, app *announced) {
 	t.Helper()
 	app.stop()
@@ -281,24 +280,24 @@ func endsDeregistered(t *testing.T, s *sidecar.Sidecar, app *announced) {
 	}
 }
 
-// awaitAppGone waits until the sidecar has seen that the app does not listen.
+// awaitAppGone waits until the sidecar has noticed that the app does not listen.
 func awaitAppGone(t *testing.T, s *sidecar.Sidecar) {
 	t.Helper()
-	s.Await(t, "the app being seen gone", func(status drain.Status) bool {
+	s.Await(t, "the sidecar noticing that the app does not listen", func(status drain.Status) bool {
 		return status.Timeline[len(status.Timeline)-1].Text == "the app does not listen"
 	})
 }
 
-// front stands between the sidecar and a real server, and fails when told.
+// front is a proxy between the sidecar and a real server. Tests can make it fail.
 type front struct {
 	t       *testing.T
 	address string
 	proxy   *httputil.ReverseProxy
 
 	mu     sync.Mutex
-	fault  http.HandlerFunc // nil: none
-	server *http.Server     // nil: nobody listens
-	mended chan struct{}    // closed when a fault is over
+	fault  http.HandlerFunc // nil: no fault
+	server *http.Server     // nil: nothing listens
+	mended chan struct{}    // closed when a fault ends
 }
 
 func startFront(t *testing.T, target string) *front {
@@ -310,7 +309,7 @@ func startFront(t *testing.T, target string) *front {
 	f := &front{t: t, address: "127.0.0.1:0", mended: make(chan struct{})}
 	f.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) },
-		// Each call on a connection of its own: the server may be killed.
+		// A new connection for each call, because the server may be killed.
 		Transport:    &http.Transport{DisableKeepAlives: true},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
@@ -347,14 +346,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault(w, r)
 }
 
-// fail answers every call by fault, until mend.
+// fail answers every call with fault, until mend.
 func (f *front) fail(fault http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fault
 }
 
-// hang never answers, until mend.
+// hang leaves every call without an answer, until mend.
 func (f *front) hang() {
 	f.mu.Lock()
 	mended := make(chan struct{})
@@ -369,7 +368,7 @@ func (f *front) hang() {
 	})
 }
 
-// refuse lets nobody listen, until mend.
+// refuse closes the listener, until mend.
 func (f *front) refuse() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -379,7 +378,7 @@ func (f *front) refuse() {
 	}
 }
 
-// mend ends whatever fault there is.
+// mend ends any fault.
 func (f *front) mend() {
 	f.t.Helper()
 	f.mu.Lock()
@@ -396,15 +395,15 @@ func (f *front) mend() {
 	}
 }
 
-// within returns a context that ends in due time.
+// within returns a context that ends after wait.Patience.
 func within(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// startUnfound starts a sidecar, and returns once it has looked for the app's
-// instance in vain.
+// startUnfound starts a sidecar, and returns when it has searched for the app's
+// instance without success.
 func startUnfound(t *testing.T, env []string) *sidecar.Sidecar {
 	t.Helper()
 	s := sidecar.Start(t, &program, env...)

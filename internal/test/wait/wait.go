@@ -1,4 +1,4 @@
-// Package wait has tests wait for what nothing tells.
+// Package wait polls conditions that tests cannot be notified of.
 package wait
 
 import (
@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Patience is how long anything may take on a busy machine.
+// Patience is how long one condition may take on a busy machine.
 const Patience = time.Minute
 
-// Between two looks: short at first, and no burden for what is slow.
+// The pauses between polls: short at first, longer for slow conditions.
 const (
 	first = 5 * time.Millisecond
 	most  = 50 * time.Millisecond
 )
 
-// Until returns when ok says so, and ends the test when that takes longer than
-// Patience. What completes "waited for".
+// Until returns when ok returns true, and fails the test after Patience. what
+// completes "waited for".
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	For(t, what, func() error {
@@ -28,7 +28,8 @@ func Until(t testing.TB, what string, ok func() bool) {
 	})
 }
 
-// For is Until for what can tell what is wrong: the last of its errors is shown.
+// For is Until with an error instead of a boolean. If it fails, it shows the last
+// error.
 func For(t testing.TB, what string, ok func() error) {
 	t.Helper()
 	deadline := time.NewTimer(Patience)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// failed is a test that keeps why it was ended.
+// failed is a test that records its failure message.
 type failed struct {
 	testing.TB
 	why string
@@ -23,7 +23,7 @@ func (f *failed) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// end runs f as a test of its own, and returns why it was ended; empty if not.
+// end runs f as a separate test, and returns its failure message, or "".
 func end(f func(testing.TB)) string {
 	t := &failed{}
 	done := make(chan struct{})

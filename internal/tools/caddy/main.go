@@ -1,4 +1,4 @@
-// Command caddy is Caddy with the modules that the recipe needs, and no others.
+// Command caddy is Caddy with only the modules that the recipe needs.
 package main
 
 import (

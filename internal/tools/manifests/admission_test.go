@@ -22,14 +22,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// clusterSide is a way to deploy the cluster's side: by kustomize, and by helm with
-// the same result.
+// clusterSide is a variant of the cluster side's deployment, made with kustomize,
+// and with helm for the same result.
 type clusterSide struct {
 	kustomize []byte
-	helm      []string // its flags
+	helm      []string // helm's flags
 }
 
-// clusterSides are the ways that the docs name.
+// clusterSides returns the variants in the docs.
 func clusterSides(t *testing.T) map[string]clusterSide {
 	t.Helper()
 	composed := func(text string) []byte {
@@ -55,7 +55,7 @@ func clusterSides(t *testing.T) map[string]clusterSide {
 	}
 }
 
-// Chart and kustomize give the same objects, and what is in them fits together.
+// The chart and kustomize create the same objects, and the objects are consistent.
 func TestAdmission(t *testing.T) {
 	for name, side := range clusterSides(t) {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestAdmission(t *testing.T) {
 				t.Fatal(err)
 			}
 			want, got := documents(t, side.kustomize), documents(t, rendered)
-			delete(want, "v1 Namespace lastcall-system") // helm makes it, or not: --create-namespace
+			delete(want, "v1 Namespace lastcall-system") // helm does not template it: --create-namespace
 			for key, text := range want {
 				if got[key] != text {
 					t.Errorf("%s: helm gives\n%s\nkustomize gives\n%s", key, got[key], text)
@@ -80,7 +80,7 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
-// checkAdmission holds the objects to each other.
+// checkAdmission checks that the objects are consistent with each other.
 func checkAdmission(t *testing.T, o objects) {
 	t.Helper()
 	for _, d := range findAll[*appsv1.Deployment](o) {
@@ -131,7 +131,8 @@ func checkAdmission(t *testing.T, o objects) {
 	rights(t, o)
 }
 
-// called checks that every webhook leads to the Service, and to what is switched on.
+// called checks that every webhook calls the Service, and only endpoints that are
+// enabled.
 func called(t *testing.T, o objects, service *corev1.Service, args []string) {
 	t.Helper()
 	var configs []admissionv1.WebhookClientConfig
@@ -159,8 +160,8 @@ func called(t *testing.T, o objects, service *corev1.Service, args []string) {
 	}
 }
 
-// rights checks that pods are in reach only where there is a gate, and Secrets
-// only by name.
+// rights checks that only the gate may access pods, and that access to Secrets is
+// limited to names.
 func rights(t *testing.T, o objects) {
 	t.Helper()
 	gate := slices.ContainsFunc(findAll[*admissionv1.ValidatingWebhookConfiguration](o), func(v *admissionv1.ValidatingWebhookConfiguration) bool { return v.Name == "lastcall-gate" })
@@ -182,7 +183,7 @@ func rights(t *testing.T, o objects) {
 	}
 }
 
-// The chart's files are those of deploy/.
+// The chart's files are the same as those in deploy/.
 func TestAdmissionChartFiles(t *testing.T) {
 	const chart = deploy + "/helm/lastcall-admission/files/"
 	from := map[string]string{
@@ -202,11 +203,11 @@ func TestAdmissionChartFiles(t *testing.T) {
 	for _, file := range files {
 		source, ok := from[file.Name()]
 		if !ok {
-			t.Errorf("%s is a copy of nothing", file.Name())
+			t.Errorf("%s is not a copy of any file", file.Name())
 			continue
 		}
 		if !bytes.Equal(readFile(t, chart+file.Name()), readFile(t, filepath.Join(deploy, source))) {
-			t.Errorf("the chart's copy is another: cp deploy/%s deploy/helm/lastcall-admission/files/%s", source, file.Name())
+			t.Errorf("the chart's copy differs: cp deploy/%s deploy/helm/lastcall-admission/files/%s", source, file.Name())
 		}
 	}
 	if len(files) != len(from) {
@@ -214,7 +215,7 @@ func TestAdmissionChartFiles(t *testing.T) {
 	}
 }
 
-// documents returns a stream's objects as YAML, by kind and name.
+// documents returns the objects of a stream as YAML, by kind and name.
 func documents(t *testing.T, text []byte) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -233,15 +234,15 @@ func documents(t *testing.T, text []byte) map[string]string {
 		}
 		key := fmt.Sprint(object["apiVersion"], " ", object["kind"], " ", metadata["name"])
 		if found[key] != "" {
-			t.Errorf("%s is there twice", key)
+			t.Errorf("%s occurs twice", key)
 		}
 		found[key] = string(normal)
 	}
 	return found
 }
 
-// known decodes those objects of which Go types are at hand: the API servers of
-// admission's tests and cert-manager know the others.
+// known decodes the objects whose Go types are available here. The others are
+// checked by the API servers in the tests of admission, and by cert-manager.
 func known(t *testing.T, text []byte) objects {
 	t.Helper()
 	var kept []string

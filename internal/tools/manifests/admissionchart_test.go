@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// admissionChart renders the chart of the cluster's side.
+// admissionChart renders the chart of the cluster side.
 func admissionChart(t *testing.T, args ...string) ([]byte, error) {
 	t.Helper()
 	return helm(t, append([]string{"template", "lastcall", deploy + "/helm/lastcall-admission", "--kube-version", "1.36"}, args...)...)
@@ -23,7 +23,7 @@ func TestAdmissionChartValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(text), "lastcall-system") {
-		t.Error("it names another namespace than that of the release")
+		t.Error("it names a namespace other than the release's")
 	}
 	if strings.Contains(string(text), "kind: NetworkPolicy") {
 		t.Error("there is a NetworkPolicy")

@@ -9,7 +9,7 @@ import (
 
 var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 
-// block returns the YAML of a document that holds text.
+// block returns the YAML block of a page that contains text.
 func block(t *testing.T, file, text string) string {
 	t.Helper()
 	for _, found := range yamlBlock.FindAllStringSubmatch(string(readFile(t, deploy+"/"+file)), -1) {
@@ -21,7 +21,7 @@ func block(t *testing.T, file, text string) string {
 	return ""
 }
 
-// What the documents show can be copied.
+// The examples in the docs work as they are.
 func TestKustomizeDocs(t *testing.T) {
 	shown := block(t, "README.md", "components:") + block(t, "README.md", "patches:")
 	address := regexp.MustCompile(`- https://\S+/deploy/kustomize/(\w+)\?ref=\S+`)

@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// hookOf is the command of a container's preStop hook.
+// hookOf returns the command of a container's preStop hook.
 func hookOf(c *corev1.Container) []string {
 	if c.Lifecycle == nil || c.Lifecycle.PreStop == nil || c.Lifecycle.PreStop.Exec == nil {
 		return nil
@@ -21,8 +21,8 @@ func hookOf(c *corev1.Container) []string {
 	return c.Lifecycle.PreStop.Exec.Command
 }
 
-// hasExecHooks holds that the sidecar installs the program, and that each of the
-// app's containers waits with it, and the first one for a command too.
+// hasExecHooks checks that the sidecar installs the program, that each of the app's
+// containers runs it as its hook, and that the first one's hook then runs command.
 func hasExecHooks(t *testing.T, pod *corev1.PodSpec, kind sidecarKind, command ...string) {
 	t.Helper()
 	sidecar, apps := split(t, pod, kind)
@@ -47,7 +47,7 @@ func TestKustomizeExecHook(t *testing.T) {
 			o := decode(t, build(t, kustomization(t, "exec-hook/"+name, full)))
 			for _, object := range o.all {
 				if d, ok := object.(*appsv1.Deployment); ok && d.Name == "test-batch" && d.Spec.Template.Spec.Containers[0].Lifecycle != nil {
-					t.Error("what is to be skipped has a hook")
+					t.Error("the skipped workload has a hook")
 				}
 			}
 			o.workloads = slices.DeleteFunc(o.workloads, func(w workload) bool { return w.name == "Deployment test-batch" })
@@ -59,7 +59,7 @@ func TestKustomizeExecHook(t *testing.T) {
 	}
 }
 
-// The docs show what can be copied.
+// The examples in the docs work as they are.
 func TestExecHookDocs(t *testing.T) {
 	shown := block(t, "README.md", "exec-hook/native")
 	for name, kind := range kinds {
@@ -95,7 +95,7 @@ func TestHelmExecHook(t *testing.T) {
 				hasExecHooks(t, pod, kind, "nginx", "-s", "quit")
 				_, apps := split(t, pod, kind)
 				if got := strings.Join(hookOf(&apps[0]), " "); !strings.Contains(got, want) {
-					t.Errorf("the hook is %q, want it to hold %q", got, want)
+					t.Errorf("the hook is %q, want it to contain %q", got, want)
 				}
 			})
 		}

@@ -21,7 +21,7 @@ func TestHelmChart(t *testing.T) {
 	}
 }
 
-// Every value has the effect that values.yaml tells.
+// Every value has the effect that values.yaml describes.
 func TestHelmValues(t *testing.T) {
 	charts := helmCharts(t)
 	file := filepath.Join(t.TempDir(), "values.yaml")
@@ -152,7 +152,7 @@ func TestHelmLint(t *testing.T) {
 	}
 }
 
-// helmCharts returns a copy of the charts, with the example's dependency in it.
+// helmCharts returns a copy of the charts that includes the example's dependency.
 func helmCharts(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "helm")
@@ -165,8 +165,8 @@ func helmCharts(t *testing.T) string {
 	return dir
 }
 
-// helm runs the real helm, with nothing of the user's. Its error holds what it
-// has said.
+// helm runs the real helm without the user's configuration. Its error contains
+// helm's output.
 func helm(t *testing.T, args ...string) ([]byte, error) {
 	t.Helper()
 	home := t.TempDir()
@@ -181,7 +181,7 @@ func helm(t *testing.T, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// said is the failure of a program with what it has written.
+// said is a program's failure with its output.
 type said struct {
 	error
 	text string
@@ -189,8 +189,8 @@ type said struct {
 
 func (s *said) Error() string { return s.error.Error() + ": " + s.text }
 
-// need returns the path of a program that `make test` builds. Without it the
-// test fails.
+// need returns the path of a program that `make test` builds. If it does not exist,
+// the test fails.
 func need(t *testing.T, name string) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()

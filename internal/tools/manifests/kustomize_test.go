@@ -21,7 +21,7 @@ func TestKustomizeExample(t *testing.T) {
 	checkAll(t, decode(t, build(t, deploy+"/kustomize/example")), native)
 }
 
-// A kustomization with all that a component may meet.
+// A kustomization with everything that a component may have to handle.
 var full = map[string]string{
 	"kustomization.yaml": `
 resources: [web.yaml, db.yaml, skipped.yaml, service.yaml]
@@ -35,7 +35,7 @@ secretGenerator:
     literals: [CONSUL_HTTP_TOKEN=secret]
 images: [{name: lastcall, newName: registry.example.com/lastcall, digest: sha256:24a0c4b4a4c0eb97a1aabb8e29f18e917d05abfe1b7a7c07857230879ce7d3d3}]
 `,
-	// Hooks, other containers and a grace period of its own.
+	// It has its own hooks, other containers and its own grace period.
 	"web.yaml": `
 apiVersion: apps/v1
 kind: Deployment
@@ -118,7 +118,7 @@ func TestKustomizeComponents(t *testing.T) {
 					t.Error("the template that the component copies from is applied")
 				case *appsv1.Deployment:
 					if object.Name == "test-batch" && len(object.Spec.Template.Spec.Containers)+len(object.Spec.Template.Spec.InitContainers) != 1 {
-						t.Error("what is to be skipped has a sidecar")
+						t.Error("the skipped workload has a sidecar")
 					}
 				}
 			}
@@ -170,7 +170,7 @@ func TestKustomizeComponents(t *testing.T) {
 	}
 }
 
-// An app in its node's network, with two containers.
+// An app with two containers that uses its node's network.
 var inHostNetwork = map[string]string{
 	"kustomization.yaml": `
 resources: [web.yaml]
@@ -199,7 +199,7 @@ func TestKustomizeHostNetwork(t *testing.T) {
 	}
 }
 
-// The docs show what can be copied.
+// The examples in the docs work as they are.
 func TestHostNetworkDocs(t *testing.T) {
 	shown := block(t, "README.md", "host-network/native")
 	for name, kind := range kinds {
@@ -226,7 +226,7 @@ func TestKustomizeHostNetworkMistakes(t *testing.T) {
 	}
 }
 
-// What is missing or wrong is not built.
+// Missing or wrong settings make the build fail.
 func TestKustomizeMistakes(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"no grace period": {"LASTCALL_GRACE_PERIOD=90s, ", "", "fieldPath `data.LASTCALL_GRACE_PERIOD` is missing"},
@@ -245,7 +245,7 @@ func TestKustomizeMistakes(t *testing.T) {
 }
 
 // kustomization writes files into a folder, with the component called name, and
-// returns it.
+// returns the folder.
 func kustomization(t *testing.T, name string, files map[string]string) string {
 	t.Helper()
 	component, err := filepath.Abs(filepath.Join(deploy, "kustomize", name))
@@ -275,7 +275,7 @@ func build(t *testing.T, dir string) []byte {
 	return text
 }
 
-// run is `kubectl kustomize dir`.
+// run runs `kubectl kustomize dir`.
 func run(dir string) ([]byte, error) {
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package manifests checks what is in deploy/ against Kubernetes' own types and
-// its Pod Security rules, and against what Lastcall asks of a pod.
+// Package manifests checks the files in deploy/ against Kubernetes' types, its Pod
+// Security rules, and Lastcall's requirements for a pod.
 package manifests
 
 import (
@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 )
 
-// deploy is the folder that is checked.
+// deploy is the checked folder.
 const deploy = "../../../deploy"
 
 // program is Lastcall, which TestMain builds.
@@ -39,8 +39,8 @@ func withProgram(run func() int) int {
 	return run()
 }
 
-// TestManifests checks the plain YAML. In deploy/ the sidecar is a native one
-// if the file's name says so.
+// TestManifests checks the plain YAML files. In deploy/, the sidecar is a native
+// one if the file's name says so.
 func TestManifests(t *testing.T) {
 	files, err := filepath.Glob(deploy + "/*.yaml")
 	if err != nil {
@@ -73,7 +73,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// All ways to deploy give the same sidecar.
+// All deployment methods create the same sidecar.
 func TestAllWaysAgree(t *testing.T) {
 	type same struct {
 		Resources    corev1.ResourceRequirements

@@ -67,18 +67,18 @@ func TestNetworkPolicy(t *testing.T) {
 			t.Errorf("%s: it does not choose pods with labels %v", w.name, w.template.Labels)
 		}
 	}
-	// To the sidecar's port only some may speak.
+	// Only some peers may connect to the sidecar's port.
 	for _, rule := range policy.Spec.Ingress {
 		for _, p := range rule.Ports {
 			if p.Port == nil || p.Port.IntVal == defaultPort && len(rule.From) == 0 {
-				t.Errorf("everybody may call %d", defaultPort)
+				t.Errorf("everyone may call %d", defaultPort)
 			}
 		}
 	}
 }
 
-// The component for events gives the pods' service account, in whatever
-// namespace that is, the right to create events and no other.
+// The component for events gives the pods' service account, in any namespace, the
+// permission to create events and no other.
 func TestEventsRBAC(t *testing.T) {
 	o := decode(t, build(t, kustomization(t, "events", map[string]string{
 		"kustomization.yaml": "namespace: shop\ncomponents: [COMPONENT]",
@@ -95,7 +95,7 @@ func TestEventsRBAC(t *testing.T) {
 	}
 }
 
-// everyPod is the pods of all ways to deploy.
+// everyPod returns the pods of all deployment methods.
 func everyPod(t *testing.T) []workload {
 	t.Helper()
 	var all []workload

@@ -28,7 +28,7 @@ type workload struct {
 	template *corev1.PodTemplateSpec
 }
 
-// objects is what a stream of YAML holds.
+// objects are the objects in a stream of YAML.
 type objects struct {
 	all        []runtime.Object
 	workloads  []workload
@@ -55,8 +55,8 @@ func find[T runtime.Object](t *testing.T, o objects) T {
 	return found[0]
 }
 
-// decode reads a stream of YAML; a kind or a field that Kubernetes (or the
-// Prometheus Operator) does not know is an error.
+// decode parses a stream of YAML. Kinds and fields that are unknown to Kubernetes
+// and the Prometheus Operator are errors.
 func decode(t *testing.T, text []byte) objects {
 	t.Helper()
 	scheme := runtime.NewScheme()

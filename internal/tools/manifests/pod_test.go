@@ -22,11 +22,11 @@ const (
 	classic
 )
 
-// defaultPort is that of LASTCALL_LISTEN, which the manifests keep, but for pods
-// in their node's network.
+// defaultPort is the default port of LASTCALL_LISTEN. The manifests use it, except
+// for pods in their node's network.
 const defaultPort = 8099
 
-// checkPod checks all that Lastcall asks of a pod.
+// checkPod checks all of Lastcall's requirements for a pod.
 func checkPod(t *testing.T, o objects, template *corev1.PodTemplateSpec, kind sidecarKind) {
 	t.Helper()
 	restricted(t, template)
@@ -46,11 +46,11 @@ func checkPod(t *testing.T, o objects, template *corev1.PodTemplateSpec, kind si
 	}
 }
 
-// hostNetwork checks what is asked of pods that share their node's network.
+// hostNetwork checks the requirements for pods that share their node's network.
 func hostNetwork(t *testing.T, pod *corev1.PodSpec, sidecar *corev1.Container, port intstr.IntOrString) {
 	t.Helper()
 	if port.IntVal == defaultPort {
-		t.Errorf("the sidecar has no port of its own: %s is everybody's", port.String())
+		t.Errorf("the sidecar must not use %s, which every pod of the node shares", port.String())
 	}
 	if pod.DNSPolicy != corev1.DNSClusterFirstWithHostNet {
 		t.Errorf("dnsPolicy %q: names of Services are not found", pod.DNSPolicy)
@@ -60,8 +60,9 @@ func hostNetwork(t *testing.T, pod *corev1.PodSpec, sidecar *corev1.Container, p
 	}
 }
 
-// restricted asks the code that admits pods to namespaces of that level. It takes
-// none in its node's network: of these, everything else has to be so.
+// restricted evaluates the pod with Kubernetes' code for the Pod Security level
+// "restricted". That level rejects pods in their node's network, so for these only
+// the rest is checked.
 func restricted(t *testing.T, pod *corev1.PodTemplateSpec) {
 	t.Helper()
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
@@ -84,7 +85,7 @@ func restricted(t *testing.T, pod *corev1.PodTemplateSpec) {
 	}
 }
 
-// split finds the sidecar, and tells it from the app's containers.
+// split separates the sidecar from the app's containers.
 func split(t *testing.T, pod *corev1.PodSpec, kind sidecarKind) (sidecar *corev1.Container, apps []corev1.Container) {
 	t.Helper()
 	var kinds []sidecarKind
@@ -122,7 +123,7 @@ func split(t *testing.T, pod *corev1.PodSpec, kind sidecarKind) (sidecar *corev1
 
 func hooks(t *testing.T, pod *corev1.PodSpec, apps []corev1.Container, port intstr.IntOrString, token string) {
 	t.Helper()
-	host := "" // the pod's own
+	host := "" // empty: the pod's
 	if pod.HostNetwork {
 		host = "127.0.0.1"
 		if token == "" {
@@ -141,7 +142,7 @@ func hooks(t *testing.T, pod *corev1.PodSpec, apps []corev1.Container, port ints
 			t.Errorf("%s: two preStop hooks in one, which Kubernetes refuses", app.Name)
 		}
 		if post := app.Lifecycle.PostStart; post != nil && post.HTTPGet != nil && post.HTTPGet.Port == port {
-			t.Errorf("%s: a postStart that finds the sidecar not up yet kills the app", app.Name)
+			t.Errorf("%s: a postStart hook fails, and the app is killed, if the sidecar is not ready yet", app.Name)
 		}
 		hook := app.Lifecycle.PreStop.HTTPGet
 		if hook.Path != "/prestop" || hook.Port != port || hook.Host != host {
@@ -154,8 +155,8 @@ func hooks(t *testing.T, pod *corev1.PodSpec, apps []corev1.Container, port ints
 	}
 }
 
-// execHook checks a preStop hook that is `lastcall hook`, and reports whether it is
-// one.
+// execHook checks a preStop hook that is `lastcall hook`, and reports whether the
+// hook is one.
 func execHook(t *testing.T, pod *corev1.PodSpec, app *corev1.Container, port intstr.IntOrString, token string) bool {
 	t.Helper()
 	if app.Lifecycle == nil || app.Lifecycle.PreStop == nil || app.Lifecycle.PreStop.Exec == nil {
@@ -178,10 +179,10 @@ func execHook(t *testing.T, pod *corev1.PodSpec, app *corev1.Container, port int
 		return ""
 	}
 	if told, err := time.ParseDuration(flag("-grace-period")); err != nil || pod.TerminationGracePeriodSeconds == nil || told != time.Duration(*pod.TerminationGracePeriodSeconds)*time.Second {
-		t.Errorf("%s: the hook %q has another grace period than the pod", app.Name, command)
+		t.Errorf("%s: the grace period of the hook %q is not the pod's", app.Name, command)
 	}
 	if calls := flag("-port"); calls != port.String() && (calls != "" || port.IntVal != defaultPort) {
-		t.Errorf("%s: the hook %q calls another port than %s", app.Name, command, port.String())
+		t.Errorf("%s: the hook %q does not call port %s", app.Name, command, port.String())
 	}
 	if token != "" && flag("-token") != token {
 		t.Errorf("%s: the hook %q does not send the token", app.Name, command)
@@ -192,7 +193,7 @@ func execHook(t *testing.T, pod *corev1.PodSpec, app *corev1.Container, port int
 	return true
 }
 
-// installs reports whether the sidecar puts the hook's program on the volume.
+// installs reports whether the sidecar installs the hook's program on the volume.
 func installs(sidecar *corev1.Container) bool {
 	l := sidecar.Lifecycle
 	return l != nil && l.PreStop == nil && l.PostStart != nil && l.PostStart.Exec != nil &&
@@ -220,7 +221,7 @@ func probes(t *testing.T, sidecar *corev1.Container, port intstr.IntOrString) {
 	}
 }
 
-// environment checks that of the sidecar, and returns it.
+// environment checks the sidecar's environment, and returns it.
 func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.Container, apps []corev1.Container) (values map[string]string) {
 	t.Helper()
 	values = map[string]string{}
@@ -248,7 +249,7 @@ func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.C
 		values[v.Name] = v.Value
 		if v.ValueFrom != nil && v.ValueFrom.FieldRef != nil {
 			fields[v.Name] = v.ValueFrom.FieldRef.FieldPath
-			values[v.Name] = "192.0.2.1" // does for all of them
+			values[v.Name] = "192.0.2.1" // valid for all of them
 		}
 	}
 
@@ -266,7 +267,7 @@ func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.C
 		})
 	})
 	if !served {
-		t.Errorf("LASTCALL_APP_PORT is %q, which is no containerPort of the app", values["LASTCALL_APP_PORT"])
+		t.Errorf("LASTCALL_APP_PORT is %q, which is not a containerPort of the app", values["LASTCALL_APP_PORT"])
 	}
 	for name, want := range map[string]string{
 		"LASTCALL_POD_NAME": "metadata.name",
@@ -281,13 +282,13 @@ func environment(t *testing.T, o objects, pod *corev1.PodSpec, sidecar *corev1.C
 	return values
 }
 
-// accepted asks the program itself about its environment.
+// accepted checks the environment with the program itself.
 func accepted(t *testing.T, values map[string]string) {
 	t.Helper()
 	config := exec.Command(program, "config")
 	config.Env = []string{}
 	for name, value := range values {
-		if name != "LASTCALL_EVENTS" { // which asks for a cluster
+		if name != "LASTCALL_EVENTS" { // it would need a cluster
 			config.Env = append(config.Env, name+"="+value)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The policy is the same for both versions of its API.
+// The policy is the same in both versions of its API.
 func TestPolicy(t *testing.T) {
 	built := map[string]string{}
 	for _, version := range []string{"v1", "v1beta1"} {

@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// checkToken holds that the token of the Secret is the variable's, and the one
-// that each hook sends; it returns it. The sidecar itself has no hook.
+// checkToken checks that the Secret's token is the value of the variable, and that
+// each hook sends it. It returns the token. The sidecar itself has no hook.
 func checkToken(t *testing.T, o objects, kind sidecarKind) string {
 	t.Helper()
 	var secret *corev1.Secret
@@ -52,7 +52,7 @@ func checkToken(t *testing.T, o objects, kind sidecarKind) string {
 	return token
 }
 
-// The docs show what can be copied.
+// The examples in the docs work as they are.
 func TestKustomizeToken(t *testing.T) {
 	shown := block(t, "README.md", "kustomize/token")
 	components := regexp.MustCompile(`- https://\S+/deploy/kustomize/(\S+)\?ref=\S+`)

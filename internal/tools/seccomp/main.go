@@ -1,6 +1,6 @@
-// Seccomp prints the profile that containers get under Kubernetes with
-// "seccompProfile: {type: RuntimeDefault}" where containerd runs them: for this
-// machine's architecture, and a container without capabilities.
+// Seccomp prints the seccomp profile that containerd gives to containers with
+// "seccompProfile: {type: RuntimeDefault}" in Kubernetes, for this machine's
+// architecture and a container without capabilities.
 package main
 
 import (

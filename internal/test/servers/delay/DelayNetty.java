@@ -20,7 +20,7 @@ import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.util.concurrent.TimeUnit;
 
-/** Answers /delay/MS after so many milliseconds: DelayNetty PORTS TLSPORTS CERTIFICATE KEY. */
+/** Answers /delay/MS after MS milliseconds: DelayNetty PORTS TLSPORTS CERTIFICATE KEY. */
 public class DelayNetty extends SimpleChannelInboundHandler<FullHttpRequest> {
   private static final String PREFIX = "/delay/";
 
@@ -66,6 +66,6 @@ public class DelayNetty extends SimpleChannelInboundHandler<FullHttpRequest> {
 
   @Override
   public void exceptionCaught(ChannelHandlerContext ctx, Throwable cause) {
-    ctx.close(); // a client that has gone away
+    ctx.close(); // the client is gone
   }
 }

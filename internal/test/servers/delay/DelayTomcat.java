@@ -14,7 +14,7 @@ import org.apache.tomcat.util.net.SSLHostConfig;
 import org.apache.tomcat.util.net.SSLHostConfigCertificate;
 import org.apache.tomcat.websocket.server.WsSci;
 
-/** Answers /delay/MS after so many milliseconds: DelayTomcat PORTS TLSPORTS CERTIFICATE KEY [http2]. */
+/** Answers /delay/MS after MS milliseconds: DelayTomcat PORTS TLSPORTS CERTIFICATE KEY [http2]. */
 public class DelayTomcat extends HttpServlet {
   public static void main(String[] args) throws Exception {
     Tomcat tomcat = new Tomcat();
@@ -53,7 +53,7 @@ public class DelayTomcat extends HttpServlet {
     return connector;
   }
 
-  /** Answers a message that says how many milliseconds. */
+  /** Answers a message after the number of milliseconds that it contains. */
   @ServerEndpoint("/ws")
   public static class Delay {
     @OnMessage

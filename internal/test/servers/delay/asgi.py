@@ -1,4 +1,4 @@
-"""Answers /delay/MS, and a WebSocket's message MS, after so many milliseconds, on uvicorn: asgi.py PORTS [CERTIFICATE KEY]."""
+"""Answers /delay/MS, and the message MS on a WebSocket, after MS milliseconds, on uvicorn: asgi.py PORTS [CERTIFICATE KEY]."""
 import asyncio
 import socket
 import sys

@@ -1,4 +1,5 @@
-// Answers /delay/MS after so many milliseconds: node node.js PORTS TLSPORTS CERTIFICATE KEY [http2].
+// Answers /delay/MS after MS milliseconds: node node.js PORTS TLSPORTS CERTIFICATE
+// KEY [http2].
 const fs = require('fs'), http = require('http'), https = require('https'), http2 = require('http2');
 const [ports, tlsPorts, cert, key, also] = process.argv.slice(2);
 const answer = (request, response) => {

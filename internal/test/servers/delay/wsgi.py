@@ -1,4 +1,4 @@
-"""Answers /delay/MS after so many milliseconds, on gunicorn: gunicorn wsgi:app."""
+"""Answers /delay/MS after MS milliseconds, on gunicorn: gunicorn wsgi:app."""
 import time
 
 

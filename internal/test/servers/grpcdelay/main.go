@@ -1,18 +1,18 @@
-// Command grpcdelay is a gRPC server whose answers take as long as they are
-// asked to, and a client of it. It is a module of its own because gRPC's
-// library is large, and only tests and benchmarks need it.
+// Command grpcdelay is a gRPC server whose answers take as long as the request says,
+// and a client of it. It is a separate module because gRPC's library is large, and
+// only tests and benchmarks need it.
 //
 //	grpcdelay serve PORTS TLSPORTS CERTIFICATE KEY
 //	grpcdelay call FROM ADDRESS PING CONNECTIONS [CERTIFICATE]
 //
-// A message is a text. The server answers the method Delay with "done" after
-// the number of milliseconds that it is asked for, and the method Stream with
-// "done" at once and after each of the pauses that it is asked for.
+// A message is a text. The server answers the method Delay with "done" after the
+// requested number of milliseconds. It answers the method Stream with "done" at
+// once, and again after each of the requested pauses.
 //
-// The client has connections from the address FROM, on which it pings every PING
-// seconds; never where that is 0. It makes a call on each of them first, and then
-// uses one. It reads commands, and for each writes a line that begins with its
-// number:
+// The client opens connections from the address FROM. It pings on them every PING
+// seconds, or never if PING is 0. It makes one call on each of them, and after that
+// uses only one. It reads commands, and answers each with a line that begins with the
+// command's number:
 //
 //	NUMBER delay MILLISECONDS
 //	NUMBER stream MILLISECONDS...
@@ -168,7 +168,7 @@ func call(args []string) error {
 		case "stream":
 			go func() { say(number, stream(conn, asked)) }()
 		default:
-			return fmt.Errorf("%q is no command", lines.Text())
+			return fmt.Errorf("%q is not a command", lines.Text())
 		}
 	}
 	return nil

@@ -12,8 +12,8 @@ import org.apache.dubbo.config.RegistryConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
 
 /**
- * Consumer ZOOKEEPER PORT: each request to its HTTP port is one call, made without retries. It is
- * answered with "done", and with the provider's name in X-Pod. ?ms=300 says how long the call takes.
+ * Consumer ZOOKEEPER PORT: each request to its HTTP port makes one call, without retries. The
+ * answer is "done", with the provider's name in X-Pod. ?ms=300 sets how long the call takes.
  */
 public final class Consumer {
     public static void main(String[] args) throws IOException {

@@ -6,7 +6,7 @@ import org.apache.dubbo.config.RegistryConfig;
 import org.apache.dubbo.config.ServiceConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
 
-/** Provider NAME ZOOKEEPER PORT QOS-PORT [HOST]: registers by interface and by application. */
+/** Provider NAME ZOOKEEPER PORT QOS-PORT [HOST]: registers its service by interface and by application. */
 public final class Provider {
     public static void main(String[] args) {
         ApplicationConfig application = new ApplicationConfig("greeter");

@@ -19,8 +19,8 @@ import java.nio.file.StandardCopyOption;
 import java.util.Optional;
 
 /**
- * Lets the app's clients leave while its pod drains, and tells Lastcall how many requests are in
- * flight. Each path may be absent.
+ * Asks the app's clients to disconnect while its pod drains, and reports to Lastcall how many
+ * requests are in flight. Each path may be absent.
  */
 class Leaving implements Filter {
   private final Optional<Path> draining; // LASTCALL_DRAINING_FILE
@@ -30,7 +30,7 @@ class Leaving implements Filter {
   Leaving(Optional<Path> draining, Optional<Path> inFlight) {
     this.draining = draining;
     this.inFlight = inFlight;
-    add(0); // zero is said too: without the file the number is not known
+    add(0); // write zero too: without the file the number is unknown
   }
 
   @Override
@@ -41,7 +41,7 @@ class Leaving implements Filter {
       Farewell answer = new Farewell((HttpServletResponse) response);
       chain.doFilter(request, answer);
       if (!request.isAsyncStarted()) {
-        answer.bid(); // for one without a body
+        answer.bid(); // for an answer without a body
         answer.flushBuffer(); // the request is in flight until its answer is sent
       }
     } finally {
@@ -53,7 +53,7 @@ class Leaving implements Filter {
     }
   }
 
-  /** Waits for an answer that is given later, on whichever thread. */
+  /** Waits for an answer that is completed later, on any thread. */
   private class Later implements AsyncListener {
     @Override
     public void onComplete(AsyncEvent event) {
@@ -62,17 +62,17 @@ class Leaving implements Filter {
 
     @Override
     public void onStartAsync(AsyncEvent event) {
-      event.getAsyncContext().addListener(this); // once more, and listeners are not kept
+      event.getAsyncContext().addListener(this); // a restart drops the listeners
     }
 
     @Override
-    public void onTimeout(AsyncEvent event) {} // it completes after that
+    public void onTimeout(AsyncEvent event) {} // onComplete follows
 
     @Override
-    public void onError(AsyncEvent event) {} // so it does
+    public void onError(AsyncEvent event) {} // onComplete follows
   }
 
-  /** Asks the client to leave, when the answer begins in a drain. */
+  /** Adds Connection: close to an answer that begins during a drain. */
   private class Farewell extends HttpServletResponseWrapper {
     Farewell(HttpServletResponse response) {
       super(response);
@@ -90,7 +90,7 @@ class Leaving implements Filter {
       return super.getWriter();
     }
 
-    /** Looks, which takes a few microseconds. It is of no effect once the answer has begun. */
+    /** Checks for the drain, in a few microseconds. It has no effect once the answer has begun. */
     void bid() {
       if (draining.filter(Files::exists).isPresent()) {
         setHeader("Connection", "close");
@@ -103,7 +103,7 @@ class Leaving implements Filter {
     inFlight.ifPresent(this::write);
   }
 
-  /** Replaces the file whole: a reader sees the old number or the new one. */
+  /** Replaces the file atomically: a reader sees either the old or the new number. */
   private void write(Path file) {
     Path next = file.resolveSibling("." + file.getFileName() + ".tmp");
     try {

@@ -15,7 +15,7 @@ import org.springframework.web.bind.annotation.RequestMapping;
 import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
 
-/** A service that registers itself in Eureka and takes its time to answer. */
+/** A service that registers itself in Eureka and answers slowly. */
 @SpringBootApplication
 @RestController
 public class SlowApp {
@@ -30,20 +30,20 @@ public class SlowApp {
     return "done in " + ms + " ms\n";
   }
 
-  /** The same, without a thread that waits. */
+  /** Like work, but no thread waits. */
   @RequestMapping("/work/later")
   CompletableFuture<String> later(@RequestParam(defaultValue = "500") long ms) {
     Executor later = CompletableFuture.delayedExecutor(Math.min(ms, 60_000), TimeUnit.MILLISECONDS);
     return CompletableFuture.supplyAsync(() -> "done in " + ms + " ms\n", later);
   }
 
-  /** For the kubelet; it is not work. */
+  /** For the kubelet; not counted as work. */
   @GetMapping("/ready")
   String ready() {
     return "ok\n";
   }
 
-  /** For the requests to /work and below, and not for probes. The paths come from the environment. */
+  /** Filters requests to /work and below, but not probes. The paths come from the environment. */
   @Bean
   FilterRegistrationBean<Leaving> leaving(
       @Value("${lastcall.draining.file:}") Optional<Path> draining,
