@@ -201,7 +201,7 @@ func (s *scenario) must(doing string, err error) {
 	}
 }
 
-// eventually asks every 100 ms until done, or stepPatience is over. It is for
+// eventually asks every 200 ms until done, or stepPatience is over. It is for
 // what nothing tells; for pods there is waitForPods.
 func (s *scenario) eventually(what string, done func(ctx context.Context) (bool, error)) {
 	s.Helper()
@@ -213,7 +213,7 @@ func (s *scenario) within(limit time.Duration, what string, done func(ctx contex
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, limit)
 	defer cancel()
-	again := time.NewTicker(100 * time.Millisecond)
+	again := time.NewTicker(200 * time.Millisecond)
 	defer again.Stop()
 	var last error
 	for {
