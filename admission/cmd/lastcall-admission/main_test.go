@@ -14,7 +14,7 @@ import (
 
 const correct, labelled = "../../check/testdata/good.yaml", "../../check/testdata/labelled.yaml"
 
-// command runs the program with standard input.
+// command runs the program with stdin as its standard input.
 func command(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
@@ -22,7 +22,7 @@ func command(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 	return code, out.String(), err.String()
 }
 
-// edited returns the labelled manifest with a mistake in it.
+// edited returns the labelled manifest with a mistake.
 func edited(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(labelled)
@@ -89,7 +89,7 @@ func TestCheckExitCodes(t *testing.T) {
 	}
 }
 
-// All documents of a stream, JSON, and the items of Lists are looked at.
+// check reads all documents of a stream, the items of Lists, and JSON.
 func TestCheckForms(t *testing.T) {
 	bad := edited(t)
 	list := "apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(strings.TrimSpace(bad), "\n", "\n  ") + "\n"

@@ -8,7 +8,7 @@ import (
 	"lastcall/admission/webhook"
 )
 
-// writeMetrics writes what every replica has, in Prometheus' text format.
+// writeMetrics writes the metrics that every replica has, in Prometheus' text format.
 func writeMetrics(w io.Writer, ready error, certificates webhook.Certificates) {
 	family := func(name, help string) { fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name) }
 	family("lastcall_admission_build_info", "The version that runs; the value is always 1.")
