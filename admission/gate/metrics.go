@@ -33,7 +33,7 @@ func (m *Metrics) decided(v Verb, d *Decision) {
 	m.asks[[2]string{string(v), answer}]++
 }
 
-// released counts a release. Reasons with a duration are cut to a few kinds.
+// released counts a release. It groups the reasons into a few kinds.
 func (m *Metrics) released(why string) {
 	kind := "timeout"
 	switch {
