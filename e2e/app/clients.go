@@ -14,7 +14,8 @@ import (
 	"lastcall/e2e/load"
 )
 
-// makeLoad loads ?for=… of a URL until it is stopped, and tells the counts.
+// makeLoad sends requests to a URL with ?for=… until it is stopped, and serves the
+// counts.
 func makeLoad(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
 	address := flags.String("listen", ":8080", "where the counts are told")
@@ -26,7 +27,7 @@ func makeLoad(ctx context.Context, args []string) error {
 	return tellCounts(ctx, *address, load.Start(ctx, *config))
 }
 
-// loadFlags are those of all commands that make a load.
+// loadFlags defines the flags that all commands with a load have.
 func loadFlags(flags *flag.FlagSet) *load.Config {
 	config := &load.Config{}
 	flags.Float64Var(&config.Rate, "rate", 40, "requests a second")
@@ -40,7 +41,8 @@ func loadFlags(flags *flag.FlagSet) *load.Config {
 	return config
 }
 
-// tellCounts tells the counts of a load, and ends it when it is told to.
+// tellCounts serves the counts of a load at /counts, and ends the load at /finish and
+// /stop.
 func tellCounts(ctx context.Context, address string, running *load.Load) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Counts()) })
@@ -52,17 +54,17 @@ func tellCounts(ctx context.Context, address string, running *load.Load) error {
 	return listen(ctx, address, mux)
 }
 
-// socketState is what the client of a WebSocket tells at /counts.
+// socketState is the response of a WebSocket client at /counts.
 type socketState struct {
 	Open    bool  `json:"open"`
 	Answers int64 `json:"answers"`
 }
 
-// question is longer than a ping of a WebSocket, whose exchange is no work.
+// question is longer than a WebSocket ping, which does not count as work.
 const question = "is anybody still there, at the other end of this socket?"
 
-// keepSocket opens a WebSocket, sends a message every now and then, and never
-// closes it. It tells how it stands.
+// keepSocket opens a WebSocket, sends messages at an interval, and never closes it. It
+// serves its state at /counts.
 func keepSocket(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("socket", flag.ExitOnError)
 	address := flags.String("listen", ":8080", "where the state is told")
@@ -89,7 +91,7 @@ func keepSocket(ctx context.Context, args []string) error {
 			}
 			answers.Add(1)
 			if *every == 0 {
-				_, _, _ = conn.ReadMessage() // until it is closed
+				_, _, _ = conn.ReadMessage() // blocks until the connection is closed
 				return
 			}
 			select {
@@ -106,7 +108,7 @@ func keepSocket(ctx context.Context, args []string) error {
 	return errors.Join(listen(ctx, *address, mux), conn.Close())
 }
 
-// dial opens a WebSocket, again and again for a minute: a Service begins to work
+// dial opens a WebSocket. It retries for a minute, because a Service begins to work
 // some time after its pods are ready.
 func dial(ctx context.Context, url string) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
