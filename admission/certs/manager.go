@@ -74,7 +74,7 @@ func (m *Manager) Run(ctx context.Context) {
 		next := m.Life.every()
 		if err := m.step(ctx, time.Now()); err != nil {
 			if ctx.Err() == nil && !apierrors.IsConflict(err) { // a conflict is no failure: another replica wrote first
-				m.Log.Warn("keeping the certificates failed, it is tried again", "error", err.Error())
+				m.Log.Warn("renewing the certificates failed, will retry", "error", err.Error())
 			}
 			next, again = min(again, next), min(2*again, next)
 		} else {
@@ -164,7 +164,7 @@ func (m *Manager) plan(ctx context.Context, now time.Time, trusted func(ca []byt
 		}
 		// Another replica wrote first.
 	}
-	return nil, fmt.Errorf("writing Secret %s/%s: it changes all the time", m.Namespace, m.Secret)
+	return nil, fmt.Errorf("writing Secret %s/%s: too many conflicts with other writers", m.Namespace, m.Secret)
 }
 
 // serve makes Get return the certificate in data. trusted reports whether all

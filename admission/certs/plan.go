@@ -72,7 +72,7 @@ func usable(ca pair, now time.Time) (*x509.Certificate, error) {
 		return nil, err
 	}
 	if !cert.IsCA || !now.Before(cert.NotAfter) {
-		return nil, fmt.Errorf("it ended at %s", cert.NotAfter)
+		return nil, fmt.Errorf("it expired at %s", cert.NotAfter)
 	}
 	_, err = parseKey(ca.key)
 	return cert, err

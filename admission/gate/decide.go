@@ -102,7 +102,7 @@ func repeats(a *Ask) bool {
 func successor(a *Ask) Decision {
 	return Decision{
 		Code: http.StatusNotFound,
-		Message: fmt.Sprintf("lastcall: the pod %s that you asked for is gone; this is a new one of the same name. Ask again if it is to go too",
+		Message: fmt.Sprintf("lastcall: the pod %s that you asked for is gone, and a new pod has its name. Repeat the request to remove the new one as well",
 			a.Pod.Name),
 	}
 }

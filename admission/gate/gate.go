@@ -249,7 +249,7 @@ func (g *Gate) work(ctx context.Context) {
 		again, err := g.reconcile(ctx, key)
 		switch {
 		case err != nil && !errors.Is(err, context.Canceled):
-			g.Log.Warn("a pod is looked at again after a failure", "pod", key, "error", err.Error())
+			g.Log.Warn("handling a pod failed, will retry", "pod", key, "error", err.Error())
 			g.queue.AddRateLimited(key)
 		case again > 0:
 			g.queue.Forget(key)

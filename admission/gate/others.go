@@ -71,7 +71,7 @@ func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 		return &Decision{Allow: true, Why: "no such pod"}
 	case apierrors.IsForbidden(err):
 		// The gate could never evict the pod, so a denial would hold it forever.
-		g.Log.Error("an eviction is let through: the gate may not evict", "pod", keyOf(a.Pod), "error", err.Error())
+		g.Log.Error("an eviction is let through: the gate is not allowed to evict", "pod", keyOf(a.Pod), "error", err.Error())
 		return &Decision{Allow: true, Why: "unrecordable", Warning: fmt.Sprintf("lastcall: let through undrained: %v", err)}
 	default:
 		return g.budgetUnknown(a, err)
@@ -99,9 +99,9 @@ func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 // budgetUnknown denies an eviction with the API server's error. For example, the API
 // server never evicts a pod that two budgets select, so its drain would be useless.
 func (g *Gate) budgetUnknown(a *Ask, err error) *Decision {
-	g.Log.Warn("whether a budget allows an eviction is not known", "pod", keyOf(a.Pod), "error", err.Error())
+	g.Log.Warn("cannot find out whether a budget allows an eviction", "pod", keyOf(a.Pod), "error", err.Error())
 	return &Decision{Code: http.StatusInternalServerError, Message: fmt.Sprintf(
-		"lastcall: pod %s does not begin to drain: whether a PodDisruptionBudget allows its eviction is not known: %v", a.Pod.Name, err)}
+		"lastcall: pod %s does not begin to drain: cannot find out whether a PodDisruptionBudget allows its eviction: %v", a.Pod.Name, err)}
 }
 
 // startingIn returns the name of another pod in the namespace that matches selector
@@ -134,7 +134,7 @@ func (g *Gate) overSurplus(ctx context.Context, a *Ask) *Decision {
 	}
 	surplus, owner, err := g.surplus(ctx, a.Pod)
 	if err != nil {
-		g.Log.Warn("how many pods a ReplicaSet has too many is not known", "pod", keyOf(a.Pod), "error", err.Error())
+		g.Log.Warn("cannot find out how many pods a ReplicaSet has too many", "pod", keyOf(a.Pod), "error", err.Error())
 		return nil
 	}
 	if owner == nil || surplus <= 0 {
@@ -143,7 +143,7 @@ func (g *Gate) overSurplus(ctx context.Context, a *Ask) *Decision {
 	leaving, err := g.leaving(ctx, owner, a.Pod.Namespace)
 	if err != nil {
 		return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
-			"lastcall: pod %s does not begin to drain: how many others do is not known: %v", a.Pod.Name, err)}
+			"lastcall: pod %s does not begin to drain: cannot find out how many other pods drain: %v", a.Pod.Name, err)}
 	}
 	if leaving < surplus {
 		return nil

@@ -173,7 +173,7 @@ func (g *Gate) withdraw(ctx context.Context, pod *corev1.Pod) (time.Duration, er
 // release records on the pod that it is no longer held, and carries out the request.
 func (g *Gate) release(ctx context.Context, pod *corev1.Pod, r *Request, why string) (time.Duration, error) {
 	if !g.wanted(ctx, pod, r) {
-		g.Events.Eventf(pod, corev1.EventTypeNormal, "GateUnwanted", "its ReplicaSet has no pod too many any more: the request of %s is dropped", r.By[0])
+		g.Events.Eventf(pod, corev1.EventTypeNormal, "GateUnwanted", "its ReplicaSet no longer has too many pods: the request of %s is dropped", r.By[0])
 		return 0, g.annotate(ctx, pod, map[string]any{Recorded: nil})
 	}
 	released := *r

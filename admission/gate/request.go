@@ -64,7 +64,7 @@ func newRequest(a *Ask) *Request {
 	r := &Request{UID: a.Pod.UID, Verb: a.Verb, By: []string{a.User}, At: a.Now.UTC().Truncate(time.Second)}
 	r.GracePeriodSeconds = a.Options.GracePeriodSeconds
 	r.PropagationPolicy = a.Options.PropagationPolicy
-	r.OrphanDependents = a.Options.OrphanDependents //nolint:staticcheck // deprecated, and what was asked all the same
+	r.OrphanDependents = a.Options.OrphanDependents //nolint:staticcheck // deprecated, but users may still send it
 	return r
 }
 
@@ -101,7 +101,7 @@ func (r *Request) options() *metav1.DeleteOptions {
 	return &metav1.DeleteOptions{
 		GracePeriodSeconds: r.GracePeriodSeconds,
 		PropagationPolicy:  r.PropagationPolicy,
-		OrphanDependents:   r.OrphanDependents, //nolint:staticcheck // deprecated, and what was asked all the same
+		OrphanDependents:   r.OrphanDependents, //nolint:staticcheck // deprecated, but users may still send it
 		Preconditions:      &metav1.Preconditions{UID: &uid},
 	}
 }

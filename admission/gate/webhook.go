@@ -32,7 +32,7 @@ func (g *Gate) answer(ctx, call context.Context, r *admissionv1.AdmissionRequest
 	defer cancel()
 	a, err := g.askOf(limited, r)
 	if err != nil { // without the pod nothing can be decided: allowed, as without the gate
-		g.Log.Error("a deletion is let through: what it is about cannot be read", "pod", r.Namespace+"/"+r.Name, "error", err.Error())
+		g.Log.Error("a deletion is let through: its review cannot be read", "pod", r.Namespace+"/"+r.Name, "error", err.Error())
 		return respond(&Decision{Allow: true, Why: "unreadable", Warning: fmt.Sprintf("lastcall: let through undrained: %v", err)}, nil)
 	}
 	d := Decision{Allow: true, Why: "no gate here"}
@@ -101,7 +101,7 @@ func (g *Gate) settle(ctx context.Context, a *Ask) Decision {
 			return d
 		}
 	}
-	d.Message += " (it was not recorded, ask again: the pod changes all the time)"
+	d.Message += " (it was not recorded, ask again: too many conflicting updates of the pod)"
 	return d
 }
 
@@ -183,7 +183,7 @@ func (g *Gate) askOf(ctx context.Context, r *admissionv1.AdmissionRequest) (*Ask
 	a.Before = g.beforeOf(r.Namespace+"/"+r.Name, a.Now)
 	switch {
 	case r.Resource.Resource != "pods":
-		return nil, fmt.Errorf("it is about %s", r.Resource.Resource)
+		return nil, fmt.Errorf("unexpected resource %s", r.Resource.Resource)
 	case r.Operation == admissionv1.Delete && r.SubResource == "":
 		var pod corev1.Pod
 		if err := errors.Join(read(r.OldObject.Raw, &pod), read(r.Options.Raw, &a.Options)); err != nil {
@@ -207,7 +207,7 @@ func (g *Gate) askOf(ctx context.Context, r *admissionv1.AdmissionRequest) (*Ask
 		a.Pod, err = g.live(ctx, r.Namespace, r.Name) // the Eviction does not contain the pod
 		return a, err
 	}
-	return nil, fmt.Errorf("it is about %s of %s/%s", r.Operation, r.Resource.Resource, r.SubResource)
+	return nil, fmt.Errorf("unexpected request: %s of %s/%s", r.Operation, r.Resource.Resource, r.SubResource)
 }
 
 // isEnding reports whether a namespace is being deleted.

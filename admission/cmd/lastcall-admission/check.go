@@ -85,7 +85,7 @@ func minorOf(version string) (int, error) {
 	minor, _, _ := strings.Cut(rest, ".")
 	n, err := strconv.Atoi(minor)
 	if !ok || err != nil || n < 1 {
-		return 0, fmt.Errorf("-kubernetes-version %s: must be as 1.28", version)
+		return 0, fmt.Errorf("-kubernetes-version %s: must be like 1.28", version)
 	}
 	return n, nil
 }

@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprint(stdout, usage)
 		return good
 	default:
-		fmt.Fprintf(stderr, "lastcall-admission: %q is no command\n%s", command, usage)
+		fmt.Fprintf(stderr, "lastcall-admission: unknown command %q\n%s", command, usage)
 		return misused
 	}
 }

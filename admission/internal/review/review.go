@@ -26,7 +26,7 @@ func Handler(log *slog.Logger, answer func(context.Context, *admissionv1.Admissi
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
-			http.Error(w, "an AdmissionReview is to be sent by POST", http.StatusMethodNotAllowed)
+			http.Error(w, "an AdmissionReview must be sent by POST", http.StatusMethodNotAllowed)
 			return
 		}
 		var review admissionv1.AdmissionReview
