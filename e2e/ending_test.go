@@ -197,9 +197,9 @@ func TestShorterThanTheGracePeriod(t *testing.T) {
 	})
 }
 
-// signalIsLate reports whether a sidecar's log shows that SIGTERM came long enough
-// after the hook to tell it from that of a classic sidecar. On a busy machine, the
-// hook of a pod with a grace period of one second may be called too late for that.
+// signalIsLate reports whether a sidecar's log shows that SIGTERM came long enough after
+// the hook to distinguish it from that of a classic sidecar. On a busy machine, the hook of
+// a pod with a grace period of one second may be called too late for that.
 func (s *scenario) signalIsLate(pod string) bool {
 	s.Helper()
 	var began, signalled time.Time

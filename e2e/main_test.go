@@ -16,7 +16,7 @@ var results table
 
 // times is the number of pods in which some scenarios run side by side. These are
 // scenarios in which a fault may show only sometimes.
-var times = flag.Int("times", 5, "in how many pods what happens to one pod is tried")
+var times = flag.Int("times", 5, "number of pods in which scenarios about a single pod are tried")
 
 func TestMain(m *testing.M) {
 	write := flag.String("write", "", "file in which the table is written between its markers")

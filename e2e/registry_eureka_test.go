@@ -98,7 +98,7 @@ func TestEureka(t *testing.T) {
 	const statefulSet = "StatefulSet of 2 (Spring Boot) restarts, Eureka as above"
 	t.Run("first", func(t *testing.T) {
 		rollingRestart(t, native)
-		rollingRestart(t, sleep30) // takes as long as the StatefulSet
+		rollingRestart(t, sleep30) // in this group, because it takes as long as the StatefulSet
 		livenessFails(t, bare)
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)

@@ -18,9 +18,9 @@ import (
 // counts.
 func makeLoad(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
-	address := flags.String("listen", ":8080", "where the counts are told")
+	address := flags.String("listen", ":8080", "address of the server for the counts")
 	config := loadFlags(flags)
-	flags.StringVar(&config.URL, "url", "", "what is asked")
+	flags.StringVar(&config.URL, "url", "", "URL of the requests")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -35,8 +35,8 @@ func loadFlags(flags *flag.FlagSet) *load.Config {
 	flags.DurationVar(&config.Longest, "longest", 3*time.Second, "the longest request")
 	flags.Float64Var(&config.KeepAlive, "keep-alive", 0.5, "the share of requests on kept connections")
 	flags.DurationVar(&config.Idle, "idle", 90*time.Second, "how long a kept connection may be idle")
-	flags.StringVar(&config.Body, "body", "", "what is sent, instead of a few bytes")
-	flags.BoolVar(&config.Any, "any", false, "an answer of any text will do, if its status is 200")
+	flags.StringVar(&config.Body, "body", "", "body of the requests, instead of a few bytes")
+	flags.BoolVar(&config.Any, "any", false, "accept a response with any body if its status is 200")
 	flags.DurationVar(&config.Patience, "patience", time.Minute, "how long an answer may take beyond the time asked for")
 	return config
 }
@@ -67,7 +67,7 @@ const question = "is anybody still there, at the other end of this socket?"
 // serves its state at /counts.
 func keepSocket(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("socket", flag.ExitOnError)
-	address := flags.String("listen", ":8080", "where the state is told")
+	address := flags.String("listen", ":8080", "address of the server for the state")
 	url := flags.String("url", "", "ws://…")
 	every := flags.Duration("every", time.Second, "time between two messages; 0: one message only")
 	if err := flags.Parse(args); err != nil {

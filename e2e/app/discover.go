@@ -22,7 +22,7 @@ import (
 // the next client, to the next pod in its copy.
 func discover(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("discover", flag.ExitOnError)
-	address := flags.String("listen", ":8080", "where the counts are told")
+	address := flags.String("listen", ":8080", "address of the server for the counts")
 	config := loadFlags(flags)
 	consul := flags.String("consul", "", "http://HOST:8500")
 	eureka := flags.String("eureka", "", "service URL, http://HOST:8761/eureka")
@@ -127,7 +127,7 @@ func (c *copyOf) next(ctx context.Context) (string, error) {
 	}
 	defer c.mu.Unlock()
 	if len(c.pods) == 0 {
-		return "", errors.New("the registry tells of no pod")
+		return "", errors.New("the registry lists no pod")
 	}
 	c.turn++
 	return "http://" + c.pods[c.turn%len(c.pods)] + "/work", nil

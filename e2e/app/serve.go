@@ -34,10 +34,10 @@ func serve(ctx context.Context, args []string) error {
 	address := flags.String("listen", ":8080", "address")
 	drainingFile := flags.String("draining-file", "", "answer with Connection: close while this file is there")
 	patience := flags.Duration("patience", 10*time.Second, "how long requests may take after SIGTERM; 0: exit at once")
-	linger := flags.Duration("linger", 0, "how long to go on after SIGTERM as if nothing were")
+	linger := flags.Duration("linger", 0, "how long to serve as usual after SIGTERM")
 	deaf := flags.Bool("deaf", false, "go on after SIGTERM, as a hung app does")
 	startsAfter := flags.Duration("starts-after", 0, "how long the start takes until the app listens")
-	hangsOnce := flags.String("hangs-once", "", "a file that is not there yet: the app makes it, and does not listen until it is started again")
+	hangsOnce := flags.String("hangs-once", "", "if this `file` does not exist, create it and do not listen until the app is started again")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
