@@ -57,8 +57,8 @@ func (m *Manager) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return m.leaf, nil
 }
 
-// Ready reports whether the caBundles have once been written for the certificate
-// that is served.
+// Ready reports whether all caBundles have been written at least once, so that API
+// servers trust the certificate that is served.
 func (m *Manager) Ready() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
