@@ -21,29 +21,29 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The names of deploy/admission.
+// The names in deploy/admission.
 const (
 	systemNamespace = "lastcall-system"
 	admissionName   = "lastcall-admission"
 )
 
-// injectedBy is a label of namespaces, in which pods get their sidecar by that
-// variant: other scenarios have none of what is installed.
+// injectedBy is a label of namespaces. Its value selects how pods get their sidecar.
+// Namespaces without it, such as those of other scenarios, are not affected.
 const injectedBy = "lastcall-e2e/injected-by"
 
 func admissionImage() string {
 	return cmp.Or(os.Getenv("E2E_ADMISSION_IMAGE"), "localhost/lastcall-admission:e2e")
 }
 
-// The cluster's side, as deploy/ installs it: once, for all of these scenarios.
-// Other scenarios run meanwhile.
+// The scenarios of the cluster side, which is installed once for all of them from
+// deploy/. Other scenarios run at the same time.
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	system := installAdmission(t)
-	// Before the others, which need the gate.
+	// This one runs before the others, because they need the gate.
 	t.Run("killed", system.gateIsKilled)
-	// The longest ones begin now, one after another. What runs in parallel begins
-	// when all other scenarios have begun.
+	// The longest scenarios run first, one after another. Parallel scenarios start
+	// after all these subtests have been started.
 	t.Run("StatefulSet", func(t *testing.T) { startFor(t, patience).gatedStatefulSet(gated) })
 	t.Run("Deployment", func(t *testing.T) { startFor(t, patience).gatedDeployment(gated) })
 	t.Run("StatefulSet without the gate", func(t *testing.T) { each(t, []variant{native}, (*scenario).gatedStatefulSet) })
@@ -53,11 +53,12 @@ func TestAdmission(t *testing.T) {
 	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
 }
 
-// admission is what deploy/ installs, in the namespace lastcall-system.
+// admission is the cluster side in the namespace lastcall-system, installed from
+// deploy/.
 type admission struct{ *scenario }
 
-// installAdmission applies deploy/, and waits until the API server uses it. It is
-// removed with the test.
+// installAdmission applies deploy/ and waits until all replicas are ready. The cluster
+// side is removed at the end of the test.
 func installAdmission(t *testing.T) *admission {
 	t.Helper()
 	s := connect(t, groupPatience)
@@ -91,9 +92,9 @@ func installAdmission(t *testing.T) *admission {
 	return a
 }
 
-// admissionManifests is all of the cluster's side: injection by policy and by
-// webhook, the check, and the gate. Injection and check are only for namespaces
-// with the label.
+// admissionManifests returns the manifests of the whole cluster side: injection by
+// policy and by webhook, the check, and the gate. Injection and check apply only to
+// namespaces with the label injectedBy.
 func (s *scenario) admissionManifests() []byte {
 	s.Helper()
 	dir := s.TempDir()
@@ -127,7 +128,8 @@ patches:
 	return s.kubectl(nil, "kustomize", dir)
 }
 
-// policyVersion returns the folder of deploy/policy that the API server takes.
+// policyVersion returns the folder of deploy/policy for the API version that the API
+// server serves.
 func (s *scenario) policyVersion() string {
 	s.Helper()
 	for _, version := range []string{"v1", "v1beta1"} {
@@ -145,7 +147,7 @@ func (s *scenario) policyVersion() string {
 	return ""
 }
 
-// has waits until there are n replicas, all of them ready and none of them old.
+// has waits until there are exactly n replicas, all of them ready and none in old.
 func (a *admission) has(n int, old map[types.UID]bool) {
 	a.Helper()
 	a.waitForPods(fmt.Sprintf("%d replicas are ready", n), func(pods []*corev1.Pod) bool {
@@ -166,8 +168,8 @@ func (s *scenario) setLabel(key, value string) {
 	s.must("labelling the namespace", err)
 }
 
-// injected is a Deployment with nothing but the label, which is restarted under
-// load; without anything: without the label too.
+// injected restarts a Deployment under load. Its pods have nothing but the label for
+// the injection; in the variant bare, they do not have the label either.
 func (s *scenario) injected(v variant) {
 	s.Helper()
 	web := app{name: "web", replicas: 4, variant: v, flags: exitsAtOnce()}
@@ -175,7 +177,7 @@ func (s *scenario) injected(v variant) {
 		s.injects(web)
 	}
 	s.judge(v, s.rollingRestart("rolling restart of 4 replicas, whose pods have nothing but a label, and a grace period of 30 s; the app exits at SIGTERM", web,
-		"-patience", "15s")) // a request to a pod that is gone is never answered
+		"-patience", "15s")) // a request to a deleted pod gets no answer
 	for _, end := range s.pods.terminations(web.name) {
 		if hasSidecar(end.pod) != v.injected() {
 			s.Errorf("%s has a sidecar: %v, want %v", end.pod.Name, hasSidecar(end.pod), v.injected())
@@ -183,8 +185,8 @@ func (s *scenario) injected(v variant) {
 	}
 }
 
-// kubectlWarns: kubectl apply, in a dry run at the server, prints what is wrong with
-// a Deployment, with its fix, and does not fail.
+// kubectlWarns tests that kubectl apply with a server-side dry run prints a mistake in
+// a Deployment and its fix, and does not fail.
 func kubectlWarns(t *testing.T) {
 	s := start(t)
 	web := app{name: "web", replicas: 1, variant: byWebhook}
@@ -200,7 +202,8 @@ func kubectlWarns(t *testing.T) {
 		},
 	})
 	s.must("writing a Deployment", err)
-	// The API server does not ask about it where the webhook does not answer in time.
+	// If the webhook does not answer in time, the API server ignores it. So the
+	// command is repeated.
 	s.eventually("kubectl prints the warning", func(ctx context.Context) (bool, error) {
 		apply := exec.CommandContext(ctx, "kubectl", "apply", "--dry-run=server", "--namespace", s.namespace, "-f", "-")
 		apply.Stdin = bytes.NewReader(manifest)
@@ -212,12 +215,12 @@ func kubectlWarns(t *testing.T) {
 	})
 }
 
-// warning is one of kubectl's: a rule of the check, and the fix.
+// warning matches a warning that kubectl prints: a rule of the check, and the fix.
 var warning = regexp.MustCompile(`(?m)^Warning: lastcall: grace-period-zero: terminationGracePeriodSeconds: 30`)
 
-// injects switches the injection on in the scenario's namespace, and waits until
-// the API server knows that. By the webhook it has to succeed some times in a
-// row: kube-proxy learns of replicas that are gone some time later.
+// injects enables the injection in the scenario's namespace, and waits until it works.
+// It must succeed several times in a row, because kube-proxy may still send calls to
+// deleted replicas of the webhook.
 func (s *scenario) injects(a app) {
 	s.Helper()
 	s.setLabel(injectedBy, map[variant]string{byPolicy: "policy", byWebhook: "webhook"}[a.variant])

@@ -20,11 +20,11 @@ const (
 	sidecarName = "lastcall"
 	sidecarPort = 8099
 	appPort     = 8080
-	// drainingFile is on a volume that the app and the sidecar share.
+	// drainingFile is on the volume that the app and the sidecar share.
 	drainingFile = "/lastcall/draining"
 )
 
-// variant is what a pod does about its end.
+// variant is what a pod uses to end without failed requests.
 type variant string
 
 const (
@@ -32,7 +32,7 @@ const (
 	sleep30 variant = "sleep 30" // preStop: {sleep: {seconds: 30}}
 	classic variant = "classic sidecar"
 	native  variant = "native sidecar"
-	// The pod asks for the sidecar by a label, and nothing else.
+	// The pod has nothing but a label that requests the sidecar.
 	byPolicy  variant = "native sidecar, added by the policy"
 	byWebhook variant = "native sidecar, added by the webhook"
 	gated     variant = "native sidecar and the gate"
@@ -44,7 +44,7 @@ func (v variant) lastcall() bool {
 	return v == classic || v == native || v == gated || v.injected()
 }
 
-// app is e2e/app with Lastcall, or without.
+// app is a workload that runs e2e/app, with or without Lastcall.
 type app struct {
 	name     string
 	replicas int
@@ -56,12 +56,12 @@ type app struct {
 	// probeGrace is the liveness probe's own terminationGracePeriodSeconds.
 	probeGrace time.Duration
 	minReady   int32 // minReadySeconds
-	// ordered has the pods of a StatefulSet start and end one after another.
+	// ordered makes the pods of a StatefulSet start and end one after another.
 	ordered bool
 	// shareProcesses lets the app's /kill find the sidecar.
 	shareProcesses bool
-	// hook is what the app's exec hook runs after the drain; nil: the kubelet
-	// calls the sidecar.
+	// hook is the command that the app's exec hook runs after the drain. If it is
+	// nil, the app has an HTTP hook.
 	hook []string
 }
 
@@ -73,8 +73,8 @@ func appImage() string {
 	return cmp.Or(os.Getenv("E2E_APP_IMAGE"), "localhost/lastcall-e2e-app:1")
 }
 
-// deploy creates a Deployment of the app and its Service, and waits until all
-// is ready. It returns the Service's address, HOST:PORT.
+// deploy creates a Deployment of the app and its Service, and waits until all pods are
+// ready. It returns the Service's address, HOST:PORT.
 func (s *scenario) deploy(a app) string {
 	s.Helper()
 	s.createDeployment(a, a.podSpec())
@@ -100,14 +100,15 @@ func (s *scenario) createDeployment(a app, spec corev1.PodSpec) {
 	s.must("creating a Deployment", err)
 }
 
-// service creates a Service of the app and returns its address. By number: not
-// every cluster has DNS, and a name's lookup could fail where no pod does.
+// service creates a Service of the app and returns its address with an IP. A name
+// would not do: not every cluster has DNS, and a failed lookup would look like a
+// pod's failure.
 func (s *scenario) service(name string) string {
 	s.Helper()
 	return s.serviceAt(name, appPort)
 }
 
-// serviceAt is service for an app at another port.
+// serviceAt is like service, for an app on another port.
 func (s *scenario) serviceAt(name string, port int) string {
 	s.Helper()
 	service, err := s.client.CoreV1().Services(s.namespace).Create(s.ctx, &corev1.Service{
@@ -121,21 +122,21 @@ func (s *scenario) serviceAt(name string, port int) string {
 	return service.Spec.ClusterIP + ":80"
 }
 
-// ready waits until all pods of the app are.
+// ready waits until all pods of the app are ready.
 func (s *scenario) ready(a app) {
 	s.Helper()
 	s.waitForPods(a.name+" is ready", func(pods []*corev1.Pod) bool { return allReady(pods, a.name, a.replicas) })
 }
 
-// podsOf returns the app's pods that stay, ordered by name.
+// podsOf returns the app's pods that are not terminating, sorted by name.
 func (s *scenario) podsOf(a app) []*corev1.Pod {
 	pods := slices.DeleteFunc(ofApp(s.pods.now(), a.name), func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil })
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	return pods
 }
 
-// restart restarts the Deployment, and waits until all pods are new, and ready,
-// and the old ones gone.
+// restart restarts the Deployment, and waits until all pods are new and ready and the
+// old ones are gone.
 func (s *scenario) restart(a app) {
 	s.Helper()
 	old := uids(s.podsOf(a))
@@ -145,15 +146,14 @@ func (s *scenario) restart(a app) {
 	s.replaced(a, old)
 }
 
-// replaced waits until all pods of the app are new, and ready, and the old ones
-// gone.
+// replaced waits until all pods of the app are ready and none of them is in old.
 func (s *scenario) replaced(a app, old map[types.UID]bool) {
 	s.Helper()
 	s.waitForPods("new pods of "+a.name, func(pods []*corev1.Pod) bool { return replaced(pods, a.name, a.replicas, old) })
 }
 
-// longest returns how long the app's slowest pod took from its deletion until
-// it was gone.
+// longest returns the longest time from the deletion of one of the app's pods until
+// the pod was gone.
 func (s *scenario) longest(a app) time.Duration {
 	var longest time.Duration
 	for _, t := range s.pods.terminations(a.name) {
@@ -162,7 +162,7 @@ func (s *scenario) longest(a app) time.Duration {
 	return longest
 }
 
-// labels are those of the app's pods.
+// labels returns the labels of the app's pods.
 func (a app) labels() map[string]string {
 	labels := map[string]string{"app": a.name}
 	switch {
@@ -202,7 +202,7 @@ func (a app) podSpec() corev1.PodSpec {
 	}
 	switch a.variant {
 	case bare:
-	case byPolicy, byWebhook: // what the app does about its end, with the grace period that pods have by default
+	case byPolicy, byWebhook: // only the app's own flags, and the default grace period
 		main.Args = append(main.Args, "-draining-file", drainingFile)
 		spec.TerminationGracePeriodSeconds = nil
 	case sleep30:
@@ -216,7 +216,7 @@ func (a app) podSpec() corev1.PodSpec {
 		sidecar := a.sidecar()
 		sidecar.VolumeMounts = []corev1.VolumeMount{shared}
 		if a.hook != nil {
-			// By another name, so that /kill?program=lastcall spares it.
+			// It has another name, so that /kill?program=lastcall does not kill it.
 			const program = "/lastcall/waits"
 			sidecar.Lifecycle = &corev1.Lifecycle{PostStart: executes("/bin/lastcall", "install", program)}
 			command := []string{program, "hook", "-grace-period", a.gracePeriod().String(), "--"}
@@ -234,7 +234,7 @@ func (a app) podSpec() corev1.PodSpec {
 	return spec
 }
 
-// sidecar is Lastcall, as in deploy/deployment.yaml.
+// sidecar returns the sidecar, as in deploy/deployment.yaml.
 func (a app) sidecar() corev1.Container {
 	env := map[string]string{
 		"LASTCALL_GRACE_PERIOD":  a.gracePeriod().String(),
@@ -269,7 +269,7 @@ func requests(cpu, memory string) corev1.ResourceList {
 	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
 }
 
-// restricted is what Pod Security "restricted" asks of a container.
+// restricted returns the security context that Pod Security "restricted" requires.
 func restricted() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		AllowPrivilegeEscalation: new(false),

@@ -15,11 +15,10 @@ import (
 	"lastcall/e2e/load"
 )
 
-// clientPort is where the clients in pods tell their counts.
+// clientPort is the port on which the clients in pods serve their counts.
 const clientPort = 8080
 
-// runClient runs a command of e2e/app in a pod of its own, and waits until it
-// answers.
+// runClient runs a command of e2e/app in a new pod, and waits until it answers.
 func (s *scenario) runClient(name string, args ...string) {
 	s.Helper()
 	_, err := s.client.CoreV1().Pods(s.namespace).Create(s.ctx, &corev1.Pod{
@@ -41,20 +40,21 @@ func (s *scenario) runClient(name string, args ...string) {
 	})
 }
 
-// clients are pods that make a constant load.
+// clients is a pod that makes a constant load.
 type clients struct {
 	s    *scenario
 	name string
 }
 
-// load begins a constant load of address: 40 requests a second of 0.1 to 3 s, a
-// half of them on kept connections; it returns when 40 have begun. Further flags are those of `app load`.
+// load begins a constant load on address: 40 requests a second that take 0.1 to 3 s,
+// half of them on kept connections. It returns when 40 have begun. flags are further
+// flags of `app load`.
 func (s *scenario) load(address string, flags ...string) clients {
 	s.Helper()
 	return s.loadBy(append([]string{"load", "-url", "http://" + address + "/work"}, flags...)...)
 }
 
-// loadBy does so by a command of e2e/app.
+// loadBy begins a load by running a command of e2e/app.
 func (s *scenario) loadBy(command ...string) clients {
 	s.Helper()
 	c := clients{s: s, name: "load"}
@@ -102,7 +102,7 @@ func (c clients) more(n int64) {
 	})
 }
 
-// finish begins no more requests, and returns the counts at once.
+// finish makes the clients begin no more requests, and returns the counts at once.
 func (c clients) finish() load.Counts {
 	c.s.Helper()
 	return c.tell("/finish")
@@ -119,8 +119,8 @@ func (c clients) stop() load.Counts {
 	return counts
 }
 
-// tell gives the clients a command, which may be given again where its answer is
-// lost, and returns their counts after it.
+// tell sends the clients a command and returns their counts after it. It repeats the
+// command if the answer is lost.
 func (c clients) tell(command string) (counts load.Counts) {
 	c.s.Helper()
 	c.s.eventually("the load hears "+command, func(context.Context) (bool, error) {
@@ -131,7 +131,7 @@ func (c clients) tell(command string) (counts load.Counts) {
 	return counts
 }
 
-// noneFailed fails the test if a request has.
+// noneFailed fails the test if a request has failed or none was made.
 func (s *scenario) noneFailed(counts load.Counts) {
 	s.Helper()
 	if counts.Failed == 0 && counts.Requests > 0 {
@@ -140,8 +140,8 @@ func (s *scenario) noneFailed(counts load.Counts) {
 	s.Errorf("%d of %d requests failed, want none", counts.Failed, counts.Requests)
 }
 
-// wentWell holds how the app's pods left, if it was with Lastcall: each drained,
-// which is not to have used up its budget, and sooner than with sleep 30.
+// wentWell checks the ends of the app's pods, if they have Lastcall: each must have
+// drained within its budget, and must have ended sooner than with sleep 30.
 func (s *scenario) wentWell(a app) {
 	s.Helper()
 	if !a.variant.lastcall() {
@@ -163,7 +163,7 @@ func (s *scenario) wentWell(a app) {
 	}
 }
 
-// samples tells the first failures one by one.
+// samples formats the first failures, one on each line.
 func samples(counts load.Counts) string {
 	var out strings.Builder
 	for _, f := range counts.Samples {
@@ -172,9 +172,9 @@ func samples(counts load.Counts) string {
 	return out.String()
 }
 
-// judge holds the counts of a scenario in which pods go: with Lastcall no
-// request fails. Without anything some do, or the load is too weak to tell.
-// What `sleep 30` comes to is only told.
+// judge checks the counts of a scenario in which pods end. With Lastcall, no request
+// may fail. In the variant bare some must fail, or else the load is too weak to prove
+// anything. The result of `sleep 30` is only reported.
 func (s *scenario) judge(v variant, counts load.Counts) {
 	s.Helper()
 	switch {

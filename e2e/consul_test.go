@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// consul runs an agent. Its clients use their copy for 5 s, as those do that
-// poll, or keep DNS answers.
+// consul runs a Consul agent. Its clients cache answers for 5 s, like clients that poll or
+// cache DNS answers.
 func (s *scenario) consul() registry {
 	s.Helper()
 	const name, port, refresh = "registry", 8500, "5s"
@@ -29,7 +29,7 @@ func (s *scenario) consul() registry {
 			if forgetful {
 				command = append(command, "-forgetful")
 			}
-			main.Args = append(append(command, "--"), main.Args[1:]...) // instead of "serve"
+			main.Args = append(append(command, "--"), main.Args[1:]...) // replaces "serve"
 		},
 		clients: []string{"-consul", address, "-refresh", refresh},
 		ask: func(service string) (map[string]string, error) {
@@ -65,9 +65,9 @@ func TestConsulRollingRestart(t *testing.T) {
 	})
 }
 
-// The app has no client of Consul: the sidecar registers it, under the pod's name,
-// and no pod is ready before it can be found. Without a sidecar somebody else has to
-// do that: here the program around the app, which registers and deregisters it.
+// The app has no Consul client. The sidecar registers it under the pod's name, and no pod
+// is ready before clients can find it. In the variant without a sidecar, the app registers
+// and deregisters itself.
 func TestRegisteredApp(t *testing.T) {
 	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		consul, web := s.consul(), app{name: "web", replicas: 3, variant: v}
@@ -83,8 +83,8 @@ func TestRegisteredApp(t *testing.T) {
 	})
 }
 
-// Pods have an address of each family, and register the second. Where the
-// machine has no IPv6 they have one address, and its row says so.
+// Pods have an IPv4 and an IPv6 address, and register the second one. If the machine has no
+// IPv6, they have one address, and the row in the table says so.
 func TestConsulTwoFamilies(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		consul := s.consul()
@@ -116,8 +116,8 @@ func TestConsulLivenessFails(t *testing.T) {
 	})
 }
 
-// The app does not deregister itself. The sidecar does, when it may; when it is
-// killed, the next one under the same id puts things right.
+// The app does not deregister itself. The sidecar does so if it can. If the sidecar is
+// killed, the next sidecar with the same id clears the withdrawal.
 func TestConsulCleaningUp(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		consul := s.consul()
@@ -142,13 +142,13 @@ func TestConsulIsGone(t *testing.T) {
 			consul.holds(s, web)
 			s.must("deleting Consul", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, "registry", metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))
 			s.waitForPods("Consul is gone", func(pods []*corev1.Pod) bool { return byName(pods, "registry") == nil })
-			// Its Service refuses connections as soon as it has no endpoint.
+			// The Service refuses connections as soon as it has no endpoint.
 			s.eventually("nobody is behind the Service", s.noEndpoints("registry"))
 		})
 	})
 }
 
-// noEndpoints reports whether a Service has none.
+// noEndpoints returns a function that reports whether a Service has no endpoints.
 func (s *scenario) noEndpoints(service string) func(context.Context) (bool, error) {
 	return func(ctx context.Context) (bool, error) {
 		slices, err := s.client.DiscoveryV1().EndpointSlices(s.namespace).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})

@@ -11,15 +11,15 @@ import (
 	"testing"
 )
 
-// deployments is the project's folder deploy/.
+// deployments is the path of the project's folder deploy/.
 const deployments = "../deploy"
 
-// Every way of deploy/ to add Lastcall to an app brings pods up that leave under
-// load without a failed request.
+// A rolling restart under load has no failed request, for each way in deploy/ to add
+// Lastcall to an app.
 func TestDeploy(t *testing.T) {
 	t.Parallel()
-	// The plain manifests share no volume, by which an app could know that it is
-	// to close the connections that are kept.
+	// The plain manifests have no shared volume. So the app cannot know that it must
+	// close kept connections.
 	fresh := []string{"-keep-alive", "0"}
 	for _, c := range []struct {
 		name    string
@@ -38,7 +38,7 @@ func TestDeploy(t *testing.T) {
 		t.Run(c.name+" "+string(c.variant), func(t *testing.T) {
 			s := start(t)
 			web := app{name: "web", replicas: 2, variant: c.variant}
-			address := s.service(web.name) // kube-proxy has it before there is a pod
+			address := s.service(web.name) // created first, so that kube-proxy knows it before there are pods
 			s.apply(c.build(s))
 			s.ready(web)
 			clients := s.load(address, c.load...)
@@ -62,7 +62,7 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
-// The API server takes all that is in deploy/, and knows every field of it.
+// The API server accepts the app manifests in deploy/ and knows all their fields.
 func TestDeployIsAccepted(t *testing.T) {
 	s := start(t)
 	for name, text := range map[string][]byte{
@@ -77,8 +77,8 @@ func TestDeployIsAccepted(t *testing.T) {
 	}
 }
 
-// kustomized is the example's app, as a Deployment or a StatefulSet, with some
-// of the components.
+// kustomized returns the example's app as a Deployment or a StatefulSet, with some of
+// the components.
 func (s *scenario) kustomized(kind string, components ...string) []byte {
 	s.Helper()
 	workload := bytes.ReplaceAll(s.read("kustomize/example/deployment.yaml"), []byte("kind: Deployment"), []byte("kind: "+kind))
@@ -99,13 +99,13 @@ components:
 	return s.overlay(workload, text.String())
 }
 
-// helm is the example's chart.
+// helm returns the rendered example chart.
 func (s *scenario) helm(mode string) []byte {
 	s.Helper()
 	return s.overlay(s.chart("web", "lastcall.mode="+mode), "")
 }
 
-// chart is the example's chart, as a release of that name with some values.
+// chart renders the example chart as a release with that name and those values.
 func (s *scenario) chart(name string, values ...string) []byte {
 	s.Helper()
 	charts := filepath.Join(s.TempDir(), "helm")
@@ -118,8 +118,8 @@ func (s *scenario) chart(name string, values ...string) []byte {
 		"--set", "image=web,lastcall.image=lastcall,lastcall.env.LASTCALL_DRAINING_FILE="+drainingFile)
 }
 
-// overlay changes what differs in every cluster: namespace, images, and the
-// app's command.
+// overlay adapts a manifest to the scenario: its namespace, images, and the app's
+// arguments. more is added to the kustomization.
 func (s *scenario) overlay(manifest []byte, more string) []byte {
 	s.Helper()
 	dir := s.TempDir()
@@ -149,13 +149,13 @@ patches:
 	return s.kubectl(nil, "kustomize", dir)
 }
 
-// kustomizeImage has kustomize put an image in the place of another.
+// kustomizeImage returns the entry by which kustomize replaces an image by another.
 func kustomizeImage(name, is string) string {
 	colon := strings.LastIndex(is, ":")
 	return fmt.Sprintf("{name: %s, newName: %q, newTag: %q}", name, is[:colon], is[colon+1:])
 }
 
-// apply creates what a manifest holds.
+// apply creates the objects in a manifest.
 func (s *scenario) apply(manifest []byte) {
 	s.Helper()
 	s.kubectl(manifest, "apply", "--validate=strict", "--namespace", s.namespace, "-f", "-")
@@ -174,7 +174,7 @@ func (s *scenario) kubectl(stdin []byte, args ...string) []byte {
 	return s.run(stdin, "kubectl", args...)
 }
 
-// run returns what a command has written.
+// run runs a command and returns its standard output.
 func (s *scenario) run(stdin []byte, command string, args ...string) []byte {
 	s.Helper()
 	cmd := exec.CommandContext(s.ctx, command, args...)

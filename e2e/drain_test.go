@@ -16,10 +16,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// kubectl drain evicts the pods of a node, as a PodDisruptionBudget lets it.
+// kubectl drain evicts the pods of a node, as far as a PodDisruptionBudget allows.
 func TestNodeDrain(t *testing.T) {
 	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
-		// kubectl selects pods in all namespaces: the label must be unique.
+		// kubectl drain selects pods in all namespaces: the label must be unique.
 		web := app{name: s.namespace, replicas: 4, variant: v, flags: exitsAtOnce()}
 		clients := s.load(s.deploy(web))
 		s.budget(web, web.replicas-1)
@@ -43,8 +43,8 @@ func (s *scenario) budget(a app, available int) {
 	s.must("creating a PodDisruptionBudget", err)
 }
 
-// drainNodeOf drains the node of the app's first pod, waits until the app's pods
-// there are replaced, and returns how many that were.
+// drainNodeOf drains the node of the app's first pod, and waits until the app's pods
+// there are replaced. It returns their number.
 func (s *scenario) drainNodeOf(a app) int {
 	s.Helper()
 	pods := s.podsOf(a)
@@ -55,9 +55,9 @@ func (s *scenario) drainNodeOf(a app) int {
 	return len(evicted)
 }
 
-// drain runs kubectl drain for the app's pods. The node takes pods again as
-// soon as it is cordoned: it may be the only one, and the budget asks for new
-// pods before old ones go.
+// drain runs kubectl drain for the app's pods. It uncordons the node as soon as kubectl
+// has cordoned it: the node may be the only one, and the budget requires new pods before
+// old ones may end.
 func (s *scenario) drain(node string, a app) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, stepPatience)

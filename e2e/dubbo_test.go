@@ -8,16 +8,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// dubbo runs a class of examples/dubbo-zookeeper, from the registries' image.
-// Dubbo keeps files in the user's home.
+// dubbo returns the command that runs a class of examples/dubbo-zookeeper in the
+// registries' image. It sets user.home because Dubbo writes files there.
 func dubbo(class string, args ...string) []string {
 	command := append([]string{"java"}, strings.Fields(jvm)...)
 	return append(append(command, "-Duser.home=/tmp", "-Dzookeeper.admin.enableServer=false", "-cp", "/dubbo-zookeeper.jar", class), args...)
 }
 
-// Providers leave while a consumer calls them, by way of ZooKeeper. Dubbo's own
-// shutdown deregisters them and waits for calls, so what fails without Lastcall
-// is in the table, and may be nothing.
+// Providers restart while a consumer, which finds them in ZooKeeper, calls them. Dubbo's
+// own shutdown deregisters them and waits for calls. So without Lastcall the failures
+// are only reported in the table, and there may be none.
 func TestDubbo(t *testing.T) {
 	t.Parallel()
 	for _, v := range []variant{native, bare} {

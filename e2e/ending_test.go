@@ -16,8 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A pod that is deleted while its app is still starting leaves, also when the
-// app begins to listen in the middle of the drain, or after it.
+// A pod that is deleted while its app is still starting ends in time, even if the app
+// begins to listen during the drain or after it.
 func TestDeletedWhileStarting(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		young := app{name: "young", replicas: *times, variant: v, grace: 25 * time.Second}
@@ -26,8 +26,8 @@ func TestDeletedWhileStarting(t *testing.T) {
 	})
 }
 
-// Clients that find it in Consul, where the app announces itself as soon as it
-// listens, see nothing of it.
+// The same with Consul, in which the app registers as soon as it listens: no request
+// of clients that find pods there fails.
 func TestConsulDeletedWhileStarting(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		consul := s.consul()
@@ -40,11 +40,11 @@ func TestConsulDeletedWhileStarting(t *testing.T) {
 		young := app{name: "young", replicas: *times, variant: v, grace: 25 * time.Second}
 		pods := s.createPods(young, func(n int) corev1.PodSpec {
 			if v == classic {
-				n = 0 // one that listens after it was drained registers itself when the sidecar has gone
+				n = 0 // an app that listens after the drain would register after the sidecar's end
 			}
 			return consul.podSpec(s, startsSlowly(young, n), true)
 		})
-		// An app that listens only after its drain never registers in it.
+		// An app that listens only after the drain does not register during it.
 		s.deletedWhileStarting(young, pods, "drained", "instance_not_found")
 		clients.more(40)
 		counts := clients.stop()
@@ -54,9 +54,9 @@ func TestConsulDeletedWhileStarting(t *testing.T) {
 	})
 }
 
-// startsSlowly is the app of pod number n. It listens in the middle of its
-// drain, or, since as process 1 of its container it does not react to SIGTERM
-// while it starts, after it.
+// startsSlowly returns the app for pod number n. The app begins to listen during its
+// drain if n is even, or after it if n is odd. In the second case it ignores SIGTERM,
+// like a process 1 that has no signal handler yet.
 func startsSlowly(a app, n int) app {
 	if n%2 == 0 {
 		a.flags = append(exitsAtOnce(), "-starts-after", "7s")
@@ -67,9 +67,9 @@ func startsSlowly(a app, n int) app {
 	return a
 }
 
-// deletedWhileStarting deletes each pod as soon as its app runs, and does not
-// listen yet, and waits until they are gone. Each has one drain, which ends by
-// itself, with one of the outcomes.
+// deletedWhileStarting deletes each pod when its app runs but does not listen yet, and
+// waits until all are gone. Each pod must have one drain, with one of the outcomes, that
+// is not taken back.
 func (s *scenario) deletedWhileStarting(a app, pods []string, outcomes ...string) {
 	s.Helper()
 	for _, name := range pods {
@@ -102,11 +102,11 @@ func (s *scenario) deletedWhileStarting(a app, pods []string, outcomes ...string
 	}
 }
 
-// A hurry is a way to stop a pod in less time than LASTCALL_GRACE_PERIOD says.
+// hurry is a way to stop a pod in less time than LASTCALL_GRACE_PERIOD.
 type hurry struct {
 	name  string
-	grace time.Duration // what it comes to
-	own   bool          // it is the pod's own
+	grace time.Duration // the resulting grace period
+	own   bool          // the pod's own terminationGracePeriodSeconds is that short
 	stop  func(*scenario, *corev1.Pod)
 }
 
@@ -127,13 +127,13 @@ var hurries = []hurry{
 	}},
 }
 
-// mayTell reports whether the sidecar may be able to tell of its end. The kubelet
-// gives the app's hook up at the end of the grace period, and the app then has
-// 2 s until SIGKILL. A native sidecar is told so by its SIGTERM, which comes at
-// that moment: a second after the hook it may still be a classic one's that is
-// late, unless the app ends. A classic one is killed at the end of the grace
-// period, after 2 s at least: it sees the app's end where that comes before, and
-// has no time to spare.
+// mayTell reports whether the sidecar can report that the grace period was too short.
+//
+// At the end of the grace period, the kubelet gives up the app's hook, and the app has
+// 2 s until SIGKILL. A native sidecar recognises this by its own SIGTERM, which comes at
+// that moment. But a SIGTERM about a second after the hook may also be the late one of
+// a classic sidecar, unless the app ends. A classic sidecar is killed at the end of the
+// grace period, but not within 2 s. It can only see the app's end if that comes before.
 func (h hurry) mayTell(v variant, hangs bool) bool {
 	if v == native {
 		return !hangs || h.grace > 2*time.Second
@@ -141,21 +141,20 @@ func (h hurry) mayTell(v variant, hangs bool) bool {
 	return !hangs && h.grace < 2*time.Second
 }
 
-// A pod that has less time than LASTCALL_GRACE_PERIOD says, in the middle of its
-// drain: it is withdrawn at once; where the sidecar can know, people can see
-// what became of it, and that the time was too short, and nothing is left in the
-// registry of an app that has ended. Some of the apps hang, the others exit at
-// SIGTERM.
+// A pod is stopped in less time than LASTCALL_GRACE_PERIOD, so its drain cannot end. It
+// is withdrawn at once. If the sidecar can know the reason, the log, the Event and the
+// termination message report it, and the instance of an app that has ended is
+// deregistered. Some of the apps hang, the others exit at SIGTERM.
 func TestShorterThanTheGracePeriod(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		s.allowEvents()
 		consul := s.consul()
 		hangs := func(n int) bool { return n%2 == 1 }
 		tellers, events := 0, 0
-		for _, h := range hurries { // one after another, since the end of each takes a second or two
+		for _, h := range hurries { // one after another: each takes only seconds
 			web := app{name: h.name, replicas: *times, variant: v, lastcall: map[string]string{
 				"LASTCALL_EVENTS": "true", "LASTCALL_ENDPOINTS_WAIT": "20s",
-				"LASTCALL_DRAINING_FILE": "", // an app that is told may close its port by itself
+				"LASTCALL_DRAINING_FILE": "", // an app that is notified of the drain may close its port by itself
 			}}
 			names := s.createPods(web, func(n int) corev1.PodSpec {
 				one := web
@@ -200,9 +199,9 @@ func TestShorterThanTheGracePeriod(t *testing.T) {
 	})
 }
 
-// signalIsLate reports whether a sidecar's log shows that SIGTERM came long enough
-// after the hook to tell it from that of a classic sidecar. On a busy machine, the
-// hook of a pod with a grace period of one second may be called too late for that.
+// signalIsLate reports whether a sidecar's log shows that SIGTERM came long enough after
+// the hook to distinguish it from that of a classic sidecar. On a busy machine, the hook of
+// a pod with a grace period of one second may be called too late for that.
 func (s *scenario) signalIsLate(pod string) bool {
 	s.Helper()
 	var began, signalled time.Time
@@ -224,8 +223,8 @@ func (s *scenario) signalIsLate(pod string) bool {
 	return signalled.IsZero() || signalled.Sub(began) > 920*time.Millisecond
 }
 
-// hasStatus reports whether a registry holds a pod's instance with one of the
-// statuses; an empty one: whether it holds none.
+// hasStatus returns a function that reports whether a registry holds a pod's instance
+// with one of the statuses. An empty status means that the registry holds no instance.
 func (s *scenario) hasStatus(r registry, pod string, status ...string) func(context.Context) (bool, error) {
 	return func(context.Context) (bool, error) {
 		got, err := r.ask(s.namespace)
@@ -233,10 +232,10 @@ func (s *scenario) hasStatus(r registry, pod string, status ...string) func(cont
 	}
 }
 
-// endIsTold checks that the log, the termination message and the Event of a deleted
-// pod say that it had too little time to drain. It reports whether there is an Event:
-// an API server that is busy may not take it before the sidecar is killed, and then
-// the log must say so.
+// endIsTold checks that the log, the termination message and the last Event of a pod
+// that is gone report that it had too little time to drain. It reports whether there is
+// such an Event: a busy API server may not accept it before the sidecar is killed, and
+// then the log must say so.
 func (s *scenario) endIsTold(pod *corev1.Pod) (event bool) {
 	s.Helper()
 	const hint = "LASTCALL_GRACE_PERIOD"
@@ -262,9 +261,9 @@ func (s *scenario) endIsTold(pod *corev1.Pod) (event bool) {
 	return true
 }
 
-// LASTCALL_APP_PORT is one that nobody listens on. That is told while the pod
-// serves, with the port that it does listen on, and a drain does not pass for a
-// clean one: the requests that nobody counts are given the whole budget.
+// LASTCALL_APP_PORT is a port that nobody listens on. While the pod serves, warnings
+// name this port and the port on which the app listens. A drain must not be reported as
+// clean: it uses its whole budget, because nothing counts the requests.
 func TestMisspeltPort(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		s.allowEvents()
@@ -277,7 +276,7 @@ func TestMisspeltPort(t *testing.T) {
 		s.createDeployment(web, spec)
 		address := s.service(web.name)
 		s.ready(web)
-		// One is deleted before it is old enough to be warned of.
+		// One pod is deleted before the warning about it is due.
 		young := s.podsOf(web)[0]
 		s.deleted(young)
 		s.replaced(web, uids([]*corev1.Pod{young}))
@@ -305,8 +304,8 @@ func TestMisspeltPort(t *testing.T) {
 	})
 }
 
-// portIsTold waits until the log and a Warning Event of a pod tell of the port
-// that nobody listens on, and of the one that somebody does.
+// portIsTold waits until the log and a Warning Event of a pod name the wrong port and
+// the port on which the app listens.
 func (s *scenario) portIsTold(pod *corev1.Pod, wrong int) {
 	s.Helper()
 	tells := func(text string) bool {
@@ -328,8 +327,8 @@ func (s *scenario) portIsTold(pod *corev1.Pod, wrong int) {
 	})
 }
 
-// createPods creates as many pods as the app has replicas, by specs that may
-// depend on their numbers, and returns their names.
+// createPods creates as many pods as the app has replicas, and returns their names. spec
+// returns the spec of pod number n.
 func (s *scenario) createPods(a app, spec func(n int) corev1.PodSpec) []string {
 	s.Helper()
 	names := make([]string, a.replicas)
@@ -344,7 +343,7 @@ func (s *scenario) createPods(a app, spec func(n int) corev1.PodSpec) []string {
 	return names
 }
 
-// logOf returns what the sidecars of a pod have logged.
+// logOf returns the logs of all sidecars of pods with this name.
 func (s *scenario) logOf(pod string) string {
 	var all strings.Builder
 	for name, log := range s.pods.logs() {

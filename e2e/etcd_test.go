@@ -20,8 +20,8 @@ func TestEtcd(t *testing.T) {
 	each(t, []variant{native, bare}, (*scenario).etcdRestart)
 }
 
-// etcdRestart restarts the three members of examples/etcd one by one under writes.
-// With Lastcall no write fails. It tells how many elections there were.
+// etcdRestart restarts the three members of examples/etcd one by one while clients
+// write. With Lastcall, no write may fail. It logs the number of elections.
 func (s *scenario) etcdRestart(v variant) {
 	s.Helper()
 	web := app{name: "etcd", replicas: 3, variant: v}
@@ -56,9 +56,9 @@ func (s *scenario) etcdRestart(v variant) {
 	}
 }
 
-// etcd returns the example with the tests' images. The variant decides whether it
-// has Lastcall and the gate's label. Its members are patient with a leader that a
-// busy machine holds up: otherwise they elect another in the middle of a write.
+// etcd returns the example with the tests' images. The variant decides whether it has
+// Lastcall and the gate's label. The election timeout is long: on a busy machine a leader
+// may be slow, and the members would otherwise elect another one during a write.
 func (s *scenario) etcd(v variant) []byte {
 	s.Helper()
 	dir, err := filepath.EvalSymlinks(s.TempDir())
@@ -89,8 +89,8 @@ func (s *scenario) etcd(v variant) []byte {
 	return []byte(strings.Join(lines, "\n"))
 }
 
-// volumes makes one for each claim PREFIX-NUMBER, as the tests' own node has
-// nobody who would.
+// volumes creates n PersistentVolumes, one for each claim. It is necessary because the
+// tests' own node has no provisioner. In other clusters it does nothing.
 func (s *scenario) volumes(claims string, n int) {
 	s.Helper()
 	if os.Getenv("E2E_NODE") == "" {
@@ -120,7 +120,7 @@ func (s *scenario) volumes(claims string, n int) {
 	}
 }
 
-// raftTerm is one more after each election.
+// raftTerm returns etcd's Raft term, which increases with each election.
 func (s *scenario) raftTerm() (term int) {
 	s.Helper()
 	body, err := s.post("etcd-0", 2379, "/v3/maintenance/status")

@@ -10,12 +10,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// jvm makes Java small, and its start short.
+// jvm are Java's flags for little memory and a short start.
 const jvm = "-Xmx96m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
-// eureka runs Spring Cloud's server. It renews its answers every 5 s, and
-// clients use their copy for 5 s; by default each is 30 s. The app is the one of
-// examples/eureka-spring, with a heartbeat every 5 s, too.
+// eureka runs Spring Cloud's Eureka server. The server refreshes its response cache every
+// 5 s, and clients use their copy for 5 s; both are 30 s by default. The app is that of
+// examples/eureka-spring, also with a heartbeat every 5 s.
 func (s *scenario) eureka() registry {
 	s.Helper()
 	const name, port, refresh = "registry", 8761, "5s"
@@ -28,7 +28,7 @@ func (s *scenario) eureka() registry {
 		},
 		announce: func(of *scenario, main *corev1.Container, forgetful bool) {
 			main.Image = registriesImage()
-			// It is sick while there is that file: see sickenJava.
+			// The app is sick while the file exists: see sickenJava.
 			main.Command = []string{"sh", "-c", "rm -f " + sickFile + "; exec java " + jvm + " -XX:SharedArchiveFile=/eureka-app/eureka-app.jsa -jar /eureka-app/eureka-app.jar"}
 			main.Args = nil
 			main.Env = append(main.Env,
@@ -77,8 +77,8 @@ func (s *scenario) eureka() registry {
 	}
 }
 
-// The scenarios with Java, which needs much of a small machine: four at a time,
-// with one server for all of them.
+// The scenarios with Java. They run in two groups of four, because Java needs much of a
+// small machine, with one server for all.
 func TestEureka(t *testing.T) {
 	t.Parallel()
 	eureka := startFor(t, groupPatience).eureka()
@@ -99,7 +99,7 @@ func TestEureka(t *testing.T) {
 	const statefulSet = "StatefulSet of 2 (Spring Boot) restarts, Eureka as above"
 	t.Run("first", func(t *testing.T) {
 		rollingRestart(t, native)
-		rollingRestart(t, sleep30) // takes as long as the StatefulSet
+		rollingRestart(t, sleep30) // in this group, because it takes as long as the StatefulSet
 		livenessFails(t, bare)
 		t.Run("StatefulSet", func(t *testing.T) {
 			s := start(t)
@@ -107,7 +107,7 @@ func TestEureka(t *testing.T) {
 			eureka.statefulSetRestarts(s, statefulSet, orders)
 			eureka.cutShort(s, orders, s.killSidecar)
 			eureka.hurried(s, orders)
-			// The app does not deregister itself here.
+			// In this scenario, the app does not deregister itself.
 			s.scaleStatefulSet(&orders, 0)
 			eureka.holds(s, orders)
 		})
@@ -123,16 +123,16 @@ func TestEureka(t *testing.T) {
 	})
 }
 
-// sickFile makes the liveness probe of the Java app fail.
+// sickFile is a file that makes the liveness probe of the Java app fail.
 const sickFile = "/tmp/sick"
 
-// sickenJava does so until the app's next start.
+// sickenJava makes the liveness probe of the Java app fail until the app's next start.
 func (s *scenario) sickenJava(pod string) {
 	s.Helper()
 	s.kubectl(nil, "exec", "--namespace", s.namespace, pod, "--container", "app", "--", "touch", sickFile)
 }
 
-// killSidecar does so from within the Java app's container.
+// killSidecar kills the sidecar from the Java app's container.
 func (s *scenario) killSidecar(pod string) {
 	s.Helper()
 	const kill = `for p in /proc/[0-9]*; do if [ "$(cat $p/comm)" = lastcall ]; then kill -KILL ${p#/proc/}; exit; fi; done; exit 1`
@@ -142,7 +142,7 @@ func (s *scenario) killSidecar(pod string) {
 	}
 }
 
-// Nothing ever answers where Eureka should be.
+// Nothing answers at Eureka's address at any time.
 func TestEurekaIsGone(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 2, variant: v, grace: 15 * time.Second, flags: lingers(), lastcall: map[string]string{

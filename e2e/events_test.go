@@ -20,8 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// How a pod leaves is told in Events on it, and in its sidecar's termination
-// message.
+// Events on the pod and the sidecar's termination message report a drain.
 func TestEventsOfADrain(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		s.allowEvents()
@@ -40,15 +39,15 @@ func TestEventsOfADrain(t *testing.T) {
 	})
 }
 
-// A budget that ends too soon is seen by those who look at the pod, and so is
-// the registry that was the reason.
+// Events report that a budget ended before the drain, and the registry that was the
+// reason.
 func TestEventsOfADrainThatExpires(t *testing.T) {
 	t.Run("work in flight", func(t *testing.T) {
 		s := start(t)
 		s.allowEvents()
 		a := app{name: "web", replicas: 1, variant: native, grace: 8 * time.Second, lastcall: map[string]string{"LASTCALL_RESERVE": "3s"}}
 		pod := s.withEvents(a)
-		go func() { _, _ = s.post(pod.Name, appPort, "/work?for=60s") }() // it is cut off
+		go func() { _, _ = s.post(pod.Name, appPort, "/work?for=60s") }() // fails at the pod's end
 		inFlight := regexp.MustCompile(`"in_flight": *1\b`)
 		s.eventually("a request in flight", func(context.Context) (bool, error) {
 			status, err := s.get(pod.Name, sidecarPort, "/status")
@@ -81,7 +80,7 @@ func TestEventsOfADrainThatExpires(t *testing.T) {
 	})
 }
 
-// Where there is a registry, it is told when that tells clients no more.
+// An Event reports that a registry no longer lists the pod.
 func TestEventsOfAWithdrawal(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		s.allowEvents()
@@ -102,11 +101,11 @@ func TestEventsOfAWithdrawal(t *testing.T) {
 	})
 }
 
-// lingers makes the app go on for a moment at its end, in which the sidecar can
-// write the last of its events: it does not wait for that for long.
+// lingers makes the app run for a moment after SIGTERM. In this time the sidecar can
+// write its last events, for which it does not wait long.
 func lingers() []string { return []string{"-linger", "2s"} }
 
-// `kubectl describe` shows what has happened, and in its order.
+// kubectl shows the events in their order.
 func TestEventsInKubectl(t *testing.T) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
@@ -140,8 +139,8 @@ func TestEventsInKubectl(t *testing.T) {
 	}
 }
 
-// Without the Role the pod leaves in the same time, and the log says, once,
-// what is missing. The Role of the docs allows what is needed, and no more.
+// Without the Role, the drain takes no longer, and the log says once what is missing. The
+// Role in the docs allows what is needed, and nothing else.
 func TestEventsNeedARole(t *testing.T) {
 	s := start(t)
 	a := app{name: "web", replicas: 1, variant: native, grace: 30 * time.Second}
@@ -162,7 +161,7 @@ func TestEventsNeedARole(t *testing.T) {
 			s.Errorf("the log:\n%s", log)
 		}
 	}
-	s.told(pod) // nothing
+	s.told(pod) // no events
 
 	s.allowEvents()
 	for _, may := range []struct {
@@ -187,7 +186,7 @@ func TestEventsNeedARole(t *testing.T) {
 	}
 }
 
-// mayPods asks whether the scenario's pods may do something.
+// mayPods reports whether the scenario's pods are allowed a verb on a resource.
 func (s *scenario) mayPods(ctx context.Context, verb, group, resource string) (bool, error) {
 	review, err := s.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User:               "system:serviceaccount:" + s.namespace + ":default",
@@ -199,11 +198,11 @@ func (s *scenario) mayPods(ctx context.Context, verb, group, resource string) (b
 	return review.Status.Allowed, nil
 }
 
-// What keeps a sidecar from starting is in the pod's status.
+// The pod's status shows why a sidecar cannot start.
 func TestLastWordsOfASidecarThatCannotStart(t *testing.T) {
 	s := start(t)
 	a := app{name: "web", variant: native, lastcall: map[string]string{"LASTCALL_EVENTS": "true", "LASTCALL_QUIET": "-1s"}}
-	s.create(a, a.podSpec()) // without a token
+	s.create(a, a.podSpec()) // without a service account token
 	var message string
 	s.waitForPods("the sidecar has ended", func(pods []*corev1.Pod) bool {
 		for _, p := range ofApp(pods, a.name) {
@@ -218,7 +217,7 @@ func TestLastWordsOfASidecarThatCannotStart(t *testing.T) {
 	}
 }
 
-// allowEvents applies what docs/events.md says is needed.
+// allowEvents creates the Role and the RoleBinding in docs/events.md.
 func (s *scenario) allowEvents() {
 	s.Helper()
 	docs, err := os.ReadFile("../docs/events.md")
@@ -239,12 +238,12 @@ func (s *scenario) allowEvents() {
 	}
 	_, err = s.client.RbacV1().RoleBindings(s.namespace).Create(s.ctx, &binding, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 	s.must("creating the RoleBinding", err)
-	// The API server decides by a copy, which is a moment behind.
+	// The API server authorizes from a cache, which is updated some moments later.
 	s.eventually("the Role holds", func(ctx context.Context) (bool, error) { return s.mayPods(ctx, "create", "", "events") })
 }
 
-// withEvents creates one pod of the app, whose sidecar writes events, and waits
-// until it is ready.
+// withEvents creates one pod of the app with a sidecar that writes events, and waits
+// until the pod is ready.
 func (s *scenario) withEvents(a app) *corev1.Pod {
 	s.Helper()
 	settings := map[string]string{"LASTCALL_EVENTS": "true"}
@@ -269,13 +268,13 @@ func (s *scenario) create(a app, spec corev1.PodSpec) {
 	s.must("creating a pod", err)
 }
 
-// deleted deletes the pod, and waits for nothing.
+// deleted deletes the pod without waiting for its end.
 func (s *scenario) deleted(pod *corev1.Pod) {
 	s.Helper()
 	s.must("deleting the pod", s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, pod.Name, metav1.DeleteOptions{}))
 }
 
-// eventsOf returns the sidecar's events on the pod, by their time.
+// eventsOf returns the sidecar's events on the pod, sorted by time.
 func (s *scenario) eventsOf(ctx context.Context, pod *corev1.Pod) ([]corev1.Event, error) {
 	list, err := s.client.CoreV1().Events(s.namespace).List(ctx, metav1.ListOptions{FieldSelector: selectorOf(pod.UID)})
 	if err != nil {
@@ -289,7 +288,8 @@ func selectorOf(pod types.UID) string {
 	return fmt.Sprintf("involvedObject.uid=%s,reportingComponent=lastcall", pod)
 }
 
-// told waits for the events of these reasons, and no other, and returns them.
+// told waits until the pod has exactly the events with these reasons, in this order,
+// and returns them.
 func (s *scenario) told(pod *corev1.Pod, reasons ...string) (events []corev1.Event) {
 	s.Helper()
 	s.eventually(fmt.Sprint("the events ", reasons), func(ctx context.Context) (bool, error) {
@@ -306,8 +306,8 @@ func (s *scenario) told(pod *corev1.Pod, reasons ...string) (events []corev1.Eve
 	return events
 }
 
-// saidLast checks that the termination message of the app's sidecar, whose pod
-// goes, tells what the events tell.
+// saidLast waits until the app's pod is gone, and checks that its sidecar's termination
+// message has the same content as the events.
 func (s *scenario) saidLast(a app, events []corev1.Event) {
 	s.Helper()
 	words := strings.Split(strings.TrimSuffix(s.lastWords(a), "\n"), "\n")
@@ -333,7 +333,8 @@ func (s *scenario) lastWords(a app) string {
 	return terminationMessage(gone[len(gone)-1].pod)
 }
 
-// terminationMessage is that of the pod's sidecar; empty while it runs.
+// terminationMessage returns the termination message of the pod's sidecar. It is empty
+// if the sidecar has never ended.
 func terminationMessage(pod *corev1.Pod) string { return terminationMessageOf(pod, sidecarName) }
 
 func terminationMessageOf(pod *corev1.Pod, container string) string {

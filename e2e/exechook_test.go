@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// noted is what the command of an app's hook leaves behind.
+// noted is the text that the command of an app's hook writes.
 const noted = "the command has run"
 
-// notes is an exec hook's command that shows afterwards that it ran.
+// notes returns an exec hook's command that leaves a proof that it ran.
 func notes() []string { return []string{"/app", "note", noted} }
 
-// An app with an exec hook keeps it: the command runs when the pod is drained.
+// An app keeps its own exec hook: the command runs after the drain.
 func TestExecHook(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 4, variant: v, hook: notes(), flags: exitsAtOnce()}
@@ -26,16 +26,16 @@ func TestExecHook(t *testing.T) {
 	})
 }
 
-// Each pod's sidecar is killed while clients may still come. The hook goes on
-// waiting, until another sidecar has drained the pod, or the budget is over where
-// the kubelet starts none; then the command runs. The app itself waits for
-// nothing: it exits at SIGTERM, whatever it has in flight.
+// Each pod's sidecar is killed while clients may still send requests. The hook continues
+// to wait until a restarted sidecar has drained the pod. If the kubelet does not restart
+// the sidecar, it waits until the budget ends. Then the command runs. The app itself
+// does not wait: it exits at SIGTERM even with requests in flight.
 func TestSidecarKilledUnderAnExecHook(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		web := app{
 			name: "web", replicas: 2, variant: v, hook: notes(), flags: exitsAtOnce(),
 			grace: 40 * time.Second, shareProcesses: true,
-			// The phase lasts, so that it is seen.
+			// The phase is long enough for the test to see it.
 			lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "15s"},
 		}
 		clients := s.load(s.deploy(web))
@@ -58,9 +58,9 @@ func TestSidecarKilledUnderAnExecHook(t *testing.T) {
 	})
 }
 
-// propagating waits until one of the pods that are not in killed waits for
-// clients, and its app was told of the drain; it adds it there and returns it.
-// An app that was not told would keep its clients' connections.
+// propagating waits until one of the pods that are not in killed is in the phase
+// propagating, and its app has been notified of the drain. It adds the pod to killed and
+// returns it. An app that was not notified would keep its clients' connections open.
 func (s *scenario) propagating(pods []*corev1.Pod, killed map[types.UID]bool) (found *corev1.Pod) {
 	s.Helper()
 	s.eventually("a pod is propagating", func(ctx context.Context) (bool, error) {
@@ -81,13 +81,13 @@ func (s *scenario) propagating(pods []*corev1.Pod, killed map[types.UID]bool) (f
 	return found
 }
 
-// knowsOfDrain reports whether a pod's app has been told of a drain under way.
+// knowsOfDrain reports whether a pod's app has been notified of the current drain.
 func (s *scenario) knowsOfDrain(pod string) bool {
 	body, err := s.get(pod, sidecarPort, "/status")
 	return err == nil && strings.Contains(string(body), "the app's notice: posted")
 }
 
-// commandsRan holds that the hook's command ran in each pod of the app that is gone.
+// commandsRan checks that the hook's command ran in each pod of the app that is gone.
 func (s *scenario) commandsRan(a app) {
 	s.Helper()
 	gone := s.pods.terminations(a.name)

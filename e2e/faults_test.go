@@ -14,8 +14,8 @@ import (
 	"lastcall/e2e/load"
 )
 
-// The kubelet restarts an app whose liveness probe fails, by way of its preStop
-// hook. The pod stays, and is in service again afterwards.
+// The kubelet restarts an app whose liveness probe fails, after its preStop hook. The pod
+// stays, and is in service again afterwards.
 func TestLivenessFails(t *testing.T) {
 	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
@@ -25,15 +25,15 @@ func TestLivenessFails(t *testing.T) {
 	})
 }
 
-// sicken makes the liveness probe of e2e/app fail, until it is restarted.
+// sicken makes the liveness probe of e2e/app fail until the app is restarted.
 func (s *scenario) sicken(pod string) {
 	s.Helper()
 	_, err := s.post(pod, appPort, "/sick")
 	s.must("making the app sick", err)
 }
 
-// livenessFails makes the app of one pod sick, and returns what clients have
-// seen when that has been restarted and answers them again.
+// livenessFails makes the app of one pod sick. When the app has been restarted and
+// answers again, livenessFails returns the clients' counts.
 func (s *scenario) livenessFails(web app, clients clients, sicken func(pod string)) load.Counts {
 	s.Helper()
 	pod := s.podsOf(web)[0]
@@ -58,8 +58,8 @@ func (s *scenario) livenessFails(web app, clients clients, sicken func(pod strin
 	return counts
 }
 
-// answers reports whether the pod has answered clients since it was called first.
-// An app that does not tell its pod's name is known by its address.
+// answers returns a function that reports whether the pod has answered clients since the
+// call of answers. The pod is identified by its name or its address in the counts.
 func (s *scenario) answers(c clients, pod *corev1.Pod) func(context.Context) (bool, error) {
 	of := func(counts load.Counts) int64 {
 		return counts.Pods[pod.Name] + counts.Pods[fmt.Sprintf("%s:%d", pod.Status.PodIP, appPort)]
@@ -71,7 +71,7 @@ func (s *scenario) answers(c clients, pod *corev1.Pod) func(context.Context) (bo
 	}
 }
 
-// A sidecar that dies while it serves is started again, and is none the worse.
+// A sidecar that is killed while serving is restarted and then works as before.
 func TestSidecarKilledWhileServing(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true}
@@ -92,15 +92,15 @@ func TestSidecarKilledWhileServing(t *testing.T) {
 	})
 }
 
-// A sidecar that dies in the middle of a drain leaves the app to its own
-// shutdown: the hook fails, and the app gets its SIGTERM at once.
+// If a sidecar is killed in the middle of a drain, the app must rely on its own shutdown:
+// the hook fails, and the app gets SIGTERM at once.
 func TestSidecarKilledWhileDraining(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
-		// Nobody is left to see that kube-proxy is late: it is given more time. The
-		// app's own shutdown waits for its requests.
+		// After the kill, nothing waits for a slow kube-proxy, so the earlier waits are
+		// longer here. The app's own shutdown waits for its requests.
 		web := app{name: "web", replicas: 2, variant: v, shareProcesses: true, flags: []string{"-patience", "40s"}, lastcall: map[string]string{"LASTCALL_ENDPOINTS_WAIT": "8s", "LASTCALL_QUIET": "5s"}}
-		// Requests that last far longer than the wait for kube-proxy hold the
-		// drain in its last part.
+		// The requests last much longer than the wait for kube-proxy. They keep the drain
+		// in its last phase.
 		clients := s.load(s.deploy(web), "-rate", "10", "-shortest", "20s", "-longest", "25s")
 		pod := s.podsOf(web)[0]
 		s.eventually("the pod has requests in flight", s.hasInFlight(pod.Name))
@@ -122,9 +122,9 @@ func TestSidecarKilledWhileDraining(t *testing.T) {
 	})
 }
 
-// The budget ends while a request is still in flight, and the app hangs. The
-// pod goes on time, and people can see what happened: as long as the app holds
-// on to its port the sidecar stays too, so that its metrics can be read.
+// The budget ends while a request is still in flight, and the app hangs. The pod ends on
+// time, and events, metrics and the log show the reason. The sidecar runs as long as the
+// app listens, so its metrics can be read.
 func TestBudgetTooShort(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		s.allowEvents()
@@ -138,18 +138,18 @@ func TestBudgetTooShort(t *testing.T) {
 			return strings.Contains(string(metrics), `lastcall_drain_duration_seconds_count{outcome="expired"} 1`), err
 		})
 		events := s.told(pod, "Draining", "DrainExpired")
-		s.saidLast(web, events) // also where the sidecar is told to stop when the grace period is over
+		s.saidLast(web, events) // even if the sidecar gets SIGTERM only at the end of the grace period
 		s.ended(pod.Name, "expired")
 		s.onTime(web)
-		// The clients, too, see that their requests were cut off.
+		// The clients also see that their requests were cut off.
 		if counts := clients.stop(); counts.Failed == 0 {
 			s.Error("no request has failed, want those that were longer than the grace period")
 		}
 	})
 }
 
-// onTime fails the test if a pod of the app took longer to go than its grace
-// period, and what the kubelet needs afterwards.
+// onTime fails the test if no pod of the app has ended, or one took longer than its grace
+// period and the time that the kubelet needs afterwards.
 func (s *scenario) onTime(a app) {
 	s.Helper()
 	const afterwards = 20 * time.Second // on a busy machine
@@ -158,8 +158,8 @@ func (s *scenario) onTime(a app) {
 	}
 }
 
-// An app never closes a WebSocket, nor does its client. What is counted says
-// whether it is waited for; the budget ends it in any case.
+// Neither the app nor its client closes a WebSocket. LASTCALL_TCP_COUNT decides whether
+// the drain waits for it. It waits at most until the budget ends.
 func TestWebSocket(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -176,7 +176,7 @@ func TestWebSocket(t *testing.T) {
 			each(t, []variant{native, classic}, func(s *scenario, v variant) {
 				web := app{name: "web", replicas: 1, variant: v, grace: 25 * time.Second, lastcall: map[string]string{
 					"LASTCALL_TCP_COUNT":   c.count,
-					"LASTCALL_TCP_SILENCE": "5s", // the app is young: by itself Lastcall would be in doubt for longer
+					"LASTCALL_TCP_SILENCE": "5s", // with the default, a young app's connection stays in doubt longer
 				}}
 				address := s.deploy(web)
 				s.runClient("socket", "socket", "-url", "ws://"+address+"/socket", "-every", c.every)
@@ -202,8 +202,8 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// ended waits until the logs of a pod's sidecars, which come by way of the API
-// server, tell of drains with these outcomes, and no other.
+// ended waits until the logs of a pod's sidecars show drains with exactly these outcomes.
+// The logs arrive late, because they are read through the API server.
 func (s *scenario) ended(pod string, outcomes ...string) {
 	s.Helper()
 	s.eventually(fmt.Sprintf("the log of %s tells of drains: %q", pod, outcomes), func(context.Context) (bool, error) {
@@ -212,7 +212,7 @@ func (s *scenario) ended(pod string, outcomes ...string) {
 	})
 }
 
-// endedAs waits for one drain, with one of these outcomes.
+// endedAs waits until the logs show exactly one drain, with one of these outcomes.
 func (s *scenario) endedAs(pod string, anyOf ...string) {
 	s.Helper()
 	s.eventually(fmt.Sprintf("the log of %s tells of one drain, as one of %q", pod, anyOf), func(context.Context) (bool, error) {
@@ -221,7 +221,7 @@ func (s *scenario) endedAs(pod string, anyOf ...string) {
 	})
 }
 
-// outcomes returns how the drains of a pod ended, from its sidecar's log.
+// outcomes returns the outcomes of a pod's drains, read from its sidecars' logs.
 func (s *scenario) outcomes(pod string) []string {
 	var outcomes []string
 	for name, log := range s.pods.logs() {
@@ -238,7 +238,7 @@ func (s *scenario) outcomes(pod string) []string {
 	return outcomes
 }
 
-// phaseIs reports whether a pod's drain is in a phase.
+// phaseIs returns a function that reports whether a pod's sidecar is in a phase.
 func (s *scenario) phaseIs(pod, phase string) func(context.Context) (bool, error) {
 	return func(context.Context) (bool, error) {
 		var status struct{ Phase string }
@@ -250,7 +250,8 @@ func (s *scenario) phaseIs(pod, phase string) func(context.Context) (bool, error
 	}
 }
 
-// hasInFlight reports whether a pod's sidecar counts requests in flight.
+// hasInFlight returns a function that reports whether a pod's sidecar counts requests in
+// flight.
 func (s *scenario) hasInFlight(pod string) func(context.Context) (bool, error) {
 	return func(context.Context) (bool, error) {
 		var status struct {

@@ -16,16 +16,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// shortGrace is a grace period that is shorter than the requests.
+// shortGrace is a grace period shorter than the requests.
 const shortGrace = 10 * time.Second
 
-// longRequests are flags of `app load`: requests of longWork.
+// longRequests returns the flags of `app load` for the requests that longWork describes.
 func longRequests() []string { return []string{"-rate", "10", "-shortest", "25s", "-longest", "30s"} }
 
 const longWork = "a grace period of 10 s and requests of 25 to 30 s"
 
-// gates has the gate hold evictions in the scenario's namespace too, and waits
-// until the API server can ask it.
+// gates enables the gate for evictions in the scenario's namespace, and waits until the
+// API server can call the webhook.
 func (s *scenario) gates() {
 	s.Helper()
 	s.held = true
@@ -38,7 +38,7 @@ func (s *scenario) gates() {
 // is scaled down. Without the gate, requests are cut off.
 func (s *scenario) gatedStatefulSet(v variant) {
 	s.Helper()
-	// kubectl selects pods in all namespaces: the label must be unique.
+	// kubectl drain selects pods in all namespaces: the label must be unique.
 	web := app{name: s.namespace, replicas: 3, variant: v, grace: shortGrace, ordered: true, flags: exitsAtOnce()}
 	s.createStatefulSet(web, web.podSpec())
 	address := s.service(web.name)
@@ -48,7 +48,7 @@ func (s *scenario) gatedStatefulSet(v variant) {
 	clients := s.load(address, longRequests()...)
 	s.restartStatefulSet(web)
 	pod := s.podsOf(web)[1]
-	s.kubectl(nil, "delete", "pod", pod.Name, "--namespace", s.namespace) // which waits until it is gone
+	s.kubectl(nil, "delete", "pod", pod.Name, "--namespace", s.namespace) // kubectl waits until it is gone
 	s.replaced(web, uids([]*corev1.Pod{pod}))
 	evicted := s.drainNodeOf(web)
 	s.scaleStatefulSet(&web, 2)
@@ -68,8 +68,8 @@ func (s *scenario) gatedStatefulSet(v variant) {
 	s.wentOnceDrained(web)
 }
 
-// A Deployment with requests that are longer than the grace period is scaled down,
-// and kubectl drain evicts its other pods, as its PodDisruptionBudget lets it.
+// A Deployment with requests that are longer than the grace period is scaled down. Then
+// kubectl drain evicts its other pods, as far as its PodDisruptionBudget allows.
 func (s *scenario) gatedDeployment(v variant) {
 	s.Helper()
 	web := app{name: s.namespace, replicas: 6, variant: v, grace: shortGrace, flags: exitsAtOnce()}
@@ -111,8 +111,8 @@ func (s *scenario) gatedDeployment(v variant) {
 	s.wentOnceDrained(web)
 }
 
-// watchReady looks at the app's pods until ctx ends, and reports an error if fewer than
-// least were ever ready.
+// watchReady watches the app's pods until ctx ends. Then it sends an error if fewer than
+// least were ready at any time, and closes the channel.
 func (s *scenario) watchReady(ctx context.Context, a app, least int) <-chan error {
 	told := make(chan error, 1)
 	go func() {
@@ -135,9 +135,9 @@ func (s *scenario) watchReady(ctx context.Context, a app, least int) <-chan erro
 	return told
 }
 
-// Pods that never drain, since a client keeps a connection for ever: the request
-// can be taken back, a forced deletion does not wait, and neither does that of
-// the whole namespace.
+// Pods never drain because a client keeps a connection open. The recorded request can be
+// cancelled. A forced deletion does not wait, and neither does the deletion of the whole
+// namespace.
 func podsThatNeverDrain(t *testing.T) {
 	s := start(t)
 	web := app{name: "web", replicas: 3, variant: gated, grace: shortGrace, flags: exitsAtOnce()}
@@ -169,11 +169,11 @@ func podsThatNeverDrain(t *testing.T) {
 	})
 }
 
-// recorded is the annotation that holds what was asked.
+// recorded is the annotation that holds the request.
 const recorded = "lastcall/gate-request"
 
-// isEvictedLater asks for an eviction once, which is denied and recorded, and
-// waits until the pod drains.
+// isEvictedLater requests an eviction once. It checks that the gate denies and records
+// it, and waits until the pod drains.
 func (s *scenario) isEvictedLater(pod *corev1.Pod) {
 	s.Helper()
 	err := s.client.PolicyV1().Evictions(s.namespace).Evict(s.ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
@@ -190,8 +190,8 @@ func (s *scenario) isEvictedLater(pod *corev1.Pod) {
 	})
 }
 
-// wentOnceDrained checks that the app's pods were deleted and gone soon after
-// their drains had ended, and not before.
+// wentOnceDrained checks that the app's pods were deleted after the ends of their drains
+// and not before, and were gone soon.
 func (s *scenario) wentOnceDrained(a app) {
 	s.Helper()
 	const soon = 20 * time.Second
@@ -202,7 +202,7 @@ func (s *scenario) wentOnceDrained(a app) {
 			s.Errorf("the log of %s does not tell when it had drained", end.pod.Name)
 			continue
 		}
-		// What the API server says is the end of the grace period, in whole seconds.
+		// DeletionTimestamp is the end of the grace period, in whole seconds.
 		deleted := end.pod.DeletionTimestamp.Add(-time.Duration(*end.pod.DeletionGracePeriodSeconds) * time.Second)
 		took := end.at.Sub(drained)
 		longest = max(longest, took)
@@ -213,8 +213,8 @@ func (s *scenario) wentOnceDrained(a app) {
 	s.Logf("the slowest pod was gone %.1f s after it had drained", longest.Seconds())
 }
 
-// drainedAt returns when a pod had drained, from its sidecar's log: where several
-// had that name, the last one before it was gone.
+// drainedAt returns when a pod had drained, read from its sidecar's log. If several pods
+// had that name, it is the last time before this one was gone.
 func (s *scenario) drainedAt(end termination) (at time.Time, ok bool) {
 	for line := range strings.Lines(s.logOf(end.pod.Name)) {
 		var entry struct {
@@ -228,8 +228,8 @@ func (s *scenario) drainedAt(end termination) (at time.Time, ok bool) {
 	return at, ok
 }
 
-// keepsOpen has a client keep a connection to a pod, which does not drain before
-// letGo is called.
+// keepsOpen starts a client that keeps a connection to a pod open. The pod does not drain
+// until letGo is called.
 func (s *scenario) keepsOpen(pod *corev1.Pod) (letGo func()) {
 	s.Helper()
 	name := "keeps-" + pod.Name

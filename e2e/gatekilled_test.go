@@ -8,9 +8,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The gate's pods are killed in the middle of a drain, and both are away at the
-// end of another: what was recorded is done when they are back. While they are
-// away, deletions work as without them.
+// The gate's pods are killed in the middle of a drain, and none is running at the end of
+// another drain. The recorded requests are carried out when the gate is back. While it is
+// away, deletions work as without the gate.
 func (a *admission) gateIsKilled(t *testing.T) {
 	s := startFor(t, patience)
 	system := *a.scenario
@@ -33,16 +33,16 @@ func (a *admission) gateIsKilled(t *testing.T) {
 	}
 
 	first := pods[0]
-	letGo := s.keepsOpen(first) // so that the drain lasts until the gate is back
+	letGo := s.keepsOpen(first) // makes the drain last until the gate is back
 	s.isEvictedLater(first)
 	a.kill()
 	isThere(first)
 	letGo()
 	isGone(first)
 
-	s.gates() // the API server reaches the new ones
+	s.gates() // waits until the API server reaches the new pods
 	second := pods[1]
-	letGo = s.keepsOpen(second) // so that it does not end before the gate
+	letGo = s.keepsOpen(second) // makes the drain last until the gate is away
 	s.isEvictedLater(second)
 	a.scaleTo(app{name: admissionName}, 0)
 	a.has(0, nil)
@@ -63,7 +63,7 @@ func (a *admission) gateIsKilled(t *testing.T) {
 	s.wentWell(web)
 }
 
-// kill ends both replicas by force, and waits until others are in their place.
+// kill deletes both replicas by force, and waits until new ones are ready.
 func (a *admission) kill() {
 	a.Helper()
 	old := uids(a.pods.now())

@@ -53,5 +53,5 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-// Helpers of the tests are shared.
+// The tests use helpers of the main module.
 replace lastcall => ../

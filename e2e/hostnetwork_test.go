@@ -14,19 +14,18 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Pods in their node's network: it has one set of ports and one loopback for
-// all of them. In each, the app is at a port, the sidecar at another.
+// hostPorts are the ports of an app and its sidecar in a pod in the node's network. All
+// such pods share the node's ports and its loopback interface.
 type hostPorts struct{ app, sidecar int }
 
-// Several apps on one node, in its network: each pod's hook drains that pod and
-// no other, none of their clients' requests fails, and an app that is restarted
-// comes back, although the sidecar sees the sockets of the whole node.
+// Several apps run in the network of one node. Each pod's hook drains only that pod, and
+// no request fails, although the sidecar sees the sockets of the whole node.
 func TestHostNetwork(t *testing.T) {
 	t.Parallel()
 	for i, c := range []struct {
 		name    string
 		variant variant
-		leave   int // how many apps
+		leave   int // number of apps that are scaled to 0
 		build   func(s *scenario, name string, at hostPorts) []byte
 	}{
 		{"kustomize", native, *times, func(s *scenario, name string, at hostPorts) []byte {
@@ -41,7 +40,7 @@ func TestHostNetwork(t *testing.T) {
 		t.Run(c.name+" "+string(c.variant), func(t *testing.T) {
 			s := start(t)
 			s.privileged()
-			first := 20000 + 100*i // of this scenario's ports: others run beside it
+			first := 20000 + 100*i // this scenario's first port: others run at the same time
 			at := func(n int) hostPorts { return hostPorts{app: first + 2*n, sidecar: first + 2*n + 1} }
 
 			stays := app{name: "stays", replicas: 1, variant: c.variant}
@@ -60,7 +59,7 @@ func TestHostNetwork(t *testing.T) {
 			clients := s.load(address)
 			stayed := s.podsOf(stays)[0]
 
-			// Those that leave have a request in flight each.
+			// Each app that leaves has a request in flight.
 			answers := make(chan error, len(leave))
 			for n, web := range leave {
 				pod := s.podsOf(web)[0]
@@ -100,7 +99,7 @@ func TestHostNetwork(t *testing.T) {
 				s.Error("the pod that stays is not ready")
 			}
 
-			// A hook that reaches another pod's sidecar is refused there.
+			// A hook that calls another pod's sidecar is refused by its token.
 			wrong := app{name: "wrong", replicas: 1, variant: c.variant}
 			n := c.leave + 1
 			s.apply(regexp.MustCompile(`(host: 127\.0\.0\.1(?s:.*?)port: )`+fmt.Sprint(at(n).sidecar)).
@@ -118,10 +117,11 @@ func TestHostNetwork(t *testing.T) {
 	}
 }
 
-// oneInFlight is what the status of a pod with one request in flight shows.
+// oneInFlight matches the status of a pod with one request in flight.
 var oneInFlight = regexp.MustCompile(`"in_flight": *1\b`)
 
-// An app in its node's network that the kubelet restarts comes back.
+// An app in the node's network that the kubelet restarts is in service again afterwards,
+// although the sidecar sees the sockets of the whole node.
 func TestHostNetworkAppIsRestarted(t *testing.T) {
 	each(t, []variant{native, classic}, func(s *scenario, v variant) {
 		s.privileged()
@@ -160,7 +160,7 @@ func TestHostNetworkAppIsRestarted(t *testing.T) {
 	})
 }
 
-// inHostNetwork is the app's pod in its node's network.
+// inHostNetwork returns the spec of the app's pod in the node's network.
 func (s *scenario) inHostNetwork(a app, at hostPorts) corev1.PodSpec {
 	a.lastcall = map[string]string{
 		"LASTCALL_APP_PORT": fmt.Sprint(at.app), "LASTCALL_LISTEN": fmt.Sprintf(":%d", at.sidecar), "LASTCALL_TOKEN": a.name,
@@ -189,8 +189,8 @@ func (s *scenario) inHostNetwork(a app, at hostPorts) corev1.PodSpec {
 	return spec
 }
 
-// privileged lets the scenario's namespace have pods in their node's network,
-// which no level below allows.
+// privileged sets the Pod Security level of the scenario's namespace to privileged. No
+// lower level allows pods in the node's network.
 func (s *scenario) privileged() {
 	s.Helper()
 	_, err := s.client.CoreV1().Namespaces().Patch(s.ctx, s.namespace, types.MergePatchType,
@@ -198,7 +198,8 @@ func (s *scenario) privileged() {
 	s.must("allowing pods in their node's network", err)
 }
 
-// kustomizedInHostNetwork is the example's app by the components for such pods.
+// kustomizedInHostNetwork returns the example's app with the components for pods in the
+// node's network.
 func (s *scenario) kustomizedInHostNetwork(name, mode string, at hostPorts) []byte {
 	s.Helper()
 	workload := bytes.ReplaceAll(s.read("kustomize/example/deployment.yaml"), []byte("web}"), []byte(name+"}"))
@@ -219,14 +220,14 @@ components:
 `, at.app, at.sidecar, name, drainingFile, mode))
 }
 
-// helmInHostNetwork is the example's chart.
+// helmInHostNetwork returns the rendered example chart for the node's network.
 func (s *scenario) helmInHostNetwork(name, mode string, at hostPorts) []byte {
 	s.Helper()
 	return s.overlay(s.chart(name, "lastcall.mode="+mode, "replicas=1", fmt.Sprintf("port=%d,lastcall.appPorts={%d}", at.app, at.app),
 		fmt.Sprintf("lastcall.hostNetwork=true,lastcall.port=%d,lastcall.token=%s", at.sidecar, name)), at.flags())
 }
 
-// plainInHostNetwork is the plain manifest.
+// plainInHostNetwork returns the plain manifest for the node's network.
 func (s *scenario) plainInHostNetwork(name string, at hostPorts) []byte {
 	s.Helper()
 	text := s.read("deployment-host-network-native.yaml")
@@ -239,12 +240,12 @@ func (s *scenario) plainInHostNetwork(name string, at hostPorts) []byte {
 	return s.overlay(atPort(text, at), at.flags())
 }
 
-// atPort is a manifest of an app at another port.
+// atPort changes the app's port in a manifest.
 func atPort(manifest []byte, at hostPorts) []byte {
 	return bytes.ReplaceAll(manifest, []byte("8080"), fmt.Append(nil, at.app))
 }
 
-// flags is the part of a kustomization that has the app listen at its port.
+// flags returns the part of a kustomization that makes the app listen on its port.
 func (at hostPorts) flags() string {
 	return fmt.Sprintf(`  - target: {group: apps}
     patch: '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "-listen"}, {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": ":%d"}]'

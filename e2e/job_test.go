@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A native sidecar does not keep a Job from being complete.
+// A native sidecar does not prevent the completion of a Job.
 func TestJob(t *testing.T) {
 	s := start(t)
 	_, err := s.client.BatchV1().Jobs(s.namespace).Create(s.ctx, &batchv1.Job{
@@ -21,7 +21,8 @@ func TestJob(t *testing.T) {
 	s.complete("work")
 }
 
-// Nor those of a CronJob, whose first begins within a minute.
+// A native sidecar does not prevent the completion of a CronJob's Jobs. The first Job
+// starts within a minute.
 func TestCronJob(t *testing.T) {
 	s := start(t)
 	_, err := s.client.BatchV1().CronJobs(s.namespace).Create(s.ctx, &batchv1.CronJob{
@@ -58,7 +59,8 @@ func jobSpec() batchv1.JobSpec {
 	}
 }
 
-// complete waits until a Job is, and looks at how its pod's containers ended.
+// complete waits until a Job is complete, and checks that its pod's containers ended with
+// exit code 0 and were not restarted.
 func (s *scenario) complete(name string) {
 	s.Helper()
 	s.eventually("the Job is complete", func(ctx context.Context) (bool, error) {

@@ -8,10 +8,10 @@ import (
 	"lastcall/e2e/load"
 )
 
-// A rolling restart without minReadySeconds, of an app that takes its time to
-// register: with LASTCALL_READY_WHEN_LISTED, no pod is ready before clients find
-// it. Without it, both old pods are gone before a new one is found, if apps
-// register later than the next pod takes to start, also on a busy machine.
+// A rolling restart without minReadySeconds, of an app that registers late. With
+// LASTCALL_READY_WHEN_LISTED, no pod is ready before clients find it. Without it, both
+// old pods are gone before clients find a new one, if an app takes longer to register
+// than the next pod takes to start, even on a busy machine.
 func TestReadyWhenListed(t *testing.T) {
 	const name = "rolling restart of 2 replicas without minReadySeconds, which register in Consul %.0f s after they are ready"
 	t.Parallel()

@@ -1,5 +1,5 @@
-// Package e2e runs Lastcall in the pods of a real cluster, under load, and
-// counts. README.md tells how to run it and how to write a scenario.
+// Package e2e runs Lastcall in the pods of a real cluster under load, and counts failed
+// requests. README.md describes how to run it and how to write a scenario.
 package e2e
 
 import (
@@ -11,12 +11,12 @@ import (
 	"lastcall/internal/test/mdtable"
 )
 
-// results is what the scenarios have found, for the table at the end.
+// results collects the scenarios' results for the table at the end.
 var results table
 
-// times is how often each scenario is tried that once failed in some of the
-// times only: in as many pods, side by side.
-var times = flag.Int("times", 5, "in how many pods what happens to one pod is tried")
+// times is the number of pods in which some scenarios run side by side. These are
+// scenarios in which a fault may show only sometimes.
+var times = flag.Int("times", 5, "number of pods in which scenarios about a single pod are tried")
 
 func TestMain(m *testing.M) {
 	write := flag.String("write", "", "file in which the table is written between its markers")

@@ -19,9 +19,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// What deploy/monitoring holds is understood: the real Prometheus Operator makes
-// a configuration of it, by which a real Prometheus finds and reads the pods, once
-// each, and takes the alerts.
+// The real Prometheus Operator creates a configuration from deploy/monitoring. With it, a
+// real Prometheus scrapes each pod exactly once and loads the alerts.
 func TestMonitoring(t *testing.T) {
 	s := start(t)
 	s.installOperatorKinds()
@@ -79,14 +78,14 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	s.must("asking Prometheus for its rules", getJSON(s.ctx, "http://"+address+"/api/v1/rules", &rules))
-	// The sidecar's, and those of the cluster's side.
+	// One group is for the sidecar, the other for the cluster side.
 	if groups := rules.Data.Groups; len(groups) != 2 || len(groups[0].Rules) < 5 || len(groups[1].Rules) < 5 {
 		t.Errorf("the rules are %v", groups)
 	}
 }
 
-// installOperatorKinds makes the API server know the operator's kinds, as its
-// module defines them, where it does not.
+// installOperatorKinds creates the operator's CustomResourceDefinitions from its module,
+// unless they exist.
 func (s *scenario) installOperatorKinds() {
 	s.Helper()
 	const module = "github.com/prometheus-operator/prometheus-operator"
@@ -98,7 +97,7 @@ func (s *scenario) installOperatorKinds() {
 	for _, kind := range []string{"podmonitors", "prometheuses", "prometheusrules", "probes", "scrapeconfigs", "servicemonitors"} {
 		name := kind + ".monitoring.coreos.com"
 		if exec.CommandContext(s.ctx, "kubectl", "get", "crd", name).Run() == nil {
-			continue // somebody's own
+			continue // installed by somebody else
 		}
 		s.kubectl(nil, "create", "-f", filepath.Join(strings.TrimSpace(string(dir)), "example", "prometheus-operator-crd", "monitoring.coreos.com_"+kind+".yaml"))
 		s.Cleanup(func() {
@@ -106,7 +105,7 @@ func (s *scenario) installOperatorKinds() {
 				s.Logf("deleting %s: %v\n%s", name, err, out)
 			}
 		})
-		// Not `kubectl wait`, which fails on a kind so new that it has no status.
+		// `kubectl wait` would fail on a new kind that has no status yet.
 		s.eventually(name+" is served", func(ctx context.Context) (bool, error) {
 			established := `jsonpath={.status.conditions[?(@.type=="Established")].status}`
 			status, err := exec.CommandContext(ctx, "kubectl", "get", "crd", name, "-o", established).Output()
@@ -115,8 +114,8 @@ func (s *scenario) installOperatorKinds() {
 	}
 }
 
-// prometheusConfig waits for what the operator gives to Prometheus, and writes
-// it for one that runs here, outside of the cluster.
+// prometheusConfig waits for the configuration that the operator creates. It adapts the
+// configuration to a Prometheus that runs outside of the cluster, and writes it to file.
 func (s *scenario) prometheusConfig() (file string) {
 	s.Helper()
 	dir, rulesDir := s.TempDir(), s.TempDir()
@@ -149,8 +148,8 @@ func (s *scenario) prometheusConfig() (file string) {
 	return file
 }
 
-// startProgram starts a program of internal/tools/install-deploy, which ends with
-// the test.
+// startProgram starts a program that internal/tools/install-deploy has built. The process
+// ends with the test.
 func (s *scenario) startProgram(name string, args ...string) {
 	s.Helper()
 	cache, err := os.UserCacheDir()
@@ -160,8 +159,8 @@ func (s *scenario) startProgram(name string, args ...string) {
 	cmd.Stdout, cmd.Stderr = log, log
 	s.must("starting "+name+", which internal/tools/install-deploy builds", cmd.Start())
 	s.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()         // killed
+		_ = cmd.Process.Kill() // the process may have ended
+		_ = cmd.Wait()         // the error says that it was killed
 		if s.Failed() {
 			s.Logf("the log of %s ends with:\n%s", name, lastLines(log.String(), 25))
 		}
@@ -174,7 +173,7 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() // it was only to find the port
+	defer listener.Close() // only the port number is needed
 	return listener.Addr().String()
 }
 

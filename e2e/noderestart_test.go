@@ -12,18 +12,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Both tests of this file run alone, before all that run side by side: they
-// restart programs of the node. Within each, all pods are seen to at once.
+// The tests in this file restart programs of the node. So they run alone, before all
+// parallel tests. Within each test, all pods go through the scenario at the same time.
 
-// restartNode restarts programs of the node, which has to be the tests' own.
+// restartNode restarts programs of the node, which must be the tests' own.
 func (s *scenario) restartNode(programs ...string) {
 	s.Helper()
 	out, err := exec.CommandContext(s.ctx, "node/restart", append([]string{os.Getenv("E2E_NODE")}, programs...)...).CombinedOutput()
 	s.must("restarting "+strings.Join(programs, ", ")+": "+string(out), err)
 }
 
-// ownNode fails a test that restarts programs of a node that is not the tests'
-// own. e2e/run leaves these tests out where it is given a cluster.
+// ownNode fails the test if the node is not the tests' own. e2e/run skips tests that need
+// such a node if it runs against a given cluster.
 func ownNode(t *testing.T) {
 	t.Helper()
 	if os.Getenv("E2E_NODE") == "" {
@@ -31,9 +31,9 @@ func ownNode(t *testing.T) {
 	}
 }
 
-// The kubelet is restarted in the hook of an app that it was about to restart,
-// and that is well again: it forgets about it. The pod is in service again when
-// the grace period is over, and its app was never stopped.
+// The kubelet is about to restart an app and is itself restarted during the app's hook.
+// Meanwhile the app has become healthy, so the new kubelet does not restart it. The pod
+// is in service again after the grace period, and its app was never stopped.
 func TestKubeletRestartsInALivenessHook(t *testing.T) {
 	ownNode(t)
 	s := startFor(t, patience)
@@ -77,9 +77,8 @@ func TestKubeletRestartsInALivenessHook(t *testing.T) {
 	}
 }
 
-// containerd and the kubelet are restarted in drains, as by an upgrade of the
-// node. They forget what they have sent: hooks are called again, and sidecars
-// get SIGTERM again.
+// containerd and the kubelet are restarted during drains, as in an upgrade of the node.
+// They lose their state: hooks are called again, and sidecars get SIGTERM again.
 func TestNodeRestartsInDrains(t *testing.T) {
 	ownNode(t)
 	type side struct {
@@ -95,7 +94,7 @@ func TestNodeRestartsInDrains(t *testing.T) {
 	}
 	for _, s := range sides {
 		s.createDeployment(s.web, s.web.podSpec())
-		s.address = s.service(s.web.name) // kube-proxy has it before there is a pod
+		s.address = s.service(s.web.name) // created early, so that kube-proxy knows it in time
 	}
 	for _, s := range sides {
 		s.ready(s.web)

@@ -16,12 +16,12 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// podWatch sees all that happens to the pods of a namespace: which there are,
-// how long each took to go, and what their sidecars logged.
+// podWatch watches the pods of a namespace. It records the current pods, how long each
+// pod took to end, and the sidecars' logs. It is safe for concurrent use.
 type podWatch struct {
 	client    *kubernetes.Clientset
 	namespace string
-	container string // whose log is read
+	container string // name of the container with the logs
 
 	mu      sync.Mutex
 	pods    map[types.UID]*corev1.Pod
@@ -31,9 +31,9 @@ type podWatch struct {
 	log     map[string]*logBuffer // by POD/CONTAINER-ID
 }
 
-// termination is how a pod went.
+// termination describes the end of a pod.
 type termination struct {
-	pod  *corev1.Pod // as it was last seen
+	pod  *corev1.Pod // the last known state
 	took time.Duration
 	at   time.Time // when it was gone
 }
@@ -44,7 +44,7 @@ func watchPods(ctx context.Context, client *kubernetes.Clientset, namespace, con
 		pods: map[types.UID]*corev1.Pod{}, deleted: map[types.UID]time.Time{}, log: map[string]*logBuffer{},
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
-	// It fails only when it was stopped already.
+	// AddEventHandler fails only if the informer has been stopped.
 	_, _ = factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(pod any) { w.seen(ctx, pod) },
 		UpdateFunc: func(_, pod any) { w.seen(ctx, pod) },
@@ -95,13 +95,13 @@ func (w *podWatch) isGone(what any) {
 	w.tell()
 }
 
-// tell wakes all who wait for a change.
+// tell wakes the goroutines that wait for a change. w.mu must be held.
 func (w *podWatch) tell() {
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
 
-// now returns the pods that there are, terminating ones too.
+// now returns the current pods, including terminating ones.
 func (w *podWatch) now() []*corev1.Pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -128,7 +128,7 @@ func (w *podWatch) wait(ctx context.Context, done func([]*corev1.Pod) bool) erro
 	}
 }
 
-// terminations returns how all pods of an app went that are gone.
+// terminations returns the terminations of all pods of an app that are gone.
 func (w *podWatch) terminations(app string) []termination {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,9 +141,9 @@ func (w *podWatch) terminations(app string) []termination {
 	return of
 }
 
-// follow reads the log of a pod's sidecar until its end: later, the pod is gone.
-// If that breaks off it is read again, as long as it is that container's; a
-// kubelet that is restarted ends it as if that were its end.
+// follow reads the log of a pod's sidecar until the container ends: later, the pod is
+// gone. If the stream ends early, follow reads the log again, as long as the pod has this
+// container. A restart of the kubelet ends the stream without an error.
 func (w *podWatch) follow(ctx context.Context, pod *corev1.Pod, container string, into *logBuffer) {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
@@ -176,8 +176,7 @@ func (w *podWatch) readLog(ctx context.Context, pod string, into io.Writer) erro
 	return err
 }
 
-// has reports whether a container is the present one of a pod's sidecar, and
-// whether that runs.
+// has reports whether a pod has the container with this ID, and whether it is running.
 func (w *podWatch) has(pod types.UID, container string) (there, running bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -193,7 +192,7 @@ func (w *podWatch) has(pod types.UID, container string) (there, running bool) {
 	return false, false
 }
 
-// logs returns what the sidecars have logged, by POD/CONTAINER-ID.
+// logs returns the sidecars' logs by POD/CONTAINER-ID.
 func (w *podWatch) logs() map[string]string {
 	w.mu.Lock()
 	buffers := maps.Clone(w.log)
@@ -205,12 +204,12 @@ func (w *podWatch) logs() map[string]string {
 	return logs
 }
 
-// logBuffer holds a log, which may be read again from its beginning. It has no
-// other method by which io.Copy could write to it.
+// logBuffer holds a log that may be read again from its beginning. It has no ReadFrom
+// method, which io.Copy would call instead of Write.
 type logBuffer struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
-	known int // how many of the next bytes are in it already
+	known int // number of the next bytes that are in text already
 }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
@@ -222,7 +221,7 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return known + n, err
 }
 
-// readAgain is called before the log is read again from its beginning.
+// readAgain must be called before the log is read again from its beginning.
 func (b *logBuffer) readAgain() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -255,7 +254,8 @@ func ofApp(pods []*corev1.Pod, app string) []*corev1.Pod {
 	return of
 }
 
-// allReady reports whether the app has just n pods, all of them ready and staying.
+// allReady reports whether the app has exactly n pods, all of them ready and none
+// terminating.
 func allReady(pods []*corev1.Pod, app string, n int) bool {
 	pods = ofApp(pods, app)
 	for _, p := range pods {
@@ -266,8 +266,8 @@ func allReady(pods []*corev1.Pod, app string, n int) bool {
 	return len(pods) == n
 }
 
-// replaced reports whether the app has just n pods, all ready, and none of them
-// is one of old.
+// replaced reports whether the app has exactly n pods, all of them ready and none of them
+// in old.
 func replaced(pods []*corev1.Pod, app string, n int, old map[types.UID]bool) bool {
 	for _, p := range ofApp(pods, app) {
 		if old[p.UID] {

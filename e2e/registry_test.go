@@ -15,31 +15,31 @@ import (
 	"lastcall/e2e/load"
 )
 
-// registry is a real server in a pod. Apps announce themselves in it under the
-// name of their namespace, each by its pod's name as id.
+// registry is a real registry server in a pod. Apps register with the name of their
+// namespace as the service and the name of their pod as the id.
 type registry struct {
-	server *scenario // whose pod it is
-	kind   string    // as LASTCALL_REGISTRIES has it
-	// settings is the environment of Lastcall for the app of a scenario.
+	server *scenario // the scenario in which the server runs
+	kind   string    // the name in LASTCALL_REGISTRIES
+	// settings returns the environment of the sidecar for a scenario's app.
 	settings func(*scenario) map[string]string
-	// announce makes the app's container one that announces itself.
+	// announce changes the app's container so that the app registers itself.
 	announce func(s *scenario, main *corev1.Container, forgetful bool)
-	// clients are the flags of clients that discover.
+	// clients are the flags of `app discover`.
 	clients []string
 	// ask returns the status of all instances of a name, by id.
 	ask func(name string) (map[string]string, error)
-	// up and out are the statuses of an instance that clients are sent to, and of
-	// one that Lastcall has withdrawn; ending is what an app says of itself as it
-	// ends, empty where it says nothing.
+	// up is the status of an instance in service, and out is that of an instance
+	// that Lastcall has withdrawn. ending is the status that an app sets when it
+	// ends, or empty if it sets none.
 	up, out, ending string
-	// registersWithin is how many seconds an app that is ready may take until it
-	// is registered. The next pod is to go after that: docs/operations.md.
+	// registersWithin is how many seconds an app may take to register after it is
+	// ready. The next pod must not end before that: see docs/operations.md.
 	registersWithin int32
 }
 
-// runServer runs a registry's server in a pod behind a Service, and returns that
-// one's HOST:PORT. It is ready when it answers the path ready, or where that is
-// empty takes connections.
+// runServer runs a registry's server in a pod behind a Service, and returns the Service's
+// HOST:PORT. The pod is ready when the server answers the path ready or, if that is
+// empty, accepts connections.
 func (s *scenario) runServer(name string, port int, ready string, command ...string) string {
 	s.Helper()
 	labels := map[string]string{"app": name}
@@ -79,7 +79,7 @@ func takesConnections(port int) corev1.ProbeHandler {
 	return corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(port)}}
 }
 
-// registriesImage holds the servers, and the Java app.
+// registriesImage returns the image with the servers and the Java app.
 func registriesImage() string {
 	return cmp.Or(os.Getenv("E2E_REGISTRIES_IMAGE"), "localhost/lastcall-e2e-registries:1")
 }
@@ -88,7 +88,7 @@ func temporary() corev1.Volume {
 	return corev1.Volume{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
 }
 
-// podSpec is that of an app which announces itself. A forgetful one does not
+// podSpec returns the pod spec of an app that registers itself. A forgetful app does not
 // deregister at its end.
 func (r registry) podSpec(s *scenario, a app, forgetful bool) corev1.PodSpec {
 	settings := r.settings(s)
@@ -104,14 +104,14 @@ func (r registry) podSpec(s *scenario, a app, forgetful bool) corev1.PodSpec {
 	return spec
 }
 
-// load begins a load by clients that find the scenario's pods in the registry.
+// load begins a load of clients that find the scenario's pods in the registry.
 func (r registry) load(s *scenario) clients {
 	s.Helper()
 	return s.loadBy(append([]string{"discover", "-name", s.namespace}, r.clients...)...)
 }
 
-// holds waits until the registry holds an instance of each of the app's pods,
-// that clients are sent to, and no other.
+// holds waits until the registry holds exactly one instance in service for each of the
+// app's pods, and no other instances.
 func (r registry) holds(s *scenario, a app) {
 	s.Helper()
 	want := map[string]string{}
@@ -124,9 +124,9 @@ func (r registry) holds(s *scenario, a app) {
 	})
 }
 
-// judge holds the counts of clients that discover: whoever does not take the pod
-// out of the registry, and wait for its clients, loses requests. `sleep 30`
-// only does so later.
+// judge checks the counts of clients that use the registry. A pod loses requests if it is
+// not withdrawn from the registry, or does not wait for the registry's clients. So
+// requests must also fail with `sleep 30`, only later.
 func (r registry) judge(s *scenario, v variant, counts load.Counts) {
 	s.Helper()
 	s.judge(v, counts)
@@ -135,7 +135,7 @@ func (r registry) judge(s *scenario, v variant, counts load.Counts) {
 	}
 }
 
-// rollingRestart is a scenario of a Deployment whose clients discover.
+// rollingRestart is a scenario with a Deployment whose clients use the registry.
 func (r registry) rollingRestart(s *scenario, name string, web app) {
 	s.Helper()
 	web.minReady = r.registersWithin
@@ -150,12 +150,12 @@ func (r registry) rollingRestart(s *scenario, name string, web app) {
 	r.judge(s, web.variant, counts)
 	s.wentWell(web)
 	if web.variant.lastcall() {
-		r.holds(s, web) // an app alone leaves itself behind now and then, DOWN
+		r.holds(s, web) // without Lastcall, an instance sometimes stays, with the status DOWN
 	}
 }
 
-// livenessFails is a scenario of an app that is only restarted: it is out of the
-// registry meanwhile, and back in it afterwards.
+// livenessFails is a scenario in which an app is only restarted. It is withdrawn from the
+// registry meanwhile, and in service again afterwards.
 func (r registry) livenessFails(s *scenario, name string, web app, sicken func(pod string)) {
 	s.Helper()
 	s.createDeployment(web, r.podSpec(s, web, false))
@@ -167,7 +167,7 @@ func (r registry) livenessFails(s *scenario, name string, web app, sicken func(p
 	r.holds(s, web)
 }
 
-// createStatefulSet creates one of apps that do not deregister themselves, and
+// createStatefulSet creates a StatefulSet of an app that does not deregister itself, and
 // waits until its pods are in service.
 func (r registry) createStatefulSet(s *scenario, web app) {
 	s.Helper()
@@ -177,8 +177,8 @@ func (r registry) createStatefulSet(s *scenario, web app) {
 	r.holds(s, web)
 }
 
-// statefulSetRestarts is a scenario in which each pod comes back under the id
-// that it had.
+// statefulSetRestarts is a scenario in which each new pod has the same id as the previous
+// one.
 func (r registry) statefulSetRestarts(s *scenario, name string, web app) {
 	s.Helper()
 	r.createStatefulSet(s, web)
@@ -192,7 +192,7 @@ func (r registry) statefulSetRestarts(s *scenario, name string, web app) {
 	s.wentWell(web)
 }
 
-// withdrawn deletes a pod, and waits until the registry sends it no clients.
+// withdrawn deletes a pod, and waits until the registry holds it as withdrawn.
 func (r registry) withdrawn(s *scenario, pod *corev1.Pod) {
 	s.Helper()
 	s.deleted(pod)
@@ -202,13 +202,13 @@ func (r registry) withdrawn(s *scenario, pod *corev1.Pod) {
 	})
 }
 
-// cutShort lets the sidecar be killed in the middle of a drain. Nobody is left
-// to clean up. The pod comes back under the same id, and is in service.
+// cutShort kills the sidecar in the middle of a drain, so the withdrawal stays in the
+// registry. The next pod has the same id and must be in service.
 func (r registry) cutShort(s *scenario, web app, kill func(pod string)) {
 	s.Helper()
 	pod := s.podsOf(web)[0]
 	r.withdrawn(s, pod)
-	before := s.outcomes(pod.Name) // of earlier pods of that name
+	before := s.outcomes(pod.Name) // of earlier pods with that name
 	kill(pod.Name)
 	if got := s.outcomes(pod.Name); len(got) != len(before) {
 		s.Errorf("the drain ended: %q, want it cut off", got[len(before):])
@@ -222,8 +222,8 @@ func (r registry) cutShort(s *scenario, web app, kill func(pod string)) {
 	r.holds(s, web)
 }
 
-// hurried deletes a pod with a grace period of 1 s, whatever its own is. It
-// comes back under the same id, and is in service.
+// hurried deletes a pod with a grace period of 1 s instead of its own. The next pod has
+// the same id and must be in service.
 func (r registry) hurried(s *scenario, web app) {
 	s.Helper()
 	pod := s.podsOf(web)[0]
@@ -232,9 +232,9 @@ func (r registry) hurried(s *scenario, web app) {
 	r.holds(s, web)
 }
 
-// leavesWithoutRegistry is a scenario in which the registry is gone: a pod
-// leaves on time nevertheless, no client of its Service sees it, and people can
-// see why those of the registry were not told.
+// leavesWithoutRegistry is a scenario in which the registry is gone. A pod must still end
+// on time, no request of its Service's clients may fail, and Events must report why the
+// pod was not withdrawn.
 func (s *scenario) leavesWithoutRegistry(kind string, web app, spec corev1.PodSpec, gone func()) {
 	s.Helper()
 	s.allowEvents()

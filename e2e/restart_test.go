@@ -8,18 +8,18 @@ import (
 	"lastcall/e2e/load"
 )
 
-// exitsAtOnce makes the app exit at SIGTERM, whatever it has in flight.
+// exitsAtOnce makes the app exit at SIGTERM, even with requests in flight.
 func exitsAtOnce() []string { return []string{"-patience", "0s"} }
 
-// A rolling restart of 4 replicas behind a Service, under constant load, of an
-// app that ends its own requests well.
+// A rolling restart of 4 replicas behind a Service, under constant load. The app finishes
+// its requests after SIGTERM.
 func TestRollingRestart(t *testing.T) {
 	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
 		s.judge(v, s.rollingRestart("rolling restart of 4 replicas", app{name: "web", replicas: 4, variant: v}))
 	})
 }
 
-// The same of an app that just exits.
+// A rolling restart like the previous one, of an app that exits at SIGTERM.
 func TestRollingRestartOfAnAppThatExits(t *testing.T) {
 	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
 		s.judge(v, s.rollingRestart("rolling restart of 4 replicas; the app exits at SIGTERM",
@@ -27,13 +27,14 @@ func TestRollingRestartOfAnAppThatExits(t *testing.T) {
 	})
 }
 
-// restartsUntilFailed is how many restarts without anything may pass unnoticed:
-// a request is lost where kube-proxy is later than the kubelet, which is so in
-// nearly each of them.
+// restartsUntilFailed is the maximum number of restarts in the variant bare until a
+// request fails. A request fails if kube-proxy is slower than the kubelet, which happens
+// in nearly every restart.
 const restartsUntilFailed = 5
 
-// rollingRestart returns what clients have seen of one; without anything, of as
-// many as it takes for a request to fail. Flags are those of the clients.
+// rollingRestart restarts the app under load and returns the clients' counts. In the
+// variant bare, it repeats the restart until a request has failed. flags are the flags of
+// the clients.
 func (s *scenario) rollingRestart(name string, web app, flags ...string) load.Counts {
 	s.Helper()
 	clients := s.load(s.deploy(web), flags...)
@@ -50,8 +51,8 @@ func (s *scenario) rollingRestart(name string, web app, flags ...string) load.Co
 	return counts
 }
 
-// A StatefulSet restarts one pod after the other, and each comes back under the
-// same name.
+// A StatefulSet restarts its pods one after another. Each new pod has the same name as the
+// previous one.
 func TestStatefulSet(t *testing.T) {
 	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
@@ -74,14 +75,14 @@ func TestStatefulSet(t *testing.T) {
 	})
 }
 
-// All pods go at once, with work in flight that takes longer than all of
-// Lastcall's waits for new work.
+// All pods end at the same time. Their requests in flight take longer than all of
+// Lastcall's waits for new requests.
 func TestScaleToZero(t *testing.T) {
 	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 3, variant: v, flags: exitsAtOnce()}
 		clients := s.load(s.deploy(web), "-shortest", "8s", "-longest", "12s")
-		// What begins after the scaling finds nobody, and rightly so: the
-		// clients begin no more, and all that is in flight must be answered.
+		// A request that begins after the scaling finds no pod. So the clients begin no
+		// more requests, and all those in flight must be answered.
 		if counts := clients.finish(); counts.InFlight == 0 {
 			s.Fatal("no request is in flight: the load is too weak")
 		}
@@ -101,7 +102,7 @@ func (s *scenario) scale(a *app, replicas int) {
 	s.ready(*a)
 }
 
-// scaleTo does so, and waits for nothing.
+// scaleTo sets the number of the Deployment's replicas without waiting.
 func (s *scenario) scaleTo(a app, replicas int) {
 	s.Helper()
 	kind, patch := ofReplicas(replicas)

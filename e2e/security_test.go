@@ -9,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// All scenarios run where Pod Security "restricted" is enforced: a pod that asks
-// for more is refused, and one with Lastcall asks for no more.
+// All scenarios' namespaces enforce Pod Security "restricted". A pod with Lastcall is
+// accepted there, and a pod that violates the level is rejected.
 func TestPodSecurity(t *testing.T) {
 	s := start(t)
 	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}

@@ -31,7 +31,7 @@ func TestSoak(t *testing.T) {
 		s.restart(web)
 		counts := clients.now()
 		if counts.Failed > 0 {
-			break // the evidence is fresh
+			break // stops while the logs of the failure are recent
 		}
 		if (i+1)%10 == 0 {
 			fmt.Printf("%d restarts in %v: %d requests, none failed\n", i+1, time.Since(began).Round(time.Second), counts.Requests)
@@ -50,7 +50,7 @@ func TestSoak(t *testing.T) {
 	s.soaked("soak", text)
 }
 
-// soaked tells a result, and writes it between the markers of that name.
+// soaked prints a result, and writes it between the markers with that name.
 func (s *scenario) soaked(markers, text string) {
 	s.Helper()
 	fmt.Println(text)
@@ -59,8 +59,8 @@ func (s *scenario) soaked(markers, text string) {
 	}
 }
 
-// Many restarts in a row of apps that hang, in pods side by side: each pod is in
-// service again after each.
+// Apps that hang are restarted many times in a row, in several pods at the same time. Each
+// pod must be in service again after each restart.
 func TestSoakLiveness(t *testing.T) {
 	const replicas = 5 // of each variant
 	rounds := (*soakLiveness + 2*replicas - 1) / (2 * replicas)

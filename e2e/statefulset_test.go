@@ -8,11 +8,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// createStatefulSet creates a StatefulSet of the app, with pods of the spec.
+// createStatefulSet creates a StatefulSet of the app, with this pod spec.
 func (s *scenario) createStatefulSet(web app, spec corev1.PodSpec) {
 	s.Helper()
 	labels := map[string]string{"app": web.name}
-	policy := appsv1.ParallelPodManagement // for the start; restarts are one by one
+	policy := appsv1.ParallelPodManagement // for a fast start; restarts are one by one anyway
 	if web.ordered {
 		policy = appsv1.OrderedReadyPodManagement
 	}
@@ -30,7 +30,7 @@ func (s *scenario) createStatefulSet(web app, spec corev1.PodSpec) {
 	s.must("creating a StatefulSet", err)
 }
 
-// restartStatefulSet restarts its pods one by one, and waits for that.
+// restartStatefulSet restarts the pods one by one, and waits until all are replaced.
 func (s *scenario) restartStatefulSet(web app) {
 	s.Helper()
 	old := uids(s.podsOf(web))

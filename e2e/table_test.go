@@ -9,7 +9,7 @@ import (
 	"lastcall/e2e/load"
 )
 
-// table holds what each scenario came to.
+// table holds the results of the scenarios. It is safe for concurrent use.
 type table struct {
 	mu        sync.Mutex
 	scenarios []string // in the order of their first result
@@ -22,7 +22,7 @@ type result struct {
 	longest          time.Duration // of the pods' terminations; 0: none was deleted
 }
 
-// add adds a scenario's result to the table at the end.
+// add adds a scenario's result to the table.
 func (t *table) add(scenario string, v variant, counts load.Counts, longest time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -36,14 +36,14 @@ func (t *table) add(scenario string, v variant, counts load.Counts, longest time
 	t.results[scenario][v] = result{requests: counts.Requests, failed: counts.Failed, longest: longest}
 }
 
-// ranOn notes what the scenarios run on.
+// ranOn sets the description of the machine and the cluster.
 func (t *table) ranOn(where string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.where = where
 }
 
-// markdown is the table, or nothing if there was no scenario.
+// markdown returns the table as Markdown, or an empty string if no scenario has run.
 func (t *table) markdown() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,7 +66,7 @@ func (t *table) markdown() string {
 	return out.String() + "\n" + t.where + "\n"
 }
 
-// besides is what a variant without Lastcall came to: two cells.
+// besides returns two cells with the result of a variant without Lastcall.
 func besides(of map[variant]result, v variant) string {
 	r, ok := of[v]
 	if !ok {

@@ -20,8 +20,9 @@ import (
 	"lastcall/admission/certs"
 )
 
-// A replica whose first attempt fails is ready soon after what was in its way is
-// gone: two replicas start at the same time, and their rights may come later.
+// A replica whose first attempt fails becomes ready soon after the cause is gone.
+// This happens because two replicas start at the same time, and because their RBAC
+// rules may be created after them.
 func TestTriesAgainSoon(t *testing.T) {
 	webhooks := schema.GroupResource{Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations"}
 	for name, c := range map[string]struct {

@@ -21,10 +21,9 @@ import (
 	"lastcall/admission/webhook"
 )
 
-// TestAPIServer has a real API server call two replicas all the time, with a
-// connection for each call, for a webhook without which no pod is created, while
-// two authorities are replaced. The replicas have the rights that
-// deploy/admission gives them.
+// TestAPIServer replaces two authorities while a real API server keeps calling two
+// replicas, each call on a new connection. No pod can be created without the
+// webhook. The replicas have the RBAC rules of deploy/admission.
 func TestAPIServer(t *testing.T) {
 	s := apiservertest.Start(t, apiservertest.Versions()[0])
 	for _, namespace := range []string{"team", "lastcall-system"} {
@@ -77,7 +76,7 @@ func TestAPIServer(t *testing.T) {
 		}
 		return err
 	}
-	s.Wait(t, creates) // the API server hears of the webhook and its caBundle
+	s.Wait(t, creates) // until the API server has received the webhook and its caBundle
 
 	authorities := map[string]bool{}
 	end := time.Now().Add(3 * time.Minute)

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// configuration is a webhook configuration, and how it is written back.
+// configuration is a webhook configuration and the function that updates it.
 type configuration struct {
 	name    string
 	clients []*admissionregistrationv1.WebhookClientConfig
@@ -57,7 +57,7 @@ func (m *Manager) read(ctx context.Context) (all []configuration, err error) {
 	return all, nil
 }
 
-// holds reports whether all caBundles of the configuration hold an authority.
+// holds reports whether all caBundles of the configuration hold ca.
 func (c *configuration) holds(ca []byte) bool {
 	for _, client := range c.clients {
 		if !holds(client.CABundle, ca) {
@@ -67,7 +67,7 @@ func (c *configuration) holds(ca []byte) bool {
 	return true
 }
 
-// write sets the caBundles, unless they are as wanted.
+// write sets the caBundles to bundle. It makes no call if they already are.
 func (c *configuration) write(ctx context.Context, bundle []byte) error {
 	same := true
 	for _, client := range c.clients {

@@ -1,20 +1,20 @@
-// Package certs keeps the webhooks' certificates: an authority of its own and a
-// certificate that it signs, in one Secret that all replicas share.
+// Package certs creates and renews the webhooks' certificates: its own certificate
+// authority and a certificate signed by it. All replicas share them in one Secret.
 //
-// Plan says what is to be changed, Manager does it. Replicas need no leader: the
-// Secret and the webhook configurations are written with their resource version,
-// so of two replicas one wins, and the other looks again.
+// Plan computes the changes, and Manager applies them. Replicas need no leader: they
+// write the Secret and the webhook configurations with the resource version that
+// they read. If two replicas write, one succeeds, and the other reads again.
 //
-// An authority is replaced in three steps, so that at no time a replica serves a
+// An authority is replaced in three steps. At no time does a replica serve a
 // certificate that an API server does not trust:
 //
-//  1. A third of its life before its end, the next authority is put into the
-//     Secret and into all caBundles. Nothing is signed by it yet.
-//  2. A sixth of its life before its end, if all caBundles hold the next one, that
-//     becomes the current one and signs a new certificate. The time between is for
-//     API servers to hear of the caBundle.
-//  3. The old authority stays in the caBundles until it has expired: longer than
-//     any replica can serve what it has signed.
+//  1. When a third of its life is left, the next authority is added to the Secret
+//     and to all caBundles. It signs nothing yet.
+//  2. When a sixth of its life is left and all caBundles hold the next authority,
+//     the next one becomes the current one and signs a new certificate. Between
+//     steps 1 and 2, API servers have time to receive the caBundle.
+//  3. The old authority stays in the caBundles until it expires. No replica can
+//     serve a certificate signed by it for longer.
 package certs
 
 import "time"
@@ -27,16 +27,16 @@ const (
 	keyLeaf, keyLeafKey = "tls.crt", "tls.key"
 )
 
-// Lifetimes are for how long what is made is valid.
+// Lifetimes are the validity periods of new certificates.
 type Lifetimes struct{ CA, Leaf time.Duration }
 
 // Defaults returns the usual lifetimes.
 func Defaults() Lifetimes { return Lifetimes{CA: 365 * 24 * time.Hour, Leaf: 30 * 24 * time.Hour} }
 
-// every is how often the Secret is looked at.
+// every returns the interval at which the Secret is checked.
 func (l Lifetimes) every() time.Duration { return min(time.Minute, l.CA/40, l.Leaf/20) }
 
-// soonest is after how long it is looked at again the first time after a failure.
+// soonest is the delay before the first retry after a failure.
 const soonest = 200 * time.Millisecond
 
 const callLimit = 10 * time.Second

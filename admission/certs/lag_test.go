@@ -16,9 +16,8 @@ import (
 	"lastcall/admission/certs"
 )
 
-// A replica that hears of nothing any more is trusted for as long as the
-// certificate lasts that it has, although another replica has replaced the
-// authority meanwhile.
+// A replica that receives no more updates is trusted until its certificate expires,
+// although another replica has replaced the authority meanwhile.
 func TestReplicaThatHearsOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(&admissionregistrationv1.MutatingWebhookConfiguration{

@@ -17,7 +17,8 @@ import (
 // pair is a certificate and its key, as PEM.
 type pair struct{ cert, key []byte }
 
-// earlier is how much before now a certificate is valid, for clocks that differ.
+// earlier returns how long before its creation a certificate becomes valid, to allow
+// for clocks that differ.
 func earlier(life time.Duration) time.Duration { return min(5*time.Minute, life/10) }
 
 func makeCA(now time.Time, life time.Duration) (pair, error) {
@@ -29,7 +30,7 @@ func makeCA(now time.Time, life time.Duration) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	// The name differs each time, so that a chain is built with the right one.
+	// Each authority has a different name, so that verification finds the right issuer.
 	template.Subject = pkix.Name{CommonName: fmt.Sprintf("lastcall-admission-ca-%x", template.SerialNumber.Bytes()[:4])}
 	template.IsCA, template.BasicConstraintsValid, template.MaxPathLenZero = true, true, true
 	template.KeyUsage = x509.KeyUsageCertSign
@@ -71,7 +72,7 @@ func template(now time.Time, life time.Duration) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a serial number: %w", err)
 	}
-	serial.SetBit(serial, 120, 1) // of the same length always
+	serial.SetBit(serial, 120, 1) // all serial numbers have the same length
 	return &x509.Certificate{SerialNumber: serial, NotBefore: now.Add(-earlier(life)), NotAfter: now.Add(life)}, nil
 }
 

@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Config is what a Manager is made of.
+// Config is the configuration of a Manager.
 type Config struct {
 	Client    kubernetes.Interface
 	Namespace string
@@ -24,13 +24,14 @@ type Config struct {
 	// Names are the DNS names and addresses under which API servers call.
 	Names []string
 	// Mutating and Validating are the names of the webhook configurations whose
-	// caBundles are kept. One that does not exist is left out.
+	// caBundles the Manager writes. Names that do not exist are ignored.
 	Mutating, Validating []string
 	Life                 Lifetimes
 	Log                  *slog.Logger
 }
 
-// Manager keeps the certificates of one replica. It is safe for concurrent use.
+// Manager keeps the certificates of one replica up to date. It is safe for
+// concurrent use.
 type Manager struct {
 	Config
 
@@ -45,7 +46,8 @@ func New(c Config) *Manager { return &Manager{Config: c} }
 
 var errNoCertificate = errors.New("there is no certificate yet")
 
-// Get is for tls.Config.GetCertificate. It answers from memory.
+// Get returns the current certificate from memory. It is meant for
+// tls.Config.GetCertificate.
 func (m *Manager) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,23 +57,24 @@ func (m *Manager) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return m.leaf, nil
 }
 
-// Ready reports whether API servers have been told to trust what is served.
+// Ready reports whether all caBundles have been written at least once, so that API
+// servers trust the certificate that is served.
 func (m *Manager) Ready() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.ready
 }
 
-// Run keeps the Secret and the caBundles until ctx ends. What failed is tried
-// again soon, and then less and less often. While the API server cannot be
-// reached, the certificate in memory is served.
+// Run keeps the Secret and the caBundles up to date until ctx ends. It retries after
+// a failure, with a growing delay. While the API server cannot be reached, Get
+// returns the certificate in memory.
 func (m *Manager) Run(ctx context.Context) {
 	again := soonest
 	for {
 		next := m.Life.every()
 		if err := m.step(ctx, time.Now()); err != nil {
-			if ctx.Err() == nil && !apierrors.IsConflict(err) { // it is no failure that another replica was first
-				m.Log.Warn("keeping the certificates failed, it is tried again", "error", err.Error())
+			if ctx.Err() == nil && !apierrors.IsConflict(err) { // a conflict is no failure: another replica wrote first
+				m.Log.Warn("renewing the certificates failed, will retry", "error", err.Error())
 			}
 			next, again = min(again, next), min(2*again, next)
 		} else {
@@ -87,8 +90,9 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// step looks at everything once. It returns an error if not all is as it is to be,
-// a conflict if another replica has written meanwhile.
+// step brings the Secret, the caBundles and the certificate in memory up to date
+// once. It returns an error if something could not be updated, and a conflict error
+// if another replica wrote meanwhile.
 func (m *Manager) step(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
@@ -107,8 +111,8 @@ func (m *Manager) step(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	// The bundles come first. The certificate is served all the same if they cannot
-	// be written: the one before ends.
+	// The caBundles are written before the certificate is served. If they cannot be
+	// written, it is served nevertheless, because the previous one expires.
 	want := bundle(data)
 	var conflict error
 	var wrong []error
@@ -129,7 +133,7 @@ func (m *Manager) step(ctx context.Context, now time.Time) error {
 	return errors.Join(wrong...)
 }
 
-// plan brings the Secret up to date, and returns what it holds.
+// plan brings the Secret up to date and returns its data.
 func (m *Manager) plan(ctx context.Context, now time.Time, trusted func(ca []byte) bool) (map[string][]byte, error) {
 	secrets := m.Client.CoreV1().Secrets(m.Namespace)
 	for range 5 {
@@ -158,12 +162,13 @@ func (m *Manager) plan(ctx context.Context, now time.Time, trusted func(ca []byt
 		case !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err):
 			return nil, fmt.Errorf("writing Secret %s/%s: %w", m.Namespace, m.Secret, err)
 		}
-		// Another replica was first.
+		// Another replica wrote first.
 	}
-	return nil, fmt.Errorf("writing Secret %s/%s: it changes all the time", m.Namespace, m.Secret)
+	return nil, fmt.Errorf("writing Secret %s/%s: too many conflicts with other writers", m.Namespace, m.Secret)
 }
 
-// serve takes the certificate into memory.
+// serve makes Get return the certificate in data. trusted reports whether all
+// caBundles hold its authority.
 func (m *Manager) serve(data map[string][]byte, trusted bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Plan returns what the Secret is to hold, given what it holds, and whether that
-// is something else. trusted reports whether every caBundle holds an authority.
-// What cannot be read, such as an empty Secret, is created again.
+// Plan returns the data that the Secret should hold, given its current data, and
+// whether the two differ. trusted reports whether every caBundle holds an authority.
+// Plan replaces missing or unreadable entries; the Secret may be empty.
 func Plan(data map[string][]byte, names []string, life Lifetimes, now time.Time, trusted func(ca []byte) bool) (map[string][]byte, bool, error) {
 	out := maps.Clone(data)
 	if out == nil {
@@ -20,7 +20,7 @@ func Plan(data map[string][]byte, names []string, life Lifetimes, now time.Time,
 	current, err := usable(pair{out[keyCA], out[keyCAKey]}, now)
 	next, nextErr := usable(pair{out[keyNext], out[keyNextKey]}, now)
 	switch {
-	case err != nil && nextErr == nil: // what was current has expired: nothing is worse with the next one
+	case err != nil && nextErr == nil: // the current one is expired or unreadable: the next one cannot be worse
 		promote(out)
 	case err != nil:
 		made, err := makeCA(now, life.CA)
@@ -48,7 +48,7 @@ func Plan(data map[string][]byte, names []string, life Lifetimes, now time.Time,
 	return out, !maps.EqualFunc(clean(data), clean(out), bytes.Equal), nil
 }
 
-// clean leaves out keys without a value.
+// clean returns a copy of data without the keys that have an empty value.
 func clean(data map[string][]byte) map[string][]byte {
 	data = maps.Clone(data)
 	maps.DeleteFunc(data, func(_ string, value []byte) bool { return len(value) == 0 })
@@ -62,7 +62,7 @@ func promote(out map[string][]byte) {
 	out[keyNext], out[keyNextKey] = nil, nil
 }
 
-// usable reads an authority that can sign now.
+// usable parses an authority. It returns an error if the authority cannot sign now.
 func usable(ca pair, now time.Time) (*x509.Certificate, error) {
 	if _, err := tls.X509KeyPair(ca.cert, ca.key); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func usable(ca pair, now time.Time) (*x509.Certificate, error) {
 		return nil, err
 	}
 	if !cert.IsCA || !now.Before(cert.NotAfter) {
-		return nil, fmt.Errorf("it ended at %s", cert.NotAfter)
+		return nil, fmt.Errorf("it expired at %s", cert.NotAfter)
 	}
 	_, err = parseKey(ca.key)
 	return cert, err
@@ -84,8 +84,8 @@ func late(cert *x509.Certificate, now time.Time, nth int) bool {
 	return !now.Before(cert.NotAfter.Add(-life / time.Duration(nth)))
 }
 
-// serves reports whether the leaf is one of the current authority for all names,
-// with a third of its life left.
+// serves reports whether the current authority has signed the leaf, the leaf is
+// valid for all names, and more than a third of its life is left.
 func serves(data map[string][]byte, names []string, now time.Time) bool {
 	if _, err := tls.X509KeyPair(data[keyLeaf], data[keyLeafKey]); err != nil {
 		return false
@@ -115,7 +115,7 @@ func unexpired(bundle []byte, now time.Time) (kept []byte) {
 	return kept
 }
 
-// bundle is what the caBundles are to hold.
+// bundle returns the content for the caBundles.
 func bundle(data map[string][]byte) []byte {
 	return bytes.Join([][]byte{data[keyCA], data[keyNext], data[keyOld]}, nil)
 }

@@ -18,7 +18,7 @@ const (
 
 var start = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
-// plan plans with the usual lifetimes.
+// plan calls Plan with the default lifetimes.
 func plan(t *testing.T, data map[string][]byte, at time.Time, trusted bool) (map[string][]byte, bool) {
 	t.Helper()
 	out, changed, err := certs.Plan(data, []string{service, "127.0.0.1"}, certs.Defaults(), at, func([]byte) bool { return trusted })
@@ -29,7 +29,7 @@ func plan(t *testing.T, data map[string][]byte, at time.Time, trusted bool) (map
 	return out, changed
 }
 
-// verify checks the leaf as an API server does that trusts the current authority.
+// verify checks the leaf as an API server that trusts the current authority does.
 func verify(t *testing.T, data map[string][]byte, at time.Time) {
 	t.Helper()
 	roots := x509.NewCertPool()
@@ -54,7 +54,7 @@ func read(t *testing.T, text []byte) *x509.Certificate {
 	return cert
 }
 
-// An empty Secret is filled, and then left alone until it is time.
+// An empty Secret is filled, and then changed only when a renewal is due.
 func TestPlanYears(t *testing.T) {
 	data, changed := plan(t, nil, start, false)
 	if !changed {
@@ -102,7 +102,7 @@ func TestPlanWaitsForTrust(t *testing.T) {
 	}
 }
 
-// What is broken is created again, and nothing else.
+// Broken entries are replaced, and nothing else.
 func TestPlanRepairs(t *testing.T) {
 	whole, _ := plan(t, nil, start, false)
 	for name, c := range map[string]struct {

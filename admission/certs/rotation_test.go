@@ -21,9 +21,9 @@ import (
 	"lastcall/admission/certs"
 )
 
-// API servers that call two replicas all the time, each time with a new
-// connection and with the caBundle of some moments ago, see no failure while two
-// authorities are replaced.
+// No call fails while two authorities are replaced, although API servers keep
+// calling two replicas, each time on a new connection and with a caBundle that is
+// some moments old.
 func TestRotationUnderLoad(t *testing.T) {
 	client := fake.NewClientset(
 		&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "lastcall-inject"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}, {Name: "b"}}},
@@ -46,7 +46,8 @@ func TestRotationUnderLoad(t *testing.T) {
 		running.Go(func() { m.Run(ctx) })
 		wait(t, m.Ready)
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		// The test's own server takes GetCertificate only if it has no certificate.
+		// httptest.Server has a certificate of its own and would not call GetCertificate
+		// of its tls.Config.
 		server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: m.Get}, nil
 		}}
@@ -67,7 +68,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Fatalf("%d authorities in two minutes", len(seen))
 		case <-tick.C:
 		}
-		// The caBundle that is used is that of half a second ago.
+		// The calls use the caBundle of half a second ago.
 		if lagging = append(lagging, bundleOf(t, client)); len(lagging) > 25 {
 			lagging = lagging[1:]
 		}
@@ -93,7 +94,7 @@ func bundleOf(t *testing.T, client *fake.Clientset) []byte {
 	return bytes.Clone(mutating.Webhooks[1].ClientConfig.CABundle)
 }
 
-// call calls with a connection of its own, and returns who signed the certificate.
+// call makes a call on a new connection and returns the certificate's issuer.
 func call(t *testing.T, url string, bundle []byte) (string, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)

@@ -30,14 +30,14 @@ const (
 	from     = "          envFrom: [{configMapRef: {name: orders}}]\n          env:\n"
 )
 
-// TestRules has each rule look at manifests that have its mistake, and at others
-// that come near to it.
+// TestRules applies each rule to manifests that contain its mistake, and to similar
+// manifests that do not.
 func TestRules(t *testing.T) {
 	for _, c := range []struct {
 		rule    string
 		file    string // good.yaml if empty
 		with    []edit
-		without []edit // besides the file as it is
+		without []edit // edits without the mistake; the unchanged file is tried too
 		fix     string // a part of the fix
 		minor   int
 	}{
@@ -95,7 +95,7 @@ func TestRules(t *testing.T) {
 		{rule: "native-sidecar-version", with: []edit{{"name: app\n", "name: app \n"}}, minor: 28, fix: "ordinary container"},
 		{rule: "app-port", with: []edit{{env, "            - {name: X"}},
 			without: []edit{{env, "            - {name: LASTCALL_COUNTERS, value: file}\n            - {name: X"}}, fix: `- {name: LASTCALL_APP_PORT, value: "8080"}`},
-		{rule: "app-port", with: []edit{{env, "            - {name: X"}}, // it may be set in a ConfigMap that is not here
+		{rule: "app-port", with: []edit{{env, "            - {name: X"}}, // without: a ConfigMap that is not in the manifest may set it
 			without: []edit{{env, "            - {name: X"}, {"          env:\n", from}}},
 		{rule: "app-port", with: []edit{{`"8080"`, "http"}}, without: []edit{{`"8080"`, `"8080,9090"`}}},
 		{rule: "app-port", with: []edit{{`"8080"`, `"8090"`}}, without: []edit{{`"8080"`, `"8090"`}, {"            - containerPort: 8080\n", "            []\n"}}},
@@ -145,14 +145,14 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// The manifests that the others are made of have no mistake.
+// The unedited manifests have no findings.
 func TestNoFindings(t *testing.T) {
 	for _, file := range []string{good, labelled} {
 		if found := rulesIn(t, file, nil, 29); len(found) > 0 {
 			t.Errorf("%s: %s", file, list(found))
 		}
 	}
-	// Without Lastcall nothing is its business.
+	// A pod without Lastcall has no findings.
 	edits := []edit{{`        lastcall/inject: "true"` + "\n", ""}, {"replicas: 2", "replicas: 1"}}
 	if found := rulesIn(t, labelled, edits, 0); len(found) > 0 {
 		t.Errorf("without the label: %s", list(found))

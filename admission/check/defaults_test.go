@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// README.md has the program's defaults, which another test holds to the program.
+// The defaults here equal those in README.md. Another test compares README.md with
+// the program.
 func TestDefaultsAreTheSidecars(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -30,7 +31,8 @@ func TestDefaultsAreTheSidecars(t *testing.T) {
 	}
 }
 
-// Every registry that can be chosen says how long its clients may use a copy.
+// Every registry that can be configured declares how long its clients may cache
+// its answers.
 func TestRefreshes(t *testing.T) {
 	all := refreshes()
 	for name, want := range map[string]time.Duration{

@@ -1,11 +1,10 @@
-// Package check finds mistakes in manifests by which pods with Lastcall would
-// lose requests.
+// Package check finds mistakes in manifests that would make pods with Lastcall lose
+// requests.
 //
 // Read turns YAML and JSON into objects, Objects applies every rule to them, and
-// each Finding says where the mistake is and which line fixes it. Objects that
-// have nothing to do with Lastcall give no findings: a pod is looked at if it
-// has the sidecar, or the label that asks for it, with which it is checked as
-// the injection would leave it.
+// each Finding gives the place of the mistake and the line that fixes it. Only pods
+// that have the sidecar, or the label that requests its injection, are checked. A
+// pod with the label is checked as it would be after the injection.
 package check
 
 import (
@@ -20,13 +19,13 @@ import (
 type Finding struct {
 	Rule    string `json:"rule"`           // its fixed name, such as grace-period-short
 	File    string `json:"file,omitempty"` // - for standard input; empty in the webhook
-	Line    int    `json:"line,omitempty"` // of what has to change, or of what is nearest to it
+	Line    int    `json:"line,omitempty"` // of the field to change, or of the nearest field that exists
 	Object  string `json:"object"`         // KIND/NAME, with NAMESPACE/ before it if it has one
 	Message string `json:"message"`        // what happens, in one sentence or two
 	Fix     string `json:"fix"`            // YAML that fixes it, or what to do
 }
 
-// String is the finding as the command prints it, without the fix.
+// String returns the finding as the command prints it, without the fix.
 func (f Finding) String() string {
 	at := f.File
 	if f.Line > 0 {
@@ -38,18 +37,18 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s%s: %s [%s]", at, f.Object, f.Message, f.Rule)
 }
 
-// Options is what the manifests do not say.
+// Options is what a check needs besides the manifests.
 type Options struct {
 	// Parameters are those of the injection. A ConfigMap lastcall-injection among
-	// the objects goes before them.
+	// the objects overrides them.
 	Parameters inject.Parameters
-	// Minor is the cluster's version, 28 for 1.28. 0: not known, nothing depends
-	// on it.
+	// Minor is the cluster's minor version, such as 28 for 1.28. If it is 0, the
+	// version is unknown, and rules about the version are skipped.
 	Minor int
 }
 
-// Objects returns the findings of every rule, by file and line. It is safe for
-// concurrent use.
+// Objects returns the findings of every rule, sorted by file and line. It is safe
+// for concurrent use.
 func Objects(objects []Object, options Options) []Finding {
 	in := newInput(objects, options)
 	var all []Finding
@@ -66,8 +65,7 @@ func Objects(objects []Object, options Options) []Finding {
 	return all
 }
 
-// workloadRules are the rules about one workload, each with a name of its own
-// in what it finds.
+// workloadRules returns the rules about a single workload.
 func workloadRules() []func(*input, *workload) []Finding {
 	return []func(*input, *workload) []Finding{
 		notInjected,

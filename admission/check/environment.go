@@ -18,12 +18,12 @@ import (
 
 func labelSet(l map[string]string) labels.Set { return labels.Set(l) }
 
-// environment is what is known of the sidecar's variables.
+// environment holds the sidecar's variables as far as they are known.
 type environment struct {
 	values map[string]string
-	hidden map[string]bool // set from something that is not among the objects
-	// complete reports that nothing else can be set: all that envFrom names is
-	// among the objects.
+	hidden map[string]bool // set from a ConfigMap or Secret that is not among the objects
+	// complete reports whether no other variable can be set: all ConfigMaps and
+	// Secrets in envFrom are among the objects.
 	complete bool
 }
 
@@ -65,13 +65,13 @@ func (in *input) environment(namespace string, c *corev1.Container) environment 
 	return e
 }
 
-// known reports whether it is certain what name is set to, or that it is not set.
+// known reports whether the value of name is known, or name is known to be unset.
 func (e environment) known(name string) bool {
 	_, set := e.values[name]
 	return set || e.complete && !e.hidden[name]
 }
 
-// duration returns the duration that name is set to, or otherwise.
+// duration returns the value of name, or otherwise if name has no valid duration.
 func (e environment) duration(name string, otherwise time.Duration) time.Duration {
 	if d, err := time.ParseDuration(e.values[name]); err == nil {
 		return d
@@ -79,7 +79,7 @@ func (e environment) duration(name string, otherwise time.Duration) time.Duratio
 	return otherwise
 }
 
-// port returns the port of LASTCALL_LISTEN.
+// port returns the port of LASTCALL_LISTEN, or the default, 8099.
 func (e environment) port() int32 {
 	value := e.values["LASTCALL_LISTEN"]
 	if n, err := strconv.ParseInt(value[strings.LastIndex(value, ":")+1:], 10, 32); err == nil {
@@ -99,14 +99,14 @@ func (e environment) list(name string) []string {
 	return all
 }
 
-// Defaults of the sidecar's own variables; a test holds them to the program.
+// Defaults of the sidecar's own variables. A test compares them with README.md.
 const (
 	defaultReserve   = 5 * time.Second
 	defaultEndpoints = 3 * time.Second
 	defaultQuiet     = time.Second
 )
 
-// drain returns what the sidecar will know of its budget.
+// drain returns the configuration from which the sidecar computes its budget.
 func (e environment) drain(grace time.Duration) drain.Config {
 	c := drain.Config{
 		GracePeriod:   grace,
@@ -126,8 +126,8 @@ func (e environment) drain(grace time.Duration) drain.Config {
 	return c
 }
 
-// refreshes returns the default of every registry's CLIENT_REFRESH, as the
-// registries themselves declare it.
+// refreshes returns the default of every registry's CLIENT_REFRESH variable, as
+// declared by the registry's package.
 func refreshes() map[string]time.Duration {
 	specs := []any{&eureka.Config{}, &consul.Config{}, &nacos.Config{}, &steps.Config{}}
 	for _, preset := range steps.Presets(func(string) bool { return true }) {

@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// execHook looks at a hook that is `lastcall hook`. It runs in the app's
-// container, so it knows only what its flags and that container's variables say.
+// execHook checks a hook that runs `lastcall hook`. The command runs in the app's
+// container, so it knows only its flags and that container's variables.
 func execHook(w *workload, c *corev1.Container, at []any, port int32) []Finding {
 	command := c.Lifecycle.PreStop.Exec.Command
 	var all []Finding
@@ -47,8 +47,8 @@ func execHook(w *workload, c *corev1.Container, at []any, port int32) []Finding 
 	return all
 }
 
-// told returns what `lastcall hook` takes: its flag, or the variable of its
-// container, or otherwise. It reports whether that is known.
+// told returns the value that `lastcall hook` uses: that of its flag, or of the
+// container's variable, or otherwise. known reports whether the value is certain.
 func told(c *corev1.Container, flag, variable, otherwise string) (value string, known bool) {
 	if value, set := flagOf(c.Lifecycle.PreStop.Exec.Command, flag); set {
 		return value, true
@@ -61,8 +61,8 @@ func told(c *corev1.Container, flag, variable, otherwise string) (value string, 
 	return otherwise, len(c.EnvFrom) == 0
 }
 
-// flagOf returns the value of a flag in front of the two dashes, as -flag value,
-// -flag=value, or with two dashes.
+// flagOf returns the value of a flag that stands before the argument "--". The flag
+// may be written as -flag value, -flag=value, or with two dashes.
 func flagOf(command []string, flag string) (value string, set bool) {
 	for i, word := range command {
 		if word == "--" || flag == "" {

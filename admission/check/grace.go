@@ -8,8 +8,8 @@ import (
 	"lastcall/admission/inject"
 )
 
-// notInjected finds pods that ask for the sidecar and get none, and containers
-// whose hook the injection leaves alone.
+// notInjected finds pods that request the sidecar but do not get it, and annotations
+// that name a container that the pod does not have.
 func notInjected(_ *input, w *workload) []Finding {
 	if w.skipped != "" && w.sidecar == nil && w.grace() > 0 && !w.pod.Spec.HostNetwork {
 		return []Finding{w.finding("not-injected", w.in("metadata", "labels", inject.Label),
@@ -34,7 +34,7 @@ func notInjected(_ *input, w *workload) []Finding {
 	return all
 }
 
-// graceZero finds pods that are killed at once.
+// graceZero finds pods that are killed at once, because their grace period is 0.
 func graceZero(_ *input, w *workload) []Finding {
 	if w.grace() > 0 {
 		return nil
@@ -45,8 +45,8 @@ func graceZero(_ *input, w *workload) []Finding {
 		graceFix(max(needed+w.env.drain(time.Minute).Reserve, 30*time.Second)))}
 }
 
-// graceMismatch finds sidecars that believe in another grace period than the
-// pod's.
+// graceMismatch finds sidecars whose LASTCALL_GRACE_PERIOD is not the pod's grace
+// period.
 func graceMismatch(_ *input, w *workload) []Finding {
 	const name = "LASTCALL_GRACE_PERIOD"
 	if w.sidecar == nil || w.grace() < 1 || !w.env.known(name) {
@@ -71,7 +71,7 @@ func graceMismatch(_ *input, w *workload) []Finding {
 		fmt.Sprintf("- {name: %s, value: %ds}", name, w.grace()))}
 }
 
-// graceShort finds grace periods in which clients cannot forget the pod.
+// graceShort finds grace periods that are too short for clients to forget the pod.
 func graceShort(_ *input, w *workload) []Finding {
 	if w.sidecar == nil || w.grace() < 1 || !w.env.known("LASTCALL_REGISTRIES") && len(w.env.list("LASTCALL_REGISTRIES")) == 0 {
 		return nil
@@ -91,7 +91,8 @@ func graceFix(d time.Duration) string {
 	return fmt.Sprintf("terminationGracePeriodSeconds: %d", seconds(d))
 }
 
-// toldFix is what has to be changed with it, where the injection does not do it.
+// toldFix returns the change to LASTCALL_GRACE_PERIOD that goes with a grace period
+// of d. It is empty if the injection sets the variable.
 func (w *workload) toldFix(d time.Duration) string {
 	if w.injected() {
 		return ""
@@ -99,10 +100,10 @@ func (w *workload) toldFix(d time.Duration) string {
 	return fmt.Sprintf("\n- {name: LASTCALL_GRACE_PERIOD, value: %ds}", seconds(d))
 }
 
-// seconds rounds up.
+// seconds returns d in seconds, rounded up.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// short writes a duration without zeros: 1m30s, 2m.
+// short formats a duration without trailing zero units: 1m30s, 2m.
 func short(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {

@@ -11,7 +11,7 @@ import (
 	"lastcall/admission/inject"
 )
 
-// hooks finds containers that are stopped without waiting for the drain.
+// hooks finds containers that stop without waiting for the drain.
 func hooks(_ *input, w *workload) []Finding {
 	if w.sidecar == nil {
 		return nil
@@ -40,7 +40,7 @@ func hooks(_ *input, w *workload) []Finding {
 	return all
 }
 
-// otherHook looks at a hook that is not `lastcall hook`.
+// otherHook checks a hook that does not run `lastcall hook`.
 func otherHook(w *workload, c *corev1.Container, at []any, port int32, fix string) *Finding {
 	found := func(rule, message, fix string) *Finding {
 		f := w.finding(rule, at, fmt.Sprintf("container %s: %s", c.Name, message), fix)
@@ -66,7 +66,7 @@ func otherHook(w *workload, c *corev1.Container, at []any, port int32, fix strin
 	}
 }
 
-// hookHost is the part of a hook that pods in their node's network need.
+// hookHost returns the host field of a hook. Only pods in the node's network need it.
 func hookHost(w *workload) string {
 	if w.pod.Spec.HostNetwork {
 		return "host: 127.0.0.1, "
@@ -74,7 +74,7 @@ func hookHost(w *workload) string {
 	return ""
 }
 
-// tokens finds hooks that the sidecar will refuse.
+// tokens finds HTTP hooks that the sidecar will reject because of their token.
 func tokens(_ *input, w *workload) []Finding {
 	if w.sidecar == nil || !w.env.known("LASTCALL_TOKEN") && !w.env.hidden["LASTCALL_TOKEN"] {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"lastcall/admission/inject"
 )
 
-// hostNetwork finds what pods in their node's network lack; deploy/README.md says
-// why they need it.
+// hostNetwork finds settings that are missing in pods in the node's network.
+// deploy/README.md explains why they are needed.
 func hostNetwork(_ *input, w *workload) []Finding {
 	if !w.pod.Spec.HostNetwork {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"lastcall/admission/inject"
 )
 
-// input is everything that rules look at.
+// input is everything that rules read.
 type input struct {
 	Options
 	objects    []Object
@@ -21,12 +21,13 @@ type input struct {
 	scaled     map[string]bool // workloads whose replicas an autoscaler sets, by namespace/kind/name
 }
 
-// workload is an object that makes pods, or a pod, in which there is the sidecar.
+// workload is a pod, or an object that creates pods, with the sidecar or the label
+// that requests it.
 type workload struct {
 	*Object
-	path    []any       // where its pod template is; none in a Pod
-	given   *corev1.Pod // as the manifest has it
-	pod     *corev1.Pod // with the sidecar
+	path    []any       // of its pod template; empty for a Pod
+	given   *corev1.Pod // as in the manifest
+	pod     *corev1.Pod // after the injection, if it is requested
 	labels  map[string]string
 	apps    []int // indexes of the app's containers
 	sidecar *corev1.Container
@@ -34,11 +35,11 @@ type workload struct {
 	at      []any // the sidecar's path
 	env     environment
 	spec    workloadSpec
-	skipped string // why the injection leaves it alone
+	skipped string // why the injection leaves the pod unchanged
 }
 
-// workloadSpec is what rules need of the spec of a Deployment, StatefulSet, and
-// the like. Kinds share the names of these fields.
+// workloadSpec holds the fields that rules read from the spec of a Deployment,
+// StatefulSet, and so on. The field names are the same in all kinds.
 type workloadSpec struct {
 	Replicas        *int32
 	MinReadySeconds int32
@@ -56,8 +57,8 @@ type updateStrategy struct {
 	RollingUpdate *struct{ MaxUnavailable *intstr.IntOrString }
 }
 
-// newInput sorts the objects. What cannot be read as its kind is none of
-// Lastcall's business: the API server refuses it.
+// newInput prepares the objects for the rules. It ignores objects that cannot be
+// decoded as their kind: the API server rejects them.
 func newInput(objects []Object, options Options) *input {
 	in := &input{
 		Options: options, objects: objects,
@@ -74,7 +75,8 @@ func newInput(objects []Object, options Options) *input {
 	return in
 }
 
-// collect takes what other objects refer to.
+// collect stores o if it is an object that affects workloads: a ConfigMap, a Secret or
+// an autoscaler.
 func (in *input) collect(o *Object) {
 	key := o.Namespace + "/" + o.Name
 	switch o.Kind {
@@ -111,8 +113,8 @@ func (in *input) collect(o *Object) {
 	}
 }
 
-// workload returns what o makes pods of, or nil if that has nothing to do with
-// Lastcall.
+// workload returns the workload that o describes. It returns nil if o is no workload,
+// or neither has the sidecar nor requests it.
 func (in *input) workload(o *Object) *workload {
 	w := &workload{Object: o}
 	if o.Kind == "Pod" {
@@ -154,7 +156,7 @@ func (in *input) workload(o *Object) *workload {
 	return w
 }
 
-// find finds the sidecar, and reports whether there is one.
+// find sets w's fields about the sidecar, and reports whether there is one.
 func (w *workload) find() bool {
 	for i := range w.pod.Spec.InitContainers {
 		if w.pod.Spec.InitContainers[i].Name == inject.Sidecar {
@@ -169,13 +171,13 @@ func (w *workload) find() bool {
 	return w.sidecar != nil
 }
 
-// in is the path of a field of the pod.
+// in returns the path of a field of the pod.
 func (w *workload) in(path ...any) []any { return slices.Concat(w.path, path) }
 
-// below is the path of a field of the sidecar.
+// below returns the path of a field of the sidecar.
 func (w *workload) below(path ...any) []any { return slices.Concat(w.at, path) }
 
-// injected reports whether the sidecar is the injection's.
+// injected reports whether the injection has added the sidecar.
 func (w *workload) injected() bool { return w.pod != w.given && w.skipped == "" }
 
 // grace returns the pod's terminationGracePeriodSeconds, or Kubernetes' default.
@@ -186,7 +188,7 @@ func (w *workload) grace() int64 {
 	return corev1.DefaultTerminationGracePeriodSeconds
 }
 
-// replicas returns how many pods there are to be, and whether that is known.
+// replicas returns the desired number of pods, and whether it is known.
 func (in *input) replicas(w *workload) (n int, known bool) {
 	if w.spec.Replicas != nil {
 		return int(*w.spec.Replicas), true
@@ -194,13 +196,13 @@ func (in *input) replicas(w *workload) (n int, known bool) {
 	return 1, !in.scaled[w.Namespace+"/"+w.Kind+"/"+w.Name]
 }
 
-// finding makes one about a field of w.
+// finding returns a Finding about the field of w at path.
 func (w *workload) finding(rule string, path []any, message, fix string) Finding {
 	return Finding{Rule: rule, File: w.File, Line: w.line(path...), Object: w.title(), Message: message, Fix: fix}
 }
 
-// selects reports whether a selector selects w's pods. One that cannot be read
-// selects none.
+// selects reports whether a selector selects w's pods. An invalid selector selects
+// none.
 func (w *workload) selects(s *metav1.LabelSelector) bool {
 	selector, err := metav1.LabelSelectorAsSelector(s)
 	return err == nil && selector.Matches(labelSet(w.labels))

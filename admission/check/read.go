@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// MaxObjects is how many objects Read takes.
+// MaxObjects is the maximum number of objects that Read accepts in one file.
 const MaxObjects = 10_000
 
 // Object is one object of a manifest.
@@ -22,11 +22,12 @@ type Object struct {
 	Namespace  string
 	Name       string
 	json       []byte
-	node       *yaml.Node // nil if there is no text, in the webhook
+	node       *yaml.Node // nil in the webhook, where there is no text
 }
 
-// Read reads the objects of a file: YAML with any number of documents, or JSON,
-// and the items of Lists. Documents that are no Kubernetes objects are left out.
+// Read returns the objects in a file. The file is JSON, or YAML with any number of
+// documents. A List is replaced by its items. Documents that are no Kubernetes
+// objects are ignored.
 func Read(file string, text []byte) ([]Object, error) {
 	var all []Object
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
@@ -52,7 +53,8 @@ func Read(file string, text []byte) ([]Object, error) {
 	}
 }
 
-// appendObjects adds the object of a node to all, or the items of a List.
+// appendObjects appends the object in node to all. If it is a List, its items are
+// appended instead.
 func appendObjects(all []Object, file string, node *yaml.Node) ([]Object, error) {
 	var head struct {
 		APIVersion string `yaml:"apiVersion"`
@@ -62,7 +64,7 @@ func appendObjects(all []Object, file string, node *yaml.Node) ([]Object, error)
 	if node.Kind != yaml.MappingNode {
 		return all, nil
 	}
-	_ = node.Decode(&head) // fields of another kind than these make it no Kubernetes object
+	_ = node.Decode(&head) // after an error, kind or apiVersion may be empty: then it is no Kubernetes object
 	if head.Kind == "" || head.APIVersion == "" {
 		return all, nil
 	}
@@ -92,7 +94,8 @@ func appendObjects(all []Object, file string, node *yaml.Node) ([]Object, error)
 	}), nil
 }
 
-// FromJSON makes an object of what the API server sends. It has no lines.
+// FromJSON returns the object in JSON that the API server has sent. The object has
+// no line numbers.
 func FromJSON(text []byte) (Object, error) {
 	var head struct {
 		APIVersion string
@@ -109,7 +112,8 @@ func FromJSON(text []byte) (Object, error) {
 	return Object{APIVersion: head.APIVersion, Kind: head.Kind, Namespace: head.Metadata.Namespace, Name: name, json: text}, nil
 }
 
-// decode reads the object into into. Fields that into does not know are left out.
+// decode decodes the object into the value that into points to. Fields that the
+// value does not have are ignored.
 func (o *Object) decode(into any) error {
 	if err := json.Unmarshal(o.json, into); err != nil {
 		return fmt.Errorf("reading %s: %w", o.title(), err)
@@ -117,7 +121,7 @@ func (o *Object) decode(into any) error {
 	return nil
 }
 
-// title names the object in findings.
+// title returns the object's name for findings.
 func (o *Object) title() string {
 	if o.Namespace == "" {
 		return o.Kind + "/" + o.Name
@@ -125,9 +129,9 @@ func (o *Object) title() string {
 	return o.Namespace + "/" + o.Kind + "/" + o.Name
 }
 
-// line returns the line of the field at path: names of fields, and indexes of
-// lists. Of a path that is not there it returns the line of the nearest field
-// above.
+// line returns the line of the field at path, which consists of field names and list
+// indexes. If the field does not exist, line returns the line of its nearest parent
+// that does.
 func (o *Object) line(path ...any) int {
 	node, line := o.node, 0
 	for step := 0; node != nil; step++ {
@@ -157,8 +161,8 @@ func child(node *yaml.Node, key string) *yaml.Node {
 	return value
 }
 
-// childAt returns the value of a key in a mapping and the key's line, or nil and
-// the given line. Aliases are followed.
+// childAt returns the value of a key in a mapping and the key's line. If there is
+// none, it returns nil and the given line. It follows aliases.
 func childAt(node *yaml.Node, key string, line int) (*yaml.Node, int) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias

@@ -9,12 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// leastReady is the least minReadySeconds of pods that clients find in a registry:
-// an app registers some moments after it is ready.
+// leastReady is the smallest acceptable minReadySeconds for pods that clients find in
+// a registry: an app registers some moments after it is ready.
 const leastReady = 5
 
-// discovery are the registries in which clients look for pods. In the others a
-// pod is a member of a cluster of its own.
+// discovery returns the registries in which clients look up pods. In the other
+// registries, a pod is a member of the app's own cluster.
 func discovery() []string { return []string{"consul", "dubbo", "eureka", "nacos", "spring"} }
 
 // minReady finds rollouts that stop old pods before clients know the new ones.
@@ -37,7 +37,7 @@ func minReady(_ *input, w *workload) []Finding {
 	return nil
 }
 
-// allUnavailable finds rollouts during which there is no pod at all.
+// allUnavailable finds rollouts that may leave no pod available.
 func allUnavailable(in *input, w *workload) []Finding {
 	replicas, known := in.replicas(w)
 	if !known || replicas == 0 || w.sidecar == nil {
@@ -73,8 +73,8 @@ func deploymentUnavailable(w *workload, replicas int) []Finding {
 		fmt.Sprintf("maxUnavailable is %s of %d replicas: a rollout may stop all of them before a new one is ready", most.String(), replicas), fix)}
 }
 
-// budgets finds PodDisruptionBudgets that never allow an eviction: a node drain
-// waits for ever, and whoever gives up waiting deletes the pods by force.
+// budgets finds PodDisruptionBudgets that never allow an eviction. They block a node
+// drain forever, and an operator who gives up waiting deletes the pods by force.
 func budgets(in *input) []Finding {
 	var all []Finding
 	for i := range in.objects {
@@ -101,8 +101,8 @@ func budgets(in *input) []Finding {
 	return all
 }
 
-// blocks returns the field by which the budget never lets one of w's pods go, or
-// an empty text.
+// blocks returns the field that makes the budget refuse every eviction of w's pods,
+// or an empty string.
 func blocks(in *input, w *workload, spec *policyv1.PodDisruptionBudgetSpec) string {
 	replicas, known := in.replicas(w)
 	if spec.MaxUnavailable != nil {

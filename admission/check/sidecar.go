@@ -8,7 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// sidecarProbes finds what must not be in the sidecar, and the probe that must.
+// sidecarProbes finds a liveness probe or a preStop hook in the sidecar, which it must
+// not have, and a missing or wrong readiness probe.
 func sidecarProbes(_ *input, w *workload) []Finding {
 	if w.sidecar == nil {
 		return nil
@@ -43,11 +44,12 @@ func named(c *corev1.Container, name string, port int32) bool {
 	return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == name && p.ContainerPort == port })
 }
 
-// FirstNative is the first minor version that has native sidecars switched on
-// (feature gate SidecarContainers, beta in 1.29).
+// FirstNative is the first minor version of Kubernetes in which native sidecars are
+// enabled by default (feature gate SidecarContainers, beta in 1.29).
 const FirstNative = 29
 
-// sidecarKind finds native sidecars that are none.
+// sidecarKind finds sidecars among the init containers that do not run as native
+// sidecars.
 func sidecarKind(in *input, w *workload) []Finding {
 	if w.sidecar == nil || !w.native {
 		return nil
@@ -65,7 +67,8 @@ func sidecarKind(in *input, w *workload) []Finding {
 	return nil
 }
 
-// appPort finds sidecars that count no work, or at a port that is not the app's.
+// appPort finds sidecars that count no work, or count it on a port that is not the
+// app's.
 func appPort(_ *input, w *workload) []Finding {
 	const name = "LASTCALL_APP_PORT"
 	if w.sidecar == nil || !w.env.known(name) {

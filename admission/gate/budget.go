@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// giveBack gives a pod that is ready although it has drained back to its budgets,
-// which allow its eviction then: the API server takes it from them again.
+// giveBack undoes takeFrom for a pod that is still ready although it has drained.
+// Its budgets then allow its eviction, and the API server subtracts the pod itself.
 func (g *Gate) giveBack(ctx context.Context, pod *corev1.Pod) error {
 	api := g.Client.PolicyV1().PodDisruptionBudgets(pod.Namespace)
 	budgets, err := api.List(ctx, metav1.ListOptions{Limit: 500})
@@ -35,15 +35,17 @@ func (g *Gate) giveBack(ctx context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
-// takeFrom takes the pod from what the budget allows, as the API server does when
-// it evicts one: each replica of the gate knows only of the drains that it has
-// begun itself, and two that begin at once would leave none of the pods ready,
-// and none that may be evicted. Kubernetes' controller counts the pod as disrupted
-// from then on, for 2 minutes or until it is deleted; by then it is not ready. It
-// returns a denial if the budget allows no more.
+// takeFrom subtracts the pod from the disruptions that the budget allows, as the API
+// server does for an eviction. It returns a denial if the budget allows no more.
+//
+// A replica of the gate knows only the drains that it has begun itself. Without
+// takeFrom, two replicas could begin a drain at the same moment. Then no pod would be
+// ready, and the budget would allow none of their evictions. Kubernetes' disruption
+// controller counts the pod as disrupted for 2 minutes or until it is deleted; by then
+// the pod is not ready.
 func (g *Gate) takeFrom(ctx context.Context, a *Ask, budget *policyv1.PodDisruptionBudget) *Decision {
 	if !isReady(a.Pod) {
-		return nil // it is not counted
+		return nil // the budget does not count it as healthy
 	}
 	api := g.Client.PolicyV1().PodDisruptionBudgets(a.Pod.Namespace)
 	for range attempts {

@@ -12,12 +12,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// carryOut does what was asked. That it was done before, by another replica or by
-// who asked, is no error.
+// carryOut deletes or evicts the pod, as requested. It is no error if another replica
+// or the user has already done so. The returned duration is the delay before the next
+// attempt; 0 if none is needed.
 func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.Duration, error) {
 	if strings.HasPrefix(r.Released, "drained") {
-		// An eviction may wait for its budget for long. Whoever takes the drain back
-		// at the sidecar meanwhile takes the release back.
+		// An eviction may wait for its budget for a long time. If somebody cancels the
+		// drain at the sidecar meanwhile, the release is cancelled too.
 		if s, err := g.sidecars.status(ctx, pod); err == nil && s.Phase == "serving" {
 			held := *r
 			held.Released = ""
@@ -27,8 +28,8 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 	call, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	if r.Verb == Evict {
-		// Another replica may have evicted the pod already. If a new pod has its name,
-		// the API server would retry for 10 s.
+		// Another replica may have evicted the pod already. If a new pod has the same
+		// name, the API server would retry the eviction for 10 s.
 		now, err := g.live(call, pod.Namespace, pod.Name)
 		if err != nil || now == nil || now.UID != pod.UID || now.DeletionTimestamp != nil {
 			return 0, err
@@ -45,8 +46,9 @@ func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.
 		return 0, nil
 	case apierrors.IsTooManyRequests(err) && r.Verb == Evict:
 		g.Log.Info("an eviction waits for its budget", "pod", keyOf(pod), "error", err.Error())
-		// A pod that has drained is not ready, some moments later: then it needs no
-		// room in its budget. One that stays ready has no probe that would tell.
+		// A drained pod becomes unready some moments later, and the budget then no
+		// longer counts it. A pod that stays ready has no readiness probe that reports
+		// the drain.
 		if isReady(pod) && time.Since(r.At) >= unseen {
 			return evictEvery, g.giveBack(call, pod)
 		}

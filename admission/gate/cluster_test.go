@@ -23,12 +23,12 @@ import (
 	"lastcall/admission/internal/apiservertest"
 )
 
-// cluster is a real API server with the gate as deploy/admission registers it, and
-// with the rights that deploy/admission gives it. The test plays the kubelet.
+// cluster is a real API server with the gate's webhook configuration and RBAC rules
+// of deploy/admission. The test acts as the kubelet.
 type cluster struct {
 	*apiservertest.Server
 	admin *kubernetes.Clientset
-	asked atomic.Int64 // reviews
+	asked atomic.Int64 // number of reviews
 }
 
 func startCluster(t *testing.T, version apiservertest.Version) *cluster {
@@ -59,7 +59,7 @@ func startCluster(t *testing.T, version apiservertest.Version) *cluster {
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	c.Apply(t, "../../deploy/admission/gate/webhook.yaml", server.URL, ca)
-	// The API server hears of the configuration some moments later.
+	// The API server receives the configuration some moments later.
 	n := 0
 	eventually(t, "the webhook is asked", func() bool {
 		n++
@@ -79,7 +79,7 @@ func (c *cluster) counting(h http.Handler) http.Handler {
 	})
 }
 
-// run creates a pod as one that a kubelet has started.
+// run creates a pod with the status of one that a kubelet has started.
 func (c *cluster) run(t *testing.T, sidecar *fakeSidecar, name string, change func(*corev1.Pod)) *corev1.Pod {
 	t.Helper()
 	pod := sidecar.at(t, running(name))

@@ -11,20 +11,21 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Ask is one request that the API server has been sent.
+// Ask is a request to the API server to delete or evict a pod.
 type Ask struct {
 	Verb    Verb
 	Options metav1.DeleteOptions
 	User    string
 	DryRun  bool
-	// Pod is the pod as it is; nil if there is none.
+	// Pod is the pod in its current state; nil if it does not exist.
 	Pod *corev1.Pod
-	// Ending reports that the pod's whole namespace is being deleted.
+	// Ending reports whether the pod's whole namespace is being deleted.
 	Ending bool
 	// Own is the user name of the gate itself.
 	Own string
-	// Before is the request that a pod of the same name was deleted for a moment
-	// ago, with those who have not learned yet that it is gone, or nil.
+	// Before is the recorded request of a pod of the same name that was deleted a
+	// moment ago, or nil. Its By holds only users who do not know yet that the pod
+	// is gone.
 	Before *Request
 	Now    time.Time
 }
@@ -32,22 +33,22 @@ type Ask struct {
 // Decision is the answer to an Ask.
 type Decision struct {
 	Allow bool
-	// Why is the reason for an allowance, in a few words.
+	// Why is a short reason why the request is allowed.
 	Why string
-	// Code and Message are those of a denial.
+	// Code and Message are the HTTP status code and the text of a denial.
 	Code    int32
 	Message string
-	// Record is to be written to the pod before the answer; nil if the pod stays
-	// as it is. New reports that no request was recorded before.
+	// Record must be written to the pod before the response; nil if the pod needs no
+	// change. New reports whether no request was recorded before.
 	Record *Request
 	New    bool
-	// Warning is for whoever asked.
+	// Warning is shown to the user; empty if there is none.
 	Warning string
 }
 
-// Decide decides on an ask. It depends on nothing but its argument. Whatever is
-// let through for good the API server does not even ask about, see
-// deploy/admission/gate/webhook.yaml; Decide does not rely on that.
+// Decide decides whether an Ask is allowed. The result depends only on the argument.
+// For most requests that are always allowed, the API server does not call the webhook
+// (see deploy/admission/gate/webhook.yaml), but Decide does not rely on that.
 func Decide(a *Ask) Decision {
 	why := passes(a)
 	if (why == "" || why == neverStarted && sidecarOf(a.Pod) != nil) && repeats(a) {
@@ -75,15 +76,15 @@ func Decide(a *Ask) Decision {
 	}
 }
 
-// Remember is how long a pod that is gone is remembered: whoever asked for it
-// under its name may ask once more without having learned that it is gone, and
-// would hit its successor. kubectl drain asks every 5 s.
+// Remember is how long the gate remembers the request of a deleted pod. A user who
+// does not know yet that the pod is gone may repeat the request by name, which would
+// affect the pod's successor. kubectl drain repeats it every 5 s.
 const Remember = 10 * time.Second
 
-// repeats reports whether an ask may be another attempt of one that the pod of
-// the same name before was deleted for: by the same user, with the same verb. An
-// ask that names the pod's UID or version is about this pod. So is a deletion by a
-// controller, which has seen the pod or made it.
+// repeats reports whether an Ask may repeat a request that was meant for the previous
+// pod of the same name: it has the same user and the same verb. An Ask with the pod's
+// UID or resource version is about this pod. So is a deletion by a controller, because
+// the controller has seen or created this pod.
 func repeats(a *Ask) bool {
 	if a.Pod == nil || a.Before == nil || a.Before.UID == a.Pod.UID {
 		return false
@@ -97,30 +98,29 @@ func repeats(a *Ask) bool {
 	return slices.Contains(a.Before.By, a.Before.asker(a))
 }
 
-// successor is the answer to an ask about a pod that is gone, whose name another
-// pod has.
+// successor returns the denial of an Ask about a deleted pod whose name a new pod has.
 func successor(a *Ask) Decision {
 	return Decision{
 		Code: http.StatusNotFound,
-		Message: fmt.Sprintf("lastcall: the pod %s that you asked for is gone; this is a new one of the same name. Ask again if it is to go too",
+		Message: fmt.Sprintf("lastcall: the pod %s that you asked for is gone, and a new pod has its name. Repeat the request to remove the new one as well",
 			a.Pod.Name),
 	}
 }
 
 const (
 	noSidecar    = "no sidecar"
-	neverStarted = "never started" // the app starts after the phase Pending
+	neverStarted = "never started" // in the phase Pending, the app has not started
 	terminating  = "terminating"
 )
 
-// The users under which the namespace controller may call: one of its own, or
-// that of all controllers.
+// The user names that the namespace controller may use: its own ServiceAccount, or
+// the user that all controllers share.
 const (
 	namespaceController = "system:serviceaccount:kube-system:namespace-controller"
 	allControllers      = "system:kube-controller-manager"
 )
 
-// passes returns why the ask is let through whatever is recorded, or "".
+// passes returns why the Ask is allowed independent of any recorded request, or "".
 func passes(a *Ask) string {
 	pod := a.Pod
 	switch {
@@ -147,13 +147,13 @@ func passes(a *Ask) string {
 	case sidecarOf(pod) == nil:
 		return noSidecar
 	case mismatch(a):
-		return "precondition" // the API server says which
+		return "precondition" // the API server rejects the request itself
 	}
 	return ""
 }
 
-// mismatch reports whether the ask is about another pod of that name, or about
-// another version of it.
+// mismatch reports whether the Ask's preconditions name another pod or another
+// version of it.
 func mismatch(a *Ask) bool {
 	p := a.Options.Preconditions
 	return p != nil && (p.UID != nil && *p.UID != a.Pod.UID || p.ResourceVersion != nil && *p.ResourceVersion != a.Pod.ResourceVersion)
@@ -172,8 +172,8 @@ func denied(a *Ask, since time.Time) Decision {
 	}
 }
 
-// isMachine reports whether a user is a program that comes back by itself:
-// nothing of it may be kept waiting.
+// isMachine reports whether a user is a component of the cluster that retries by
+// itself. The gate does not keep such requests waiting.
 func isMachine(user string) bool {
 	for _, prefix := range []string{"system:serviceaccount:", "system:kube-", "system:node:", "system:apiserver"} {
 		if strings.HasPrefix(user, prefix) {

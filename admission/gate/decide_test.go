@@ -16,7 +16,7 @@ import (
 
 const own = "system:serviceaccount:lastcall-system:lastcall-admission"
 
-// running is a pod that the gate holds.
+// running returns a running pod with the gate's label.
 func running(name string) *corev1.Pod {
 	always := corev1.ContainerRestartPolicyAlways
 	return &corev1.Pod{
@@ -34,7 +34,7 @@ func running(name string) *corev1.Pod {
 
 func uid(s types.UID) *types.UID { return &s }
 
-// Each row changes one thing of an ask that is denied, and says what comes of it.
+// Each case changes one thing of an Ask that is denied, and gives the decision.
 func TestDecide(t *testing.T) {
 	zero, ten, version := int64(0), int64(10), "6"
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -42,10 +42,10 @@ func TestDecide(t *testing.T) {
 	released := recorded + `,"released":"drained"}`
 	for name, c := range map[string]struct {
 		change  func(a *gate.Ask)
-		allow   string // why; empty if it is denied
+		allow   string // the reason; empty if it is denied
 		message string
 		code    int32
-		verb    gate.Verb // of what is recorded newly
+		verb    gate.Verb // of the new request that is recorded
 	}{
 		"a deletion":             {func(*gate.Ask) {}, "", "is deleted then", 429, gate.Delete},
 		"an eviction":            {func(a *gate.Ask) { a.Verb = gate.Evict }, "", "is evicted then", 429, gate.Evict},
@@ -131,7 +131,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// What is recorded of the first ask stays; others are added to it, a few.
+// The recorded request of the first Ask stays. The users of later ones are added, up
+// to a limit.
 func TestRecordedAskers(t *testing.T) {
 	pod := running("web-0")
 	pod.Annotations[gate.Recorded] = `{"uid":"uid-web-0","verb":"evict","gracePeriodSeconds":5,"by":["a"],"at":"2026-11-28T11:59:00Z"}`

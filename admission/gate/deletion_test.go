@@ -17,8 +17,8 @@ import (
 
 const setController = "system:serviceaccount:kube-system:statefulset-controller"
 
-// A deletion is denied, recorded, and carried out with its options once the pod
-// has drained, without anybody asking again.
+// A deletion is denied and recorded. Once the pod has drained, the gate deletes it
+// with the given options. Nobody needs to repeat the request.
 func TestDeletion(t *testing.T) {
 	sidecar := newSidecar(t)
 	w := start(t, nil, sidecar.at(t, running("web-0")))
@@ -51,8 +51,8 @@ func TestDeletion(t *testing.T) {
 	}
 }
 
-// A person's deletion is answered when the pod may go, or that it is to be asked
-// again; the end of the gate's process is no reason to let it through.
+// A person's deletion waits until the pod is released, or gets the answer to try
+// again. It is not allowed because the gate's process ends.
 func TestHeldDeletion(t *testing.T) {
 	t.Run("drained in time", func(t *testing.T) {
 		sidecar := newSidecar(t)
@@ -79,7 +79,7 @@ func TestHeldDeletion(t *testing.T) {
 	})
 }
 
-// A request that can never be recorded does not make its pod undeletable.
+// A request that can never be recorded is allowed, so that the pod can be deleted.
 func TestUnrecordable(t *testing.T) {
 	w := start(t, nil, newSidecar(t).at(t, running("web-0")))
 	fails := apierrors.NewForbidden(corev1.Resource("pods"), "web-0", errors.New("RBAC"))
@@ -93,8 +93,8 @@ func TestUnrecordable(t *testing.T) {
 	}
 }
 
-// A pod that a registry has never held, or cannot withdraw, is let go when nothing
-// is in flight, and the reason says what is not known of its clients.
+// A pod that a registry has never held, or could not withdraw, is released when
+// nothing is in flight. The reason names the registry.
 func TestDrainedAndNotWithdrawn(t *testing.T) {
 	for held, want := range map[string]string{
 		`{"name":"eureka","state":"forgotten"}`: "drained",

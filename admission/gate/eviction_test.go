@@ -19,7 +19,7 @@ import (
 	"lastcall/admission/gate"
 )
 
-// evictable has the played API server evict pods, unless blocked holds true.
+// evictable makes the fake API server evict pods, unless blocked is true.
 func evictable(w *world, blocked *atomic.Bool) {
 	w.client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		create, ok := a.(clienttesting.CreateAction)
@@ -40,8 +40,8 @@ func evictable(w *world, blocked *atomic.Bool) {
 	})
 }
 
-// An eviction is carried out by the eviction API, and waits for its budget: before
-// the pod begins to drain, and after.
+// The gate evicts a pod through the eviction API. The eviction waits for its budget
+// before the pod begins to drain, and again after the drain.
 func TestEviction(t *testing.T) {
 	sidecar := newSidecar(t)
 	w := start(t, nil, sidecar.at(t, running("web-0")))
@@ -67,7 +67,7 @@ func TestEviction(t *testing.T) {
 		return r != nil && r.Released == "drained"
 	})
 	if response := w.evicts(t, "somebody else", "web-0"); !response.Allowed {
-		t.Errorf("a drained pod's eviction is denied: %+v", response) // its budget is the API server's business
+		t.Errorf("a drained pod's eviction is denied: %+v", response) // the API server checks the budget
 	}
 	blocked.Store(false)
 	eventually(t, "the pod is evicted", func() bool { return w.pod(t, "web-0") == nil })
@@ -77,8 +77,8 @@ func TestEviction(t *testing.T) {
 }
 
 // A pod that stays ready although it has drained is given back to its budget, which
-// allows its eviction then. One that may become unready yet is not: another one
-// would begin to drain in its place.
+// then allows its eviction. A pod that may still become unready is not given back:
+// another pod would begin to drain in its place.
 func TestDrainedAndReady(t *testing.T) {
 	for name, c := range map[string]struct {
 		ago  time.Duration
@@ -106,7 +106,7 @@ func TestDrainedAndReady(t *testing.T) {
 			eventually(t, "an eviction was tried", func() bool { return w.actions("create pods/eviction") > 0 })
 			if c.back {
 				eventually(t, "the pod is given back", func() bool { return w.actions("update poddisruptionbudgets/status") > 0 })
-			} else { // the next try comes after all that the first one does
+			} else { // the second attempt begins after the first one has finished
 				changed := w.pod(t, "web-0")
 				changed.Labels["changed"] = "yes"
 				if _, err := client.CoreV1().Pods("team").Update(t.Context(), changed, metav1.UpdateOptions{}); err != nil {
@@ -125,8 +125,8 @@ func TestDrainedAndReady(t *testing.T) {
 	}
 }
 
-// An eviction of which the API server cannot say whether a budget allows it is
-// answered as the API server does, and the pod does not drain for it.
+// If the API server cannot tell whether a budget allows an eviction, the gate returns
+// the API server's error, and the pod does not drain.
 func TestEvictionsWithoutAnAnswer(t *testing.T) {
 	forbidden := apierrors.NewForbidden(corev1.Resource("pods/eviction"), "web-0", errors.New("no such right"))
 	for name, c := range map[string]struct {
@@ -161,8 +161,8 @@ func TestEvictionsWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// Two pods of one budget do not begin to drain at once: the second one is not
-// asked before the first one is seen not to be ready.
+// Two pods of one budget do not begin to drain at the same time. The second one waits
+// until the first one is seen as not ready.
 func TestEvictionsOfOneBudget(t *testing.T) {
 	one, two := newSidecar(t), newSidecar(t)
 	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team"},
@@ -187,13 +187,13 @@ func TestEvictionsOfOneBudget(t *testing.T) {
 	})
 }
 
-// A pod that begins to drain is taken from its budget. Another replica that has
-// begun a drain at the same moment has changed the budget, and it is looked at
-// again: no more drains begin than it allows.
+// A pod that begins to drain is subtracted from its budget. If another replica begins
+// a drain at the same moment, the update conflicts, and the gate reads the budget
+// again. No more drains begin than the budget allows.
 func TestEvictionsAtTwoReplicas(t *testing.T) {
 	for name, c := range map[string]struct {
 		allowed int32
-		taken   bool // by another replica, just before this one
+		taken   bool // another replica has taken a disruption just before
 		drains  bool
 	}{
 		"alone":                         {1, false, true},

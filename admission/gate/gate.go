@@ -21,17 +21,17 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// Config is what a Gate is made of.
+// Config is the configuration of a Gate.
 type Config struct {
 	Client kubernetes.Interface
-	// Own is the user name under which Client calls.
+	// Own is the user name of Client.
 	Own string
-	// Never are namespaces in which nothing is held.
+	// Never lists namespaces whose pods are never held.
 	Never []string
-	// Hold is how long a person's deletion is kept waiting for an answer at most,
-	// so that kubectl delete succeeds; 0: not at all.
+	// Hold is how long a person's deletion waits for its response at most, so that
+	// kubectl delete succeeds. 0 means that it does not wait.
 	Hold time.Duration
-	// Gone is for how long a sidecar may be out of reach before its pod is let go.
+	// Gone is how long a sidecar may be unreachable before its pod is released.
 	Gone   time.Duration
 	Events record.EventRecorder
 	Log    *slog.Logger
@@ -49,21 +49,21 @@ type Gate struct {
 	queue    workqueue.TypedRateLimitingInterface[string]
 	sidecars *sidecars
 
-	recording sync.Mutex // held from looking at other pods until the request is recorded
+	recording sync.Mutex // held while other pods are checked and a request is recorded
 	holds     chan struct{}
 
 	mu       sync.Mutex // guards everything that follows
 	changed  map[string]chan struct{}
 	before   map[string]remembered
-	learned  map[types.UID][]Ask // of those who know that the pod is being deleted
+	learned  map[types.UID][]Ask // of users who know that the pod is being deleted
 	starting map[string]started
 	out      map[string]*outOfReach
-	held     map[string]bool // past their time
-	left     map[string]bool // those that may be there still, without the label
+	held     map[string]bool // pods whose warning about their annotations or their timeout was emitted
+	left     map[string]bool // pods that may still exist, but have lost the label
 }
 
-// mostHeld bounds the calls that are kept waiting: each takes a seat at the API
-// server.
+// mostHeld limits the number of waiting calls: each of them counts against the API
+// server's limit of concurrent requests.
 const mostHeld = 50
 
 type remembered struct {
@@ -71,10 +71,10 @@ type remembered struct {
 	until   time.Time
 }
 
-// resync is how often every pod is looked at although nothing has happened.
+// resync is the interval at which every pod is checked even without a change.
 const resync = 10 * time.Minute
 
-// New makes a gate. It does nothing until Run is called.
+// New returns a Gate. It does nothing until Run is called.
 func New(c Config) *Gate {
 	g := &Gate{
 		Config:   c,
@@ -97,7 +97,7 @@ func New(c Config) *Gate {
 	return g
 }
 
-// Run watches pods and does what is recorded on them, until ctx ends.
+// Run watches pods and carries out their recorded requests until ctx ends.
 func (g *Gate) Run(ctx context.Context) error {
 	handler, err := g.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    g.seen,
@@ -111,7 +111,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer g.factory.Shutdown()
 	defer g.queue.ShutDown()
 	if !cache.WaitForCacheSync(ctx.Done(), handler.HasSynced) {
-		return nil // the end came first
+		return nil // ctx has ended
 	}
 	var workers sync.WaitGroup
 	for range 16 {
@@ -123,7 +123,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	return nil
 }
 
-// Synced reports whether the gate knows all pods.
+// Synced reports whether the gate has received all pods.
 func (g *Gate) Synced() bool { return g.informer.HasSynced() }
 
 func keyOf(pod *corev1.Pod) string { return pod.Namespace + "/" + pod.Name }
@@ -163,7 +163,7 @@ func (g *Gate) gone(object any) {
 	g.queue.Add(key)
 }
 
-// remember keeps the request of a pod that is gone, for a while.
+// remember keeps the request of a deleted pod for the time Remember.
 func (g *Gate) remember(key string, r *Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -179,9 +179,9 @@ func (g *Gate) remember(key string, r *Request) {
 	g.before[key] = remembered{r, now.Add(Remember)}
 }
 
-// hasLearned notes that a user learns by an answer that a pod is gone, or is being
-// deleted. When that user asks again, the pod's successor is meant. An eviction
-// that is let through may still be denied by the API server.
+// hasLearned notes that the decision tells the user that a pod is gone or is being
+// deleted. The user's next request then means the pod's successor. An allowed
+// eviction does not count, because the API server may still deny it.
 func (g *Gate) hasLearned(a *Ask, d *Decision) {
 	if a.Pod == nil {
 		return
@@ -202,7 +202,8 @@ func (g *Gate) hasLearned(a *Ask, d *Decision) {
 	}
 }
 
-// has reports whether the gate watches this very pod: then it hears when it is gone.
+// has reports whether the gate watches the pod with this UID, and will therefore be
+// notified of its end.
 func (g *Gate) has(pod *corev1.Pod) bool {
 	known, err := g.pods.Pods(pod.Namespace).Get(pod.Name)
 	return err == nil && known.UID == pod.UID
@@ -217,7 +218,7 @@ func (g *Gate) beforeOf(key string, now time.Time) *Request {
 	return nil
 }
 
-// notify wakes those that wait for a change of the pod.
+// notify wakes the goroutines that wait for a change of the pod.
 func (g *Gate) notify(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -227,7 +228,7 @@ func (g *Gate) notify(key string) {
 	}
 }
 
-// change returns a channel that is closed when the pod changes next.
+// change returns a channel that is closed at the pod's next change.
 func (g *Gate) change(key string) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -248,7 +249,7 @@ func (g *Gate) work(ctx context.Context) {
 		again, err := g.reconcile(ctx, key)
 		switch {
 		case err != nil && !errors.Is(err, context.Canceled):
-			g.Log.Warn("a pod is looked at again after a failure", "pod", key, "error", err.Error())
+			g.Log.Warn("handling a pod failed, will retry", "pod", key, "error", err.Error())
 			g.queue.AddRateLimited(key)
 		case again > 0:
 			g.queue.Forget(key)

@@ -33,7 +33,7 @@ func (m *Metrics) decided(v Verb, d *Decision) {
 	m.asks[[2]string{string(v), answer}]++
 }
 
-// released counts a release. Reasons with a duration are cut to a few kinds.
+// released counts a release. It groups the reasons into a few kinds.
 func (m *Metrics) released(why string) {
 	kind := "timeout"
 	switch {
@@ -113,7 +113,7 @@ func (m *Metrics) Write(w io.Writer) {
 	fmt.Fprintf(w, "lastcall_gate_waiting_pods %d\n", len(m.waits))
 	family("lastcall_gate_overdue_pods", "gauge", "Pods that are held for longer than their annotation lastcall/gate-timeout.")
 	fmt.Fprintf(w, "lastcall_gate_overdue_pods %d\n", len(m.holds))
-	family("lastcall_gate_longest_wait_seconds", "gauge", "For how long the pod has been held that was asked for first.")
+	family("lastcall_gate_longest_wait_seconds", "gauge", "How long the pod with the oldest request has been held.")
 	longest := 0.0
 	if len(m.waits) > 0 {
 		longest = time.Since(slices.MinFunc(slices.Collect(maps.Values(m.waits)), time.Time.Compare)).Seconds()

@@ -15,11 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// A request that is recorded takes the pod out of service at once. So it is not
-// recorded while what the other pods are doing speaks against it.
+// Recording a request takes the pod out of service at once. The checks in this file
+// prevent it while too many other pods are leaving.
 
-// started is a drain that has begun and that a PodDisruptionBudget may not have
-// seen yet.
+// started is a drain that has begun, but that the status of a PodDisruptionBudget may
+// not include yet.
 type started struct {
 	labels labels.Set
 	until  time.Time
@@ -33,7 +33,8 @@ func controls(user string) bool {
 	return strings.HasPrefix(user, "system:serviceaccount:kube-system:") || strings.HasPrefix(user, "system:kube-")
 }
 
-// notNow returns a denial if the pod must not begin to drain now.
+// notNow returns a decision that replaces the recording of the request: mostly a
+// denial, if the pod must not begin to drain now. It returns nil if the pod may drain.
 func (g *Gate) notNow(ctx context.Context, a *Ask) *Decision {
 	if a.Verb == Evict {
 		return g.overBudget(ctx, a)
@@ -41,7 +42,7 @@ func (g *Gate) notNow(ctx context.Context, a *Ask) *Decision {
 	return g.overSurplus(ctx, a)
 }
 
-// noteStart remembers a drain that begins, until the API server's objects show it.
+// noteStart remembers a drain that begins until the API server's objects reflect it.
 func (g *Gate) noteStart(a *Ask) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -53,9 +54,9 @@ func (g *Gate) noteStart(a *Ask) {
 	g.starting[keyOf(a.Pod)] = started{labels.Set(a.Pod.Labels), a.Now.Add(unseen)}
 }
 
-// overBudget asks the API server whether it would evict the pod: a denial by
-// admission comes before it looks at PodDisruptionBudgets, and a pod that drains
-// is as good as disrupted.
+// overBudget asks the API server, by a dry run, whether it would evict the pod. The
+// check is necessary because the API server calls the webhook before it checks
+// PodDisruptionBudgets, and because a draining pod is as unavailable as an evicted one.
 func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 	client := g.Client.PolicyV1()
 	err := client.Evictions(a.Pod.Namespace).Evict(ctx, &policyv1.Eviction{
@@ -69,8 +70,8 @@ func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
 		return &Decision{Allow: true, Why: "no such pod"}
 	case apierrors.IsForbidden(err):
-		// The gate could never carry it out, and the pod could never be evicted.
-		g.Log.Error("an eviction is let through: the gate may not evict", "pod", keyOf(a.Pod), "error", err.Error())
+		// The gate could never evict the pod, so a denial would hold it forever.
+		g.Log.Error("an eviction is let through: the gate is not allowed to evict", "pod", keyOf(a.Pod), "error", err.Error())
 		return &Decision{Allow: true, Why: "unrecordable", Warning: fmt.Sprintf("lastcall: let through undrained: %v", err)}
 	default:
 		return g.budgetUnknown(a, err)
@@ -95,16 +96,16 @@ func (g *Gate) overBudget(ctx context.Context, a *Ask) *Decision {
 	return nil
 }
 
-// budgetUnknown denies an eviction as the API server would, with its reason: a pod
-// that two budgets select is never evicted, and would drain for nothing.
+// budgetUnknown denies an eviction with the API server's error. For example, the API
+// server never evicts a pod that two budgets select, so its drain would be useless.
 func (g *Gate) budgetUnknown(a *Ask, err error) *Decision {
-	g.Log.Warn("whether a budget allows an eviction is not known", "pod", keyOf(a.Pod), "error", err.Error())
+	g.Log.Warn("cannot find out whether a budget allows an eviction", "pod", keyOf(a.Pod), "error", err.Error())
 	return &Decision{Code: http.StatusInternalServerError, Message: fmt.Sprintf(
-		"lastcall: pod %s does not begin to drain: whether a PodDisruptionBudget allows its eviction is not known: %v", a.Pod.Name, err)}
+		"lastcall: pod %s does not begin to drain: cannot find out whether a PodDisruptionBudget allows its eviction: %v", a.Pod.Name, err)}
 }
 
-// startingIn returns another pod of the namespace that selector selects, and that
-// has begun to drain and is ready still.
+// startingIn returns the name of another pod in the namespace that matches selector
+// and has begun to drain, but is still ready. It returns "" if there is none.
 func (g *Gate) startingIn(a *Ask, selector labels.Selector) string {
 	pods, err := g.pods.Pods(a.Pod.Namespace).List(selector)
 	if err != nil {
@@ -125,24 +126,24 @@ func (g *Gate) startingIn(a *Ask, selector labels.Selector) string {
 	return ""
 }
 
-// overSurplus keeps a ReplicaSet that changes its mind between two attempts from
-// having more pods drained than it has too many.
+// overSurplus returns a denial if a ReplicaSet already drains as many pods as it has
+// too many. Its controller may choose other pods at each attempt.
 func (g *Gate) overSurplus(ctx context.Context, a *Ask) *Decision {
 	if !controls(a.User) {
 		return nil
 	}
 	surplus, owner, err := g.surplus(ctx, a.Pod)
 	if err != nil {
-		g.Log.Warn("how many pods a ReplicaSet has too many is not known", "pod", keyOf(a.Pod), "error", err.Error())
+		g.Log.Warn("cannot find out how many pods a ReplicaSet has too many", "pod", keyOf(a.Pod), "error", err.Error())
 		return nil
 	}
 	if owner == nil || surplus <= 0 {
-		return nil // it knows better
+		return nil // the controller has another reason for the deletion
 	}
 	leaving, err := g.leaving(ctx, owner, a.Pod.Namespace)
 	if err != nil {
 		return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
-			"lastcall: pod %s does not begin to drain: how many others do is not known: %v", a.Pod.Name, err)}
+			"lastcall: pod %s does not begin to drain: cannot find out how many other pods drain: %v", a.Pod.Name, err)}
 	}
 	if leaving < surplus {
 		return nil
@@ -151,9 +152,10 @@ func (g *Gate) overSurplus(ctx context.Context, a *Ask) *Decision {
 		"lastcall: pod %s does not begin to drain: ReplicaSet %s has %d pods too many, and %d are being drained", a.Pod.Name, owner.Name, surplus, leaving)}
 }
 
-// leaving returns how many pods of an owner are to go, as the API server has it: a
-// controller that was denied asks again within milliseconds, for other pods, and
-// another replica of the gate may have recorded what it asked for first.
+// leaving returns the number of the owner's pods with a recorded request. It asks the
+// API server and not the cache: a controller retries a denied deletion within
+// milliseconds, for other pods, and another replica of the gate may have recorded the
+// first request.
 func (g *Gate) leaving(ctx context.Context, owner *metav1.OwnerReference, namespace string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
@@ -171,8 +173,8 @@ func (g *Gate) leaving(ctx context.Context, owner *metav1.OwnerReference, namesp
 	return n, nil
 }
 
-// surplus returns how many pods the pod's ReplicaSet has too many, and the
-// ReplicaSet; nil if the pod has none.
+// surplus returns the number of excess pods of the pod's ReplicaSet, and the
+// ReplicaSet's owner reference, which is nil if the pod has no ReplicaSet.
 func (g *Gate) surplus(ctx context.Context, pod *corev1.Pod) (int, *metav1.OwnerReference, error) {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || owner.Kind != "ReplicaSet" || owner.APIVersion != "apps/v1" {
@@ -191,7 +193,7 @@ func (g *Gate) surplus(ctx context.Context, pod *corev1.Pod) (int, *metav1.Owner
 	return max(len(g.podsOf(owner, pod.Namespace)), int(set.Status.Replicas)) - want, owner, nil
 }
 
-// podsOf returns the active pods of an owner.
+// podsOf returns the active pods of an owner that the gate watches.
 func (g *Gate) podsOf(owner *metav1.OwnerReference, namespace string) []*corev1.Pod {
 	pods, err := g.pods.Pods(namespace).List(labels.Everything())
 	if err != nil {
@@ -202,7 +204,7 @@ func (g *Gate) podsOf(owner *metav1.OwnerReference, namespace string) []*corev1.
 	})
 }
 
-// isOf reports whether a pod is an active one of the owner.
+// isOf reports whether a pod is active and belongs to the owner.
 func isOf(pod *corev1.Pod, owner *metav1.OwnerReference) bool {
 	of := metav1.GetControllerOf(pod)
 	return isActive(pod) && of != nil && of.UID == owner.UID

@@ -24,8 +24,8 @@ func sidecarOf(pod *corev1.Pod) *corev1.Container {
 	return nil
 }
 
-// addressOf returns the base URL of the pod's sidecar, and the token that its
-// environment holds literally.
+// addressOf returns the base URL of the pod's sidecar, and its token. The token is
+// empty if LASTCALL_TOKEN is not set to a literal value.
 func addressOf(pod *corev1.Pod) (address, token string, err error) {
 	c := sidecarOf(pod)
 	if c == nil {
@@ -54,8 +54,9 @@ func addressOf(pod *corev1.Pod) (address, token string, err error) {
 	return u.String(), token, nil
 }
 
-// timeout returns how long the gate waits for the pod at most, 0 for as long as it
-// takes, and whether it is let go then.
+// timeout returns how long the gate holds the pod at most, and whether it releases the
+// pod then. A limit of 0 means no limit. The error is about an invalid annotation; the
+// other results are then the ones to use.
 func timeout(pod *corev1.Pod) (limit time.Duration, release bool, err error) {
 	if text, ok := pod.Annotations[Timeout]; ok {
 		limit, err = time.ParseDuration(text)
@@ -73,7 +74,8 @@ func timeout(pod *corev1.Pod) (limit time.Duration, release bool, err error) {
 	}
 }
 
-// isActive reports whether the pod runs or will run, as controllers count them.
+// isActive reports whether the pod runs or will run, by the rule that Kubernetes'
+// controllers use.
 func isActive(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
@@ -87,8 +89,8 @@ func isReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// slim removes from a pod what the gate does not need, so that ten thousand fit
-// into little memory.
+// slim removes everything from a pod that the gate does not need, because the cache
+// may hold ten thousand pods.
 func slim(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {

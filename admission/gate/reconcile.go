@@ -12,14 +12,14 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// outOfReach is since when a sidecar has not answered.
+// outOfReach is the state of a sidecar that has failed to answer.
 type outOfReach struct {
 	since time.Time
 	told  bool
 }
 
-// reconcile brings one pod a step further, and returns after how long it is to be
-// looked at again; 0: when it changes.
+// reconcile does the next step for a pod, and returns the delay before the following
+// one. 0 means to wait for a change of the pod.
 func (g *Gate) reconcile(ctx context.Context, key string) (time.Duration, error) {
 	namespace, name, err := cache.SplitMetaNamespaceKey(key)
 	if err != nil {
@@ -33,7 +33,7 @@ func (g *Gate) reconcile(ctx context.Context, key string) (time.Duration, error)
 	}
 	if pod == nil || !isActive(pod) {
 		g.forget(key)
-		return 0, nil // it is gone, or it goes
+		return 0, nil // it is deleted or finished
 	}
 	request := RequestOn(pod)
 	g.Metrics.waiting(key, request)
@@ -65,7 +65,7 @@ func (g *Gate) forget(key string) {
 	delete(g.left, key)
 }
 
-// unlabelled returns a pod that has lost its label while it was held, or nil.
+// unlabelled returns the pod if it lost its label while it was held, or else nil.
 func (g *Gate) unlabelled(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	g.mu.Lock()
 	left := g.left[namespace+"/"+name]
@@ -76,7 +76,8 @@ func (g *Gate) unlabelled(ctx context.Context, namespace, name string) (*corev1.
 	return g.live(ctx, namespace, name)
 }
 
-// drain has the sidecar drain, and returns why the pod is to be released, or "".
+// drain makes the sidecar drain. why is the reason to release the pod, or "". again is
+// the delay before the next call.
 func (g *Gate) drain(ctx context.Context, pod *corev1.Pod, r *Request) (why string, again time.Duration, err error) {
 	s, err := g.sidecars.status(ctx, pod)
 	if err == nil && (s.Phase == "serving" || s.Phase == "expired" || s.Phase != "drained" && s.Deadline != nil) {
@@ -105,7 +106,8 @@ func (g *Gate) drain(ctx context.Context, pod *corev1.Pod, r *Request) (why stri
 	return why, again, nil
 }
 
-// unreachable counts the time for which a sidecar has not done what it is asked.
+// unreachable handles a failed call of a sidecar. why is the reason to release the pod
+// if the calls have failed for the time Gone, or else "".
 func (g *Gate) unreachable(pod *corev1.Pod, err error) (why string, again time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -129,7 +131,8 @@ func (g *Gate) unreachable(pod *corev1.Pod, err error) (why string, again time.D
 	return "", min(2*pollEvery, g.Gone)
 }
 
-// overTime tells once of a pod that is held for longer than its annotation says.
+// overTime emits an Event once for a pod that is held for longer than its annotation
+// allows, or whose annotations are invalid.
 func (g *Gate) overTime(pod *corev1.Pod, r *Request, limit time.Duration, release bool, waitingFor string, wrong error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,9 +152,9 @@ func (g *Gate) overTime(pod *corev1.Pod, r *Request, limit time.Duration, releas
 	}
 }
 
-// withdraw takes back a drain whose request was removed.
+// withdraw cancels a drain whose request was removed.
 func (g *Gate) withdraw(ctx context.Context, pod *corev1.Pod) (time.Duration, error) {
-	// Another request may have been recorded that this replica has not seen yet.
+	// A new request may have been recorded that this replica has not seen yet.
 	now, err := g.live(ctx, pod.Namespace, pod.Name)
 	if err != nil || now == nil || now.UID != pod.UID || now.DeletionTimestamp != nil || RequestOn(now) != nil {
 		return 0, err
@@ -167,11 +170,10 @@ func (g *Gate) withdraw(ctx context.Context, pod *corev1.Pod) (time.Duration, er
 	return 0, nil
 }
 
-// release notes that the pod need not be held any longer, and carries out what
-// was asked.
+// release records on the pod that it is no longer held, and carries out the request.
 func (g *Gate) release(ctx context.Context, pod *corev1.Pod, r *Request, why string) (time.Duration, error) {
 	if !g.wanted(ctx, pod, r) {
-		g.Events.Eventf(pod, corev1.EventTypeNormal, "GateUnwanted", "its ReplicaSet has no pod too many any more: the request of %s is dropped", r.By[0])
+		g.Events.Eventf(pod, corev1.EventTypeNormal, "GateUnwanted", "its ReplicaSet no longer has too many pods: the request of %s is dropped", r.By[0])
 		return 0, g.annotate(ctx, pod, map[string]any{Recorded: nil})
 	}
 	released := *r
@@ -184,8 +186,8 @@ func (g *Gate) release(ctx context.Context, pod *corev1.Pod, r *Request, why str
 	return g.carryOut(ctx, pod, &released)
 }
 
-// wanted reports whether the pod is still to go. A ReplicaSet that was scaled up
-// again asks no more, and would have to replace the pod.
+// wanted reports whether the pod should still be deleted. A ReplicaSet that was scaled
+// up again no longer requests the deletion, and would have to replace the pod.
 func (g *Gate) wanted(ctx context.Context, pod *corev1.Pod, r *Request) bool {
 	if r.Verb != Delete {
 		return true
@@ -197,7 +199,7 @@ func (g *Gate) wanted(ctx context.Context, pod *corev1.Pod, r *Request) bool {
 	}
 	surplus, owner, err := g.surplus(ctx, pod)
 	if err != nil || owner == nil {
-		return true // not known: what was asked is done
+		return true // unknown: the request is carried out
 	}
 	return surplus > 0
 }

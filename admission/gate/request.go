@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Verb is what was asked.
+// Verb is the kind of a request: Delete or Evict.
 type Verb string
 
 // The verbs.
@@ -20,30 +20,30 @@ const (
 	Evict  Verb = "evict"
 )
 
-// mostAskers bounds the users that a request names.
+// mostAskers limits the number of users in a Request.
 const mostAskers = 8
 
-// Request is what somebody asked to be done with a pod, as it is recorded on it.
+// Request is a request to delete or evict a pod, in the form recorded on the pod.
 type Request struct {
-	// UID is the pod's. A request with another one is none of this pod's: it
-	// came with a template, or was copied.
+	// UID is the pod's. A request with another UID was copied from another pod or
+	// comes from a pod template, and is ignored.
 	UID  types.UID `json:"uid"`
 	Verb Verb      `json:"verb"`
-	// The options as they were given. A precondition on the resource version is
-	// left out: recording the request changes it.
+	// The given options. A precondition on the resource version is not kept, because
+	// recording the request changes the version.
 	GracePeriodSeconds *int64                      `json:"gracePeriodSeconds,omitempty"`
 	PropagationPolicy  *metav1.DeletionPropagation `json:"propagationPolicy,omitempty"`
 	OrphanDependents   *bool                       `json:"orphanDependents,omitempty"`
-	// By is who asked, the first one first. Whoever asked for the other verb is
-	// named with it: "jane (evict)".
+	// By lists the users who sent the request, in the order of their requests. If a
+	// user's verb differs from Verb, it follows the name: "jane (evict)".
 	By []string  `json:"by"`
-	At time.Time `json:"at"` // when it was first asked
-	// Released says why the pod is no longer held; empty while it is.
+	At time.Time `json:"at"` // of the first request
+	// Released is the reason why the pod is no longer held; empty while it is held.
 	Released string `json:"released,omitempty"`
 }
 
-// RequestOn returns the request that is recorded on the pod, or nil. An annotation
-// that cannot be read, or is another pod's, is none.
+// RequestOn returns the request that is recorded on the pod, or nil. It ignores an
+// annotation that is invalid or belongs to another pod.
 func RequestOn(pod *corev1.Pod) *Request {
 	text, ok := pod.Annotations[Recorded]
 	if !ok {
@@ -59,16 +59,16 @@ func RequestOn(pod *corev1.Pod) *Request {
 	return &r
 }
 
-// newRequest returns what is recorded of an ask.
+// newRequest returns the Request to record for an Ask.
 func newRequest(a *Ask) *Request {
 	r := &Request{UID: a.Pod.UID, Verb: a.Verb, By: []string{a.User}, At: a.Now.UTC().Truncate(time.Second)}
 	r.GracePeriodSeconds = a.Options.GracePeriodSeconds
 	r.PropagationPolicy = a.Options.PropagationPolicy
-	r.OrphanDependents = a.Options.OrphanDependents //nolint:staticcheck // deprecated, and what was asked all the same
+	r.OrphanDependents = a.Options.OrphanDependents //nolint:staticcheck // deprecated, but users may still send it
 	return r
 }
 
-// asker is how By names who asks.
+// asker returns the entry in By for the Ask's user.
 func (r *Request) asker(a *Ask) string {
 	if a.Verb == r.Verb {
 		return a.User
@@ -76,8 +76,8 @@ func (r *Request) asker(a *Ask) string {
 	return fmt.Sprintf("%s (%s)", a.User, a.Verb)
 }
 
-// with returns the request with another one who asks, or nil if nothing is to be
-// added.
+// with returns a copy of the request with the Ask's user added, or nil if the user is
+// already in it or it is full.
 func (r *Request) with(a *Ask) *Request {
 	asker := r.asker(a)
 	if slices.Contains(r.By, asker) || len(r.By) >= mostAskers {
@@ -88,26 +88,26 @@ func (r *Request) with(a *Ask) *Request {
 	return &more
 }
 
-// without returns the request without one who asked.
+// without returns a copy of the request without the Ask's user.
 func (r *Request) without(a *Ask) *Request {
 	less, asker := *r, r.asker(a)
 	less.By = slices.DeleteFunc(slices.Clone(r.By), func(by string) bool { return by == asker })
 	return &less
 }
 
-// options are those with which what was asked is done.
+// options returns the options for the deletion or eviction.
 func (r *Request) options() *metav1.DeleteOptions {
 	uid := r.UID
 	return &metav1.DeleteOptions{
 		GracePeriodSeconds: r.GracePeriodSeconds,
 		PropagationPolicy:  r.PropagationPolicy,
-		OrphanDependents:   r.OrphanDependents, //nolint:staticcheck // deprecated, and what was asked all the same
+		OrphanDependents:   r.OrphanDependents, //nolint:staticcheck // deprecated, but users may still send it
 		Preconditions:      &metav1.Preconditions{UID: &uid},
 	}
 }
 
-// patch returns the merge patch that sets annotations of exactly this version of
-// the pod; nil removes one.
+// patch returns a merge patch that sets annotations. It applies only to this version
+// of the pod. A nil value removes an annotation.
 func patch(pod *corev1.Pod, annotations map[string]any) ([]byte, error) {
 	text, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid": pod.UID, "resourceVersion": pod.ResourceVersion, "annotations": annotations,
@@ -118,7 +118,7 @@ func patch(pod *corev1.Pod, annotations map[string]any) ([]byte, error) {
 	return text, nil
 }
 
-// annotations are those that record the request.
+// annotations returns the annotations that record the request.
 func (r *Request) annotations() (map[string]any, error) {
 	text, err := json.Marshal(r)
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 	"lastcall/admission/gate"
 )
 
-// A ReplicaSet that is scaled from 6 to 3 has three pods drained, whichever it
-// asks for; when it is scaled up again, they serve again.
+// When a ReplicaSet is scaled from 6 to 3, three pods are drained, even if its
+// controller chooses others at each attempt. When the ReplicaSet is scaled up again,
+// the pods that are left serve again.
 func TestScaleDown(t *testing.T) {
 	yes, three := true, int32(3)
 	set := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "team", UID: "set"}, Spec: appsv1.ReplicaSetSpec{Replicas: &three}}
@@ -30,7 +31,7 @@ func TestScaleDown(t *testing.T) {
 	replicas := []*world{w, join(t, w.client, nil)}
 	const controller = "system:serviceaccount:kube-system:replicaset-controller"
 	n := 0
-	for range 3 { // it asks again and again, each time for others, and whichever replica of the gate it meets
+	for range 3 { // the controller asks repeatedly, for different pods, at either replica of the gate
 		for name := range sidecars {
 			n++
 			if response := replicas[n%2].asks(t, controller, name, &metav1.DeleteOptions{}); response.Allowed {

@@ -11,13 +11,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// largestStatus is how much of a sidecar's answer is read.
+// largestStatus is the maximum number of bytes that are read of a sidecar's response.
 const largestStatus = 1 << 20
 
-// sidecars calls sidecars.
+// sidecars is a client for the HTTP API of sidecars.
 type sidecars struct{ client *http.Client }
 
-// standing is what the gate needs of a sidecar's status.
+// standing holds the fields of a sidecar's status that the gate needs.
 type standing struct {
 	Phase      string     `json:"phase"`
 	Deadline   *time.Time `json:"deadline"`
@@ -29,9 +29,9 @@ type standing struct {
 	} `json:"registries"`
 }
 
-// drained returns the outcome of a drain that has ended. If a registry could not
-// withdraw the pod, there is nothing more to wait for, and clients may still be
-// sent to it.
+// drained returns the reason to release a pod whose drain has ended. The reason names
+// a registry that could not withdraw the pod: there is nothing more to wait for, but
+// the registry may still send clients to the pod.
 func (s *standing) drained() string {
 	for _, r := range s.Registries {
 		switch {
@@ -44,7 +44,8 @@ func (s *standing) drained() string {
 	return "drained"
 }
 
-// refused is an answer of a sidecar that is there and will not do it.
+// refused is the error for a sidecar that answers with another status code than
+// expected.
 type refused struct {
 	call    string
 	code    int
@@ -71,12 +72,12 @@ func (s *sidecars) status(ctx context.Context, pod *corev1.Pod) (standing, error
 	return s.call(ctx, pod, http.MethodGet, "/status", http.StatusOK)
 }
 
-// drain begins a drain without an end, or lengthens the one under way.
+// drain begins a drain without a time limit, or removes the limit of the current one.
 func (s *sidecars) drain(ctx context.Context, pod *corev1.Pod) (standing, error) {
 	return s.call(ctx, pod, http.MethodPost, "/drain?budget=none", http.StatusAccepted)
 }
 
-// takeBack ends a drain. That there is none is no error.
+// takeBack cancels the drain. It is no error if there is none.
 func (s *sidecars) takeBack(ctx context.Context, pod *corev1.Pod) error {
 	_, err := s.call(ctx, pod, http.MethodDelete, "/drain", http.StatusOK, http.StatusConflict)
 	return err
@@ -101,7 +102,7 @@ func (s *sidecars) call(ctx context.Context, pod *corev1.Pod, method, path strin
 	if err != nil {
 		return standing{}, err
 	}
-	defer func() { _ = answer.Body.Close() }() // only read
+	defer func() { _ = answer.Body.Close() }() // a read-only body: an error does not matter
 	body, err := io.ReadAll(io.LimitReader(answer.Body, largestStatus))
 	if err != nil {
 		return standing{}, fmt.Errorf("%s %s: reading the answer: %w", method, address+path, err)

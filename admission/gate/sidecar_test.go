@@ -11,8 +11,8 @@ import (
 	"lastcall/admission/gate"
 )
 
-// A sidecar that has gone does not hold its pod for ever; one that was restarted
-// and has forgotten its drain is asked again.
+// A sidecar that is gone does not hold its pod forever. A sidecar that was restarted
+// and has lost its drain is asked to drain again.
 func TestSidecars(t *testing.T) {
 	for name, c := range map[string]struct {
 		gone    time.Duration
@@ -55,7 +55,7 @@ func drainsSoon(s *fakeSidecar) {
 	go func() { <-s.called; s.become("drained") }()
 }
 
-// After its time a pod is let go or held, as its annotation says.
+// After its timeout, a pod is released or held, depending on its annotation.
 func TestTimeout(t *testing.T) {
 	for _, c := range []struct{ after, then, event string }{
 		{"1ms", "release", "GateOpened not drained within 1ms"},

@@ -20,9 +20,9 @@ import (
 	"lastcall/admission/internal/apiservertest"
 )
 
-// TestStatefulSet has the real StatefulSet controller roll an OrderedReady
-// StatefulSet of 3 and scale it down, with pods that are not ready while they
-// drain: it never asks again for those.
+// TestStatefulSet makes the real StatefulSet controller roll out and scale down an
+// OrderedReady StatefulSet of 3 replicas. Its pods are not ready while they drain, and
+// the controller never repeats the deletion of such pods.
 func TestStatefulSet(t *testing.T) {
 	c := startCluster(t, apiservertest.Versions()[0])
 	k := startKubelet(t, c)
@@ -75,11 +75,11 @@ func TestStatefulSet(t *testing.T) {
 	}
 }
 
-// kubelet plays the kubelet, and the sidecars of all pods: each has an address of
-// its own, and all have the same port.
+// kubelet acts as the kubelet and as the sidecars of all pods. Each pod has its own
+// address, and all sidecars have the same port.
 type kubelet struct {
 	port int32
-	work time.Duration // what each drain takes
+	work time.Duration // duration of each drain
 
 	mu    sync.Mutex // guards everything that follows
 	next  int
@@ -121,7 +121,7 @@ func startKubelet(t *testing.T, c *cluster) *kubelet {
 	return k
 }
 
-// drained returns how many pods were deleted after they had drained.
+// drained returns the number of pods that have been removed.
 func (k *kubelet) drained() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -147,7 +147,7 @@ func (k *kubelet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"phase":%q}`, k.phase[ip])
 }
 
-// look does for each pod of the set what is to be done.
+// look calls keep for each pod of the StatefulSet.
 func (k *kubelet) look(t *testing.T, c *cluster) {
 	pods, err := c.admin.CoreV1().Pods("team").List(t.Context(), metav1.ListOptions{LabelSelector: "app=set"})
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"lastcall/admission/gate"
 )
 
-// create has the API server hold another pod of that name.
+// create creates a pod with this UID at the fake API server.
 func (w *world) create(t *testing.T, pod *corev1.Pod, uid types.UID) {
 	t.Helper()
 	pod.UID = uid
@@ -31,8 +31,8 @@ func (w *world) create(t *testing.T, pod *corev1.Pod, uid types.UID) {
 	}
 }
 
-// Whoever asks for an evicted pod once more, without knowing that it is gone, does
-// not hit its successor. Asked for again, as when another node is drained, the
+// A user who repeats an eviction, without knowing that the pod is gone, does not evict
+// its successor. If the user asks once more, as when another node is drained, the
 // successor is drained too.
 func TestSuccessorIsAskedForAgain(t *testing.T) {
 	for name, phase := range map[string]corev1.PodPhase{"started": corev1.PodRunning, "not started": corev1.PodPending} {
@@ -49,7 +49,7 @@ func TestSuccessorIsAskedForAgain(t *testing.T) {
 			pod.Status.Phase = phase
 			w.create(t, pod, "next")
 
-			// The gate learns a moment later that the first one is gone.
+			// The gate is notified a moment later that the first pod is gone.
 			eventually(t, "it is remembered", func() bool {
 				response := w.evicts(t, "jane", "web-0")
 				return !response.Allowed && response.Result.Code == http.StatusNotFound
@@ -67,8 +67,8 @@ func TestSuccessorIsAskedForAgain(t *testing.T) {
 	}
 }
 
-// Whoever has learned that a pod is deleted means its successor: kubectl delete
-// twice in a row.
+// A user who knows that a pod is being deleted means its successor, as with kubectl
+// delete twice in a row.
 func TestSuccessorOfAPodThatIsKnownToBeGone(t *testing.T) {
 	sidecar := newSidecar(t)
 	w := start(t, func(c *gate.Config) { c.Hold = patience }, sidecar.at(t, running("web-0")))
@@ -90,7 +90,7 @@ func TestSuccessorOfAPodThatIsKnownToBeGone(t *testing.T) {
 	}
 }
 
-// An API server that fails in the middle of an ask does not let a pod go.
+// A failure of the API server while an Ask is decided does not release the pod.
 func TestPodThatCannotBeReadAgain(t *testing.T) {
 	for name, user := range map[string]string{"a controller": setController, "a person": "jane"} {
 		t.Run(name, func(t *testing.T) {
@@ -113,8 +113,8 @@ func TestPodThatCannotBeReadAgain(t *testing.T) {
 	}
 }
 
-// An ask about a pod whose name another pod has by now says so, and neither is
-// deleted.
+// If a new pod takes the name while an Ask is decided, the answer says that the old
+// pod is gone, and the new one is not deleted.
 func TestSuccessorInTheMiddleOfAnAsk(t *testing.T) {
 	w := start(t, nil, newSidecar(t).at(t, running("web-0")))
 	old := w.pod(t, "web-0")
@@ -135,8 +135,8 @@ func TestSuccessorInTheMiddleOfAnAsk(t *testing.T) {
 	}
 }
 
-// An eviction that another replica has carried out is not asked for again: the API
-// server would try it on the successor for 10 s.
+// The gate does not repeat an eviction that another replica has carried out: the API
+// server would retry it on the successor for 10 s.
 func TestEvictionOfAPodThatIsGone(t *testing.T) {
 	for name, there := range map[string]func() *corev1.Pod{
 		"gone": func() *corev1.Pod { return nil },
@@ -160,7 +160,7 @@ func TestEvictionOfAPodThatIsGone(t *testing.T) {
 				}
 				return true, nil, apierrors.NewNotFound(corev1.Resource("pods"), "web-0")
 			})
-			t.Cleanup(func() { // when the gate has ended
+			t.Cleanup(func() { // runs after the gate has ended
 				if n := (&world{client: client}).actions("create pods/eviction"); n != 0 {
 					t.Errorf("it was evicted %d times", n)
 				}

@@ -19,8 +19,8 @@ import (
 	"lastcall/admission/internal/review"
 )
 
-// Webhook answers reviews of DELETE pods and CREATE pods/eviction. The calls that
-// it keeps waiting are answered when ctx ends.
+// Webhook returns the handler for reviews of DELETE pods and CREATE pods/eviction.
+// Calls that wait are answered when ctx ends.
 func (g *Gate) Webhook(ctx context.Context) http.Handler {
 	return review.Handler(g.Log, func(call context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		return g.answer(ctx, call, r)
@@ -31,8 +31,8 @@ func (g *Gate) answer(ctx, call context.Context, r *admissionv1.AdmissionRequest
 	limited, cancel := context.WithTimeout(call, callLimit)
 	defer cancel()
 	a, err := g.askOf(limited, r)
-	if err != nil { // nothing is known of the pod: it is as without the gate
-		g.Log.Error("a deletion is let through: what it is about cannot be read", "pod", r.Namespace+"/"+r.Name, "error", err.Error())
+	if err != nil { // without the pod nothing can be decided: allowed, as without the gate
+		g.Log.Error("a deletion is let through: its review cannot be read", "pod", r.Namespace+"/"+r.Name, "error", err.Error())
 		return respond(&Decision{Allow: true, Why: "unreadable", Warning: fmt.Sprintf("lastcall: let through undrained: %v", err)}, nil)
 	}
 	d := Decision{Allow: true, Why: "no gate here"}
@@ -50,10 +50,11 @@ func (g *Gate) answer(ctx, call context.Context, r *admissionv1.AdmissionRequest
 	return respond(&d, a)
 }
 
-// attempts is how often a request is written to a pod that changes meanwhile.
+// attempts is the maximum number of attempts to update an object that others change
+// at the same time.
 const attempts = 5
 
-// settle decides, and writes what is to be recorded.
+// settle decides on an Ask, and records the request on the pod if that is needed.
 func (g *Gate) settle(ctx context.Context, a *Ask) Decision {
 	d := Decide(a)
 	if d.Allow || d.Record == nil {
@@ -79,7 +80,7 @@ func (g *Gate) settle(ctx context.Context, a *Ask) Decision {
 		case apierrors.IsNotFound(err):
 			return Decision{Allow: true, Why: "no such pod"}
 		case apierrors.IsForbidden(err) || apierrors.IsInvalid(err):
-			// It would never succeed, and the pod could never be deleted.
+			// A retry would never succeed, so a denial would hold the pod forever.
 			g.Log.Error("a deletion is let through: it cannot be recorded", "pod", keyOf(a.Pod), "error", err.Error())
 			return Decision{Allow: true, Why: "unrecordable", Warning: fmt.Sprintf("lastcall: let through undrained: %v", err)}
 		case !apierrors.IsConflict(err):
@@ -92,7 +93,7 @@ func (g *Gate) settle(ctx context.Context, a *Ask) Decision {
 			d.Message += fmt.Sprintf(" (it was not recorded, ask again: %v)", err)
 			return d
 		}
-		if now != nil && now.UID != a.Pod.UID { // the ask was about the one before
+		if now != nil && now.UID != a.Pod.UID { // the Ask was about the previous pod
 			return successor(a)
 		}
 		a.Pod = now
@@ -100,7 +101,7 @@ func (g *Gate) settle(ctx context.Context, a *Ask) Decision {
 			return d
 		}
 	}
-	d.Message += " (it was not recorded, ask again: the pod changes all the time)"
+	d.Message += " (it was not recorded, ask again: too many conflicting updates of the pod)"
 	return d
 }
 
@@ -123,7 +124,7 @@ func (g *Gate) annotate(ctx context.Context, pod *corev1.Pod, annotations map[st
 	return err
 }
 
-// live reads the pod from the API server; nil if there is none.
+// live reads the pod from the API server. It returns nil if there is none.
 func (g *Gate) live(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
@@ -137,13 +138,14 @@ func (g *Gate) live(ctx context.Context, namespace, name string) (*corev1.Pod, e
 	return pod, nil
 }
 
-// hold waits until the pod is let go, and changes the decision then.
+// hold waits up to Hold until the pod is released or deleted, and then changes the
+// decision.
 func (g *Gate) hold(ctx, call context.Context, a *Ask, d *Decision) {
 	select {
 	case g.holds <- struct{}{}:
 		defer func() { <-g.holds }()
 	default:
-		return // enough are waiting
+		return // too many calls are waiting already
 	}
 	end := time.NewTimer(g.Hold)
 	defer end.Stop()
@@ -153,7 +155,8 @@ func (g *Gate) hold(ctx, call context.Context, a *Ask, d *Decision) {
 		pod, err := g.pods.Pods(a.Pod.Namespace).Get(a.Pod.Name)
 		switch {
 		case err != nil || pod.UID != a.Pod.UID || pod.DeletionTimestamp != nil:
-			// The API server reads the pod again before it deletes it, and asks again.
+			// The API server reads the pod again before it deletes it, and then calls the
+			// webhook again.
 			*d = Decision{Allow: true, Why: terminating}
 			return
 		default:
@@ -174,13 +177,13 @@ func (g *Gate) hold(ctx, call context.Context, a *Ask, d *Decision) {
 	}
 }
 
-// askOf reads a review.
+// askOf returns the Ask in an admission request.
 func (g *Gate) askOf(ctx context.Context, r *admissionv1.AdmissionRequest) (*Ask, error) {
 	a := &Ask{Verb: Delete, User: r.UserInfo.Username, DryRun: r.DryRun != nil && *r.DryRun, Own: g.Own, Now: time.Now()}
 	a.Before = g.beforeOf(r.Namespace+"/"+r.Name, a.Now)
 	switch {
 	case r.Resource.Resource != "pods":
-		return nil, fmt.Errorf("it is about %s", r.Resource.Resource)
+		return nil, fmt.Errorf("unexpected resource %s", r.Resource.Resource)
 	case r.Operation == admissionv1.Delete && r.SubResource == "":
 		var pod corev1.Pod
 		if err := errors.Join(read(r.OldObject.Raw, &pod), read(r.Options.Raw, &a.Options)); err != nil {
@@ -201,10 +204,10 @@ func (g *Gate) askOf(ctx context.Context, r *admissionv1.AdmissionRequest) (*Ask
 			a.Options = *eviction.DeleteOptions
 		}
 		var err error
-		a.Pod, err = g.live(ctx, r.Namespace, r.Name) // the Eviction shows nothing of the pod
+		a.Pod, err = g.live(ctx, r.Namespace, r.Name) // the Eviction does not contain the pod
 		return a, err
 	}
-	return nil, fmt.Errorf("it is about %s of %s/%s", r.Operation, r.Resource.Resource, r.SubResource)
+	return nil, fmt.Errorf("unexpected request: %s of %s/%s", r.Operation, r.Resource.Resource, r.SubResource)
 }
 
 // isEnding reports whether a namespace is being deleted.
@@ -235,9 +238,9 @@ func respond(d *Decision, a *Ask) *admissionv1.AdmissionResponse {
 	case http.StatusInternalServerError:
 		r.Result.Reason = metav1.StatusReasonInternalError
 	}
-	// Clients made with client-go ask again ten times if they are told when. Only
-	// people's are: a controller's worker would do nothing else meanwhile, and
-	// kubectl drain asks again by itself.
+	// With RetryAfterSeconds, client-go repeats the request up to ten times. It is not
+	// set for controllers, because it would block one of their workers meanwhile, nor
+	// for evictions, because kubectl drain repeats them itself.
 	if d.Code == http.StatusTooManyRequests && a.Verb == Delete && !controls(a.User) {
 		r.Result.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
 	}

@@ -9,8 +9,8 @@ import (
 	"lastcall/admission/gate"
 )
 
-// Removing the annotation takes the drain back, also if it was removed while no
-// gate ran.
+// Removing the annotation cancels the drain, even if it was removed while no gate was
+// running.
 func TestWithdrawal(t *testing.T) {
 	sidecar := newSidecar(t)
 	w := start(t, nil, sidecar.at(t, running("web-0")))
@@ -35,9 +35,9 @@ func TestWithdrawal(t *testing.T) {
 	sidecar.is(t, "DELETE /drain")
 }
 
-// A pod that loses the label while it is held is not held any longer. (The played
-// API server does not tell watchers with a selector of that, so the test does what
-// a real one does: to them the pod is deleted.)
+// A pod that loses the label while it is held is no longer held. A real API server
+// sends watchers with a selector a deletion in this case. The fake one does not, so
+// the test deletes and creates the pod.
 func TestLabelRemoved(t *testing.T) {
 	sidecar := newSidecar(t)
 	w := start(t, nil, sidecar.at(t, running("web-0")))
@@ -55,14 +55,14 @@ func TestLabelRemoved(t *testing.T) {
 	eventually(t, "what was asked is done", func() bool { return w.actions("delete pods") > 0 })
 }
 
-// A request that was recorded is carried out by whichever gate comes later, and
-// two of them delete once.
+// A recorded request is carried out by a gate that starts later. Two gates together
+// delete the pod once.
 func TestRestart(t *testing.T) {
 	sidecar := newSidecar(t)
 	w := start(t, nil, sidecar.at(t, running("web-0")))
 	w.asks(t, setController, "web-0", &metav1.DeleteOptions{})
 	w.stop()
-	sidecar.become("serving") // as if nothing had been done yet
+	sidecar.become("serving") // as if no drain had begun yet
 	join(t, w.client, nil)
 	join(t, w.client, nil)
 	sidecar.drains(t)

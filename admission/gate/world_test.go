@@ -26,18 +26,18 @@ import (
 	"lastcall/admission/gate"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an expected event.
 const patience = 60 * time.Second
 
-// fakeSidecar plays a pod's sidecar.
+// fakeSidecar is a fake of a pod's sidecar.
 type fakeSidecar struct {
 	mu     sync.Mutex
 	phase  string
-	held   string // its registries, as /status has them
+	held   string // the registries in /status, as JSON
 	token  string
 	calls  []string
 	server *httptest.Server
-	// called gets a value after each call that changes something.
+	// called receives a value for each call that changes something.
 	called chan string
 }
 
@@ -85,7 +85,7 @@ func (s *fakeSidecar) become(phase string) {
 	s.phase = phase
 }
 
-// drains waits until the sidecar has been asked to drain.
+// drains waits until the sidecar is asked to drain.
 func (s *fakeSidecar) drains(t *testing.T) { t.Helper(); s.is(t, "POST /drain?budget=none") }
 
 func (s *fakeSidecar) is(t *testing.T, want string) {
@@ -103,7 +103,7 @@ func (s *fakeSidecar) is(t *testing.T, want string) {
 	}
 }
 
-// count returns how often the sidecar was called so.
+// count returns the number of these calls of the sidecar.
 func (s *fakeSidecar) count(call string) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *fakeSidecar) count(call string) (n int) {
 	return n
 }
 
-// at puts the pod at the sidecar's address.
+// at sets the pod's sidecar port to the fake's.
 func (s *fakeSidecar) at(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()
 	_, port, err := net.SplitHostPort(s.server.Listener.Addr().String())
@@ -130,7 +130,7 @@ func (s *fakeSidecar) at(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// world is a gate, and an API server that is played.
+// world is a gate with a fake API server.
 type world struct {
 	*gate.Gate
 	client  *fake.Clientset
@@ -171,7 +171,7 @@ func join(t *testing.T, client *fake.Clientset, change func(*gate.Config)) *worl
 	return w
 }
 
-// eventually waits until something holds.
+// eventually waits until holds returns true.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	end := time.After(patience)
@@ -186,7 +186,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// pod returns the pod as it is, nil if there is none.
+// pod returns the current pod, or nil if there is none.
 func (w *world) pod(t *testing.T, name string) *corev1.Pod {
 	t.Helper()
 	pod, err := w.client.CoreV1().Pods("team").Get(t.Context(), name, metav1.GetOptions{})
@@ -196,7 +196,8 @@ func (w *world) pod(t *testing.T, name string) *corev1.Pod {
 	return pod
 }
 
-// actions returns the API server's calls of that kind, such as "delete pods".
+// actions returns the number of calls of the API server of a kind, such as
+// "delete pods".
 func (w *world) actions(kind string) (n int) {
 	for _, a := range w.client.Actions() {
 		name := a.GetVerb() + " " + a.GetResource().Resource
@@ -210,7 +211,7 @@ func (w *world) actions(kind string) (n int) {
 	return n
 }
 
-// asks asks the webhook about a deletion of the pod as it is.
+// asks calls the webhook for a deletion of the current pod.
 func (w *world) asks(t *testing.T, user, name string, options *metav1.DeleteOptions) *admissionv1.AdmissionResponse {
 	t.Helper()
 	pod := w.pod(t, name)
@@ -220,7 +221,7 @@ func (w *world) asks(t *testing.T, user, name string, options *metav1.DeleteOpti
 	})
 }
 
-// evicts asks about an eviction.
+// evicts calls the webhook for an eviction of the pod.
 func (w *world) evicts(t *testing.T, user, name string) *admissionv1.AdmissionResponse {
 	t.Helper()
 	return w.review(t, &admissionv1.AdmissionRequest{

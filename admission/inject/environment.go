@@ -30,8 +30,8 @@ func variables(pod *corev1.Pod) map[string]string {
 	return set
 }
 
-// VariableOf returns the variable that an annotation sets: lastcall/EUREKA_APP
-// sets LASTCALL_EUREKA_APP. It reports whether the annotation sets one.
+// VariableOf returns the variable that an annotation sets: lastcall/EUREKA_APP sets
+// LASTCALL_EUREKA_APP. ok reports whether the annotation sets one.
 func VariableOf(annotation string) (name string, ok bool) {
 	name, ok = strings.CutPrefix(annotation, prefix)
 	if !ok || name == "" || name[0] < 'A' || name[0] > 'Z' {
@@ -45,10 +45,10 @@ func VariableOf(annotation string) (name string, ok bool) {
 	return "LASTCALL_" + name, true
 }
 
-// environment returns the sidecar's variables. What is set for the pod goes
-// before what is taken from it, and that before the cluster's defaults. The
-// order is fixed, so that a value may refer to those of the downward API by
-// $(LASTCALL_POD_NAME).
+// environment returns the sidecar's variables. A pod's annotation overrides a value
+// derived from the pod's spec, which overrides the cluster's defaults. The order of
+// the result is fixed. Variables of the downward API come first, so other values may
+// refer to them, as in $(LASTCALL_POD_NAME).
 func environment(pod *corev1.Pod, apps []corev1.Container, defaults map[string]string) []corev1.EnvVar {
 	own := variables(pod)
 	var env []corev1.EnvVar
@@ -85,18 +85,18 @@ func environment(pod *corev1.Pod, apps []corev1.Container, defaults map[string]s
 	return env
 }
 
-// seconds is a number of seconds as a variable has it.
+// seconds formats a number of seconds for a variable.
 func seconds(n int64) string { return strconv.FormatInt(n, 10) + "s" }
 
-// noTimeToDrain reports whether the reserve would leave nothing of the grace
-// period to the drain, with which the sidecar does not start.
+// noTimeToDrain reports whether the default reserve would leave no time of the grace
+// period for the drain. With such settings, the sidecar does not start.
 func noTimeToDrain(pod *corev1.Pod, defaults map[string]string) bool {
 	reserve, err := time.ParseDuration(lookup(reserveName, defaultReserve, defaults))
 	return err == nil && reserve >= time.Duration(gracePeriod(pod))*time.Second
 }
 
-// appPorts returns the TCP ports of the app's containers as LASTCALL_APP_PORT
-// has them, each once, in the pod's order.
+// appPorts returns the TCP ports of the app's containers in the format of
+// LASTCALL_APP_PORT: without duplicates, in the order of the pod's spec.
 func appPorts(apps []corev1.Container) string {
 	var ports []string
 	for i := range apps {
@@ -110,7 +110,7 @@ func appPorts(apps []corev1.Container) string {
 	return strings.Join(ports, ",")
 }
 
-// listens finds the port in LASTCALL_LISTEN.
+// listens returns the port in a value of LASTCALL_LISTEN, or DefaultPort.
 func listens(value string) int32 {
 	found := regexp.MustCompile(`:([0-9]{1,5})$`).FindStringSubmatch(value)
 	if found == nil {
@@ -123,7 +123,7 @@ func listens(value string) int32 {
 	return int32(port)
 }
 
-// lookup returns the value of the first map that holds name, or otherwise.
+// lookup returns the value of name from the first map that holds it, or otherwise.
 func lookup(name, otherwise string, in ...map[string]string) string {
 	for _, m := range in {
 		if value, ok := m[name]; ok {

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Apps returns the indexes of the containers that are the app's: those that the
-// annotation names, or all of them if it names none that is there.
+// Apps returns the indexes of the app's containers: those that the annotation names,
+// or all containers if it names none that exists.
 func Apps(pod *corev1.Pod) []int {
 	var all, named []int
 	names := strings.Split(pod.Annotations[Container], ",")
@@ -29,7 +29,7 @@ func Apps(pod *corev1.Pod) []int {
 	return all
 }
 
-// hookKind is what a container has for a preStop hook.
+// hookKind is the kind of a container's preStop hook.
 type hookKind int
 
 const (
@@ -40,8 +40,8 @@ const (
 	kept               // a hook that cannot be wrapped
 )
 
-// hookOf says what c has for a preStop hook. An exec hook cannot be wrapped if
-// another volume is mounted where the program would be.
+// hookOf returns the kind of c's preStop hook. An exec hook cannot be wrapped if
+// another volume is mounted at Folder.
 func hookOf(c *corev1.Container, port int32) hookKind {
 	if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
 		return noHook
@@ -63,7 +63,7 @@ func RunsHook(command []string) bool {
 	return len(command) > 1 && (command[0] == "lastcall" || strings.HasSuffix(command[0], "/lastcall")) && command[1] == "hook"
 }
 
-// mountsOther reports whether c mounts a volume other than ours at our folder.
+// mountsOther reports whether c mounts a volume other than the shared one at Folder.
 func mountsOther(c *corev1.Container) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == Folder && m.Name != Volume })
 }
@@ -72,13 +72,13 @@ func mountsAny(c *corev1.Container) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == Folder })
 }
 
-// hookCall is what a hook has to know of the sidecar.
+// hookCall holds the settings that a hook needs to call the sidecar.
 type hookCall struct {
 	port                  int32
 	token, grace, reserve string
 }
 
-// callOf takes it from what the sidecar will be told.
+// callOf returns the settings for a hook, which equal those of the sidecar.
 func callOf(pod *corev1.Pod, own, defaults map[string]string) hookCall {
 	c := hookCall{
 		port:    listens(lookup(listenName, "", own, defaults)),
@@ -92,7 +92,7 @@ func callOf(pod *corev1.Pod, own, defaults map[string]string) hookCall {
 	return c
 }
 
-// addHook gives c the hook, as far as there is place for it.
+// addHook adds the hook to c or wraps its exec hook, and leaves other hooks unchanged.
 func (h hookCall) addHook(c *corev1.Container, kind hookKind) {
 	switch kind {
 	case noHook:
@@ -110,8 +110,9 @@ func (h hookCall) addHook(c *corev1.Container, kind hookKind) {
 	}
 }
 
-// command is `lastcall hook` up to the command that it then runs. The hook runs
-// in the app's container, which does not have the sidecar's variables.
+// command returns the command `lastcall hook` with its flags, up to "--". All settings
+// are flags: the hook runs in the app's container, which does not have the sidecar's
+// variables.
 func (h hookCall) command() []string {
 	command := []string{Program, "hook", "-grace-period", h.grace, "-port", strconv.Itoa(int(h.port))}
 	if h.reserve != "" {

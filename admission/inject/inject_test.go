@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write what Pod returns to testdata/golden")
 
-// TestCorpus compares what becomes of each pod in testdata/pods with its file in
+// TestCorpus compares the result for each pod in testdata/pods with its file in
 // testdata/golden.
 func TestCorpus(t *testing.T) {
 	for _, c := range corpus.Read(t, "testdata") {

@@ -13,30 +13,30 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Parameters is what the cluster's operator chooses for all pods.
+// Parameters are the settings that the cluster's operator chooses for all pods.
 type Parameters struct {
 	Image      string
 	PullPolicy corev1.PullPolicy // empty: Kubernetes' default
 	Resources  corev1.ResourceRequirements
-	// Defaults are variables of the sidecar. A pod's annotation and what is
-	// taken from the pod itself go before them.
+	// Defaults are variables of the sidecar. A pod's annotations and values
+	// derived from the pod's spec override them.
 	Defaults map[string]string
 }
 
-// keys of the ConfigMap, besides LASTCALL_… and CONSUL_….
+// Keys of the ConfigMap, besides LASTCALL_…, CONSUL_… and those of quantities.
 const (
 	keyImage      = "image"
 	keyPullPolicy = "imagePullPolicy"
 )
 
-// quantities are the keys of the sidecar's resources, with their defaults. There
-// is no limit on CPU: a throttled sidecar would answer late.
+// quantities returns the keys of the sidecar's resources and their defaults. There is
+// no CPU limit by default: a throttled sidecar would answer late.
 func quantities() map[string]string {
 	return map[string]string{"cpuRequest": "10m", "memoryRequest": "16Mi", "cpuLimit": "", "memoryLimit": "32Mi"}
 }
 
-// ParseParameters reads the data of the ConfigMap lastcall-injection. The error
-// joins all mistakes in it, each with its key and what would be right.
+// ParseParameters parses the data of the ConfigMap lastcall-injection. The error joins
+// all mistakes, each with its key and the valid values.
 func ParseParameters(data map[string]string) (Parameters, error) {
 	var mistakes []error
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }

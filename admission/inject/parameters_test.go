@@ -27,7 +27,7 @@ func TestParametersAreChecked(t *testing.T) {
 	}
 }
 
-// A variable that an annotation sets has a name that a container can have.
+// An annotation sets a variable only if the name is valid in a container.
 func TestVariableOf(t *testing.T) {
 	for key, want := range map[string]string{
 		"lastcall/EUREKA_APP":   "LASTCALL_EUREKA_APP",

@@ -7,13 +7,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Pod returns a copy of the pod with the sidecar, and warnings for whoever
-// deploys it: plain sentences, each about something that would lose requests.
-// A pod that Skip names a reason for comes back as it was, with that reason as
-// a warning if it has the label.
+// Pod returns a copy of the pod with the sidecar, and warnings for the user: plain
+// sentences, each about something that would lose requests. A pod for which Skip
+// returns a reason is returned unchanged; if it has the label, the reason is a
+// warning.
 //
-// The result depends on nothing but the arguments, and Pod makes no change to a
-// pod that it has already changed.
+// The result depends only on the arguments, and Pod does not change a pod that it has
+// already changed.
 func Pod(pod *corev1.Pod, p Parameters) (*corev1.Pod, []string) {
 	out := pod.DeepCopy()
 	if reason := Skip(pod); reason != "" {

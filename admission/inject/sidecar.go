@@ -8,9 +8,9 @@ import (
 // imageUser is the user of Lastcall's image.
 const imageUser int64 = 65532
 
-// sidecar returns the native sidecar, which meets Pod Security's level restricted.
-// It has no livenessProbe and no preStop: either would begin or end a drain in a
-// pod that is not being deleted.
+// sidecar returns the native sidecar, which meets Pod Security's level restricted. It
+// has no livenessProbe and no preStop hook: these would end or begin a drain in a pod
+// that is not being deleted.
 func sidecar(pod *corev1.Pod, p Parameters, env []corev1.EnvVar, port int32) corev1.Container {
 	always := corev1.ContainerRestartPolicyAlways
 	c := corev1.Container{
@@ -40,8 +40,8 @@ func sidecar(pod *corev1.Pod, p Parameters, env []corev1.EnvVar, port int32) cor
 	return c
 }
 
-// install has the sidecar copy its program to the shared volume, for hooks that
-// run in the app's container.
+// install adds a postStart hook that copies the program to the shared volume, for
+// hooks that run in the app's container.
 func install(c *corev1.Container) {
 	c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
 		Exec: &corev1.ExecAction{Command: []string{"/bin/lastcall", "install", Folder}},
@@ -57,8 +57,8 @@ func securityContext(pod *corev1.Pod) *corev1.SecurityContext {
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
-	// A pod that runs as root would start the sidecar as root too, which its
-	// runAsNonRoot forbids: the pod would not start.
+	// In a pod that runs as root, the sidecar would run as root too. Its runAsNonRoot
+	// forbids that, and the pod would not start.
 	if given := pod.Spec.SecurityContext; given != nil && given.RunAsUser != nil && *given.RunAsUser == 0 {
 		user := imageUser
 		s.RunAsUser = &user

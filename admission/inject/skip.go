@@ -6,9 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Skip returns why the pod is left as it is, or an empty text if the sidecar is
-// to be added. A pod without the label is never asked about, so it gets a reason
-// as well.
+// Skip returns why the pod is left unchanged, or an empty string if the sidecar must be
+// added. A missing label is such a reason too.
 func Skip(pod *corev1.Pod) string {
 	spec := &pod.Spec
 	switch {

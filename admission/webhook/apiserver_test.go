@@ -21,15 +21,14 @@ import (
 	"lastcall/admission/webhook"
 )
 
-// TestAPIServer has a real API server ask the webhook as deploy/admission
-// registers it, for each pod of the corpus, and compares what comes of it with
-// what inject.Pod returns.
+// TestAPIServer creates each pod of the corpus on a real API server with the webhook
+// configuration of deploy/admission, and compares the result with that of inject.Pod.
 func TestAPIServer(t *testing.T) {
 	s := apiservertest.Start(t, apiservertest.Versions()[0])
 	for _, namespace := range []string{"team", "kube-system"} {
 		s.Namespace(t, namespace)
 	}
-	// The handler answers with the parameters of the case that is under test.
+	// The handler uses the parameters of the current case.
 	var current corpus.Case
 	h := handler(inject.Parameters{}, nil)
 	h.Parameters = func() (inject.Parameters, error) { return current.Parameters, nil }
@@ -41,7 +40,7 @@ func TestAPIServer(t *testing.T) {
 	cases := corpus.Read(t, corpusFolder)
 	n := slices.IndexFunc(cases, func(c corpus.Case) bool { return c.Name == "plain" })
 	current = cases[n]
-	s.Wait(t, func() error { // until the API server knows of the webhook
+	s.Wait(t, func() error { // until the API server calls the webhook
 		got, err := s.DryRun(t, "team", current.Pod)
 		if err != nil || len(got.Pod.Spec.InitContainers) == 0 {
 			return fmt.Errorf("no sidecar yet: %w", errors.Join(err, errors.New("the webhook is not asked")))
@@ -72,7 +71,7 @@ func TestAPIServer(t *testing.T) {
 	t.Run("warnings", func(t *testing.T) { testWarnings(t, s) })
 }
 
-// testWarnings applies a Deployment as kubectl does, and reads the warnings.
+// testWarnings applies a Deployment as kubectl does, and checks the warnings.
 func testWarnings(t *testing.T, s *apiservertest.Server) {
 	app := corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}}}
 	app.Labels = map[string]string{"app": "web", inject.Label: "true"}
@@ -100,7 +99,7 @@ func testWarnings(t *testing.T, s *apiservertest.Server) {
 	}
 }
 
-// serve runs the server with a certificate of its own, until the test ends.
+// serve runs the server with a new certificate until the test ends.
 func serve(t *testing.T, h *webhook.Handler) (url string, ca []byte) {
 	t.Helper()
 	caFile, certFile, keyFile := writeCertificate(t)

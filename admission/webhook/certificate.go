@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Certificate serves a certificate from files, and reads them again when they
-// have changed. It is safe for concurrent use.
+// Certificate is a certificate in files. It reads them again when they have changed.
+// It is safe for concurrent use.
 type Certificate struct {
 	certFile, keyFile string
 
@@ -18,7 +18,8 @@ type Certificate struct {
 	changed [2]time.Time
 }
 
-// NewCertificate reads the files a first time.
+// NewCertificate returns a Certificate. It returns an error if the files cannot be
+// read.
 func NewCertificate(certFile, keyFile string) (*Certificate, error) {
 	c := &Certificate{certFile: certFile, keyFile: keyFile}
 	if _, err := c.Get(nil); err != nil {
@@ -27,8 +28,9 @@ func NewCertificate(certFile, keyFile string) (*Certificate, error) {
 	return c, nil
 }
 
-// Get is for tls.Config.GetCertificate. Files that cannot be read, such as when
-// one has been replaced and the other not yet, leave the old certificate in use.
+// Get returns the current certificate. It is meant for tls.Config.GetCertificate. If
+// the files are invalid, for example because only one has been replaced yet, Get
+// returns the previous certificate.
 func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 	"lastcall/admission/webhook"
 )
 
-// A certificate that has changed is served from then on; files that are being
-// replaced, or are broken, leave the old one in use.
+// A changed certificate is served from then on. While files are being replaced, or if
+// they are broken, the previous certificate is served.
 func TestCertificateChanges(t *testing.T) {
 	_, certFile, keyFile := writeCertificate(t)
 	c, err := webhook.NewCertificate(certFile, keyFile)
@@ -37,7 +37,7 @@ func TestCertificateChanges(t *testing.T) {
 	first := serves()
 	_, nextCert, nextKey := writeCertificate(t)
 
-	replace(t, certFile, nextCert, time.Second) // its key is the old one still
+	replace(t, certFile, nextCert, time.Second) // the key file is not replaced yet
 	if !bytes.Equal(serves(), first) {
 		t.Error("a certificate without its key is served")
 	}
@@ -57,7 +57,8 @@ func TestCertificateChanges(t *testing.T) {
 	}
 }
 
-// replace puts the content of another file into file, which is later then.
+// replace copies the content of other to file, and moves file's modification time
+// forward by later.
 func replace(t *testing.T, file, other string, later time.Duration) {
 	t.Helper()
 	text, err := os.ReadFile(other)
@@ -73,7 +74,7 @@ func replace(t *testing.T, file, other string, later time.Duration) {
 	}
 }
 
-// writeCertificate makes a certificate for 127.0.0.1 that is its own authority.
+// writeCertificate writes a self-signed certificate for 127.0.0.1.
 func writeCertificate(t *testing.T) (caFile, certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

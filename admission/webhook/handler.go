@@ -1,7 +1,7 @@
 // Package webhook serves the injection and the checks to an API server.
 //
-// Both handlers answer an AdmissionReview of admission.k8s.io/v1, change nothing
-// outside of it, and can be called any number of times at once.
+// Both handlers answer an AdmissionReview of admission.k8s.io/v1, have no side
+// effects, and are safe for concurrent use.
 package webhook
 
 import (
@@ -24,32 +24,33 @@ import (
 )
 
 const (
-	// The API server cuts warnings off beyond this; see the documentation of
-	// admission webhooks.
+	// The API server truncates longer warnings; see the documentation of admission
+	// webhooks.
 	longestWarning = 256
 	mostWarnings   = 12
 )
 
-// Handler makes the handlers.
+// Handler holds the configuration of the HTTP handlers.
 type Handler struct {
-	// Parameters reads the injection's parameters. It is called for each pod. Nil:
-	// there is no injection.
+	// Parameters reads the injection's parameters. It is called for each pod. If it
+	// is nil, there is no injection.
 	Parameters func() (inject.Parameters, error)
-	// Never are namespaces whose pods stay as they are.
+	// Never lists namespaces whose pods are never changed or checked.
 	Never []string
-	// Minor is the cluster's minor version, 28 for 1.28; 0 if it is not known.
+	// Minor is the cluster's minor version, such as 28 for 1.28; 0 if it is unknown.
 	Minor int
-	// Gate answers at /gate, and Metrics writes what /metrics returns; nil: there is
-	// no such call.
+	// Gate handles /gate, and Metrics writes the response of /metrics. If one is
+	// nil, there is no such path.
 	Gate    http.Handler
 	Metrics func(io.Writer)
-	// Ready returns why the API server is not to call yet; nil: it may.
+	// Ready returns why the server is not ready for calls, or nil if it is ready. It
+	// may be nil.
 	Ready func() error
 	Log   *slog.Logger
 }
 
-// Inject answers reviews of pods that are being created with the sidecar. If the
-// parameters cannot be read, the pod is refused: it asked for a sidecar.
+// Inject returns the handler that adds the sidecar to pods that are being created. If
+// the parameters cannot be read, it rejects the pod, which requested a sidecar.
 func (h *Handler) Inject() http.Handler {
 	return h.review(func(request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		response := &admissionv1.AdmissionResponse{Allowed: true}
@@ -83,8 +84,8 @@ func (h *Handler) Inject() http.Handler {
 	})
 }
 
-// Check allows everything, and returns what check finds as warnings, which
-// kubectl prints.
+// Check returns the handler that checks objects. It allows everything, and returns the
+// findings as warnings, which kubectl prints.
 func (h *Handler) Check() http.Handler {
 	return h.review(func(request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		response := &admissionv1.AdmissionResponse{Allowed: true}
@@ -100,7 +101,7 @@ func (h *Handler) Check() http.Handler {
 		}
 		var warnings []string
 		for _, finding := range check.Objects([]check.Object{object}, check.Options{Parameters: parameters, Minor: h.Minor}) {
-			// The fix comes first: the rest may be cut off.
+			// The fix comes first, because a long warning is truncated.
 			fix := strings.ReplaceAll(finding.Fix, "\n", ", ")
 			warnings = append(warnings, fmt.Sprintf("lastcall: %s: %s (%s)", finding.Rule, fix, finding.Message))
 		}
@@ -113,7 +114,8 @@ func refuse(code int32, message string) *admissionv1.AdmissionResponse {
 	return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: code, Message: message}}
 }
 
-// limit keeps warnings within what the API server passes on.
+// limit shortens warnings to the number and length that the API server passes on. It
+// changes the slice.
 func limit(warnings []string) []string {
 	if len(warnings) > mostWarnings {
 		more := fmt.Sprintf("lastcall: and %d more: `lastcall-admission check` lists them all", len(warnings)-mostWarnings+1)
@@ -130,7 +132,7 @@ func limit(warnings []string) []string {
 	return warnings
 }
 
-// review makes a handler of what answers one request.
+// review returns an HTTP handler that calls answer for each AdmissionReview.
 func (h *Handler) review(answer func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) http.Handler {
 	return review.Handler(h.Log, func(_ context.Context, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		return answer(request)

@@ -25,7 +25,7 @@ import (
 
 const corpusFolder = "../inject/testdata"
 
-// The patch makes of each pod of the corpus what inject.Pod does.
+// The patched pod equals the result of inject.Pod for each pod of the corpus.
 func TestPatch(t *testing.T) {
 	for _, c := range corpus.Read(t, corpusFolder) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestPatch(t *testing.T) {
 	}
 }
 
-// A field that this program's types do not know is not removed.
+// The patch does not remove a field that this program's types do not have.
 func TestUnknownFieldsStay(t *testing.T) {
 	c := plain(t)
 	text := bytes.Replace(marshal(t, c.Pod), []byte(`"spec":{`), []byte(`"spec":{"fieldOfTomorrow":{"a":1},`), 1)
@@ -72,8 +72,7 @@ func TestUnknownFieldsStay(t *testing.T) {
 	}
 }
 
-// Pods of namespaces that are never touched, and other requests, come through
-// unchanged.
+// Pods in excluded namespaces, and other requests, are not changed.
 func TestLeftAlone(t *testing.T) {
 	c := plain(t)
 	for name, request := range map[string]*admissionv1.AdmissionRequest{
@@ -88,7 +87,7 @@ func TestLeftAlone(t *testing.T) {
 	}
 }
 
-// Without parameters a pod that asks for the sidecar is refused, with the reason.
+// Without parameters, a pod that requests the sidecar is rejected, with the reason.
 func TestNoParameters(t *testing.T) {
 	h := handler(inject.Parameters{}, errors.New("there is no image"))
 	response := ask(t, h, "/inject", podReview("team", marshal(t, plain(t).Pod)))
@@ -102,7 +101,7 @@ func TestNoParameters(t *testing.T) {
 	}
 }
 
-// A cluster without native sidecars would start a pod that waits for ever.
+// No sidecar is added in a cluster without native sidecars: the pod would wait forever.
 func TestOldCluster(t *testing.T) {
 	h := handler(plain(t).Parameters, nil)
 	for minor, added := range map[int]bool{28: false, 29: true, 0: true} {
@@ -114,7 +113,7 @@ func TestOldCluster(t *testing.T) {
 	}
 }
 
-// What check finds comes back as warnings, and nothing is refused.
+// The findings of a check are returned as warnings, and nothing is rejected.
 func TestWarnings(t *testing.T) {
 	deployment := fmt.Sprintf(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},
 	  "spec":{"replicas":1,"strategy":{"type":"Recreate"},"template":{"metadata":%s,"spec":{"terminationGracePeriodSeconds":5,"containers":[{"name":"app"}]}}}}`,
@@ -141,7 +140,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// What is no review is refused.
+// A request that is not an AdmissionReview is rejected.
 func TestNoReview(t *testing.T) {
 	for body, want := range map[string]int{
 		"nonsense":                 http.StatusBadRequest,

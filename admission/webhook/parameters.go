@@ -16,8 +16,8 @@ const (
 )
 
 // ReadFolder returns a function that reads the parameters from a folder in which a
-// ConfigMap is mounted: a file for each key. It reads them each time, so a change
-// needs no restart.
+// ConfigMap is mounted, with a file for each key. The function reads the files at each
+// call, so a change needs no restart.
 func ReadFolder(folder string) func() (inject.Parameters, error) {
 	return func() (inject.Parameters, error) {
 		entries, err := os.ReadDir(folder)
@@ -26,7 +26,7 @@ func ReadFolder(folder string) func() (inject.Parameters, error) {
 		}
 		data := map[string]string{}
 		for _, entry := range entries {
-			if strings.HasPrefix(entry.Name(), "..") { // the kubelet's own
+			if strings.HasPrefix(entry.Name(), "..") { // created by the kubelet
 				continue
 			}
 			if len(data) == mostFiles {
@@ -51,7 +51,7 @@ func readFile(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // opened for reading: an error does not matter
 	text, err := io.ReadAll(io.LimitReader(f, largestFile+1))
 	if err == nil && len(text) > largestFile {
 		err = fmt.Errorf("%s is larger than %d bytes", name, largestFile)

@@ -8,8 +8,8 @@ import (
 	"lastcall/admission/webhook"
 )
 
-// A mounted ConfigMap is a folder with a file for each key, and links of the
-// kubelet's. A change counts at once.
+// A mounted ConfigMap is a folder with a file for each key, and with symbolic links
+// created by the kubelet. A change takes effect at once.
 func TestReadFolder(t *testing.T) {
 	dir := t.TempDir()
 	read := webhook.ReadFolder(dir)

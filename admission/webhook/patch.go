@@ -8,9 +8,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// diff returns the JSON Patch that makes after of before, or nil if they are the
-// same. Both are written by this program: a field of a newer Kubernetes that its
-// types do not know is in neither, and so stays as it is.
+// diff returns the JSON Patch that changes before to after, or nil if they are equal.
+// Both are encoded by this program. A field of a newer Kubernetes that its types do
+// not have is in neither, so the patch does not change it.
 func diff(before, after *corev1.Pod) ([]byte, error) {
 	old, err := json.Marshal(before)
 	if err != nil {

@@ -21,15 +21,13 @@ import (
 
 const (
 	parameters = "/api/v1/namespaces/lastcall-system/configmaps"
-	// The policy leaves kube-system alone, so the API server adds nothing there
-	// but its defaults.
+	// The policy excludes kube-system: there the API server adds only its defaults.
 	team, untouched = "team", "kube-system"
 )
 
-// TestPolicyGivesTheSame has a real API server create each pod of the corpus
-// under the policy in deploy/policy, and compares it with what Pod returns, which
-// the API server completes with its defaults in a namespace that the policy
-// leaves alone.
+// TestPolicyGivesTheSame creates each pod of the corpus on a real API server with the
+// policy in deploy/policy. It compares the result with that of inject.Pod, created in
+// a namespace that the policy excludes, where the API server adds its defaults.
 func TestPolicyGivesTheSame(t *testing.T) {
 	for _, version := range apiservertest.Versions() {
 		t.Run(version.Name, func(t *testing.T) { testPolicy(t, version) })
@@ -47,15 +45,15 @@ func testPolicy(t *testing.T, version apiservertest.Version) {
 
 	cases := corpus.Read(t, corpusFolder)
 	plain := cases[slices.IndexFunc(cases, func(c corpus.Case) bool { return c.Name == "plain" })]
-	s.Wait(t, func() error { // without the parameters a pod with the label is refused
+	s.Wait(t, func() error { // without the parameters, a pod with the label is rejected
 		_, err := s.DryRun(t, team, plain.Pod)
 		if status := new(apiservertest.StatusError); errors.As(err, &status) && status.Code == http.StatusForbidden {
 			return nil
 		}
 		return fmt.Errorf("want it to be refused, got %w", err)
 	})
-	// The API server learns of other parameters some moments later, so cases with
-	// parameters of their own come last and one after another.
+	// The API server receives changed parameters some moments later. Cases with their
+	// own parameters therefore come last, one after another.
 	slices.SortStableFunc(cases, func(a, b corpus.Case) int { return boolCompare(a.OwnParameters, b.OwnParameters) })
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
@@ -76,8 +74,8 @@ func testPolicy(t *testing.T, version apiservertest.Version) {
 	}
 }
 
-// useParameters puts the case's parameters into the cluster, and waits until the
-// policy uses them: a variable in them names the case.
+// useParameters creates the case's parameters in the cluster, and waits until the
+// policy uses them. A variable in the parameters identifies the case.
 func useParameters(t *testing.T, s *apiservertest.Server, probe *corev1.Pod, c *corpus.Case) {
 	t.Helper()
 	mark := corev1.EnvVar{Name: "LASTCALL_TEST_PARAMETERS", Value: "shared"}
@@ -115,7 +113,8 @@ func boolCompare(a, b bool) int {
 	}
 }
 
-// policyFile reads a file of deploy/policy as that version of Kubernetes serves it.
+// policyFile reads a file of deploy/policy, with the API version that this version of
+// Kubernetes serves.
 func policyFile(t *testing.T, version apiservertest.Version, name string) map[string]any {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "policy", "v1", name))

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// The API server waits 30 s at most.
+// Timeouts. The API server waits 30 s at most.
 const (
 	headerTimeout = 5 * time.Second
 	callTimeout   = 30 * time.Second
 	stopTimeout   = 20 * time.Second
 )
 
-// Mux returns the server's calls.
+// Mux returns the handler for all paths of the server.
 func (h *Handler) Mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	if h.Parameters != nil {
@@ -44,7 +44,7 @@ func (h *Handler) Mux() *http.ServeMux {
 	return mux
 }
 
-// NotReady returns why the API server is not to call yet.
+// NotReady returns why the server is not ready for calls, or nil if it is ready.
 func (h *Handler) NotReady() error {
 	var err error
 	if h.Parameters != nil {
@@ -56,12 +56,13 @@ func (h *Handler) NotReady() error {
 	return err
 }
 
-// Certificates has the certificate that is served, such as a Certificate.
+// Certificates provides the certificate that is served. Certificate implements it.
 type Certificates interface {
 	Get(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
-// Serve answers on l until ctx ends, and then ends the calls that have begun.
+// Serve serves on l until ctx ends. It then waits up to 20 s for the calls that have
+// begun.
 func (h *Handler) Serve(ctx context.Context, l net.Listener, c Certificates) error {
 	server := &http.Server{
 		Handler:           h.Mux(),

@@ -14,19 +14,20 @@ import (
 	"lastcall/e2e/load"
 )
 
-// makeLoad loads ?for=… of a URL until it is stopped, and tells the counts.
+// makeLoad sends requests to a URL with ?for=… until it is stopped, and serves the
+// counts.
 func makeLoad(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
-	address := flags.String("listen", ":8080", "where the counts are told")
+	address := flags.String("listen", ":8080", "address of the server for the counts")
 	config := loadFlags(flags)
-	flags.StringVar(&config.URL, "url", "", "what is asked")
+	flags.StringVar(&config.URL, "url", "", "URL of the requests")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	return tellCounts(ctx, *address, load.Start(ctx, *config))
 }
 
-// loadFlags are those of all commands that make a load.
+// loadFlags defines the flags that all commands with a load have.
 func loadFlags(flags *flag.FlagSet) *load.Config {
 	config := &load.Config{}
 	flags.Float64Var(&config.Rate, "rate", 40, "requests a second")
@@ -34,13 +35,14 @@ func loadFlags(flags *flag.FlagSet) *load.Config {
 	flags.DurationVar(&config.Longest, "longest", 3*time.Second, "the longest request")
 	flags.Float64Var(&config.KeepAlive, "keep-alive", 0.5, "the share of requests on kept connections")
 	flags.DurationVar(&config.Idle, "idle", 90*time.Second, "how long a kept connection may be idle")
-	flags.StringVar(&config.Body, "body", "", "what is sent, instead of a few bytes")
-	flags.BoolVar(&config.Any, "any", false, "an answer of any text will do, if its status is 200")
+	flags.StringVar(&config.Body, "body", "", "body of the requests, instead of a few bytes")
+	flags.BoolVar(&config.Any, "any", false, "accept a response with any body if its status is 200")
 	flags.DurationVar(&config.Patience, "patience", time.Minute, "how long an answer may take beyond the time asked for")
 	return config
 }
 
-// tellCounts tells the counts of a load, and ends it when it is told to.
+// tellCounts serves the counts of a load at /counts, and ends the load at /finish and
+// /stop.
 func tellCounts(ctx context.Context, address string, running *load.Load) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, running.Counts()) })
@@ -52,20 +54,20 @@ func tellCounts(ctx context.Context, address string, running *load.Load) error {
 	return listen(ctx, address, mux)
 }
 
-// socketState is what the client of a WebSocket tells at /counts.
+// socketState is the response of a WebSocket client at /counts.
 type socketState struct {
 	Open    bool  `json:"open"`
 	Answers int64 `json:"answers"`
 }
 
-// question is longer than a ping of a WebSocket, whose exchange is no work.
+// question is longer than a WebSocket ping, which does not count as work.
 const question = "is anybody still there, at the other end of this socket?"
 
-// keepSocket opens a WebSocket, sends a message every now and then, and never
-// closes it. It tells how it stands.
+// keepSocket opens a WebSocket, sends messages at an interval, and never closes it. It
+// serves its state at /counts.
 func keepSocket(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("socket", flag.ExitOnError)
-	address := flags.String("listen", ":8080", "where the state is told")
+	address := flags.String("listen", ":8080", "address of the server for the state")
 	url := flags.String("url", "", "ws://…")
 	every := flags.Duration("every", time.Second, "time between two messages; 0: one message only")
 	if err := flags.Parse(args); err != nil {
@@ -89,7 +91,7 @@ func keepSocket(ctx context.Context, args []string) error {
 			}
 			answers.Add(1)
 			if *every == 0 {
-				_, _, _ = conn.ReadMessage() // until it is closed
+				_, _, _ = conn.ReadMessage() // blocks until the connection is closed
 				return
 			}
 			select {
@@ -106,7 +108,7 @@ func keepSocket(ctx context.Context, args []string) error {
 	return errors.Join(listen(ctx, *address, mux), conn.Close())
 }
 
-// dial opens a WebSocket, again and again for a minute: a Service begins to work
+// dial opens a WebSocket. It retries for a minute, because a Service begins to work
 // some time after its pods are ready.
 func dial(ctx context.Context, url string) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)

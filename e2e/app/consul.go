@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// consulPort is where the app that registers itself listens.
+// consulPort is the port of an app that registers itself.
 const consulPort = 8080
 
-// inConsul is `serve`, whose flags come after --, and announces itself at a
-// Consul agent as apps do: it registers when it works, reports that it is well
-// every second, registers again if the agent no longer knows it, and at SIGTERM
-// it deregisters before it closes its port.
+// inConsul runs `serve`, with the flags after --, and registers with a Consul agent as
+// apps do: it registers when it listens, reports a passing check every second,
+// registers again if the agent no longer knows it, and at SIGTERM deregisters before
+// it closes its port.
 func inConsul(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("consul", flag.ExitOnError)
 	agent := flags.String("agent", "", "http://HOST:8500")
@@ -46,7 +46,7 @@ func inConsul(ctx context.Context, args []string) error {
 	announcing, stop := context.WithCancel(living)
 	defer stop()
 	go i.announce(announcing, *after)
-	// What serve sees of SIGTERM comes when the instance is deregistered.
+	// serve is stopped only after the instance has been deregistered.
 	serving, told := context.WithCancel(context.WithoutCancel(ctx))
 	defer told()
 	context.AfterFunc(living, func() {
@@ -58,7 +58,8 @@ func inConsul(ctx context.Context, args []string) error {
 	return serve(serving, flags.Args())
 }
 
-// podAddress returns the first of a pod's addresses that is of a family.
+// podAddress returns the pod's first address of a family, or of any family if it is
+// empty.
 func podAddress(list, family string) (string, error) {
 	for text := range strings.SplitSeq(list, ",") {
 		address, err := netip.ParseAddr(text)
@@ -72,13 +73,13 @@ func podAddress(list, family string) (string, error) {
 	return "", fmt.Errorf("POD_IPS=%s: the pod has no address of the family %s", list, family)
 }
 
-// instance is the app's own, in Consul.
+// instance is the app's instance in Consul.
 type instance struct{ agent, service, id, address string }
 
 func (i instance) check() string { return "alive:" + i.id }
 
-// announce reports each second that the app is well, from when it listens, and
-// registers where the agent does not know it.
+// announce registers the app when it listens, and then reports a passing check each
+// second. It registers the app again if the agent does not know it.
 func (i instance) announce(ctx context.Context, after time.Duration) {
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
@@ -97,8 +98,8 @@ func (i instance) announce(ctx context.Context, after time.Duration) {
 	}
 }
 
-// begin registers the app when it listens, and some time later where it is slow.
-// It is not asked again: to Lastcall each connection is one more client.
+// begin registers the app after it listens and the time after has passed. It checks the
+// port only once, because Lastcall counts each connection as a client's.
 func (i instance) begin(ctx context.Context, after time.Duration) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", consulPort))
 	if err == nil {
@@ -117,7 +118,7 @@ func (i instance) begin(ctx context.Context, after time.Duration) error {
 	return i.register(ctx)
 }
 
-// alive reports that the app is well.
+// alive reports a passing check, or registers the app if the agent does not know it.
 func (i instance) alive(ctx context.Context) error {
 	err := i.put(ctx, "check/pass/"+url.PathEscape(i.check()), nil)
 	if err != nil && strings.Contains(err.Error(), "404") {
@@ -131,7 +132,7 @@ func (i instance) register(ctx context.Context) error {
 		"ID": i.id, "Name": i.service, "Address": i.address, "Port": consulPort,
 		"Check": map[string]string{
 			"CheckID": i.check(), "TTL": "20s", "Status": "passing",
-			"DeregisterCriticalServiceAfter": "10m", // for pods that die without a word
+			"DeregisterCriticalServiceAfter": "10m", // for pods that end without deregistering
 		},
 	})
 }
@@ -148,8 +149,8 @@ func (i instance) put(ctx context.Context, path string, body any) error {
 	return fetchJSON(ctx, http.MethodPut, i.agent+"/v1/agent/"+path, body, nil)
 }
 
-// fetchJSON sends a body, if it is not nil, and reads the answer into `into`, if
-// that is not nil.
+// fetchJSON sends body as JSON, if it is not nil, and decodes the response into `into`,
+// if that is not nil.
 func fetchJSON(ctx context.Context, method, address string, body, into any) error {
 	var sent bytes.Buffer
 	if body != nil {

@@ -17,12 +17,12 @@ import (
 	"lastcall/e2e/load"
 )
 
-// discover loads the pods that a registry tells of. Each of its clients has a
-// copy of what the registry says, and trusts it until it is refreshed; a request
-// is made by the next client, and goes to the next pod of its copy.
+// discover sends requests to the pods that a registry lists. Each of its clients has a
+// cached copy of the list and uses it until the next refresh. Each request is made by
+// the next client, to the next pod in its copy.
 func discover(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("discover", flag.ExitOnError)
-	address := flags.String("listen", ":8080", "where the counts are told")
+	address := flags.String("listen", ":8080", "address of the server for the counts")
 	config := loadFlags(flags)
 	consul := flags.String("consul", "", "http://HOST:8500")
 	eureka := flags.String("eureka", "", "service URL, http://HOST:8761/eureka")
@@ -45,7 +45,7 @@ func discover(ctx context.Context, args []string) error {
 	clients := make([]*copyOf, *count)
 	for i := range clients {
 		clients[i] = &copyOf{read: read, refresh: *refresh, renewed: make(chan struct{})}
-		// Not all of them at once.
+		// The clients refresh at different times.
 		go clients[i].keep(ctx, *refresh*time.Duration(i)/time.Duration(*count))
 	}
 	var next atomic.Int64
@@ -58,19 +58,20 @@ func discover(ctx context.Context, args []string) error {
 	return tellCounts(ctx, *address, load.Start(ctx, *config))
 }
 
-// copyOf is what one client knows of the registry.
+// copyOf is one client's cached copy of the registry's list.
 type copyOf struct {
 	read    func(context.Context) ([]string, error)
 	refresh time.Duration
 
 	mu      sync.Mutex
 	pods    []string      // HOST:PORT
-	asked   time.Time     // for them
+	asked   time.Time     // when the registry was asked for them
 	renewed chan struct{} // closed at the next renewal
 	turn    int
 }
 
-// keep refreshes the copy until ctx ends, for the second time after that delay.
+// keep refreshes the copy until ctx ends: at once, after the delay, and then at the
+// interval refresh.
 func (c *copyOf) keep(ctx context.Context, delay time.Duration) {
 	c.renew(ctx)
 	first := time.NewTimer(delay)
@@ -92,7 +93,7 @@ func (c *copyOf) keep(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// renew keeps the old copy where the registry does not answer.
+// renew refreshes the copy. If the registry does not answer, the old copy stays.
 func (c *copyOf) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.refresh)
 	defer cancel()
@@ -109,9 +110,9 @@ func (c *copyOf) renew(ctx context.Context) {
 	c.renewed = make(chan struct{})
 }
 
-// next returns the URL of the copy's next pod. It waits where the copy is
-// overdue: a busy machine renews it late, and Lastcall goes by what clients say
-// of how long they use it.
+// next returns the URL of the next pod in the copy. If the copy is older than refresh,
+// next waits for the next refresh: on a busy machine it may be late, but Lastcall relies
+// on the configured time.
 func (c *copyOf) next(ctx context.Context) (string, error) {
 	c.mu.Lock()
 	for time.Since(c.asked) > c.refresh {
@@ -126,13 +127,13 @@ func (c *copyOf) next(ctx context.Context) (string, error) {
 	}
 	defer c.mu.Unlock()
 	if len(c.pods) == 0 {
-		return "", errors.New("the registry tells of no pod")
+		return "", errors.New("the registry lists no pod")
 	}
 	c.turn++
 	return "http://" + c.pods[c.turn%len(c.pods)] + "/work", nil
 }
 
-// consulTells returns the addresses of the instances that are well.
+// consulTells returns the addresses of the instances with passing checks.
 func consulTells(ctx context.Context, consul, service string) ([]string, error) {
 	var entries []struct {
 		Service struct {
@@ -150,8 +151,8 @@ func consulTells(ctx context.Context, consul, service string) ([]string, error) 
 	return pods, nil
 }
 
-// eurekaTells returns the addresses of the instances that are UP. Like Eureka's
-// own client it asks for all applications.
+// eurekaTells returns the addresses of the instances that are UP. Like Eureka's own
+// client, it requests all applications.
 func eurekaTells(ctx context.Context, eureka, name string) ([]string, error) {
 	var all struct {
 		Applications struct {

@@ -1,5 +1,5 @@
-// Command app is all that the e2e tests run in pods besides Lastcall: the app,
-// its clients, and a job.
+// Command app contains everything that the e2e tests run in pods besides Lastcall: the
+// app, its clients, and a job.
 package main
 
 import (
@@ -49,12 +49,13 @@ func main() {
 	}
 }
 
-// note is what a hook runs: people see later that it did.
+// note is the command of a hook. It writes its arguments to the termination message,
+// which shows later that it ran.
 func note(_ context.Context, args []string) error {
-	return os.WriteFile("/dev/termination-log", []byte(strings.Join(args, " ")), 0o600) //nolint:gosec // the arguments are what it writes, not where
+	return os.WriteFile("/dev/termination-log", []byte(strings.Join(args, " ")), 0o600) //nolint:gosec // the arguments are the content, not the path
 }
 
-// job works for a while, and is done.
+// job works for a while and then ends.
 func job(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("job", flag.ExitOnError)
 	took := flags.Duration("for", 2*time.Second, "how long it works")
@@ -69,7 +70,7 @@ func job(ctx context.Context, args []string) error {
 	}
 }
 
-// listen serves until ctx ends, without waiting for anybody.
+// listen serves until ctx ends. It does not wait for calls in progress.
 func listen(ctx context.Context, address string, handler http.Handler) error {
 	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })

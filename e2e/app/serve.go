@@ -20,24 +20,24 @@ import (
 	"lastcall/e2e/load"
 )
 
-// app is an ordinary web app, with switches for what can go wrong with one.
+// app is an ordinary web app with switches that simulate faults.
 type app struct {
 	pod          string
 	drainingFile string
 	sick         atomic.Bool
 }
 
-// serve runs the app until SIGTERM. It then does what ordinary apps do: takes
-// no new connections, and ends when its requests are answered.
+// serve runs the app until SIGTERM. Then, like ordinary apps, it accepts no new
+// connections and ends when its requests are answered.
 func serve(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	address := flags.String("listen", ":8080", "address")
 	drainingFile := flags.String("draining-file", "", "answer with Connection: close while this file is there")
 	patience := flags.Duration("patience", 10*time.Second, "how long requests may take after SIGTERM; 0: exit at once")
-	linger := flags.Duration("linger", 0, "how long to go on after SIGTERM as if nothing were")
+	linger := flags.Duration("linger", 0, "how long to serve as usual after SIGTERM")
 	deaf := flags.Bool("deaf", false, "go on after SIGTERM, as a hung app does")
 	startsAfter := flags.Duration("starts-after", 0, "how long the start takes until the app listens")
-	hangsOnce := flags.String("hangs-once", "", "a file that is not there yet: the app makes it, and does not listen until it is started again")
+	hangsOnce := flags.String("hangs-once", "", "if this `file` does not exist, create it and do not listen until the app is started again")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -68,8 +68,7 @@ func serve(ctx context.Context, args []string) error {
 	return nil
 }
 
-// started waits until the app may listen, and reports whether it may: not if ctx
-// ends before.
+// started waits until the app may listen. It returns false if ctx ends first.
 func started(ctx context.Context, after time.Duration, hangsOnce string) bool {
 	var ready <-chan time.Time // never, if it hangs
 	if hangsOnce == "" {
@@ -91,12 +90,12 @@ func (a *app) routes() http.Handler {
 	return notKept(a.calls())
 }
 
-// notKept closes connections of the API server's proxy, by which the tests look
-// into a pod, after each answer. It would keep them, and Lastcall would be in
-// doubt about them: they are not the clients that a scenario is about.
+// notKept closes connections of the API server's proxy after each response. The tests
+// call pods through this proxy. It would keep the connections open, and Lastcall would
+// be in doubt about them, although they do not belong to the scenario's clients.
 func notKept(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Forwarded-Uri") != "" { // which that proxy adds
+		if r.Header.Get("X-Forwarded-Uri") != "" { // the proxy adds this header
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
@@ -107,7 +106,7 @@ func (a *app) calls() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /work", func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		// Looked up when the answer is begun, which is when it is known.
+		// closing checks for the draining file when the response begins.
 		if !load.Answer(closing{w, a}, r, a.pod) {
 			slog.Warn("the client has gone away", "after", time.Since(began).String())
 		}
@@ -126,8 +125,8 @@ func (a *app) calls() http.Handler {
 	return mux
 }
 
-// closing adds Connection: close to answers that begin while the file of the
-// drain is there.
+// closing adds Connection: close to responses that begin while the draining file
+// exists.
 type closing struct {
 	http.ResponseWriter
 	app *app
@@ -142,8 +141,8 @@ func (c closing) Write(p []byte) (int, error) {
 	return c.ResponseWriter.Write(p)
 }
 
-// kill sends SIGKILL to every process of ?program=NAME that is seen in this
-// container: in the whole pod, where its containers share their processes.
+// kill sends SIGKILL to every visible process with the name in ?program=NAME: those of
+// this container, or of the whole pod if it has shareProcessNamespace.
 func kill(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Query().Get("program")
 	files, err := filepath.Glob("/proc/[0-9]*/comm")
@@ -155,7 +154,7 @@ func kill(w http.ResponseWriter, r *http.Request) {
 	for _, file := range files {
 		comm, err := os.ReadFile(file)
 		if err != nil || string(bytes.TrimSpace(comm)) != name {
-			continue // it has ended meanwhile, or is another
+			continue // the process has ended meanwhile, or has another name
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if err == nil {

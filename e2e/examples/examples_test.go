@@ -1,5 +1,5 @@
-// Package examples deploys the examples as a newcomer does, restarts each under
-// load, and looks whether a request has failed.
+// Package examples deploys the examples as a new user does, restarts each under load,
+// and checks that no request fails.
 package examples
 
 import (
@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// folder holds the examples.
+// folder is the folder with the examples.
 const folder = "../../examples"
 
-// patience is how long a pod may take to come up on a busy machine, a Java one
-// too.
+// patience is how long a pod, even with Java, may take to become ready on a busy
+// machine.
 const patience = 6 * time.Minute
 
 func TestExamples(t *testing.T) {
@@ -33,7 +33,7 @@ func TestExamples(t *testing.T) {
 		server           string // the registry's Deployment
 		events           []string
 		apps             int // containers with the hook
-		// orderly is an app that may lose no request without the hook either.
+		// orderly reports whether the app may lose no request even without the hook.
 		orderly bool
 	}{
 		{"consul-go", "web", "consul", []string{"Draining", "Withdrawn", "Drained"}, 1, false},
@@ -61,7 +61,8 @@ func TestExamples(t *testing.T) {
 			}
 			n.wantEvents(t, old, example.events)
 
-			// The load is strong enough to tell: without the hook requests fail.
+			// The load must be strong enough to prove something: without the hook, requests
+			// fail.
 			n.removeHooks(t, example.deployment, example.apps)
 			before = n.count(t, after.requests+1)
 			n.restart(t, example.deployment)
@@ -74,8 +75,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// namespace is one of the example's own, with the strictest level of Pod
-// Security.
+// namespace is a namespace for one example, with the strictest level of Pod Security.
 type namespace string
 
 func newNamespace(t *testing.T, example string) namespace {
@@ -87,7 +87,7 @@ func newNamespace(t *testing.T, example string) namespace {
 			n.explain(t)
 		}
 		if os.Getenv("KEEP") == "" {
-			// Not n.kubectl: t.Context has ended.
+			// n.kubectl does not work here, because t.Context has ended.
 			_, err := run(context.Background(), "delete", "namespace", string(n), "--timeout=3m")
 			if err != nil {
 				t.Errorf("removing the namespace: %v", err)
@@ -102,8 +102,8 @@ func newNamespace(t *testing.T, example string) namespace {
 	return n
 }
 
-// overlay is the folder of a kustomization that puts an example into the
-// namespace. Otherwise it is applied as it is.
+// overlay returns the folder of a kustomization that moves an example to the namespace.
+// It changes nothing else.
 func (n namespace) overlay(t *testing.T, example string) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
@@ -130,8 +130,8 @@ func (n namespace) rolledOut(t *testing.T, deployment string) {
 	n.kubectl(t, "rollout", "status", "deployment/"+deployment, "--timeout="+patience.String())
 }
 
-// restart replaces all pods, and returns when the old ones are gone, some time
-// after the Deployment is rolled out.
+// restart replaces all pods. It returns when the old ones are gone, which is some time
+// after the end of the rollout.
 func (n namespace) restart(t *testing.T, deployment string) {
 	t.Helper()
 	old := n.pods(t, deployment)
@@ -139,7 +139,7 @@ func (n namespace) restart(t *testing.T, deployment string) {
 	n.replaced(t, deployment, old)
 }
 
-// removeHooks takes the hook away from the first containers.
+// removeHooks removes the hook from the first containers.
 func (n namespace) removeHooks(t *testing.T, deployment string, containers int) {
 	t.Helper()
 	var patch []string
@@ -162,18 +162,19 @@ func (n namespace) replaced(t *testing.T, deployment string, old []string) {
 	}
 }
 
-// pods returns a Deployment's pods, those that leave too, as kubectl names them.
+// pods returns the names of a Deployment's pods, including terminating ones, in
+// kubectl's form pod/NAME.
 func (n namespace) pods(t *testing.T, deployment string) []string {
 	t.Helper()
 	return strings.Fields(n.kubectl(t, "get", "pods", "--selector=app="+deployment, "--output=name"))
 }
 
-// count is what the load has told last.
+// count is the last count in the load's log.
 type count struct{ requests, failed int }
 
 var told = regexp.MustCompile(`(\d+) requests, (\d+) failed\n`)
 
-// count waits until the load has made so many requests.
+// count waits until the load has made that many requests.
 func (n namespace) count(t *testing.T, requests int) (c count) {
 	t.Helper()
 	n.eventually(t, fmt.Sprintf("%d requests", requests), patience, func() error {
@@ -186,7 +187,7 @@ func (n namespace) count(t *testing.T, requests int) (c count) {
 			return fmt.Errorf("no count in %q", out)
 		}
 		last := lines[len(lines)-1]
-		c.requests, _ = strconv.Atoi(last[1]) // digits
+		c.requests, _ = strconv.Atoi(last[1]) // always digits
 		c.failed, _ = strconv.Atoi(last[2])
 		if c.requests < requests {
 			return fmt.Errorf("the load says %q", last[0])
@@ -196,7 +197,7 @@ func (n namespace) count(t *testing.T, requests int) (c count) {
 	return c
 }
 
-// wantEvents waits until Lastcall has told each of pods' leaving.
+// wantEvents waits until Lastcall has written events with the reasons for each pod.
 func (n namespace) wantEvents(t *testing.T, pods, reasons []string) {
 	t.Helper()
 	n.eventually(t, "events", time.Minute, func() error {
@@ -232,7 +233,7 @@ func (n namespace) wantEvents(t *testing.T, pods, reasons []string) {
 	})
 }
 
-// explain shows what there is to know of a test that failed.
+// explain logs the state of the namespace for a test that failed.
 func (n namespace) explain(t *testing.T) {
 	for _, args := range [][]string{
 		{"get", "pods", "--output=wide"},

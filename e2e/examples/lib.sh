@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # what is set here is used by those who source it
-# Sourced by the scripts beside it: buildah, with a store that is kept outside
-# of the tree.
+# shellcheck disable=SC2034 # the variables are used by the scripts that source this file
+# Sourced by the scripts in this folder. It sets up buildah with a store outside of the
+# source tree.
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/lastcall
 STORE=$CACHE/images
-# Build steps run in a chroot: a container runtime could not always start one
-# from within a container, where CI often runs.
+# Build steps run in a chroot, because CI often runs in a container, in which a container
+# runtime may be unable to start another one.
 export BUILDAH_ISOLATION=chroot
 
 fail() {

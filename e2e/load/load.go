@@ -1,10 +1,9 @@
-// Package load makes a constant load of HTTP requests and counts what becomes
-// of them.
+// Package load makes a constant load of HTTP requests and counts their results.
 //
-// No request is ever sent twice. Go's client would silently repeat one whose
-// connection broke, if it may be repeated or was not yet written; these cannot
-// be: they are POSTs whose body can be read once. So each connection that drops
-// under a request is seen as a failure.
+// No request is sent twice. After a broken connection, Go's client would silently
+// repeat a request that is idempotent or not yet written. The requests here are POSTs
+// whose body can be read only once, so the client cannot repeat them. Each connection
+// that breaks during a request is therefore counted as a failure.
 package load
 
 import (
@@ -26,58 +25,58 @@ import (
 	"time"
 )
 
-// PodHeader is the response header in which the app tells its pod's name.
+// PodHeader is the response header that contains the name of the app's pod.
 const PodHeader = "X-Pod"
 
-// done is the body of an answer.
+// done is the body of a response.
 const done = "done"
 
-// mostInFlight bounds the load where nothing is answered: a request beyond it
-// counts as failed.
+// mostInFlight is the maximum number of requests in flight. A request beyond it counts
+// as failed.
 const mostInFlight = 2000
 
-// mostSamples is how many failures are told one by one.
+// mostSamples is the maximum number of failures that are recorded individually.
 const mostSamples = 20
 
-// Config says what is asked for.
+// Config is the configuration of a Load.
 type Config struct {
-	// URL is asked with ?for=DURATION, how long the app shall take, and the same
-	// as ?ms=NUMBER.
+	// URL is the address of the requests. The query parameters for=DURATION and
+	// ms=MILLISECONDS are added, which tell the app how long it must take.
 	URL string
-	// Target, if set, tells the URL for each request, where clients find their
-	// pods by themselves.
+	// Target, if set, returns the URL for each request instead. It is for clients that
+	// look up pods themselves.
 	Target func(context.Context) (url string, err error)
-	// Answer is what the app answers when it was asked for that time; if nil, as
-	// the function Answer does.
+	// Answer returns the expected response to a request for that time. If it is nil,
+	// the response of the function Answer is expected.
 	Answer func(asked time.Duration) string
-	// Body is what is sent; a few bytes if it is empty.
+	// Body is the request's body. If it is empty, a few bytes are sent.
 	Body string
-	// Any is whether an answer of any text will do, if its status is 200.
+	// Any reports whether any response with the status 200 is accepted.
 	Any bool
-	// Rate is the number of requests begun a second, whether earlier ones have
-	// been answered or not.
+	// Rate is the number of requests that begin each second, whether or not earlier
+	// ones have been answered.
 	Rate float64
-	// Shortest and Longest bound the time that requests ask for; all between
-	// come equally often.
+	// Shortest and Longest are the limits of the time that requests take. The times
+	// are distributed evenly.
 	Shortest, Longest time.Duration
-	// KeepAlive is the share of requests (0 to 1) that use kept connections; the
-	// others each open one of their own.
+	// KeepAlive is the share of requests (0 to 1) that use kept connections. Each of
+	// the others opens a new one.
 	KeepAlive float64
 	// Idle is how long a kept connection may be idle before the client closes it.
 	Idle time.Duration
-	// Patience is how long an answer may take beyond the time asked for.
+	// Patience is how long a response may take beyond the requested time.
 	Patience time.Duration
 }
 
-// Counts tells what became of the requests so far.
+// Counts holds the results of the requests so far.
 type Counts struct {
-	Requests int64            `json:"requests"` // that have ended, well or not
+	Requests int64            `json:"requests"` // that have ended, successfully or not
 	Failed   int64            `json:"failed"`
 	InFlight int64            `json:"in_flight"`
 	Errors   map[string]int64 `json:"errors,omitempty"`  // failures by kind
 	Samples  []Failure        `json:"samples,omitempty"` // the first failures
 	Pods     map[string]int64 `json:"pods,omitempty"`    // answers by pod
-	// The time of answers beyond what was asked for, in seconds.
+	// The time that responses took beyond the requested time, in seconds.
 	DelayMedian float64 `json:"delay_median_s"`
 	DelayP99    float64 `json:"delay_p99_s"`
 	DelayMax    float64 `json:"delay_max_s"`
@@ -86,13 +85,13 @@ type Counts struct {
 // Failure is one request that failed.
 type Failure struct {
 	Begun     time.Time `json:"begun"`
-	Seconds   float64   `json:"seconds"` // from its begin to its failure
-	Asked     float64   `json:"asked_s"` // the time that it asked for
+	Seconds   float64   `json:"seconds"` // from its beginning to its failure
+	Asked     float64   `json:"asked_s"` // the requested time
 	KeepAlive bool      `json:"keep_alive"`
 	Error     string    `json:"error"`
 }
 
-// Load is a load under way.
+// Load is a running load.
 type Load struct {
 	config       Config
 	fresh, kept  *http.Client
@@ -104,9 +103,9 @@ type Load struct {
 	delaySeconds []float64
 }
 
-// Start begins the load, once the app can be reached: a Service begins to work
-// some time after its pods are ready. It ends by Stop, or with ctx, which also
-// breaks the requests in flight.
+// Start starts a load. The load begins when the app can be reached, because a Service
+// begins to work some time after its pods are ready. It ends at Stop or with ctx. The
+// end of ctx also cancels the requests in flight.
 func Start(ctx context.Context, config Config) *Load {
 	client := func(t *http.Transport) *http.Client {
 		t.DialContext = (&net.Dialer{Timeout: config.Patience}).DialContext
@@ -145,8 +144,8 @@ func (l *Load) run(ctx context.Context) {
 	}
 }
 
-// reach waits until the app has answered some times in a row. These requests do
-// not count. It returns false when the load is ended first.
+// reach waits until the app has answered several times in a row. These requests are not
+// counted. It returns false if the load is stopped first.
 func (l *Load) reach(ctx context.Context) bool {
 	const enough = 10
 	again := time.NewTicker(50 * time.Millisecond)
@@ -185,18 +184,19 @@ func (l *Load) request(ctx context.Context, i int) {
 	l.end(Failure{Begun: begun, Seconds: time.Since(begun).Seconds(), Asked: asked.Seconds(), KeepAlive: keepAlive}, pod, err)
 }
 
-// spread gives each i a number from 0 to 1: evenly, and always the same.
+// spread returns a number from 0 to 1 for each i. The numbers are distributed evenly
+// and are the same in each run.
 func spread(i int, irrational float64) float64 {
 	_, fraction := math.Modf(float64(i) * irrational)
 	return fraction
 }
 
-// onceReader has no other method, so that http.NewRequest cannot make a copy of
-// the body to send it again.
+// onceReader has no method but Read, so http.NewRequest cannot keep a copy of the body
+// to send it again.
 type onceReader struct{ io.Reader }
 
-// ask makes one request, and returns the name of the pod that answered; its
-// address, where the app does not tell.
+// ask makes one request and returns the name of the pod that answered, or the address
+// if the response does not contain the name.
 func (l *Load) ask(ctx context.Context, client *http.Client, asked time.Duration) (pod string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, asked+l.config.Patience)
 	defer cancel()
@@ -257,7 +257,7 @@ func (l *Load) end(f Failure, pod string, err error) {
 	}
 }
 
-// kind is what failures have in common: the error without addresses.
+// kind returns the kind of a failure: its error without addresses.
 func kind(err error) string {
 	var errno syscall.Errno
 	switch {
@@ -274,7 +274,7 @@ func kind(err error) string {
 	return text[strings.LastIndex(text, ": ")+1:]
 }
 
-// Counts tells what became of the requests so far.
+// Counts returns the results of the requests so far.
 func (l *Load) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,19 +288,19 @@ func (l *Load) Counts() Counts {
 	return counts
 }
 
-// Finish begins no more requests; those in flight go on.
+// Finish makes the load begin no more requests. Those in flight continue.
 func (l *Load) Finish() { l.stopOnce.Do(func() { close(l.stop) }) }
 
-// Stop begins no more requests, waits for those in flight, and returns the
-// counts.
+// Stop makes the load begin no more requests, waits for those in flight, and returns
+// the counts.
 func (l *Load) Stop() Counts {
 	l.Finish()
 	<-l.ended
 	return l.Counts()
 }
 
-// Answer is the app's side: it takes as long as the request asks for. It
-// returns false if the client has gone away before.
+// Answer handles a request in the app: it responds after the requested time. It returns
+// false if the client closes the connection first.
 func Answer(w http.ResponseWriter, r *http.Request, pod string) bool {
 	took, err := time.ParseDuration(r.URL.Query().Get("for"))
 	if err != nil {

@@ -13,7 +13,7 @@ func config(url string) Config {
 	return Config{URL: url, Rate: 100, Shortest: time.Millisecond, Longest: 50 * time.Millisecond, KeepAlive: 0.5, Idle: time.Minute, Patience: 10 * time.Second}
 }
 
-// until waits until the load has ended n requests, and stops it.
+// until waits until n requests have ended, and then stops the load.
 func until(t *testing.T, l *Load, n int64) Counts {
 	t.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
@@ -47,9 +47,9 @@ func TestAnswersAreCounted(t *testing.T) {
 	}
 }
 
-// The reason for this package: Go's client hides connections that drop.
+// A connection that breaks is counted as a failure, although Go's client would hide it.
 func TestNoDroppedConnectionIsHidden(t *testing.T) {
-	const reached = 10 // requests that do not count, before the load
+	const reached = 10 // requests before the load, which are not counted
 	var dropped, served atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n := served.Add(1); n <= reached || n%5 != 0 {

@@ -61,7 +61,8 @@ func checkFiles(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 }
 
-// parse takes flags before, between and after the names of files.
+// parse parses args and returns the file names. Flags may stand before, between and
+// after the file names.
 func parse(flags *flag.FlagSet, args []string) (names []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
@@ -74,7 +75,8 @@ func parse(flags *flag.FlagSet, args []string) (names []string, err error) {
 	}
 }
 
-// minorOf reads 1.28, v1.28 and v1.28.3 as 28.
+// minorOf returns the minor version: 28 for 1.28, v1.28 and v1.28.3, and 0 for an
+// empty version.
 func minorOf(version string) (int, error) {
 	if version == "" {
 		return 0, nil
@@ -83,7 +85,7 @@ func minorOf(version string) (int, error) {
 	minor, _, _ := strings.Cut(rest, ".")
 	n, err := strconv.Atoi(minor)
 	if !ok || err != nil || n < 1 {
-		return 0, fmt.Errorf("-kubernetes-version %s: must be as 1.28", version)
+		return 0, fmt.Errorf("-kubernetes-version %s: must be like 1.28", version)
 	}
 	return n, nil
 }
@@ -107,7 +109,7 @@ func printJSON(w io.Writer, found []check.Finding) error {
 	return encoder.Encode(found)
 }
 
-// readAll reads what can be read, and returns the errors of the rest.
+// readAll returns the objects of all readable files, and the errors of the others.
 func readAll(names []string, stdin io.Reader) (objects []check.Object, err error) {
 	var wrong []error
 	take := func(name string, r io.Reader) {
@@ -130,7 +132,7 @@ func readAll(names []string, stdin io.Reader) (objects []check.Object, err error
 		files, err := list(name)
 		wrong = append(wrong, err)
 		for _, file := range files {
-			text, err := os.ReadFile(file) //nolint:gosec // whoever runs the command names the files
+			text, err := os.ReadFile(file) //nolint:gosec // the user of the command chooses the files
 			if err != nil {
 				wrong = append(wrong, err)
 				continue
@@ -141,9 +143,10 @@ func readAll(names []string, stdin io.Reader) (objects []check.Object, err error
 	return objects, errors.Join(wrong...)
 }
 
-// list returns the file itself, or the manifests in a folder and those below it.
+// list returns name itself if it is a file, or the manifests in the folder and its
+// subfolders.
 func list(name string) (files []string, err error) {
-	err = filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error { //nolint:gosec // likewise
+	err = filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error { //nolint:gosec // the user of the command chooses the files
 		switch {
 		case err != nil:
 			return err

@@ -26,8 +26,8 @@ const (
 	gateConfiguration   = "lastcall-gate"
 )
 
-// attach adds what needs the API server to the handler, starts it, and returns the
-// certificates. Without the gate and a Secret, no API server is called.
+// attach adds the parts that need the API server to the handler, starts them, and
+// returns the certificates. Without the gate and a Secret, it calls no API server.
 func (o *options) attach(ctx context.Context, h *webhook.Handler, log *slog.Logger, start func(name string, part func() error)) (webhook.Certificates, error) {
 	ready := []func() error{func() error {
 		if ctx.Err() != nil {
@@ -88,14 +88,14 @@ func (o *options) attach(ctx context.Context, h *webhook.Handler, log *slog.Logg
 	return m, nil
 }
 
-// client makes a client of the API server.
+// client returns a client for the API server.
 func (o *options) client() (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("finding the API server: %w; outside of a pod, set -kubeconfig", err)
 	}
 	config.UserAgent = "lastcall-admission/" + version
-	config.Timeout = 0 // watches last; every other call has its own
+	config.Timeout = 0 // watches have no timeout; every other call has its own
 	config.QPS, config.Burst = 100, 200
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -104,7 +104,7 @@ func (o *options) client() (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// recorder writes Events until ctx ends.
+// recorder returns a recorder that writes Events until ctx ends.
 func recorder(ctx context.Context, client kubernetes.Interface) record.EventRecorder {
 	broadcaster := record.NewBroadcasterWithCorrelatorOptions(record.CorrelatorOptions{BurstSize: 50, QPS: 1.0 / float32(time.Minute/time.Second)})
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})

@@ -1,5 +1,5 @@
-// Command lastcall-admission is the cluster's side of Lastcall: a webhook that adds
-// the sidecar to pods, and a check of manifests.
+// Command lastcall-admission is the cluster side of Lastcall: an admission webhook
+// that adds the sidecar to pods, and a command that checks manifests.
 package main
 
 import (
@@ -27,7 +27,7 @@ lastcall-admission COMMAND -h lists the flags of a command.
 // Exit codes.
 const (
 	good     = 0
-	findings = 1 // of check; of serve: it could not start or go on
+	findings = 1 // check has findings, or serve could not start or has failed
 	misused  = 2 // wrong flags, or files that cannot be read
 )
 
@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprint(stdout, usage)
 		return good
 	default:
-		fmt.Fprintf(stderr, "lastcall-admission: %q is no command\n%s", command, usage)
+		fmt.Fprintf(stderr, "lastcall-admission: unknown command %q\n%s", command, usage)
 		return misused
 	}
 }

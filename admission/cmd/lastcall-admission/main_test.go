@@ -14,7 +14,7 @@ import (
 
 const correct, labelled = "../../check/testdata/good.yaml", "../../check/testdata/labelled.yaml"
 
-// command runs the program with standard input.
+// command runs the program with stdin as its standard input.
 func command(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
@@ -22,7 +22,7 @@ func command(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 	return code, out.String(), err.String()
 }
 
-// edited returns the labelled manifest with a mistake in it.
+// edited returns the labelled manifest with a mistake.
 func edited(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(labelled)
@@ -67,13 +67,13 @@ func TestCheckExitCodes(t *testing.T) {
 		"flags behind":         {args: []string{"check", file, "-o", "json"}, code: 1, stdout: `"rule": "grace-period-short"`},
 		"json of no finding":   {args: []string{"check", "-o", "json", correct}, code: 0, stdout: "[]\n"},
 		"old cluster":          {args: []string{"check", "-kubernetes-version", "v1.28.3", correct}, code: 1, stdout: "native-sidecar-version"},
-		"unreadable version":   {args: []string{"check", "-kubernetes-version", "2", correct}, code: 2, stderr: "must be as 1.28"},
+		"unreadable version":   {args: []string{"check", "-kubernetes-version", "2", correct}, code: 2, stderr: "must be like 1.28"},
 		"unreadable format":    {args: []string{"check", "-o", "xml", correct}, code: 2, stderr: "text or json"},
 		"unknown flag":         {args: []string{"check", "-x", correct}, code: 2, stderr: "not defined: -x"},
 		"no file":              {args: []string{"check"}, code: 2, stderr: "standard input"},
 		"a file that is gone":  {args: []string{"check", file, "gone.yaml"}, code: 2, stdout: file + ":18: ", stderr: "gone.yaml"},
 		"a template":           {args: []string{"check", template}, code: 2, stderr: "helm template"},
-		"unknown command":      {args: []string{"chekc"}, code: 2, stderr: `"chekc" is no command`},
+		"unknown command":      {args: []string{"chekc"}, code: 2, stderr: `unknown command "chekc"`},
 		"no command":           {code: 2, stderr: "usage"},
 		"help":                 {args: []string{"help"}, code: 0, stdout: "usage"},
 		"version":              {args: []string{"version"}, code: 0, stdout: "lastcall-admission dev"},
@@ -89,7 +89,7 @@ func TestCheckExitCodes(t *testing.T) {
 	}
 }
 
-// All documents of a stream, JSON, and the items of Lists are looked at.
+// check reads all documents of a stream, the items of Lists, and JSON.
 func TestCheckForms(t *testing.T) {
 	bad := edited(t)
 	list := "apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(strings.TrimSpace(bad), "\n", "\n  ") + "\n"

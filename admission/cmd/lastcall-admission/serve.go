@@ -35,16 +35,16 @@ func parseServe(args []string, stderr io.Writer) (*options, error) {
 	flags.StringVar(&o.certFile, "cert-file", "/etc/lastcall/tls/tls.crt", "PEM `file` of the certificate; read again when it changes")
 	flags.StringVar(&o.keyFile, "key-file", "/etc/lastcall/tls/tls.key", "PEM `file` of its key")
 	flags.StringVar(&o.parameters, "parameters", "/etc/lastcall/injection", "`folder` in which the ConfigMap lastcall-injection is mounted; empty: no injection")
-	flags.StringVar(&o.namespace, "namespace", "lastcall-system", "this program's own `namespace`, whose pods stay as they are, like those of kube-system")
+	flags.StringVar(&o.namespace, "namespace", "lastcall-system", "this program's own `namespace`; its pods are never changed or held, like those of kube-system")
 	flags.StringVar(&o.kubernetes, "kubernetes-version", "", "the cluster's `version`, such as 1.28, for warnings about it")
 	flags.BoolVar(&o.gate, "gate", false, "hold pods with the label lastcall/gate until they are drained")
 	flags.DurationVar(&o.hold, "gate-hold", 15*time.Second, "how long a person's deletion is kept waiting for its answer, so that kubectl delete succeeds; at most 20s; 0s: not at all")
-	flags.DurationVar(&o.gone, "gate-sidecar-gone", time.Minute, "for how long a sidecar may be out of reach before its pod is let go")
+	flags.DurationVar(&o.gone, "gate-sidecar-gone", time.Minute, "how long a sidecar may be unreachable before its pod is released")
 	flags.StringVar(&o.secret, "secret", "", "make the certificates, and keep them in this `Secret` of the namespace, instead of reading them from files")
 	flags.StringVar(&o.service, "service", "lastcall-admission", "the Service's `name`, for the certificate")
 	flags.StringVar(&o.serviceAccount, "service-account", "lastcall-admission", "`name` of this program's ServiceAccount, whose own deletions are let through")
-	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; in a pod none is needed")
-	flags.DurationVar(&o.linger, "linger", 5*time.Second, "for how long it goes on serving after SIGTERM, until API servers call the other replica")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` for the API server; not needed in a pod")
+	flags.DurationVar(&o.linger, "linger", 5*time.Second, "how long to keep serving after SIGTERM, until API servers call the other replica")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// Apply creates what a manifest holds, with webhooks at url, which ends before the
-// path, instead of behind a Service.
+// Apply creates the objects in a manifest. Webhooks are called at url, followed by
+// their path, instead of through a Service.
 func (s *Server) Apply(t testing.TB, file, url string, ca []byte) {
 	t.Helper()
 	for _, object := range readManifest(t, file) {
@@ -30,7 +30,7 @@ func readManifest(t testing.TB, file string) (objects []map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }() // opened for reading: an error does not matter
 	for decoder := yaml.NewYAMLOrJSONDecoder(f, 4096); ; {
 		var object map[string]any
 		err := decoder.Decode(&object)
@@ -44,7 +44,7 @@ func readManifest(t testing.TB, file string) (objects []map[string]any) {
 	}
 }
 
-// callAt moves the webhooks of a configuration.
+// callAt replaces the Services in a webhook configuration by url and ca.
 func callAt(object map[string]any, url string, ca []byte) {
 	hooks, _ := object["webhooks"].([]any)
 	for _, h := range hooks {
@@ -59,7 +59,7 @@ func callAt(object map[string]any, url string, ca []byte) {
 	}
 }
 
-// collection is the path of the objects of that kind.
+// collection returns the API path for objects of that kind.
 func collection(object, metadata map[string]any) string {
 	path := "/api/v1"
 	if group := fmt.Sprint(object["apiVersion"]); group != "v1" {

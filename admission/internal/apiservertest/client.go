@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// largest is how much of an answer is read.
+// largest is the maximum number of bytes that are read of a response.
 const largest = 8 << 20
 
-// StatusError is an answer that is none of 2xx.
+// StatusError is a response with a status code other than 2xx.
 type StatusError struct {
 	Code    int
 	Message string
@@ -23,14 +23,14 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return fmt.Sprintf("%d: %s", e.Code, e.Message) }
 
-// Reply is an answer of 2xx.
+// Reply is a response with a status code of 2xx.
 type Reply struct {
 	Body     []byte
 	Warnings []string // as kubectl prints them
 }
 
-// Do sends object, which is marshalled unless it is nil, and returns the answer.
-// The error of an answer that is none of 2xx is a StatusError.
+// Do sends object as JSON, or no body if it is nil, and returns the response. The
+// error for a status code other than 2xx is a StatusError.
 func (s *Server) Do(ctx context.Context, method, path string, object any) (Reply, error) {
 	var body io.Reader
 	if object != nil {
@@ -65,7 +65,8 @@ func (s *Server) Do(ctx context.Context, method, path string, object any) (Reply
 	return Reply{Body: text, Warnings: warnings(answer.Header)}, nil
 }
 
-// Put creates the object at path, the path of its collection, or replaces it.
+// Put creates the object, or replaces it if it exists. path is the path of its
+// collection.
 func (s *Server) Put(t testing.TB, path, name string, object any) {
 	t.Helper()
 	_, err := s.Do(t.Context(), http.MethodPost, path, object)
@@ -96,7 +97,7 @@ func object(kind, name string) map[string]any {
 	return map[string]any{"apiVersion": "v1", "kind": kind, "metadata": map[string]any{"name": name}}
 }
 
-// warnings takes the texts from the headers `Warning: 299 - "text"`.
+// warnings returns the texts of the headers `Warning: 299 - "text"`.
 func warnings(h http.Header) []string {
 	var all []string
 	for _, value := range h.Values("Warning") {

@@ -11,7 +11,7 @@ import (
 )
 
 // Controllers starts a kube-controller-manager with these controllers, such as
-// "statefulset-controller". It ends with the test.
+// "statefulset-controller". The process ends with the test.
 func (s *Server) Controllers(t testing.TB, controllers ...string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")

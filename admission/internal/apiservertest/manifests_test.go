@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestManifests has real API servers take all of deploy/admission and deploy/policy
-// that is Kubernetes' own, as strictly as they can, and a pod of the Deployment in
-// its namespace, whose Pod Security level is restricted.
+// TestManifests creates the objects of deploy/admission and deploy/policy on real API
+// servers with strict validation, except for custom resources. It also creates a pod
+// of the Deployment in its namespace, whose Pod Security level is restricted.
 func TestManifests(t *testing.T) {
 	const admission = "../../../deploy/admission/"
 	files := []string{admission + "common/namespace.yaml"}
@@ -45,7 +45,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// takes creates an object; an unknown field is an error, and so is a warning.
+// takes creates an object. An unknown field or a warning fails the test.
 func (s *Server) takes(t *testing.T, object map[string]any) {
 	t.Helper()
 	metadata, _ := object["metadata"].(map[string]any)
@@ -55,7 +55,7 @@ func (s *Server) takes(t *testing.T, object map[string]any) {
 	}
 }
 
-// podOf is a pod of a Deployment.
+// podOf returns a pod of a Deployment.
 func podOf(deployment map[string]any) map[string]any {
 	spec, _ := deployment["spec"].(map[string]any)
 	template, _ := spec["template"].(map[string]any)

@@ -13,13 +13,13 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Clients returns clients of the administrator and of the gate's ServiceAccount.
+// Clients returns clients for the administrator and for the gate's ServiceAccount.
 func (s *Server) Clients(t testing.TB) (admin, gate *kubernetes.Clientset) {
 	t.Helper()
 	client := func(token string) *kubernetes.Clientset {
 		c, err := kubernetes.NewForConfig(&rest.Config{
 			Host: s.url, BearerToken: token, QPS: 1000, Burst: 1000,
-			TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // as Do's
+			TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // as in Do
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -29,7 +29,7 @@ func (s *Server) Clients(t testing.TB) (admin, gate *kubernetes.Clientset) {
 	return client(token), client(gateToken)
 }
 
-// Kubeconfig writes a file with which a program runs as the gate's ServiceAccount.
+// Kubeconfig writes a kubeconfig for the gate's ServiceAccount and returns its path.
 func (s *Server) Kubeconfig(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
@@ -42,14 +42,14 @@ clusters: [{name: test, cluster: {server: %q, insecure-skip-tls-verify: true}}]}
 	return file
 }
 
-// Created is a pod that the API server would have created.
+// Created is the result of DryRun.
 type Created struct {
 	Pod      *corev1.Pod
 	Warnings []string
 }
 
-// DryRun has the API server create the pod, without keeping it. The result is
-// without what differs each time.
+// DryRun sends the pod to the API server as a dry run. The result does not contain the
+// fields that differ each time, nor the namespace.
 func (s *Server) DryRun(t testing.TB, namespace string, pod *corev1.Pod) (Created, error) {
 	t.Helper()
 	pod = pod.DeepCopy()

@@ -1,5 +1,5 @@
-// Package apiservertest starts a real kube-apiserver with an etcd, and nothing
-// else of a cluster, for tests of admission.
+// Package apiservertest starts a real kube-apiserver with an etcd for tests of
+// admission, without other parts of a cluster.
 package apiservertest
 
 import (
@@ -21,20 +21,20 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// token is the administrator's, gateToken that of the ServiceAccount that
-// deploy/admission/server/rbac.yaml is about, and managerToken that of the controllers.
+// token is the administrator's token. gateToken is the one of the ServiceAccount in
+// deploy/admission/server/rbac.yaml, and managerToken is the one of the controllers.
 const token, gateToken, managerToken = "test-token", "gate-token", "manager-token"
 
 // Version is a kube-apiserver that e2e/node/build builds.
 type Version struct {
 	Name     string
-	Policies string // the version of the API that has MutatingAdmissionPolicy
+	Policies string // the API version of MutatingAdmissionPolicy
 	program  string
 	flags    []string
 }
 
-// Versions returns those that there are: that of the node of the end-to-end tests,
-// where policies are beta and switched off, and a newer one.
+// Versions returns the available versions: the one of the end-to-end tests' node, in
+// which policies are beta and disabled by default, and a newer one.
 func Versions() []Version {
 	return []Version{
 		{Name: "1.34", Policies: "v1beta1", program: "kube-apiserver", flags: []string{
@@ -74,14 +74,15 @@ func Start(t testing.TB, v Version) *Server {
 		url: fmt.Sprintf("https://127.0.0.1:%d", port),
 		client: &http.Client{
 			Timeout: time.Minute,
-			// The server signs its own certificate, in a folder that ends with the test.
+			// The server's certificate is self-signed and stored in a temporary folder.
 			Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 		},
 	}
 	s.process = servers.StartProgram(t, nil, v.program, append([]string{
 		"--etcd-servers=" + etcd.URL, "--cert-dir=" + dir,
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
-		// Nobody calls it by an address of its own; newer ones refuse the loopback's.
+		// No client uses the advertised address, and newer versions reject a loopback
+		// address.
 		"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--token-auth-file=" + tokens, "--authorization-mode=RBAC",
@@ -95,13 +96,13 @@ func Start(t testing.TB, v Version) *Server {
 	return s
 }
 
-// Wait waits until ready returns no error, at most two minutes.
+// Wait waits up to two minutes until ready returns no error.
 func (s *Server) Wait(t testing.TB, ready func() error) {
 	t.Helper()
 	s.process.Wait(t, ready)
 }
 
-// writeKey makes the key that service accounts' tokens are signed with.
+// writeKey creates the key that signs service accounts' tokens, and returns its file.
 func writeKey(t testing.TB, dir string) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

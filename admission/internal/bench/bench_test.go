@@ -19,7 +19,7 @@ const command, name = "make bench-admission", "figures"
 
 var write = flag.String("write", "", "the file with the markers to write the figures to")
 
-// figure is one line of the table.
+// figure is one row of the table.
 type figure struct{ what, value, of string }
 
 // BenchmarkAdmission measures everything once, whatever b.N is.
@@ -79,7 +79,7 @@ func milliseconds(d time.Duration) string {
 }
 func megabytes(n float64) string { return fmt.Sprintf("%.0f MB", n) }
 
-// provenance says when, of what and on what was measured.
+// provenance returns the date, the version and the machine of the measurement.
 func provenance(b *testing.B) string {
 	b.Helper()
 	commit, err := exec.CommandContext(b.Context(), "git", "rev-parse", "--short", "HEAD").Output()
@@ -104,7 +104,7 @@ func provenance(b *testing.B) string {
 		strings.TrimSpace(string(commit)), runtime.NumCPU(), model, runtime.Version(), strings.Join(strings.Fields(string(load))[:3], " "))
 }
 
-// The docs have the markers, so that the figures can be written.
+// The docs must have the markers between which the figures are written.
 func TestDocsHaveMarkers(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/admission.md")
 	if err != nil {

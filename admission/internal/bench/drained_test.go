@@ -22,10 +22,10 @@ import (
 	"lastcall/admission/internal/apiservertest"
 )
 
-// How many pods drain, and how far apart their drains end.
+// The number of draining pods, and the interval between the ends of their drains.
 const drainingPods, endsEvery = 100, 100 * time.Millisecond
 
-// sidecar plays the sidecar of a pod that is held.
+// sidecar acts as the sidecar of a pod that is held.
 type sidecar struct {
 	pod    *corev1.Pod
 	server *httptest.Server
@@ -58,8 +58,8 @@ func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"phase":%q}`, phase)
 }
 
-// fromDrained returns, sorted, the times from the end of a sidecar's drain to the
-// gate's deletion or eviction.
+// fromDrained returns the sorted times from the end of a sidecar's drain to the gate's
+// deletion or eviction of the pod.
 func fromDrained(b *testing.B, s *apiservertest.Server) (took []time.Duration) {
 	b.Helper()
 	admin, _ := s.Clients(b)
@@ -117,8 +117,8 @@ func fromDrained(b *testing.B, s *apiservertest.Server) (took []time.Duration) {
 	return took
 }
 
-// hold creates a pod that runs, and records on it that it is to be deleted, or
-// evicted, as the gate's webhook does.
+// hold creates a running pod and records a request to delete or evict it, as the
+// gate's webhook does.
 func hold(ctx context.Context, b *testing.B, admin *kubernetes.Clientset, i int) *sidecar {
 	b.Helper()
 	one := &sidecar{asked: make(chan struct{})}

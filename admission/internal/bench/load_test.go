@@ -23,13 +23,14 @@ import (
 	"lastcall/internal/test/cputime"
 )
 
-// corpusFolder has the pods and the parameters.
+// corpusFolder is the folder with the pods and the parameters.
 const corpusFolder = "../../inject/testdata"
 
-// What is offered: as many calls, evenly spread, whether they are answered or not.
+// The offered load: this number of calls at this interval, whether or not earlier
+// calls have been answered.
 const calls, every = 3000, 10 * time.Millisecond
 
-// measured is what a load has shown; durations are sorted.
+// measured is the result of a load. Its durations are sorted.
 type measured struct {
 	durations []time.Duration
 	cpu, took time.Duration
@@ -45,7 +46,7 @@ func insecure() *http.Transport {
 	return &http.Transport{MaxIdleConnsPerHost: 100, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 }
 
-// parameters writes the ConfigMap's files.
+// parameters writes the ConfigMap's files and returns their folder.
 func parameters(b *testing.B, dir string) string {
 	b.Helper()
 	folder := filepath.Join(dir, "injection")
@@ -66,7 +67,7 @@ func plain(b *testing.B) corpus.Case {
 	return cases[slices.IndexFunc(cases, func(c corpus.Case) bool { return c.Name == "several-containers" })]
 }
 
-// load asks for the injection of a pod again and again.
+// load sends the offered load: reviews that request the injection of a pod.
 func (p *process) load(b *testing.B) measured {
 	b.Helper()
 	pod, err := json.Marshal(plain(b).Pod)
@@ -116,7 +117,7 @@ func (p *process) inject(body []byte) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = resp.Body.Close() }() // read to its end
+	defer func() { _ = resp.Body.Close() }() // the body was read to its end: an error does not matter
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
@@ -131,7 +132,7 @@ func (p *process) inject(body []byte) error {
 	return nil
 }
 
-// create creates pods with the gate's label, which nobody runs.
+// create creates n pods with the gate's label. No kubelet runs them.
 func create(b *testing.B, s *apiservertest.Server, n int) {
 	b.Helper()
 	admin, _ := s.Clients(b)

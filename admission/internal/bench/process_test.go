@@ -14,14 +14,14 @@ import (
 	"lastcall/internal/test/servers"
 )
 
-// process is the program, as it is shipped.
+// process is a running lastcall-admission, built as for its image.
 type process struct {
 	url    string
 	cmd    *exec.Cmd
 	client *http.Client
 }
 
-// build builds the program as its image has it.
+// build builds the program as for its image.
 func build(b *testing.B, dir string) string {
 	b.Helper()
 	program := filepath.Join(dir, "lastcall-admission")
@@ -33,7 +33,7 @@ func build(b *testing.B, dir string) string {
 	return program
 }
 
-// launch starts `serve` with these flags, and waits until it is ready.
+// launch starts `lastcall-admission serve` with these flags and waits until it is ready.
 func launch(b *testing.B, program, dir string, flags ...string) *process {
 	b.Helper()
 	_, certificate, key := servers.WriteCertificates(b, dir, "admission")
@@ -73,15 +73,15 @@ func (p *process) get(path string) (int, error) {
 	return resp.StatusCode, resp.Body.Close()
 }
 
-// stop kills it, unless that has been done.
+// stop kills the process, unless stop was called before.
 func (p *process) stop() {
 	if p.cmd.ProcessState == nil {
-		_ = p.cmd.Process.Kill() // it may have ended
-		_ = p.cmd.Wait()         // killed
+		_ = p.cmd.Process.Kill() // the process may have ended
+		_ = p.cmd.Wait()         // the error says that it was killed
 	}
 }
 
-// memory returns a line of the process' status, in MB.
+// memory returns the value of a line in /proc/PID/status, in MB.
 func (p *process) memory(b *testing.B, name string) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

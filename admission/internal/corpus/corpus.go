@@ -14,17 +14,17 @@ import (
 	"lastcall/admission/inject"
 )
 
-// Case is a pod of the corpus with the parameters that it is meant for.
+// Case is a pod of the corpus and its parameters.
 type Case struct {
 	Name          string
 	Pod           *corev1.Pod
 	ConfigMap     *corev1.ConfigMap
 	Parameters    inject.Parameters
-	OwnParameters bool // its file holds them
+	OwnParameters bool // the pod's file holds the parameters
 }
 
-// Read reads the pods in dir/pods. Parameters may follow a pod in its file;
-// all others share dir/parameters.yaml.
+// Read reads the pods in dir/pods. A pod's file may contain its parameters as a second
+// document. All other pods share dir/parameters.yaml.
 func Read(t testing.TB, dir string) []Case {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "pods", "*.yaml"))

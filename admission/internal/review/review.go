@@ -14,19 +14,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// largest is how much of a request is read. The API server takes objects of
-// 3 MiB at most, and a review may hold two.
+// largest is the maximum size of a request in bytes. The API server accepts objects of
+// up to 3 MiB, and a review may hold two.
 const largest = 8 << 20
 
 var errNoRequest = errors.New("the review holds no request")
 
-// Handler makes a handler of what answers one request. The context ends with the
-// API server's call.
+// Handler returns an HTTP handler that calls answer for each AdmissionReview. The
+// context ends with the API server's call.
 func Handler(log *slog.Logger, answer func(context.Context, *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
-			http.Error(w, "an AdmissionReview is to be sent by POST", http.StatusMethodNotAllowed)
+			http.Error(w, "an AdmissionReview must be sent by POST", http.StatusMethodNotAllowed)
 			return
 		}
 		var review admissionv1.AdmissionReview

@@ -1,5 +1,5 @@
-// The API server of a newer Kubernetes than the node's, for tests of admission. See
-// ../kubernetes/go.mod for how the versions belong together.
+// The API server of a newer Kubernetes version than the node's, for tests of admission.
+// ../kubernetes/go.mod explains the version numbers.
 module lastcall/e2e/node/apiserver
 
 go 1.26.7

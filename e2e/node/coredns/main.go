@@ -1,4 +1,4 @@
-// Coredns is CoreDNS with no more plug-ins than a cluster's names need.
+// Command coredns is CoreDNS with only the plug-ins that are needed for a cluster's names.
 package main
 
 import (

@@ -2,9 +2,9 @@ module lastcall/e2e/node/kubernetes
 
 go 1.24.0
 
-// The programs of a Kubernetes node, in one version, whose sums are checked.
-// Kubernetes' own go.mod replaces its staging modules by folders; the same are
-// published as v0.34.4. For another version: change every 34.4 and go mod tidy.
+// The programs of a Kubernetes node, all in one version. Go checks the modules' sums.
+// Kubernetes' own go.mod replaces its staging modules by folders. They are also published,
+// as v0.34.4. For another version, change every 34.4 and run go mod tidy.
 tool (
 	k8s.io/kubernetes/cmd/kube-apiserver
 	k8s.io/kubernetes/cmd/kube-controller-manager

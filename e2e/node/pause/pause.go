@@ -1,5 +1,5 @@
-// Command pause holds a pod's namespaces open until it is told to stop. With
-// shareProcessNamespace it is the pod's process 1, and the parent of orphans.
+// Command pause keeps a pod's namespaces open until it gets SIGINT or SIGTERM. With
+// shareProcessNamespace, it is the pod's process 1 and the parent of orphaned processes.
 package main
 
 import (
@@ -9,7 +9,7 @@ import (
 )
 
 func main() {
-	signal.Ignore(syscall.SIGCHLD) // the kernel then buries ended children itself
+	signal.Ignore(syscall.SIGCHLD) // makes the kernel reap ended children
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	<-stop

@@ -1,6 +1,6 @@
 {{/*
-What a chart includes. Each template takes the chart's root context, and reads
-the values under `lastcall`. ../../example/templates/deployment.yaml uses all.
+The templates for other charts to include. Each takes the chart's root context, and reads the
+values under `lastcall`. ../../example/templates/deployment.yaml uses all of them.
 */}}
 
 {{/* The pod's terminationGracePeriodSeconds. */}}
@@ -14,22 +14,23 @@ lastcall: sidecar
 {{- end }}
 
 {{/*
-The preStop hook, for `lifecycle` of each of the app's containers. The kubelet
-calls it and waits; SIGTERM comes when it returns. The port is a number: a name
-would be looked up in the app's container.
+The preStop hook, for `lifecycle` of each of the app's containers. The kubelet calls it and
+waits until it returns. Then it sends SIGTERM to the app. The port must be a number: the
+kubelet would look up a name in the app's container.
 */}}
 {{- define "lastcall.preStop" -}}
 {{- if .Values.lastcall.execHook.enabled -}}
 preStop:
   exec:
-    # It waits for the drain, also if the sidecar is killed meanwhile, and then
-    # becomes what is behind the two dashes.
+    # The hook waits for the drain, even if the sidecar is killed meanwhile. Then it runs
+    # the command after "--" in place of itself.
     command: {{ include "lastcall.hookCommand" . }}
 {{- else -}}
 preStop:
   httpGet:
     {{- if .Values.lastcall.hostNetwork }}
-    # The node's loopback, and so the pod's: the kubelet finds no address of it.
+    # The node's loopback address, which is also the pod's. Without it, the kubelet finds
+    # no address of the pod.
     host: 127.0.0.1
     {{- end }}
     path: /prestop
@@ -47,7 +48,7 @@ preStop:
 {{- end }}
 {{- end }}
 
-{{/* The command of an exec hook, as a list in JSON. */}}
+{{/* The command of an exec hook, as a JSON list. */}}
 {{- define "lastcall.hookCommand" -}}
 {{- $command := list "/lastcall/lastcall" "hook" "-grace-period" (printf "%ss" (include "lastcall.gracePeriodSeconds" .)) "-port" (.Values.lastcall.port | int | toString) }}
 {{- with .Values.lastcall.env.LASTCALL_RESERVE }}
@@ -63,8 +64,8 @@ preStop:
 {{- end }}
 
 {{/*
-The token: the value's, or else, with generateToken, that of the Secret that is
-there, or else a new one, which is the same wherever a release asks for it.
+The token. It is the value `token` if that is set. With generateToken, it is otherwise the one
+in the existing Secret, or else a new one, which is the same in the whole release.
 */}}
 {{- define "lastcall.token" -}}
 {{- if and .Values.lastcall.generateToken (not .Values.lastcall.token) }}
@@ -75,7 +76,7 @@ there, or else a new one, which is the same wherever a release asks for it.
 {{- .Values.lastcall.token }}
 {{- end }}
 
-{{/* For a file of its own: the Secret with the token, or nothing. */}}
+{{/* The Secret with the token, or nothing. It belongs in a separate file. */}}
 {{- define "lastcall.secret" -}}
 {{- if .Values.lastcall.generateToken -}}
 apiVersion: v1
@@ -92,8 +93,8 @@ stringData:
 {{- end }}
 
 {{/*
-For `volumes`, and for `volumeMounts` of each of the app's containers: a folder
-that they share with the sidecar, for LASTCALL_DRAINING_FILE and the counter file.
+For `volumes`, and for `volumeMounts` of each of the app's containers: a folder that they
+share with the sidecar, for LASTCALL_DRAINING_FILE and the counter `file`.
 */}}
 {{- define "lastcall.volumes" -}}
 - name: lastcall
@@ -109,7 +110,7 @@ that they share with the sidecar, for LASTCALL_DRAINING_FILE and the counter fil
 {{- if eq .Values.lastcall.mode "native" -}}
 - {{ include "lastcall.container" . | nindent 2 | trim }}
   restartPolicy: Always
-  # The app starts once the sidecar answers.
+  # The app starts when the sidecar answers.
   startupProbe:
     httpGet: {path: /livez, port: {{ .Values.lastcall.port | int }}}
     periodSeconds: 1
@@ -125,8 +126,8 @@ that they share with the sidecar, for LASTCALL_DRAINING_FILE and the counter fil
 {{- end }}
 
 {{/*
-The sidecar's container, in any mode. It has no livenessProbe and no preStop:
-either would begin a drain of a pod that nobody deletes, or end one too early.
+The sidecar's container, in any mode. It has no livenessProbe and no preStop: they could begin
+a drain of a pod that is not being deleted, or end a drain too early.
 */}}
 {{- define "lastcall.container" -}}
 name: lastcall
@@ -150,7 +151,7 @@ env:
   {{- end }}
   {{- range $name, $value := .Values.lastcall.env }}
   - name: {{ $name }}
-    {{- /* Numbers of a values file are floats to helm: 1e+06 would be no number to others. */}}
+    {{- /* Helm reads numbers as floats, and would write a large one as 1e+06. */}}
     value: {{ kindIs "float64" $value | ternary (int64 $value) $value | toString | quote }}
   {{- end }}
   - name: LASTCALL_POD_NAME
@@ -166,12 +167,12 @@ envFrom:
 {{- if .Values.lastcall.execHook.enabled }}
 lifecycle:
   postStart:
-    # Puts the hook's program on the shared volume. The image has no shell.
+    # Copies the hook's program to the shared volume. The image has no shell.
     exec: {command: [/bin/lastcall, install, /lastcall]}
 {{- end }}
 ports:
   - {name: lastcall, containerPort: {{ .Values.lastcall.port | int }}}
-# The pod is ready when all its containers are: this probe takes it out of its
+# A pod is ready if all its containers are. So this probe removes the pod from its
 # Services as soon as a drain begins.
 readinessProbe:
   httpGet: {path: /readyz, port: {{ .Values.lastcall.port | int }}}
@@ -193,7 +194,7 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
-{{/* The app's ports as LASTCALL_APP_PORT has them. */}}
+{{/* The app's ports in the format of LASTCALL_APP_PORT. */}}
 {{- define "lastcall.appPorts" -}}
 {{- $ports := list }}
 {{- range .Values.lastcall.appPorts }}
