@@ -35,8 +35,8 @@ func TestStatisticsThatAreExcluded(t *testing.T) {
 		{exclude: `^listener\..*\.http\..*`, want: 2},
 		{exclude: `^http\.eg-ready-http\..*`, want: 2},
 		{exclude: `^server\..*|^listener_manager\..*`, want: 2},
-		{exclude: `.*downstream_rq_total$`, says: []string{"downstream_rq_total", "requests come"}},
-		{exclude: `^listener\.my\.listener\.downstream_cx_total$`, says: []string{"no listener.my.listener.downstream_cx_total", "connections come"}},
+		{exclude: `.*downstream_rq_total$`, says: []string{"downstream_rq_total", "which counts requests"}},
+		{exclude: `^listener\.my\.listener\.downstream_cx_total$`, says: []string{"no listener.my.listener.downstream_cx_total", "which counts new connections"}},
 	} {
 		t.Run(test.exclude+" "+test.listeners, func(t *testing.T) {
 			r := startWith(t, servers.EnvoyOptions{StatsExclude: test.exclude, Dynamic: true})

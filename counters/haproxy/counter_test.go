@@ -366,7 +366,7 @@ func TestHiddenFrontends(t *testing.T) {
 
 	held := r.proxy.Hold(t)
 	for range 5 {
-		wantError(t, c, "`stats scope` hides a frontend", "LASTCALL_HAPROXY_FRONTENDS", "by 1:")
+		wantError(t, c, "`stats scope` hides a frontend", "LASTCALL_HAPROXY_FRONTENDS", "has 1 more connections")
 	}
 	becomes(t, socket, 1, readable)
 	becomes(t, master, 1, readable)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -266,6 +267,16 @@ func gunicorn(t *testing.T, s *stage) {
 	p := servers.StartProgram(t, env, "python3", "-m", "gunicorn", "--workers", "3", "--worker-class", "gthread", "--threads", "4",
 		"--config", filepath.Join(sources(t, "python"), "gunicorn_conf.py"), "--bind", countertest.Address(s.port), "multiprocess:app")
 	listening(t, p, s.port)
+	// The page fails while a worker has a file that is still empty.
+	wait.Until(t, "two files of each worker", func() bool {
+		files, err := filepath.Glob(filepath.Join(s.dir, "*.db"))
+		return err == nil && len(files) == 6 && !slices.ContainsFunc(files, isEmpty)
+	})
+}
+
+func isEmpty(file string) bool {
+	info, err := os.Stat(file)
+	return err != nil || info.Size() == 0
 }
 
 func php(ownSocket bool) func(*testing.T, *stage) {

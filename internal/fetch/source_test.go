@@ -258,7 +258,7 @@ func TestErrorsNameTheBounds(t *testing.T) {
 			s := open(t, settings(serve(t, answer)))
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
-			if _, err := s.Get(ctx, 1000); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "within 200ms") {
+			if _, err := s.Get(ctx, 1000); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "within the time limit of 200ms") {
 				t.Errorf("got %v", err)
 			}
 		})

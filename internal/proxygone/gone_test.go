@@ -53,7 +53,7 @@ func TestLeft(t *testing.T) {
 		},
 		{
 			name: "the page is closed, the work goes on", before: []int{page, app},
-			listen: []int{app}, wantErr: "port 8080 is listened on",
+			listen: []int{app}, wantErr: "port 8080 has a listener",
 		},
 		{name: "it is back", before: []int{page, app}, listen: []int{page, app}, wantErr: "listens there again"},
 	} {

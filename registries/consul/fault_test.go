@@ -254,6 +254,7 @@ func TestRealServerFails(t *testing.T) {
 	}
 
 	agent.Kill()
+	wait.Until(t, "the agent's end being noticed", func() bool { _, ok := r.stands(); return !ok })
 	failing(t, r, "CONSUL_HTTP_ADDR")
 	agent.Start(t)
 	must(t, r.Restore)

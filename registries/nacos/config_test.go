@@ -38,7 +38,7 @@ func TestMistakes(t *testing.T) {
 		{"too many URLs", func(c *Config, _ *drain.Pod) { c.URLs = many }, "must be at most 16"},
 		{"no service", func(c *Config, _ *drain.Pod) { c.Services = nil }, "LASTCALL_NACOS_SERVICE is not set"},
 		{"too many services", func(c *Config, _ *drain.Pod) { c.Services = many }, "must be at most 16"},
-		{"a group in it", func(c *Config, _ *drain.Pod) { c.Services[0] = "DEFAULT_GROUP@@orders" }, "belongs into LASTCALL_NACOS_GROUP"},
+		{"a group in it", func(c *Config, _ *drain.Pod) { c.Services[0] = "DEFAULT_GROUP@@orders" }, "set the part before @@ in LASTCALL_NACOS_GROUP"},
 		{"no address", func(_ *Config, p *drain.Pod) { p.IP = "" }, "LASTCALL_APP_PORT and LASTCALL_POD_IP"},
 		{"no port", func(_ *Config, p *drain.Pod) { p.AppPort = 0 }, "LASTCALL_APP_PORT and LASTCALL_POD_IP"},
 		{"no namespace", func(c *Config, _ *drain.Pod) { c.Namespace = "" }, "LASTCALL_NACOS_NAMESPACE is empty"},
