@@ -247,7 +247,7 @@ func (s *scenario) endIsTold(pod *corev1.Pod) (event bool) {
 	if words := terminationMessage(pod); !strings.Contains(words, "DrainExpired: ") || !strings.Contains(words, hint) {
 		s.Errorf("the termination message of %s: %q", pod.Name, words)
 	}
-	if strings.Contains(log, "events: not all were written") {
+	if strings.Contains(log, "events: some were not written") {
 		return false
 	}
 	s.eventually("the Event of "+pod.Name, func(ctx context.Context) (bool, error) {
