@@ -25,6 +25,7 @@ import (
 // replicas, each call on a new connection. No pod can be created without the
 // webhook. The replicas have the RBAC rules of deploy/admission.
 func TestAPIServer(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, apiservertest.Versions()[0])
 	for _, namespace := range []string{"team", "lastcall-system"} {
 		s.Namespace(t, namespace)

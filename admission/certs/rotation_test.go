@@ -25,6 +25,7 @@ import (
 // calling two replicas, each time on a new connection and with a caBundle that is
 // some moments old.
 func TestRotationUnderLoad(t *testing.T) {
+	t.Parallel()
 	client := fake.NewClientset(
 		&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "lastcall-inject"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}, {Name: "b"}}},
 		&admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "lastcall-gate"}, Webhooks: []admissionregistrationv1.ValidatingWebhook{{Name: "c"}}},

@@ -21,6 +21,7 @@ import (
 func TestAPIServer(t *testing.T) {
 	for _, version := range apiservertest.Versions() {
 		t.Run(version.Name, func(t *testing.T) {
+			t.Parallel()
 			c := startCluster(t, version)
 			t.Run("a person's deletion waits and succeeds", c.deletion)
 			t.Run("an eviction is carried out", c.eviction)

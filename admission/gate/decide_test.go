@@ -76,11 +76,11 @@ func TestDecide(t *testing.T) {
 		"released":               {func(a *gate.Ask) { a.Pod.Annotations[gate.Recorded] = released }, "drained", "", 0, ""},
 		"another pod's release":  {func(a *gate.Ask) { a.Pod.Annotations[gate.Recorded] = strings.Replace(released, "web-0", "web-1", 1) }, "", "", 429, gate.Delete},
 		"unreadable record":      {func(a *gate.Ask) { a.Pod.Annotations[gate.Recorded] = "{" }, "", "", 429, gate.Delete},
-		"the successor":          {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x", "jane"}} }, "", "a new one of the same name", 404, ""},
+		"the successor":          {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x", "jane"}} }, "", "a new pod has its name", 404, ""},
 		"the successor, not started": {func(a *gate.Ask) {
 			a.Pod.Status.Phase = corev1.PodPending
 			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
-		}, "", "a new one of the same name", 404, ""},
+		}, "", "a new pod has its name", 404, ""},
 		"the successor, finished": {func(a *gate.Ask) {
 			a.Pod.Status.Phase = corev1.PodFailed
 			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
@@ -92,7 +92,7 @@ func TestDecide(t *testing.T) {
 		"the successor, by another verb": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"jane", "x"}} }, "", "", 429, gate.Delete},
 		"the successor, by both verbs": {func(a *gate.Ask) {
 			a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{"jane", "jane (delete)"}}
-		}, "", "a new one of the same name", 404, ""},
+		}, "", "a new pod has its name", 404, ""},
 		"the successor, by version": {func(a *gate.Ask) {
 			a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"jane"}}
 			a.Options.Preconditions = &metav1.Preconditions{ResourceVersion: &a.Pod.ResourceVersion}
@@ -108,7 +108,7 @@ func TestDecide(t *testing.T) {
 		"the successor, evicted by what runs in kube-system": {func(a *gate.Ask) {
 			a.Verb, a.User = gate.Evict, "system:serviceaccount:kube-system:cluster-autoscaler"
 			a.Before = &gate.Request{UID: "old", Verb: gate.Evict, By: []string{a.User}}
-		}, "", "a new one of the same name", 404, ""},
+		}, "", "a new pod has its name", 404, ""},
 		"the successor, by another user": {func(a *gate.Ask) { a.Before = &gate.Request{UID: "old", Verb: gate.Delete, By: []string{"x"}} }, "", "", 429, gate.Delete},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,12 +55,6 @@ type Server struct {
 // Start starts a kube-apiserver. It ends with the test.
 func Start(t testing.TB, v Version) *Server {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	built := filepath.Join(cache, "lastcall", "node", "bin")
-	t.Setenv("PATH", built+string(os.PathListSeparator)+os.Getenv("PATH"))
 	dir := t.TempDir()
 	etcd := servers.StartEtcd(t, 1, false)[0]
 	key := writeKey(t, dir)

@@ -11,22 +11,30 @@ import (
 )
 
 // Bin returns the folder that the install script fills with the servers it builds.
-func Bin() string {
+func Bin() string { return filepath.Join(cache(), "bin") }
+
+// nodeBin returns the folder that e2e/node/build fills with Kubernetes and etcd.
+func nodeBin() string { return filepath.Join(cache(), "node", "bin") }
+
+func cache() string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
-	return filepath.Join(cache, "lastcall", "bin")
+	return filepath.Join(cache, "lastcall")
 }
 
-// Need returns the path of the program name, from Bin or from PATH. If the program
-// is missing, the test is skipped with a message. With CI or REQUIRE_SERVERS in the
-// environment (`make test` sets it), the test fails instead.
+// Need returns the path of the program name: from Bin, from what e2e/node/build has
+// built, or from PATH. If the program is missing, the test is skipped with a message.
+// With CI or REQUIRE_SERVERS in the environment (`make test` sets it), the test fails
+// instead.
 func Need(t testing.TB, name string) string {
 	t.Helper()
-	built := filepath.Join(Bin(), name)
-	if _, err := os.Stat(built); err == nil {
-		return built
+	for _, dir := range []string{Bin(), nodeBin()} {
+		built := filepath.Join(dir, name)
+		if _, err := os.Stat(built); err == nil {
+			return built
+		}
 	}
 	// Debian installs servers in sbin, which is not in an ordinary user's PATH.
 	for _, dir := range []string{"", "/usr/sbin/", "/usr/local/sbin/"} {
