@@ -82,7 +82,7 @@ func New(cfg Config) *Drainer {
 		}
 	}
 	if cfg.Notice != nil {
-		d.addControl("the app's notice", "posted", noticeAdapter{cfg.Notice})
+		d.addControl("the app's notice", "written", noticeAdapter{cfg.Notice})
 	}
 	for _, a := range cfg.Kubelet {
 		d.kubelet.fixed = append(d.kubelet.fixed, a.Unmap())

@@ -143,7 +143,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		m.cfg.Counters = append(m.cfg.Counters, NamedCounter{Name: name, Counter: m.withProxy(name, f)})
 	}
 	if rng.IntN(2) == 0 {
-		m.cfg.Notice = switchedNotice{m.newSwitch("the app's notice: posted", true)}
+		m.cfg.Notice = switchedNotice{m.newSwitch("the app's notice: written", true)}
 	}
 	m.readings = make([]lastReading, len(m.counters))
 	if rng.IntN(4) > 0 {

@@ -8,59 +8,59 @@ import (
 	"time"
 )
 
-// fakeNotice is posted or not.
+// fakeNotice is written or not.
 type fakeNotice struct {
 	mu     sync.Mutex
 	mode   mode
-	posted bool
+	written bool
 	calls  int
 }
 
-func (f *fakeNotice) set(ctx context.Context, posted bool) error {
+func (f *fakeNotice) set(ctx context.Context, written bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
 	if f.mode == failing {
 		return errBroken
 	}
-	f.posted = posted
+	f.written = written
 	return ctx.Err()
 }
 
 func (f *fakeNotice) Post(ctx context.Context) error   { return f.set(ctx, true) }
 func (f *fakeNotice) Remove(ctx context.Context) error { return f.set(ctx, false) }
 
-func (f *fakeNotice) is() (posted bool, calls int) {
+func (f *fakeNotice) is() (written bool, calls int) {
 	synctest.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.posted, f.calls
+	return f.written, f.calls
 }
 
 func TestTheAppIsTold(t *testing.T) {
-	notice := &fakeNotice{posted: true} // left by a sidecar that was killed
+	notice := &fakeNotice{written: true} // left by a sidecar that was killed
 	inPod(t, func(c *Config, _ *pod) { c.Notice = notice }, func(t *testing.T, p *pod) {
-		if posted, _ := notice.is(); posted {
+		if written, _ := notice.is(); written {
 			t.Fatal("an old notice stays while the pod serves")
 		}
 		p.Begin(CauseCall)
-		if posted, calls := notice.is(); !posted || calls != 2 {
-			t.Fatalf("posted %v after %d calls", posted, calls)
+		if written, calls := notice.is(); !written || calls != 2 {
+			t.Fatalf("written %v after %d calls", written, calls)
 		}
 		if err := p.TakeBack(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		if posted, _ := notice.is(); posted {
+		if written, _ := notice.is(); written {
 			t.Fatal("the notice stays when the drain was taken back")
 		}
 		p.hook()
-		if posted, calls := notice.is(); !posted || calls != 4 {
-			t.Fatalf("posted %v after %d calls", posted, calls)
+		if written, calls := notice.is(); !written || calls != 4 {
+			t.Fatalf("written %v after %d calls", written, calls)
 		}
 	})
 }
 
-// A notice that cannot be posted is tried again, and holds nothing up.
+// A notice that cannot be written is tried again, and holds nothing up.
 func TestANoticeThatFailsHoldsNothingUp(t *testing.T) {
 	notice := &fakeNotice{mode: failing}
 	inPod(t, func(c *Config, _ *pod) { c.Notice = notice }, func(t *testing.T, p *pod) {
@@ -77,8 +77,8 @@ func TestANoticeThatFailsHoldsNothingUp(t *testing.T) {
 		notice.mode = healthy
 		notice.mu.Unlock()
 		after(3 * time.Second)
-		if posted, _ := notice.is(); !posted {
-			t.Error("not posted when it could be")
+		if written, _ := notice.is(); !written {
+			t.Error("not written when it could be")
 		}
 		hook.Wait()
 	})
@@ -93,8 +93,8 @@ func TestANoticeIsPostedWhateverWasThere(t *testing.T) {
 		notice.mode = healthy
 		notice.mu.Unlock()
 		p.Begin(CauseCall)
-		if posted, _ := notice.is(); !posted {
-			t.Error("not posted")
+		if written, _ := notice.is(); !written {
+			t.Error("not written")
 		}
 	})
 }

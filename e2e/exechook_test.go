@@ -84,7 +84,7 @@ func (s *scenario) propagating(pods []*corev1.Pod, killed map[types.UID]bool) (f
 // knowsOfDrain reports whether a pod's app has been notified of the current drain.
 func (s *scenario) knowsOfDrain(pod string) bool {
 	body, err := s.get(pod, sidecarPort, "/status")
-	return err == nil && strings.Contains(string(body), "the app's notice: posted")
+	return err == nil && strings.Contains(string(body), "the app's notice: written")
 }
 
 // commandsRan checks that the hook's command ran in each pod of the app that is gone.

@@ -13,7 +13,7 @@ import (
 )
 
 // File is a drain.Notice. The file exists while a drain is under way, and holds the
-// time at which it was posted (RFC 3339). Otherwise it does not exist.
+// time at which it was written (RFC 3339). Otherwise it does not exist.
 type File struct{ path string }
 
 // New returns the notice for the file at path. It does not touch the file yet.

@@ -136,8 +136,8 @@ func (r *Registry) await(ctx context.Context, w *watch, missing string) {
 		r.awaited.stop()
 		r.awaited = nil
 	}
-	unsure := slices.ContainsFunc(w.on, func(e endpointAt) bool { return e.index == 0 })
-	if missing == "" || len(w.on) == 0 || unsure || r.withdrawn {
+	uncertain := slices.ContainsFunc(w.on, func(e endpointAt) bool { return e.index == 0 })
+	if missing == "" || len(w.on) == 0 || uncertain || r.withdrawn {
 		return
 	}
 	wait := time.Duration(0)

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // The servers are started once for all tests, which use applications and
-// instances of their own. They die with the test process.
+// instances of their own. They end with the test process.
 var (
 	oneServer  = sync.OnceValues(func() (*servers.Eureka, error) { return servers.StartEureka(servers.EurekaOptions{}) })
 	twoServers = sync.OnceValues(func() (*servers.Eureka, error) {

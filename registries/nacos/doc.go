@@ -26,7 +26,7 @@
 // lastcall.withdrawn names the pod and the connection that were withdrawn. A
 // later pod with the same address can then distinguish a leftover from a change
 // that somebody made on purpose. An instance that somebody else has disabled is
-// neither marked nor enabled.
+// left alone: it gets no mark, and is not enabled.
 //
 // # What is read
 //

@@ -73,8 +73,8 @@ func (r *Registry) find(ctx context.Context, s *server, t *target) (string, erro
 		return "", fmt.Errorf("%v: it is registered in cluster %s: set LASTCALL_NACOS_CLUSTER=%[2]s", t, h.Cluster)
 	}
 	text := t.String()
-	before, marked := markOf(h)
-	if !marked && (enabled || !r.wasTried(t)) || r.isLeaving() {
+	before, hasMark := markOf(h)
+	if !hasMark && (enabled || !r.wasTried(t)) || r.isLeaving() {
 		if !enabled && !r.isLeaving() {
 			text += ", which somebody has disabled"
 		}
@@ -84,7 +84,7 @@ func (r *Registry) find(ctx context.Context, s *server, t *target) (string, erro
 	if err != nil {
 		return "", err
 	}
-	if marked && !enabled && !before.precedes(now) && !r.wasTried(t) {
+	if hasMark && !enabled && !before.precedes(now) && !r.wasTried(t) {
 		return text + ", withdrawn by this pod", nil
 	}
 	if !enabled {

@@ -52,7 +52,7 @@ func TestWeightAndMetadataStay(t *testing.T) {
 		do(t, "Restore", r.Restore)
 		check("restored", "2")
 		got := h.shown(t)
-		if _, marked := got.metadata[markKey]; marked || !got.enabled {
+		if _, hasMark := got.metadata[markKey]; hasMark || !got.enabled {
 			t.Errorf("after Restore: enabled %v, metadata %v", got.enabled, got.metadata)
 		}
 	})
@@ -153,7 +153,7 @@ func TestLeftovers(t *testing.T) {
 			if h.Listed(t) != test.enabled {
 				t.Errorf("Nacos %d, %s: enabled %v, want %v; Find says %q", major, test.name, !test.enabled, test.enabled, text)
 			}
-			if _, marked := h.shown(t).metadata[markKey]; marked && test.enabled {
+			if _, hasMark := h.shown(t).metadata[markKey]; hasMark && test.enabled {
 				t.Errorf("Nacos %d, %s: the mark is still there", major, test.name)
 			}
 		}

@@ -91,7 +91,7 @@ func (r *Registry) clearFresh(ctx context.Context, s *server, t *target) error {
 	if err != nil || !found {
 		return err
 	}
-	if _, marked := markOf(h); !enabled || marked {
+	if _, hasMark := markOf(h); !enabled || hasMark {
 		r.setTried(t, !enabled)
 		if err := r.restore(ctx, s, t); err != nil {
 			return fmt.Errorf("an earlier withdrawal is still there and could not be undone: %w", err)

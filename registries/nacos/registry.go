@@ -101,8 +101,8 @@ func (r *Registry) withdraw(ctx context.Context, s *server, t *target) error {
 	if err != nil || !found {
 		return err
 	}
-	before, marked := markOf(h)
-	if !enabled && !marked && !r.wasTried(t) {
+	before, hasMark := markOf(h)
+	if !enabled && !hasMark && !r.wasTried(t) {
 		return nil // somebody else has disabled it; Restore must not undo that
 	}
 	r.setTried(t, true)
@@ -169,12 +169,12 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 	if err != nil || !found {
 		return err
 	}
-	_, marked := markOf(h)
+	_, hasMark := markOf(h)
 	tried := r.wasTried(t)
-	if !enabled && !marked && !tried {
+	if !enabled && !hasMark && !tried {
 		can, err := s.canMark(ctx, t)
 		if err != nil || can {
-			return err // not marked: somebody else has disabled it
+			return err // no mark: somebody else has disabled it
 		}
 	}
 	// A call that was cut off may still take effect later, so an instance that
@@ -184,7 +184,7 @@ func (r *Registry) restore(ctx context.Context, s *server, t *target) error {
 			return err
 		}
 	}
-	if marked {
+	if hasMark {
 		if err := s.setMark(ctx, t, r.naming(t), h, ""); err != nil {
 			return err
 		}

@@ -131,12 +131,12 @@ func runSlow(t *testing.T, k kind, delay time.Duration, way string) {
 	if took := time.Since(began); took > delay {
 		t.Errorf("Withdrawn took %v, want one answer's time", took)
 	}
-	if _, marked := h.shown(t).metadata[markKey]; !marked && !f.noBatch || h.Listed(t) {
-		t.Errorf("listed %v, marked %v", h.Listed(t), marked)
+	if _, hasMark := h.shown(t).metadata[markKey]; !hasMark && !f.noBatch || h.Listed(t) {
+		t.Errorf("listed %v, mark %v", h.Listed(t), hasMark)
 	}
 	limited(t, "Restore", r, r.Restore)
-	if _, marked := h.shown(t).metadata[markKey]; marked || !h.Listed(t) {
-		t.Errorf("after Restore: listed %v, marked %v", h.Listed(t), marked)
+	if _, hasMark := h.shown(t).metadata[markKey]; hasMark || !h.Listed(t) {
+		t.Errorf("after Restore: listed %v, mark %v", h.Listed(t), hasMark)
 	}
 	h.Heartbeat(t)
 	limited(t, "Deregister", r, r.Deregister)

@@ -31,7 +31,7 @@ type target struct {
 	// found its pod's mark. It is cleared when the instance has been enabled
 	// again.
 	tried bool
-	// unmarked is set while the instance is disabled but not marked yet. owner
+	// unmarked is set while the instance is disabled but has no mark yet. owner
 	// is the mark that it will get; nil: the owner has not been read yet.
 	unmarked bool
 	owner    *mark
@@ -231,7 +231,7 @@ func (r *Registry) setEnabled(ctx context.Context, s *server, t *target, h host,
 }
 
 // begun returns the instance if this process disabled it a moment ago and has
-// not marked it yet.
+// not set its mark yet.
 func (r *Registry) begun(t *target) (host, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
