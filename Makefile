@@ -44,7 +44,7 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 	@internal/tools/install-deploy
 # Eureka first: its tests take the longest, and others run beside them.
 	REQUIRE_SERVERS=1 go test -race -count=1 -p 3 -timeout 20m ./registries/eureka ./...
-	go test -count=1 -run '^TestModel$$' ./drain -model.runs 5000
+	go test -count=1 -run '^TestModel$$' ./drain -model.runs 2000
 	go test -C internal/tools/manifests -count=1 ./...
 
 .PHONY: test-admission

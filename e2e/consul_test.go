@@ -86,7 +86,7 @@ func TestRegisteredApp(t *testing.T) {
 // Pods have an IPv4 and an IPv6 address, and register the second one. If the machine has no
 // IPv6, they have one address, and the row in the table says so.
 func TestConsulTwoFamilies(t *testing.T) {
-	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+	each(t, []variant{native}, func(s *scenario, v variant) {
 		consul := s.consul()
 		name := "rolling restart of 2 replicas with two addresses, which register that of IPv6 in Consul"
 		if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
@@ -103,14 +103,14 @@ func TestConsulTwoFamilies(t *testing.T) {
 }
 
 func TestConsulStatefulSet(t *testing.T) {
-	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
+	each(t, []variant{native, bare}, func(s *scenario, v variant) {
 		s.consul().statefulSetRestarts(s, "StatefulSet of 3 restarts, clients find them in Consul and use their copy for 5 s",
 			app{name: "web", replicas: 3, variant: v})
 	})
 }
 
 func TestConsulLivenessFails(t *testing.T) {
-	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
+	each(t, []variant{native, bare}, func(s *scenario, v variant) {
 		s.consul().livenessFails(s, "the app's liveness probe fails, clients find it in Consul and use their copy for 5 s",
 			app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}, s.sicken)
 	})

@@ -29,7 +29,7 @@ func TestDeletedWhileStarting(t *testing.T) {
 // The same with Consul, in which the app registers as soon as it listens: no request
 // of clients that find pods there fails.
 func TestConsulDeletedWhileStarting(t *testing.T) {
-	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+	each(t, []variant{native}, func(s *scenario, v variant) {
 		consul := s.consul()
 		web := app{name: "web", replicas: 2, variant: v}
 		s.createDeployment(web, consul.podSpec(s, web, false))
@@ -265,7 +265,7 @@ func (s *scenario) endIsTold(pod *corev1.Pod) (event bool) {
 // name this port and the port on which the app listens. A drain must not be reported as
 // clean: it uses its whole budget, because nothing counts the requests.
 func TestMisspeltPort(t *testing.T) {
-	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+	each(t, []variant{native}, func(s *scenario, v variant) {
 		s.allowEvents()
 		const wrong = appPort + 1
 		web := app{name: "web", replicas: *times, variant: v, grace: 20 * time.Second, flags: exitsAtOnce(), lastcall: map[string]string{

@@ -77,50 +77,36 @@ func (s *scenario) eureka() registry {
 	}
 }
 
-// The scenarios with Java. They run in two groups of four, because Java needs much of a
-// small machine, with one server for all.
-func TestEureka(t *testing.T) {
+// Each variant runs after the one before, because Java needs much of a small machine.
+func TestEurekaRollingRestart(t *testing.T) {
 	t.Parallel()
 	eureka := startFor(t, groupPatience).eureka()
-	rollingRestart := func(t *testing.T, v variant) {
-		t.Run("rolling restart, "+string(v), func(t *testing.T) {
-			s := start(t)
-			eureka.rollingRestart(s, "rolling restart of 2 replicas (Spring Boot), Eureka renews its answers every 5 s, and clients use their copy for 5 s",
+	for _, v := range []variant{native, classic, bare, sleep30} {
+		t.Run(string(v), func(t *testing.T) {
+			eureka.rollingRestart(startFor(t, patience), "rolling restart of 2 replicas (Spring Boot), Eureka renews its answers every 5 s, and clients use their copy for 5 s",
 				app{name: "orders", replicas: 2, variant: v})
 		})
 	}
-	livenessFails := func(t *testing.T, v variant) {
-		t.Run("liveness fails, "+string(v), func(t *testing.T) {
-			s := start(t)
-			eureka.livenessFails(s, "the app's liveness probe fails (Spring Boot), Eureka as above",
-				app{name: "orders", replicas: 2, variant: v, liveness: true}, s.sickenJava)
-		})
-	}
-	const statefulSet = "StatefulSet of 2 (Spring Boot) restarts, Eureka as above"
-	t.Run("first", func(t *testing.T) {
-		rollingRestart(t, native)
-		rollingRestart(t, sleep30) // in this group, because it takes as long as the StatefulSet
-		livenessFails(t, bare)
-		t.Run("StatefulSet", func(t *testing.T) {
-			s := start(t)
-			orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
-			eureka.statefulSetRestarts(s, statefulSet, orders)
-			eureka.cutShort(s, orders, s.killSidecar)
-			eureka.hurried(s, orders)
-			// In this scenario, the app does not deregister itself.
-			s.scaleStatefulSet(&orders, 0)
-			eureka.holds(s, orders)
-		})
-	})
-	t.Run("second", func(t *testing.T) {
-		rollingRestart(t, bare)
-		t.Run("StatefulSet", func(t *testing.T) {
-			s := start(t)
-			eureka.statefulSetRestarts(s, statefulSet, app{name: "orders", replicas: 2, variant: bare})
-		})
-		rollingRestart(t, classic)
-		livenessFails(t, native)
-	})
+}
+
+// How the same fails without Lastcall is seen with Consul: TestConsulStatefulSet.
+func TestEurekaStatefulSet(t *testing.T) {
+	s := start(t)
+	eureka := s.eureka()
+	orders := app{name: "orders", replicas: 2, variant: native, shareProcesses: true}
+	eureka.statefulSetRestarts(s, "StatefulSet of 2 (Spring Boot) restarts, Eureka as above", orders)
+	eureka.cutShort(s, orders, s.killSidecar)
+	eureka.hurried(s, orders)
+	// In this scenario, the app does not deregister itself.
+	s.scaleStatefulSet(&orders, 0)
+	eureka.holds(s, orders)
+}
+
+// How the same fails without Lastcall is seen with Consul: TestConsulLivenessFails.
+func TestEurekaLivenessFails(t *testing.T) {
+	s := start(t)
+	s.eureka().livenessFails(s, "the app's liveness probe fails (Spring Boot), Eureka as above",
+		app{name: "orders", replicas: 2, variant: native, liveness: true}, s.sickenJava)
 }
 
 // sickFile is a file that makes the liveness probe of the Java app fail.
@@ -144,7 +130,7 @@ func (s *scenario) killSidecar(pod string) {
 
 // Nothing answers at Eureka's address at any time.
 func TestEurekaIsGone(t *testing.T) {
-	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+	each(t, []variant{native}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 2, variant: v, grace: 15 * time.Second, flags: lingers(), lastcall: map[string]string{
 			"LASTCALL_EVENTS": "true", "LASTCALL_REGISTRIES": "eureka", "LASTCALL_EUREKA_APP": "web",
 			"LASTCALL_EUREKA_URLS": "http://" + s.service("registry") + "/eureka",

@@ -82,7 +82,7 @@ func TestEventsOfADrainThatExpires(t *testing.T) {
 
 // An Event reports that a registry no longer lists the pod.
 func TestEventsOfAWithdrawal(t *testing.T) {
-	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+	each(t, []variant{native}, func(s *scenario, v variant) {
 		s.allowEvents()
 		consul := s.consul()
 		web := app{name: "web", replicas: 1, variant: v, flags: lingers(), lastcall: map[string]string{"LASTCALL_EVENTS": "true"}}

@@ -173,7 +173,7 @@ func TestWebSocket(t *testing.T) {
 		"open, idle":     {"open", "0s", "expired"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, []variant{native, classic}, func(s *scenario, v variant) {
+			each(t, []variant{native}, func(s *scenario, v variant) {
 				web := app{name: "web", replicas: 1, variant: v, grace: 25 * time.Second, lastcall: map[string]string{
 					"LASTCALL_TCP_COUNT":   c.count,
 					"LASTCALL_TCP_SILENCE": "5s", // with the default, a young app's connection stays in doubt longer

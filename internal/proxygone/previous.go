@@ -7,7 +7,7 @@ import (
 
 // errUnseen means that the kernel cannot show the connections of a previous
 // process.
-var errUnseen = errors.New("Lastcall can only see when that is over if LASTCALL_APP_PORT is set and the proxy is in this pod")
+var errUnseen = errors.New("the end of that is only visible if LASTCALL_APP_PORT is set and the proxy is in this pod")
 
 // Open returns the open connections of the app's ports.
 func (p *Proxy) Open() (map[string]bool, error) {
