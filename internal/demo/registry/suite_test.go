@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"lastcall/drain"
+	"lastcall/internal/test/wait"
 	"lastcall/registries/eureka"
 	"lastcall/registries/registrytest"
 )
@@ -43,6 +45,23 @@ func (h *harness) Register(t *testing.T) {
 	if code := h.call(t, http.MethodPost, "apps/SHOP", body); code != http.StatusNoContent {
 		t.Fatalf("registering: %d", code)
 	}
+	// The cached answers are renewed one after another.
+	wait.Until(t, "every answer showing the registration", func() bool {
+		want := h.r.Status("SHOP", "web-1")
+		return !slices.ContainsFunc(h.answers(t), func(status string) bool { return status != want })
+	})
+}
+
+// answers returns the status of the instance in each kind of answer.
+func (h *harness) answers(t *testing.T) []string {
+	t.Helper()
+	c := client{t, h.r}
+	var all []string
+	for _, path := range []string{"apps", "apps/SHOP"} {
+		asJSON, asXML := c.listed(path)
+		all = append(all, asJSON, asXML)
+	}
+	return all
 }
 
 func (h *harness) Heartbeat(t *testing.T) {
@@ -54,14 +73,7 @@ func (h *harness) Heartbeat(t *testing.T) {
 
 func (h *harness) Listed(t *testing.T) bool {
 	t.Helper()
-	c := client{t, h.r}
-	for _, path := range []string{"apps", "apps/SHOP"} {
-		// The cached answers may be renewed between the two.
-		if asJSON, asXML := c.listed(path); asJSON == Up || asXML == Up {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(h.answers(t), Up)
 }
 
 // Settle does nothing: there is only one server.
