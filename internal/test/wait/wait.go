@@ -13,7 +13,7 @@ const Patience = time.Minute
 // The pauses between polls: short at first, longer for slow conditions.
 const (
 	first = 5 * time.Millisecond
-	most  = 50 * time.Millisecond
+	most  = 100 * time.Millisecond
 )
 
 // Until returns when ok returns true, and fails the test after Patience. what
