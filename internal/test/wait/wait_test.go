@@ -57,7 +57,7 @@ func TestForShowsTheLastError(t *testing.T) {
 		why := end(func(t testing.TB) {
 			For(t, "the moon", func() error { looks++; return errors.New("look " + fmt.Sprint(looks)) })
 		})
-		if looks < 1000 || !strings.HasSuffix(why, fmt.Sprintf("in vain: look %d", looks)) {
+		if looks < int(Patience/most) || !strings.HasSuffix(why, fmt.Sprintf("in vain: look %d", looks)) {
 			t.Errorf("after %d looks: %q", looks, why)
 		}
 	})
