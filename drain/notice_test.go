@@ -10,10 +10,10 @@ import (
 
 // fakeNotice is written or not.
 type fakeNotice struct {
-	mu     sync.Mutex
-	mode   mode
+	mu      sync.Mutex
+	mode    mode
 	written bool
-	calls  int
+	calls   int
 }
 
 func (f *fakeNotice) set(ctx context.Context, written bool) error {
