@@ -42,8 +42,9 @@ build-admission: ## bin/lastcall-admission, the cluster's side, static
 test: ## all tests, against real servers, which it installs first (some minutes, once)
 	@internal/test/servers/install
 	@internal/tools/install-deploy
-# Eureka first: its tests take the longest, and others run beside them.
-	REQUIRE_SERVERS=1 go test -race -count=1 -p 3 -timeout 20m ./registries/eureka ./...
+# Eureka first: its tests take the longest, and others run beside them. Tests wait
+# for servers, so there is one package more than there are processors.
+	REQUIRE_SERVERS=1 go test -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
 	go test -count=1 -run '^TestModel$$' ./drain -model.runs 2000
 	go test -C internal/tools/manifests -count=1 ./...
 
