@@ -17,8 +17,8 @@ import (
 // attempt; 0 if none is needed.
 func (g *Gate) carryOut(ctx context.Context, pod *corev1.Pod, r *Request) (time.Duration, error) {
 	if strings.HasPrefix(r.Released, "drained") {
-		// An eviction may wait for its budget for a long time. If somebody cancels the
-		// drain at the sidecar meanwhile, the release is cancelled too.
+		// An eviction may wait for its budget for a long time. If the drain is canceled
+		// at the sidecar meanwhile, the release is canceled too.
 		if s, err := g.sidecars.status(ctx, pod); err == nil && s.Phase == "serving" {
 			held := *r
 			held.Released = ""

@@ -18,7 +18,7 @@ import (
 const setController = "system:serviceaccount:kube-system:statefulset-controller"
 
 // A deletion is denied and recorded. Once the pod has drained, the gate deletes it
-// with the given options. Nobody needs to repeat the request.
+// with the given options. The request does not need to be repeated.
 func TestDeletion(t *testing.T) {
 	sidecar := newSidecar(t)
 	w := start(t, nil, sidecar.at(t, running("web-0")))

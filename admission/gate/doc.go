@@ -2,8 +2,8 @@
 //
 // A pod with the label goes through these steps:
 //
-//  1. Somebody asks the API server to delete or evict the pod. The API server calls
-//     Gate.Webhook, which denies the request with 429 and records it on the pod.
+//  1. A user or controller asks the API server to delete or evict the pod. The API
+//     server calls Gate.Webhook, which denies the request with 429 and records it on the pod.
 //     Decide makes the decision, and Request is the record.
 //  2. The controller, Gate.Run, sees the recorded request and begins a drain at the
 //     pod's sidecar. The drain has no time limit.

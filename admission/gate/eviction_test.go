@@ -125,7 +125,7 @@ func TestDrainedAndReady(t *testing.T) {
 	}
 }
 
-// If the API server cannot tell whether a budget allows an eviction, the gate returns
+// If the API server cannot determine whether a budget allows an eviction, the gate returns
 // the API server's error, and the pod does not drain.
 func TestEvictionsWithoutAnAnswer(t *testing.T) {
 	forbidden := apierrors.NewForbidden(corev1.Resource("pods/eviction"), "web-0", errors.New("no such right"))

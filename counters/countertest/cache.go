@@ -53,8 +53,8 @@ func (c *Cache) Store() {
 	c.storing, c.stored = true, make(map[string]answer)
 }
 
-// Mend makes the cache forward everything again.
-func (c *Cache) Mend() {
+// Repair makes the cache forward everything again.
+func (c *Cache) Repair() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.storing = false

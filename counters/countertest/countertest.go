@@ -30,7 +30,7 @@ type Harness interface {
 	Idle(t *testing.T) bool
 	// Break makes the program's answer unreadable (but not gone for good),
 	// until the returned function repairs it.
-	Break(t *testing.T) (mend func())
+	Break(t *testing.T) (repair func())
 	// Arrivals reports whether the counter reports arrivals. If it does not,
 	// the harness must be an Excepter that gives the reason.
 	Arrivals() bool
@@ -42,9 +42,9 @@ type Harness interface {
 // reason.
 type Hider interface {
 	// Hide returns a function that makes counters which read the program.
-	// Between the calls of hide and mend, the program's answer omits what
+	// Between the calls of hide and repair, the program's answer omits what
 	// counts Begin's work.
-	Hide(t *testing.T) (counter func() drain.Counter, hide, mend func())
+	Hide(t *testing.T) (counter func() drain.Counter, hide, repair func())
 }
 
 // Staler is a Harness whose counter can be given an old answer. A harness that
@@ -52,8 +52,8 @@ type Hider interface {
 type Staler interface {
 	// Stale makes a counter that reads the program through a cache. The cache
 	// forwards everything until store is called. From then on, it repeats the
-	// first answers that it receives, until mend is called.
-	Stale(t *testing.T) (c drain.Counter, store, mend func())
+	// first answers that it receives, until repair is called.
+	Stale(t *testing.T) (c drain.Counter, store, repair func())
 }
 
 // Row names a test that does not apply to every counter.
@@ -208,7 +208,7 @@ func missing(t *testing.T, h Harness) {
 	if !ok {
 		t.Fatal("the harness must be a Hider, or an Excepter that says why it cannot be one")
 	}
-	counter, hide, mend := hider.Hide(t)
+	counter, hide, repair := hider.Hide(t)
 	c := counter()
 	end := h.Begin(t)
 	settles(t, c, 1)
@@ -216,7 +216,7 @@ func missing(t *testing.T, h Harness) {
 	fails(t, c)
 	// A counter that has never read a complete answer must fail too.
 	fails(t, counter())
-	mend()
+	repair()
 	wait.Until(t, "a reading after the mending", func() bool {
 		r, err := read(t, c)
 		if err == nil && r.InFlight < 1 {
@@ -253,7 +253,7 @@ func stale(t *testing.T, h Harness) {
 	if !ok {
 		t.Fatal("the harness must be a Staler, or an Excepter that says why it cannot be one")
 	}
-	c, store, mend := staler.Stale(t)
+	c, store, repair := staler.Stale(t)
 	settles(t, c, 0)
 	store()
 	if _, err := read(t, c); err != nil { // this reading fills the cache
@@ -265,7 +265,7 @@ func stale(t *testing.T, h Harness) {
 			t.Fatalf("got %+v from a stored answer, with work in flight", r)
 		}
 	}
-	mend()
+	repair()
 	wait.Until(t, "a reading after the mending", func() bool {
 		r, err := read(t, c)
 		if err == nil && r.InFlight < 1 {
@@ -311,7 +311,7 @@ func unreadable(t *testing.T, h Harness) {
 	c := h.Counter(t)
 	end := h.Begin(t)
 	settles(t, c, 1)
-	mend := h.Break(t)
+	repair := h.Break(t)
 	wait.Until(t, "an error", func() bool {
 		r, err := read(t, c)
 		if err == nil && r.InFlight != 1 {
@@ -324,7 +324,7 @@ func unreadable(t *testing.T, h Harness) {
 			t.Fatalf("unreadable was read as %d", r.InFlight)
 		}
 	}
-	mend()
+	repair()
 	wait.Until(t, "a reading after the mending", func() bool {
 		_, err := read(t, c)
 		return err == nil
@@ -386,7 +386,7 @@ func count(t *testing.T, c drain.Counter) drain.Reading {
 }
 
 // settles waits until the counter returns want. A program may need a moment to
-// notice that a request has come or gone.
+// count a request that has come or gone.
 func settles(t *testing.T, c drain.Counter, want int64) {
 	t.Helper()
 	wait.For(t, fmt.Sprintf("%d in flight", want), func() error {

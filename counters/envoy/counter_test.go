@@ -125,16 +125,16 @@ func (h harness) Break(t *testing.T) func() {
 }
 
 // Hide omits the requests of one manager from the statistics.
-func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, repair func()) {
 	without := newFilter(t, h.rig.Admin)
 	return func() drain.Counter { return h.rig.counterAt(t, without.url) },
 		func() { without.hide(`http\.ingress_http\..*`) },
 		func() { without.hide(`^$`) }
 }
 
-func (h harness) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
+func (h harness) Stale(t *testing.T) (c drain.Counter, store, repair func()) {
 	cache := countertest.NewCache(t, h.rig.Admin)
-	return h.rig.counterAt(t, cache.URL), cache.Store, cache.Mend
+	return h.rig.counterAt(t, cache.URL), cache.Store, cache.Repair
 }
 
 // onSocket is a harness whose admin interface is on a unix socket.

@@ -24,7 +24,7 @@ func (h harness) Counter(t *testing.T) drain.Counter { return counter(t, h.path)
 func (h harness) Begin(t *testing.T) (end func())    { return h.begin(t) }
 func (h harness) Idle(t *testing.T) bool             { h.idle(t); return true }
 func (h harness) Arrivals() bool                     { return false }
-func (h harness) Break(t *testing.T) (mend func())   { return h.garbage(t) }
+func (h harness) Break(t *testing.T) (repair func()) { return h.garbage(t) }
 
 func (h harness) Except() map[countertest.Row]string {
 	except := map[countertest.Row]string{
@@ -38,7 +38,7 @@ func (h harness) Except() map[countertest.Row]string {
 }
 
 // Hide moves the file away.
-func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, repair func()) {
 	away := h.path + ".away"
 	return func() drain.Counter { return h.Counter(t) },
 		func() { must(t, os.Rename(h.path, away)) },
@@ -46,7 +46,7 @@ func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend fu
 }
 
 // garbage overwrites the file. In a folder, it adds a file.
-func (h harness) garbage(t *testing.T) (mend func()) {
+func (h harness) garbage(t *testing.T) (repair func()) {
 	t.Helper()
 	if h.how == "folder" {
 		stray := filepath.Join(h.path, "core.1")

@@ -106,7 +106,7 @@ func (h harness) Break(t *testing.T) func() {
 }
 
 // cutShort replaces a socket, and omits the end of each answer.
-func cutShort(t *testing.T, path string) (mend func()) {
+func cutShort(t *testing.T, path string) (repair func()) {
 	t.Helper()
 	behind := path + ".behind"
 	if err := os.Rename(path, behind); err != nil {
@@ -155,13 +155,13 @@ func talkTo(path string, command []byte) ([]byte, error) {
 // paged is a harness whose counter reads a page, which can be cached.
 type paged struct{ harness }
 
-func (h paged) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
+func (h paged) Stale(t *testing.T) (c drain.Counter, store, repair func()) {
 	cache := countertest.NewCache(t, countertest.Base(h.rig.StatsPort))
-	return h.rig.counter(t, cache.URL+"/;csv"), cache.Store, cache.Mend
+	return h.rig.counter(t, cache.URL+"/;csv"), cache.Store, cache.Repair
 }
 
 // Hide switches to a page that is limited to other frontends.
-func (h paged) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+func (h paged) Hide(t *testing.T) (counter func() drain.Counter, hide, repair func()) {
 	between := countertest.NewCache(t, countertest.Base(h.rig.StatsPort))
 	return func() drain.Counter { return h.rig.counter(t, between.URL+"/;csv") },
 		func() { between.Move(countertest.Base(h.rig.Scoped.Stats)) },
@@ -173,11 +173,11 @@ type socketed struct{ harness }
 
 // Hide inserts a program that cuts the answer short. A socket itself cannot be
 // limited.
-func (h socketed) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+func (h socketed) Hide(t *testing.T) (counter func() drain.Counter, hide, repair func()) {
 	path := strings.TrimPrefix(h.stats, "unix://")
 	return func() drain.Counter { return h.Counter(t) },
-		func() { mend = cutShort(t, path) },
-		func() { mend() }
+		func() { repair = cutShort(t, path) },
+		func() { repair() }
 }
 
 func (h socketed) Except() map[countertest.Row]string {

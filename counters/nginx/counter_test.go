@@ -56,14 +56,14 @@ func (h harness) Break(t *testing.T) func() {
 }
 
 // Hide makes the page end before the numbers that are counted.
-func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, mend func()) {
+func (h harness) Hide(t *testing.T) (counter func() drain.Counter, hide, repair func()) {
 	const half = `return 200 "Active connections: 2 \nserver accepts handled requests\n 9 9 9 \n";`
 	return func() drain.Counter { return h.Counter(t) }, func() { h.rig.Reload(t, half) }, func() { h.rig.Reload(t, "stub_status;") }
 }
 
-func (h harness) Stale(t *testing.T) (c drain.Counter, store, mend func()) {
+func (h harness) Stale(t *testing.T) (c drain.Counter, store, repair func()) {
 	cache := countertest.NewCache(t, h.rig.Status)
-	return newCounter(t, cache.URL+"/stub_status", h.rig.pod()), cache.Store, cache.Mend
+	return newCounter(t, cache.URL+"/stub_status", h.rig.pod()), cache.Store, cache.Repair
 }
 
 // onSocket is a harness whose page is on a unix socket.

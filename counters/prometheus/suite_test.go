@@ -39,7 +39,7 @@ func (h harness) Counter(t *testing.T) drain.Counter {
 func (h harness) Begin(t *testing.T) (end func()) { return h.begin(t) }
 func (h harness) Idle(t *testing.T) bool          { h.idle(t); return true }
 func (h harness) Arrivals() bool                  { return h.total != "" }
-func (h harness) Break(t *testing.T) (mend func()) {
+func (h harness) Break(t *testing.T) (repair func()) {
 	h.breaks(t, h.how)
 	return func() { h.breaks(t, "not") }
 }

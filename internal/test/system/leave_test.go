@@ -337,7 +337,7 @@ func TestHookBeforeStartUpHasFinished(t *testing.T) {
 	s.AwaitLog(t, "begun (hook)")
 	s.Await(t, "a failed call to the registry", func(status drain.Status) bool { return status.Registries[0].Failures > 0 })
 	waiting(t, hook)
-	front.mend()
+	front.repair()
 	drains(t, hook)
 	if app.listed(t) {
 		t.Error("Consul lists the pod")

@@ -13,10 +13,10 @@ import (
 
 // faults are the ways a registry can fail. Each lasts until the returned function
 // is called.
-var faults = map[string]func(t *testing.T, f *front, consul *servers.ConsulAgent) (mend func()){
+var faults = map[string]func(t *testing.T, f *front, consul *servers.ConsulAgent) (repair func()){
 	"refuses": func(_ *testing.T, f *front, _ *servers.ConsulAgent) func() {
 		f.refuse()
-		return f.mend
+		return f.repair
 	},
 	"hangs": func(t *testing.T, _ *front, consul *servers.ConsulAgent) func() {
 		consul.Freeze(t)
@@ -24,19 +24,19 @@ var faults = map[string]func(t *testing.T, f *front, consul *servers.ConsulAgent
 	},
 	"takes calls and drops them": func(_ *testing.T, f *front, _ *servers.ConsulAgent) func() {
 		f.fail(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-		return f.mend
+		return f.repair
 	},
 	"answers 500": func(_ *testing.T, f *front, _ *servers.ConsulAgent) func() {
 		f.fail(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "No cluster leader", http.StatusInternalServerError)
 		})
-		return f.mend
+		return f.repair
 	},
 	"answers garbage": func(_ *testing.T, f *front, _ *servers.ConsulAgent) func() {
 		f.fail(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "<html>a captive portal</html>")
 		})
-		return f.mend
+		return f.repair
 	},
 }
 
@@ -49,8 +49,8 @@ func TestRegistryFails(t *testing.T) {
 				front := startFront(t, consul.Address)
 				app := announce(t, startApp(t), consul)
 				s := startFound(t, app.withConsul(front.url(), short()...))
-				mend := fault(t, front, consul)
-				defer mend()
+				repair := fault(t, front, consul)
+				defer repair()
 
 				a := prestop(t, s)
 				if a.Code != http.StatusGatewayTimeout {
@@ -77,13 +77,13 @@ func TestRegistryFails(t *testing.T) {
 				app := announce(t, startApp(t), consul)
 				s := startFound(t, app.withConsul(front.url()))
 				end := app.request()
-				mend := fault(t, front, consul)
+				repair := fault(t, front, consul)
 
 				hook := s.PreStop(t.Context())
 				s.Await(t, "a failed call", func(status drain.Status) bool { return status.Registries[0].Failures > 0 })
 				s.Want(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz")
 				waiting(t, hook)
-				mend()
+				repair()
 				s.Await(t, "the drain waiting for the request", holds(1))
 				if app.listed(t) {
 					t.Error("Consul lists the pod")
@@ -136,7 +136,7 @@ func TestRegistryFailsAtRestore(t *testing.T) {
 	if app.listed(t) {
 		t.Fatal("the instance was restored although the registry hangs")
 	}
-	front.mend()
+	front.repair()
 	app.awaitListed(t, true)
 }
 

@@ -346,14 +346,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault(w, r)
 }
 
-// fail answers every call with fault, until mend.
+// fail answers every call with fault, until repair.
 func (f *front) fail(fault http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fault
 }
 
-// hang leaves every call without an answer, until mend.
+// hang leaves every call without an answer, until repair.
 func (f *front) hang() {
 	f.mu.Lock()
 	mended := make(chan struct{})
@@ -368,7 +368,7 @@ func (f *front) hang() {
 	})
 }
 
-// refuse closes the listener, until mend.
+// refuse closes the listener, until repair.
 func (f *front) refuse() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -378,8 +378,8 @@ func (f *front) refuse() {
 	}
 }
 
-// mend ends any fault.
-func (f *front) mend() {
+// repair ends any fault.
+func (f *front) repair() {
 	f.t.Helper()
 	f.mu.Lock()
 	f.fault = nil
