@@ -59,9 +59,9 @@ func (s *scenario) etcdRestart(v variant) {
 	}
 }
 
-// mostRefused is how many writes one handover may cost: at 50 a second, those of a
-// second on a busy machine.
-const mostRefused = 50
+// mostRefused is how many writes one handover may cost: at 50 a second, those of 0.4 s
+// on a busy machine.
+const mostRefused = 20
 
 // refusedInHandover returns how many writes etcd refused, without effect, because its
 // leadership was being handed over (go.etcd.io/raft, raft.go: a leader with a
