@@ -10,9 +10,10 @@
 //
 //  1. When a third of its life is left, the next authority is added to the Secret
 //     and to all caBundles. It signs nothing yet.
-//  2. When a sixth of its life is left and all caBundles hold the next authority,
-//     the next one becomes the current one and signs a new certificate. Between
-//     steps 1 and 2, API servers have time to receive the caBundle.
+//  2. When a sixth of its life is left and all caBundles have held the next authority
+//     for five minutes, the next one becomes the current one and signs a new
+//     certificate. In these minutes, API servers receive the caBundles, also if step
+//     1 was late because no replica ran.
 //  3. The old authority stays in the caBundles until it expires. No replica can
 //     serve a certificate signed by it for longer.
 package certs
@@ -35,6 +36,9 @@ func Defaults() Lifetimes { return Lifetimes{CA: 365 * 24 * time.Hour, Leaf: 30 
 
 // every returns the interval at which the Secret is checked.
 func (l Lifetimes) every() time.Duration { return min(time.Minute, l.CA/40, l.Leaf/20) }
+
+// spread returns how long all caBundles must have held an authority before it signs.
+func (l Lifetimes) spread() time.Duration { return min(5*time.Minute, l.CA/18) }
 
 // soonest is the delay before the first retry after a failure.
 const soonest = 200 * time.Millisecond

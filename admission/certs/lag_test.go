@@ -1,6 +1,7 @@
 package certs_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"log/slog"
@@ -23,6 +24,7 @@ func TestReplicaThatHearsOfNothing(t *testing.T) {
 		client := fake.NewClientset(&admissionregistrationv1.MutatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: "lastcall-inject"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}, {Name: "b"}},
 		})
+		conflicts(client)
 		var running sync.WaitGroup
 		replica := func() (*certs.Manager, context.CancelFunc) {
 			m := certs.New(certs.Config{
@@ -69,6 +71,50 @@ func TestReplicaThatHearsOfNothing(t *testing.T) {
 			t.Error("the second replica was not cut off in time")
 		}
 		cut()
+	})
+}
+
+// An authority that is made late, because no replica ran, signs nothing before API
+// servers had time to receive the caBundles; also with a second replica that finds it
+// in all of them.
+func TestLateAuthorityWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(&admissionregistrationv1.MutatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "lastcall-inject"}, Webhooks: []admissionregistrationv1.MutatingWebhook{{Name: "a"}},
+		})
+		conflicts(client)
+		start := func() (stop func()) {
+			m := certs.New(certs.Config{
+				Client: client, Namespace: "lastcall-system", Secret: "tls", Names: []string{service}, Mutating: []string{"lastcall-inject"},
+				Life: certs.Defaults(), Log: slog.New(slog.DiscardHandler),
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() { m.Run(ctx) })
+			synctest.Wait()
+			return func() {
+				cancel()
+				running.Wait()
+			}
+		}
+		start()()
+		<-time.After(certs.Defaults().CA * 9 / 10)
+		defer start()()
+		next := nextOf(t, client)
+		if len(next) == 0 {
+			t.Fatal("there is no next authority")
+		}
+		defer start()()
+		<-time.After(4 * time.Minute)
+		synctest.Wait()
+		if !bytes.Equal(nextOf(t, client), next) {
+			t.Fatal("it signs although API servers may not have the caBundles yet")
+		}
+		<-time.After(3 * time.Minute)
+		synctest.Wait()
+		if len(nextOf(t, client)) > 0 {
+			t.Fatal("it does not sign 7 minutes later")
+		}
 	})
 }
 

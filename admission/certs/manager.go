@@ -35,6 +35,11 @@ type Config struct {
 type Manager struct {
 	Config
 
+	// The next authority, and since when this replica has seen it in all caBundles.
+	// Only Run uses them.
+	next  []byte
+	since time.Time
+
 	mu    sync.Mutex // guards everything that follows
 	text  []byte     // of leaf
 	leaf  *tls.Certificate
@@ -100,14 +105,7 @@ func (m *Manager) step(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	data, err := m.plan(ctx, now, func(ca []byte) bool {
-		for _, b := range bundles {
-			if !b.holds(ca) {
-				return false
-			}
-		}
-		return true
-	})
+	data, err := m.plan(ctx, now, func(ca []byte) bool { return m.trusted(bundles, ca, now) })
 	if err != nil {
 		return err
 	}
@@ -131,6 +129,21 @@ func (m *Manager) step(ctx context.Context, now time.Time) error {
 		return conflict
 	}
 	return errors.Join(wrong...)
+}
+
+// trusted reports whether all caBundles have held ca for so long that API servers have
+// received them. It is false for the first time after a start of the replica.
+func (m *Manager) trusted(bundles []configuration, ca []byte, now time.Time) bool {
+	for _, b := range bundles {
+		if !b.holds(ca) {
+			m.next = nil
+			return false
+		}
+	}
+	if !bytes.Equal(m.next, ca) {
+		m.next, m.since = ca, now
+	}
+	return now.Sub(m.since) >= m.Life.spread()
 }
 
 // plan brings the Secret up to date and returns its data.

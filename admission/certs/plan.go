@@ -10,8 +10,8 @@ import (
 )
 
 // Plan returns the data that the Secret should hold, given its current data, and
-// whether the two differ. trusted reports whether every caBundle holds an authority.
-// Plan replaces missing or unreadable entries; the Secret may be empty.
+// whether the two differ. trusted reports whether API servers trust an
+// authority. Plan replaces missing or unreadable entries; the Secret may be empty.
 func Plan(data map[string][]byte, names []string, life Lifetimes, now time.Time, trusted func(ca []byte) bool) (map[string][]byte, bool, error) {
 	out := maps.Clone(data)
 	if out == nil {
