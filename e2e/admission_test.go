@@ -46,7 +46,6 @@ func TestAdmission(t *testing.T) {
 	// after all these subtests have been started.
 	t.Run("StatefulSet", func(t *testing.T) { startFor(t, patience).gatedStatefulSet(gated) })
 	t.Run("Deployment", func(t *testing.T) { startFor(t, patience).gatedDeployment(gated) })
-	t.Run("StatefulSet without the gate", func(t *testing.T) { each(t, []variant{native}, (*scenario).gatedStatefulSet) })
 	t.Run("etcd", func(t *testing.T) { each(t, []variant{gated}, (*scenario).etcdRestart) })
 	t.Run("pods that never drain", podsThatNeverDrain)
 	t.Run("warns", kubectlWarns)

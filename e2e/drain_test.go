@@ -18,7 +18,7 @@ import (
 
 // kubectl drain evicts the pods of a node, as far as a PodDisruptionBudget allows.
 func TestNodeDrain(t *testing.T) {
-	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
+	each(t, []variant{native, bare}, func(s *scenario, v variant) {
 		// kubectl drain selects pods in all namespaces: the label must be unique.
 		web := app{name: s.namespace, replicas: 4, variant: v, flags: exitsAtOnce()}
 		clients := s.load(s.deploy(web))

@@ -17,7 +17,7 @@ import (
 // The kubelet restarts an app whose liveness probe fails, after its preStop hook. The pod
 // stays, and is in service again afterwards.
 func TestLivenessFails(t *testing.T) {
-	each(t, []variant{native, classic, bare, sleep30}, func(s *scenario, v variant) {
+	each(t, []variant{native, classic, bare}, func(s *scenario, v variant) {
 		web := app{name: "web", replicas: 2, variant: v, liveness: true, flags: exitsAtOnce()}
 		counts := s.livenessFails(web, s.load(s.deploy(web)), s.sicken)
 		results.add("the app's liveness probe fails; the app exits at SIGTERM", v, counts, 0)

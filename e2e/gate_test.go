@@ -33,6 +33,10 @@ func (s *scenario) gates() {
 	s.injects(app{name: "tried", variant: byWebhook})
 }
 
+// What happens without the gate. It has no part in TestAdmission, so that it need not
+// wait for the gate.
+func TestStatefulSetWithoutTheGate(t *testing.T) { each(t, []variant{native}, (*scenario).gatedStatefulSet) }
+
 // An OrderedReady StatefulSet with requests that are longer than the grace period
 // is restarted, one of its pods is deleted by kubectl, its node is drained, and it
 // is scaled down. Without the gate, requests are cut off.
@@ -42,7 +46,9 @@ func (s *scenario) gatedStatefulSet(v variant) {
 	web := app{name: s.namespace, replicas: 3, variant: v, grace: shortGrace, ordered: true, flags: exitsAtOnce()}
 	s.createStatefulSet(web, web.podSpec())
 	address := s.service(web.name)
-	s.gates()
+	if v == gated {
+		s.gates()
+	}
 	s.ready(web)
 	s.budget(web, 2)
 	clients := s.load(address, longRequests()...)

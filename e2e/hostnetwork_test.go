@@ -123,12 +123,9 @@ var oneInFlight = regexp.MustCompile(`"in_flight": *1\b`)
 // An app in the node's network that the kubelet restarts is in service again afterwards,
 // although the sidecar sees the sockets of the whole node.
 func TestHostNetworkAppIsRestarted(t *testing.T) {
-	each(t, []variant{native, classic}, func(s *scenario, v variant) {
+	each(t, []variant{native}, func(s *scenario, v variant) {
 		s.privileged()
-		first := 20500
-		if v == classic {
-			first += 100
-		}
+		const first = 20500
 		pods := make([]*corev1.Pod, *times)
 		for n := range pods {
 			at := hostPorts{app: first + 2*n, sidecar: first + 2*n + 1}
