@@ -20,9 +20,9 @@ import (
 const shortGrace = 10 * time.Second
 
 // longRequests returns the flags of `app load` for the requests that longWork describes.
-func longRequests() []string { return []string{"-rate", "10", "-shortest", "15s", "-longest", "20s"} }
+func longRequests() []string { return []string{"-rate", "10", "-shortest", "25s", "-longest", "30s"} }
 
-const longWork = "a grace period of 10 s and requests of 15 to 20 s"
+const longWork = "a grace period of 10 s and requests of 25 to 30 s"
 
 // gates enables the gate for evictions in the scenario's namespace, and waits until the
 // API server can call the webhook.
@@ -35,9 +35,7 @@ func (s *scenario) gates() {
 
 // What happens without the gate. It has no part in TestAdmission, so that it need not
 // wait for the gate.
-func TestStatefulSetWithoutTheGate(t *testing.T) {
-	each(t, []variant{native}, (*scenario).gatedStatefulSet)
-}
+func TestStatefulSetWithoutTheGate(t *testing.T) { each(t, []variant{native}, (*scenario).gatedStatefulSet) }
 
 // An OrderedReady StatefulSet with requests that are longer than the grace period
 // is restarted, one of its pods is deleted by kubectl, its node is drained, and it
