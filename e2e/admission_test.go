@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,13 +43,17 @@ func TestAdmission(t *testing.T) {
 	system := installAdmission(t)
 	// This one runs before the others, because they need the gate.
 	t.Run("killed", system.gateIsKilled)
-	// The longest scenarios run first, one after another. Parallel scenarios start
-	// after all these subtests have been started.
-	t.Run("StatefulSet", func(t *testing.T) { startFor(t, patience).gatedStatefulSet(gated) })
+	// The longest scenario runs beside the others, which run one after another.
+	// Parallel subtests would wait for all tests that have begun to wait before.
+	var longest sync.WaitGroup
+	longest.Go(func() {
+		t.Run("StatefulSet", func(t *testing.T) { startFor(t, patience).gatedStatefulSet(gated) })
+	})
 	t.Run("Deployment", func(t *testing.T) { startFor(t, patience).gatedDeployment(gated) })
-	t.Run("etcd", func(t *testing.T) { each(t, []variant{gated}, (*scenario).etcdRestart) })
+	t.Run("etcd", func(t *testing.T) { startFor(t, patience).etcdRestart(gated) })
 	t.Run("pods that never drain", podsThatNeverDrain)
 	t.Run("warns", kubectlWarns)
+	longest.Wait()
 	t.Run("injected", func(t *testing.T) { each(t, []variant{byPolicy, byWebhook, bare}, (*scenario).injected) })
 }
 
@@ -187,7 +192,7 @@ func (s *scenario) injected(v variant) {
 // kubectlWarns tests that kubectl apply with a server-side dry run prints a mistake in
 // a Deployment and its fix, and does not fail.
 func kubectlWarns(t *testing.T) {
-	s := start(t)
+	s := startFor(t, patience)
 	web := app{name: "web", replicas: 1, variant: byWebhook}
 	s.injects(web)
 	spec := web.podSpec()

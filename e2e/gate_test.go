@@ -35,7 +35,9 @@ func (s *scenario) gates() {
 
 // What happens without the gate. It has no part in TestAdmission, so that it need not
 // wait for the gate.
-func TestStatefulSetWithoutTheGate(t *testing.T) { each(t, []variant{native}, (*scenario).gatedStatefulSet) }
+func TestStatefulSetWithoutTheGate(t *testing.T) {
+	each(t, []variant{native}, (*scenario).gatedStatefulSet)
+}
 
 // An OrderedReady StatefulSet with requests that are longer than the grace period
 // is restarted, one of its pods is deleted by kubectl, its node is drained, and it
@@ -145,7 +147,7 @@ func (s *scenario) watchReady(ctx context.Context, a app, least int) <-chan erro
 // cancelled. A forced deletion does not wait, and neither does the deletion of the whole
 // namespace.
 func podsThatNeverDrain(t *testing.T) {
-	s := start(t)
+	s := startFor(t, patience)
 	web := app{name: "web", replicas: 3, variant: gated, grace: shortGrace, flags: exitsAtOnce()}
 	names := s.createPods(web, func(int) corev1.PodSpec { return web.podSpec() })
 	s.gates()
