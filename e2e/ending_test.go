@@ -54,21 +54,26 @@ func TestConsulDeletedWhileStarting(t *testing.T) {
 	})
 }
 
+// startFile tells an app that startsSlowly to listen. A port for that would be one more
+// that the pod listens on, and change what the sidecar concludes.
+const startFile = "/lastcall/start"
+
 // startsSlowly returns the app for pod number n. The app begins to listen during its
 // drain if n is even, or after it if n is odd. In the second case it ignores SIGTERM,
 // like a process 1 that has no signal handler yet.
 func startsSlowly(a app, n int) app {
 	if n%2 == 0 {
-		a.flags = append(exitsAtOnce(), "-starts-after", "7s")
+		a.flags = exitsAtOnce()
 		a.lastcall = map[string]string{"LASTCALL_ENDPOINTS_WAIT": "13s"}
 	} else {
-		a.flags = []string{"-deaf", "-starts-after", "11s"}
+		a.flags = []string{"-deaf"}
 	}
+	a.flags = append(a.flags, "-starts-with", startFile)
 	return a
 }
 
-// deletedWhileStarting deletes each pod when its app runs but does not listen yet, and
-// waits until all are gone. Each pod must have one drain, with one of the outcomes, that
+// deletedWhileStarting deletes each pod when its app runs but does not listen yet, tells
+// the app to listen, and waits until all are gone. Each pod must have one drain, with one of the outcomes, that
 // is not taken back.
 func (s *scenario) deletedWhileStarting(a app, pods []string, outcomes ...string) {
 	s.Helper()
@@ -79,10 +84,18 @@ func (s *scenario) deletedWhileStarting(a app, pods []string, outcomes ...string
 		})
 		s.deleted(byName(s.pods.now(), name))
 		if _, err := s.get(name, appPort, "/ready"); err == nil {
-			s.Fatalf("the app of %s listens already: it was to start for longer", name)
+			s.Fatalf("the app of %s listens already", name)
 		}
 	}
-	for _, name := range pods {
+	for n, name := range pods {
+		s.eventually("the drain of "+name, func(ctx context.Context) (bool, error) {
+			if n%2 == 1 { // its end; a classic sidecar has gone by then
+				return len(s.outcomes(name)) > 0, nil
+			}
+			serving, err := s.phaseIs(name, "serving")(ctx)
+			return err == nil && !serving, err
+		})
+		s.kubectl(nil, "exec", "--namespace", s.namespace, name, "--container", "app", "--", "/app", "touch", startFile)
 		s.eventually("the app of "+name+" listens in its last moments", func(context.Context) (bool, error) {
 			_, err := s.get(name, appPort, "/ready")
 			return err == nil, err

@@ -24,7 +24,8 @@ const usage = `app COMMAND [FLAGS]
   discover  the same by clients that find their pods in a registry
   socket    a client that opens a WebSocket and keeps it
   job       some work that ends
-  note      leaves its arguments as the container's termination message`
+  note      leaves its arguments as the container's termination message
+  touch     creates an empty file`
 
 func main() {
 	command, ok := map[string]func(context.Context, []string) error{
@@ -35,6 +36,7 @@ func main() {
 		"socket":   keepSocket,
 		"job":      job,
 		"note":     note,
+		"touch":    touch,
 	}[strings.Join(os.Args[1:min(2, len(os.Args))], "")]
 	if !ok {
 		fmt.Fprintln(os.Stderr, usage)
@@ -53,6 +55,11 @@ func main() {
 // which shows later that it ran.
 func note(_ context.Context, args []string) error {
 	return os.WriteFile("/dev/termination-log", []byte(strings.Join(args, " ")), 0o600) //nolint:gosec // the arguments are the content, not the path
+}
+
+// touch creates an empty file. The container has no other program that could.
+func touch(_ context.Context, args []string) error {
+	return os.WriteFile(strings.Join(args, " "), nil, 0o600)
 }
 
 // job works for a while and then ends.

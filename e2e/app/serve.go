@@ -36,7 +36,7 @@ func serve(ctx context.Context, args []string) error {
 	patience := flags.Duration("patience", 10*time.Second, "how long requests may take after SIGTERM; 0: exit at once")
 	linger := flags.Duration("linger", 0, "how long to serve as usual after SIGTERM")
 	deaf := flags.Bool("deaf", false, "go on after SIGTERM, as a hung app does")
-	startsAfter := flags.Duration("starts-after", 0, "how long the start takes until the app listens")
+	startsWith := flags.String("starts-with", "", "do not listen before this `file` exists")
 	hangsOnce := flags.String("hangs-once", "", "if this `file` does not exist, create it and do not listen until the app is started again")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -44,7 +44,7 @@ func serve(ctx context.Context, args []string) error {
 	if *deaf {
 		ctx = context.WithoutCancel(ctx)
 	}
-	if !started(ctx, *startsAfter, *hangsOnce) {
+	if !started(ctx, *startsWith, *hangsOnce) {
 		slog.Info("told to stop before it listened")
 		return nil
 	}
@@ -69,20 +69,27 @@ func serve(ctx context.Context, args []string) error {
 }
 
 // started waits until the app may listen. It returns false if ctx ends first.
-func started(ctx context.Context, after time.Duration, hangsOnce string) bool {
-	var ready <-chan time.Time // never, if it hangs
-	if hangsOnce == "" {
-		ready = time.After(after)
-	} else if _, err := os.Stat(hangsOnce); err == nil {
-		ready = time.After(after)
-	} else if err := os.WriteFile(hangsOnce, nil, 0o600); err != nil {
-		slog.Error("cannot remember that it has hung", "error", err)
+func started(ctx context.Context, startsWith, hangsOnce string) bool {
+	if hangsOnce != "" {
+		if _, err := os.Stat(hangsOnce); err != nil {
+			if err := os.WriteFile(hangsOnce, nil, 0o600); err != nil {
+				slog.Error("cannot remember that it has hung", "error", err)
+			}
+			<-ctx.Done()
+			return false
+		}
 	}
-	select {
-	case <-ready:
-		return true
-	case <-ctx.Done():
-		return false
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if _, err := os.Stat(startsWith); startsWith == "" || err == nil {
+			return true
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
