@@ -439,7 +439,9 @@ func (u upload) end(t *testing.T) (last bool) {
 
 func build(t *testing.T, program string, args ...string) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = servers.GoEnv()
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
 	}
 }

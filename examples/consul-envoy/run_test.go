@@ -26,6 +26,7 @@ func TestRun(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			run := exec.CommandContext(ctx, "./run", test.mode)
+			run.Env = servers.GoEnv()
 			run.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			run.Cancel = func() error { return syscall.Kill(-run.Process.Pid, syscall.SIGKILL) }
 			said, err := run.CombinedOutput()

@@ -82,7 +82,9 @@ func TestTheAppIsRegistered(t *testing.T) {
 func startApp(t *testing.T, address string) *servers.Process {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "app")
-	if out, err := exec.CommandContext(t.Context(), servers.Need(t, "go"), "build", "-o", program, "./app").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), servers.Need(t, "go"), "build", "-o", program, "./app")
+	build.Env = servers.GoEnv()
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the app: %v\n%s", err, out)
 	}
 	return servers.StartProgram(t, []string{"ADDRESS=" + address}, program)

@@ -223,7 +223,9 @@ func newStage(t *testing.T) *stage {
 func lastcall(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "lastcall")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "lastcall/cmd/lastcall").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, "lastcall/cmd/lastcall")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does it
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building lastcall: %v\n%s", err, out)
 	}
 	return binary

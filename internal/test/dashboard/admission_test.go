@@ -20,7 +20,7 @@ func startAdmission(t testing.TB, prom *prometheus) {
 	dir := t.TempDir()
 	built := filepath.Join(dir, "lastcall-admission")
 	build := exec.CommandContext(t.Context(), "go", "build", "-C", module, "-o", built, command)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = servers.GoEnv()
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building it: %v\n%s", err, out)
 	}

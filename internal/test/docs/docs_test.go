@@ -150,6 +150,7 @@ func config(t *testing.T) string {
 	servers.DependsOn(t, "lastcall/cmd/lastcall")
 	program := filepath.Join(t.TempDir(), "lastcall")
 	build := exec.Command("go", "build", "-o", program, "lastcall/cmd/lastcall")
+	build.Env = servers.GoEnv()
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the program: %v\n%s", err, out)
 	}

@@ -7,6 +7,12 @@ import (
 	"testing"
 )
 
+// GoEnv is the environment for `go build`: with the flags of `make build` and of
+// internal/test/servers/install, whose packages are then not compiled again.
+func GoEnv() []string {
+	return append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath")
+}
+
 // DependsOn makes the test cache of `go test` depend on the sources of a package
 // and of its imports in this module. A test that builds and starts a program must
 // call it. Otherwise `go test` reuses an old result after the program has changed,

@@ -28,7 +28,7 @@ func withProgram(run func() int) int {
 		defer func() { _ = os.RemoveAll(dir) }() // under the system's folder for temporary files
 		program = filepath.Join(dir, "lastcall")
 		var out []byte
-		if out, err = exec.Command("go", "build", "-C", "../../..", "-o", program, "./cmd/lastcall").CombinedOutput(); err != nil {
+		if out, err = exec.Command("go", "build", "-C", "../../..", "-trimpath", "-o", program, "./cmd/lastcall").CombinedOutput(); err != nil {
 			err = fmt.Errorf("building lastcall: %w\n%s", err, out)
 		}
 	}
