@@ -148,9 +148,9 @@ func (a *fakeApp) leavesWith(t *testing.T) {
 
 // leave cancels the instance at all servers that are still there.
 func (a *fakeApp) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
 	for _, u := range a.urls {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, u+a.path(), http.NoBody)
 		if err != nil {
 			continue // the test has chosen a URL that is none
