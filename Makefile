@@ -46,8 +46,9 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 	@internal/test/servers/install
 	@internal/tools/install-deploy
 # Eureka first: its tests take the longest, and others run beside them. Tests wait
-# for servers, so there is one package more than there are processors.
-	REQUIRE_SERVERS=1 go test -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
+# for servers, so there is one package more than there are processors. Without
+# -trimpath, also for what tests build, each clone would compile everything anew.
+	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" go test -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
 	$(PLAIN) go test -count=1 -run '^TestModel$$' ./drain -model.runs 2000
 	$(PLAIN) go test -C internal/tools/manifests -count=1 ./...
 

@@ -211,11 +211,14 @@ func spring(version string, ownPort bool) func(*testing.T, *stage) {
 			management = s.other
 		}
 		s.page = countertest.Base(management) + "/actuator/prometheus"
-		p := servers.StartProgram(t, []string{s.env()}, "java", "-Xshare:auto", "-XX:TieredStopAtLevel=1",
-			"-jar", servers.Need(t, "spring-boot-"+version+".jar"),
+		args := servers.Java("-jar", servers.Need(t, "spring-boot-"+version+".jar"))
+		if version == "35" { // 3.2 cannot extract itself
+			args = servers.Spring(t, "spring-boot-35")
+		}
+		p := servers.StartProgram(t, []string{s.env()}, "java", append(args,
 			fmt.Sprint("--server.port=", s.port), "--server.address=127.0.0.1",
 			fmt.Sprint("--management.server.port=", management), "--management.endpoints.web.exposure.include=prometheus",
-			"--server.tomcat.mbeanregistry.enabled=true")
+			"--server.tomcat.mbeanregistry.enabled=true")...)
 		listening(t, p, s.port, management)
 	}
 }

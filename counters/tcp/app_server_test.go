@@ -200,7 +200,7 @@ var serverApps = map[string]func(t testing.TB) *app{
 	"go":     startGo,
 	"tomcat": func(t testing.TB) *app { return startJava(t, "TomcatServer") },
 	"netty":  func(t testing.TB) *app { return startJava(t, "NettyServer") },
-	"jdk":    func(t testing.TB) *app { return startApp(t, nil, "java", "testdata/Server.java") },
+	"jdk":    func(t testing.TB) *app { return startJava(t, "JdkServer") },
 	"python": func(t testing.TB) *app { return startApp(t, nil, "python3", "testdata/server.py") },
 	"nginx":  startNginx,
 }
@@ -233,10 +233,16 @@ func startGoTLS(t testing.TB) *app {
 	return &app{backend: b, port: port, http2: port, tls: &tls.Config{InsecureSkipVerify: true}}
 }
 
+// javaArgs are java's arguments for one of the servers in testdata/java.
+func javaArgs(t testing.TB, class string) []string {
+	t.Helper()
+	return servers.Java("-cp", servers.Need(t, "tcp-servers.jar"), class)
+}
+
 // startJava starts one of the servers in testdata/java.
 func startJava(t testing.TB, class string) *app {
 	t.Helper()
-	a := startApp(t, nil, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", servers.Need(t, "tcp-servers.jar"), class)
+	a := startApp(t, nil, "java", javaArgs(t, class)...)
 	if class == "TomcatServer" {
 		a.http2 = a.port
 	}

@@ -57,8 +57,8 @@ var askedServers = []struct {
 	{"Tomcat, TLS, HTTP/2", secureAsked(javaAsked("TomcatServer", false)), protocol{http: true, http2: true, tls: true}, false, 0, false},
 	{"Netty", javaAsked("NettyServer", true), protocol{http: true, http1: true}, false, 0, false},
 	{"Netty, TLS", secureAsked(javaAsked("NettyServer", true)), protocol{http: true, http1: true, tls: true}, false, 56, false},
-	{"JDK, HttpServer", programAsked("java", "testdata/Server.java"), protocol{http: true, http1: true}, false, 0, false},
-	{"JDK, HttpsServer", secureAsked(programAsked("java", "testdata/Server.java")), protocol{http: true, http1: true, tls: true}, false, 0, false},
+	{"JDK, HttpServer", javaAsked("JdkServer", false), protocol{http: true, http1: true}, false, 0, false},
+	{"JDK, HttpsServer", secureAsked(javaAsked("JdkServer", false)), protocol{http: true, http1: true, tls: true}, false, 0, false},
 	{"Python, http.server", programAsked("python3", "testdata/server.py"), protocol{}, false, 2, true},
 	{"Python, http.server by ssl", secureAsked(programAsked("python3", "testdata/server.py")), protocol{tls: true}, false, 54, true},
 	{"uvicorn", pythonAsked("-m", "uvicorn", "--app-dir", "testdata", "apps:asgi", "--port"), protocol{http: true, http1: true}, false, 2, true},
@@ -157,7 +157,7 @@ func javaAsked(class string, http1 bool) func(t *testing.T) *askedServer {
 		if !http1 {
 			env = nil
 		}
-		return startAsked(t, env, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", servers.Need(t, "tcp-servers.jar"), class)
+		return startAsked(t, env, "java", javaArgs(t, class)...)
 	}
 }
 

@@ -214,8 +214,7 @@ defaults
 func startTLSJava(class string) func(testing.TB, *certificate) *app {
 	return func(t testing.TB, c *certificate) *app {
 		t.Helper()
-		return startApp(t, append(c.env(), "HTTP1_ALONE=1"), "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-			"-cp", servers.Need(t, "tcp-servers.jar"), class)
+		return startApp(t, append(c.env(), "HTTP1_ALONE=1"), "java", javaArgs(t, class)...)
 	}
 }
 
@@ -241,7 +240,7 @@ var tlsStacks = []struct {
 	{"OpenSSL: Node", startTLSProgram("node", "testdata/server.js"), false, true, true, true},
 	{"OpenSSL: Python", startTLSProgram("python3", "testdata/server.py"), true, true, true, false},
 	{"JSSE: Tomcat", startTLSJava("TomcatServer"), false, true, true, true},
-	{"JSSE: JDK", startTLSProgram("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "testdata/Server.java"), true, true, true, true},
+	{"JSSE: JDK", startTLSJava("JdkServer"), true, true, true, true},
 	{"JSSE: Netty", startTLSJava("NettyServer"), false, true, true, true},
 }
 

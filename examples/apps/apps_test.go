@@ -55,7 +55,7 @@ var languages = []language{
 	{name: "java", early: true, command: func(t *testing.T) (string, []string) {
 		classes := t.TempDir()
 		build(t, servers.Need(t, "javac"), "-d", classes, "java/App.java", "java/Leaving.java")
-		return "java", []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classes, "App"}
+		return "java", servers.Java("-cp", classes, "App")
 	}},
 	{name: "python", workers: true, command: func(*testing.T) (string, []string) {
 		return "gunicorn", []string{"app:app"}
@@ -64,9 +64,7 @@ var languages = []language{
 		return "node", []string{"app.mjs"}
 	}},
 	{name: "../eureka-spring", done: "done in 1 ms", command: func(t *testing.T) (string, []string) {
-		servers.NeedEureka(t)
-		return "java", append(append([]string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}, servers.Spring("eureka-app")...),
-			"--eureka.client.enabled=false", "--server.port=${PORT}")
+		return "java", servers.Spring(t, "eureka-app", "--eureka.client.enabled=false", "--server.port=${PORT}")
 	}},
 }
 

@@ -62,6 +62,7 @@ type fakeApp struct {
 	pod     drain.Pod
 	cfg     Config
 	dirty   int64
+	leaves  sync.Once
 }
 
 // newApp returns an app that is found by its address. change may be nil.
@@ -121,6 +122,7 @@ func fromPeer() http.Header {
 
 func (a *fakeApp) postTo(t *testing.T, server, status string, header http.Header) {
 	t.Helper()
+	a.leavesWith(t)
 	body, err := json.Marshal(map[string]any{"instance": map[string]any{
 		"instanceId": a.id, "hostName": "host", "app": a.app, "ipAddr": a.pod.IP, "status": status,
 		"port":               map[string]any{"$": a.pod.AppPort, "@enabled": "true"},
@@ -135,6 +137,27 @@ func (a *fakeApp) postTo(t *testing.T, server, status string, header http.Header
 	}
 	if code, answer := sendWith(t, http.MethodPost, server+"/apps/"+url.PathEscape(a.app), body, header); code != http.StatusNoContent {
 		t.Fatalf("registering %s/%s: status %d: %s", a.app, a.id, code, answer)
+	}
+}
+
+// leavesWith makes the instance leave at the end of t. If tests left their
+// instances behind, all later tests would read longer and longer answers.
+func (a *fakeApp) leavesWith(t *testing.T) {
+	a.leaves.Do(func() { t.Cleanup(a.leave) })
+}
+
+// leave cancels the instance at all servers that are still there.
+func (a *fakeApp) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for _, u := range a.urls {
+		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, u+a.path(), http.NoBody)
+		if err != nil {
+			continue // the test has chosen a URL that is none
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+		}
 	}
 }
 

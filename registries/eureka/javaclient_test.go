@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lastcall/drain"
 	"lastcall/internal/test/servers"
@@ -75,6 +76,8 @@ func (j javaApp) neverUp(t *testing.T) (stop func()) {
 // lookForUp watches both servers until ctx ends.
 func (j javaApp) lookForUp(ctx context.Context) error {
 	looks := 0
+	pause := time.NewTicker(5 * time.Millisecond)
+	defer pause.Stop()
 	for ; ctx.Err() == nil; looks++ {
 		for _, u := range j.urls {
 			status, err := j.lookUp(ctx, u)
@@ -84,6 +87,10 @@ func (j javaApp) lookForUp(ctx context.Context) error {
 			if status == up {
 				return fmt.Errorf("it was UP at %s", u)
 			}
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
 		}
 	}
 	if looks < 2 { // the last may have been cut off
@@ -223,15 +230,22 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 }
 
 // A server that is restarted has lost everything: the client registers again,
-// and the withdrawal is lost.
-func TestJavaClientAndLostRegistry(t *testing.T) {
+// and the withdrawal is lost. An app that the sidecar registers is registered by
+// the next renewal.
+func TestLostRegistry(t *testing.T) {
 	t.Parallel()
 	servers.NeedEureka(t)
 	s, err := servers.StartEureka(servers.EurekaOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Stop()
+	t.Cleanup(s.Stop)
+	a := newRegistered(s)
+	plugIn := a.plugIn(t, a.pod)
+	register := func() error { return plugIn.Register(t.Context(), true) }
+	if err := register(); err != nil {
+		t.Fatal(err)
+	}
 	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.14")
 	r := j.registry(t)
 	registrytest.Call(t, "Withdraw", r.Withdraw)
@@ -240,7 +254,12 @@ func TestJavaClientAndLostRegistry(t *testing.T) {
 	if gone, err := r.Withdrawn(t.Context()); gone || err == nil {
 		t.Errorf("with the only server dead: got %v, %v; want an error", gone, err)
 	}
+	if err := register(); err == nil {
+		t.Error("registered, and the server is down")
+	}
 	s.Restart(t, 0)
+	wait.For(t, "the registration", register)
+	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 	wait.Until(t, "its registering again being seen", func() bool { return !registrytest.Withdrawn(t, r) })
 	registrytest.Call(t, "Withdraw", r.Withdraw)
 	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })

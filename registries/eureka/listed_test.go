@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"lastcall/internal/test/servers"
 	"lastcall/internal/test/wait"
 )
 
@@ -87,25 +86,4 @@ func TestEarlierPodsInstanceIsNotListed(t *testing.T) {
 	r := a.registry(t)
 	a.Register(t)
 	wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, r); return listed })
-}
-
-// A server that is down is left out if another one answers. A server that fails
-// is not.
-func TestListedWithOneOfTwoServers(t *testing.T) {
-	t.Parallel()
-	servers.NeedEureka(t)
-	s, err := servers.StartEureka(servers.EurekaOptions{Peers: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
-	a := newApp(s, func(a *fakeApp) { a.cfg.App = a.app })
-	a.Register(t)
-	s.Kill(1)
-	r := a.registry(t)
-	wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, r); return listed })
-	s.Kill(0)
-	if listed, _, err := r.Listed(t.Context()); listed || err == nil {
-		t.Errorf("with no server: %v, %v", listed, err)
-	}
 }

@@ -3,9 +3,9 @@ package eureka
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
-	"lastcall/internal/test/servers"
 	"lastcall/internal/test/wait"
 	"lastcall/registries/registrytest"
 )
@@ -132,32 +132,6 @@ func TestFindKeepsOwnWithdrawal(t *testing.T) {
 	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 }
 
-// A peer that has copied the registry from another says ADDED of an override
-// that is newer than the app's registration: Find must leave it.
-func TestFindLeavesWhatAPeerHasCopied(t *testing.T) {
-	t.Parallel()
-	servers.NeedEureka(t)
-	s, err := servers.StartEureka(servers.EurekaOptions{Peers: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Stop()
-	a := newApp(s, nil)
-	a.Register(t)
-	r := a.registry(t)
-	wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
-	registrytest.Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "clients of both being told", func() bool { return registrytest.Withdrawn(t, r) })
-	s.Kill(1)
-	s.Restart(t, 1)
-	a.replicated(t, s.URLs[1])
-	if i, _ := a.at(t, s.URLs[1]); i["overriddenStatus"] != outOfService || i["actionType"] != "ADDED" {
-		t.Fatalf("the server that was started again holds %v: this test rests on an override that it has copied", i)
-	}
-	registrytest.Find(t, a.registry(t)) // by a sidecar that remembers nothing
-	a.holds(t, outOfService)
-}
-
 // Ids are escaped, whatever is in them.
 func TestOddIDs(t *testing.T) {
 	t.Parallel()
@@ -201,8 +175,16 @@ func TestOddIDs(t *testing.T) {
 			t.Errorf("%s: restored, it is %s", a.id, got)
 		}
 	}
+	var leaving sync.WaitGroup
 	for _, a := range all {
-		registrytest.Call(t, "Deregister of "+a.id, a.r.Deregister)
+		leaving.Go(func() {
+			if err := a.r.Deregister(t.Context()); err != nil {
+				t.Errorf("Deregister of %s: %v", a.id, err)
+			}
+		})
+	}
+	leaving.Wait()
+	for _, a := range all {
 		if a.Known(t) {
 			t.Errorf("%s: deregistered, it is still known", a.id)
 		}

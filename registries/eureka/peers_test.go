@@ -28,6 +28,25 @@ func TestOneOfTwoPeers(t *testing.T) {
 		return a
 	}
 
+	// A peer that has copied the registry from another says ADDED of an override
+	// that is newer than the app's registration: Find must leave it.
+	t.Run("started again", func(t *testing.T) {
+		a := newApp(s, nil)
+		a.Register(t)
+		r := a.registry(t)
+		wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
+		registrytest.Call(t, "Withdraw", r.Withdraw)
+		wait.Until(t, "clients of both being told", func() bool { return registrytest.Withdrawn(t, r) })
+		s.Kill(1)
+		s.Restart(t, 1)
+		a.replicated(t, s.URLs[1])
+		if i, _ := a.at(t, s.URLs[1]); i["overriddenStatus"] != outOfService || i["actionType"] != "ADDED" {
+			t.Fatalf("the server that was started again holds %v: this test rests on an override that it has copied", i)
+		}
+		registrytest.Find(t, a.registry(t)) // by a sidecar that remembers nothing
+		a.holds(t, outOfService)
+	})
+
 	t.Run("frozen", func(t *testing.T) {
 		a := registered(t)
 		r := a.registry(t)
@@ -79,6 +98,9 @@ func TestOneOfTwoPeers(t *testing.T) {
 		if text := registrytest.Find(t, r); !strings.Contains(text, "is UP at 1 of 2 servers") {
 			t.Errorf("Find says %q", text)
 		}
+		// A server that is down is left out if another one answers.
+		other := b.registry(t)
+		wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, other); return listed })
 		registrytest.Call(t, "Withdraw", r.Withdraw)
 		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
 		if a.Listed(t) {
@@ -117,6 +139,9 @@ func TestOneOfTwoPeers(t *testing.T) {
 			t.Error("deregistered, it is still known")
 		}
 		s.Kill(1)
+		if listed, _, err := other.Listed(t.Context()); listed || err == nil {
+			t.Errorf("with no server: Listed returns %v, %v", listed, err)
+		}
 		for name, f := range map[string]func(context.Context) error{
 			"Withdraw": r.Withdraw, "Restore": r.Restore, "Deregister": r.Deregister,
 			"Withdrawn": func(ctx context.Context) error { _, err := r.Withdrawn(ctx); return err },

@@ -28,6 +28,7 @@ func (r registered) Next(t *testing.T) drain.Registry {
 
 func (r registered) plugIn(t *testing.T, pod drain.Pod) *Registry {
 	t.Helper()
+	r.leavesWith(t)
 	plugIn, err := New(r.cfg, pod)
 	if err != nil {
 		t.Fatal(err)
@@ -61,31 +62,6 @@ func TestRegistrarSuite(t *testing.T) {
 			registrytest.RunRegistrar(t, func(*testing.T) registrytest.RegistrarHarness { return newRegistered(s) })
 		})
 	}
-}
-
-// A server that was killed has lost everything. The next renewal registers the
-// app again.
-func TestRegistrationAfterAServersRestart(t *testing.T) {
-	t.Parallel()
-	servers.NeedEureka(t)
-	s, err := servers.StartEureka(servers.EurekaOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
-	a := newRegistered(s)
-	r := a.plugIn(t, a.pod)
-	register := func() error { return r.Register(t.Context(), true) }
-	if err := register(); err != nil {
-		t.Fatal(err)
-	}
-	s.Kill(0)
-	if err := register(); err == nil {
-		t.Error("registered, and the server is down")
-	}
-	s.Restart(t, 0)
-	wait.For(t, "the registration", register)
-	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 }
 
 // The Java client discovers an app that the sidecar has registered, and stops

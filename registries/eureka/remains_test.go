@@ -39,6 +39,7 @@ func TestAppRegistersDuringRestore(t *testing.T) {
 				both.Wait()
 				a.Heartbeat(t)
 				if a.statusAt(t, s.URLs[0]) == up {
+					a.leave()
 					continue
 				}
 				found.Do(func() { close(kept) })

@@ -113,7 +113,7 @@ func tempDir(t testing.TB) string {
 }
 
 func javaDelays(t testing.TB, o DelayOptions, source string) []*Process {
-	args := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", Need(t, "tcp-servers.jar"), source}
+	args := Java("-cp", Need(t, "tcp-servers.jar"), source)
 	return []*Process{StartProgram(t, nil, "java", append(args, o.argsAndHTTP2()...)...)}
 }
 

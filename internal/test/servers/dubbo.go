@@ -75,21 +75,12 @@ func StartSpringApp(t testing.TB, options ...string) *SpringApp {
 	freePorts(t, &port)
 	a := &SpringApp{Address: fmt.Sprintf("127.0.0.1:%d", port)}
 	a.URL = "http://" + a.Address
-	args := []string{
-		"-jar", Need(t, "steps-spring.jar"), "--spring.main.banner-mode=off",
-		"--server.address=127.0.0.1", "--server.port=" + strconv.Itoa(port), "--spring.application.name=orders",
+	args := Spring(t, "steps-spring",
+		"--server.address=127.0.0.1", "--server.port="+strconv.Itoa(port), "--spring.application.name=orders",
 		"--management.endpoints.web.exposure.include=serviceregistry",
 		"--spring.cloud.loadbalancer.cache.enabled=false",
-	}
-	a.Process = startJava(t, append(args, options...)...)
+	)
+	a.Process = startProcess(t, syscall.SIGKILL, "java", append(args, options...)...)
 	a.Wait(t, func() error { return healthy(t, a.URL+"/choose/orders") })
 	return a
-}
-
-// startJava starts a Java program, optimized for a fast start rather than for
-// speed.
-func startJava(t testing.TB, args ...string) *Process {
-	t.Helper()
-	quick := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx160m"}
-	return startProcess(t, syscall.SIGKILL, "java", append(quick, args...)...)
 }

@@ -71,7 +71,7 @@ func StartEureka(o EurekaOptions) (*Eureka, error) {
 		others := e.others(n)
 		e.peers = append(e.peers, &jvm{
 			ready: e.URLs[n] + "/apps",
-			args: append(Spring("eureka-server"),
+			args: spring("eureka-server",
 				"--server.address="+hosts[n],
 				"--server.port="+strconv.Itoa(ports[n]),
 				"--eureka.instance.hostname="+hosts[n],
@@ -153,7 +153,7 @@ func StartEurekaApp(t testing.TB, servers *Eureka, name, id, ip string) *EurekaA
 	}
 	app := &EurekaApp{Name: name, ID: id, IP: ip, Port: port, jvm: &jvm{
 		ready: fmt.Sprintf("http://%s:%d/work?ms=0", ip, port),
-		args: append(Spring("eureka-app"),
+		args: spring("eureka-app",
 			"--spring.application.name="+name,
 			"--server.address="+ip,
 			"--server.port="+strconv.Itoa(port),
@@ -204,13 +204,6 @@ func (a *EurekaApp) Log() string { return a.log.String() }
 // Exited returns a channel that is closed when the app has ended.
 func (a *EurekaApp) Exited() <-chan struct{} { return a.exited }
 
-// Spring returns java's arguments for the Spring Boot program with that name, with
-// its class archive. The install script has extracted both.
-func Spring(name string) []string {
-	folder := Bin() + "/" + name + ".d/"
-	return []string{"-XX:SharedArchiveFile=" + folder + name + ".jsa", "-jar", folder + name + ".jar"}
-}
-
 // jvm is one Java program. It dies with the test process.
 type jvm struct {
 	args   []string
@@ -222,10 +215,7 @@ type jvm struct {
 
 // start starts the program and waits until it is up.
 func (j *jvm) start() error {
-	// These options make a small program start fast, at the cost of long-term
-	// speed.
-	args := append([]string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx160m", "-Dspring.main.banner-mode=off"}, j.args...)
-	cmd := exec.Command("java", args...)
+	cmd := exec.Command("java", j.args...)
 	cmd.Stdout, cmd.Stderr = &j.log, &j.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // ends it even if the test panics
 	if err := cmd.Start(); err != nil {

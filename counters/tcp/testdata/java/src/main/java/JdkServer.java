@@ -21,10 +21,10 @@ import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 
 /**
- * The app of the tests: java Server.java PORT BACKEND. It asks the backend when it may answer.
+ * The app of the tests: java JdkServer PORT BACKEND. It asks the backend when it may answer.
  * TLS_CERT and TLS_KEY in the environment are PEM files for TLS.
  */
-public class Server {
+public class JdkServer {
     static String backend;
 
     public static void main(String[] args) throws Exception {
@@ -39,7 +39,7 @@ public class Server {
             server = HttpServer.create(address, 128);
         }
         server.setExecutor(Executors.newCachedThreadPool());
-        server.createContext("/", Server::handle);
+        server.createContext("/", JdkServer::handle);
         server.start();
     }
 
