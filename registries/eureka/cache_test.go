@@ -49,7 +49,7 @@ func TestNoClientIsToldAfterWithdrawn(t *testing.T) {
 		if !naive && told["all, JSON"]() {
 			ahead = true
 		}
-		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 		for what, ask := range told {
 			if ask() {
 				t.Errorf("%s: clients get the instance although Withdrawn returns true", what)

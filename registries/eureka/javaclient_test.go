@@ -137,7 +137,7 @@ func TestJavaClient(t *testing.T) {
 	withdraw := func() {
 		t.Helper()
 		registrytest.Call(t, "Withdraw", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 		if j.Listed(t) {
 			t.Fatal("Withdrawn returns true, but clients get the instance")
 		}
@@ -203,7 +203,7 @@ func TestJavaClientAfterCutShortDrain(t *testing.T) {
 	j := startJavaApp(t, s, pod, "127.0.0.12")
 	r := j.registry(t)
 	registrytest.Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+	registrytest.UntilWithdrawn(t, r)
 	j.Kill()
 
 	// The next sidecar starts before its app has registered.
@@ -249,7 +249,7 @@ func TestLostRegistry(t *testing.T) {
 	j := startJavaApp(t, s, newApp(s, nil), "127.0.0.14")
 	r := j.registry(t)
 	registrytest.Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+	registrytest.UntilWithdrawn(t, r)
 	s.Kill(0)
 	if gone, err := r.Withdrawn(t.Context()); gone || err == nil {
 		t.Errorf("with the only server dead: got %v, %v; want an error", gone, err)
@@ -262,7 +262,7 @@ func TestLostRegistry(t *testing.T) {
 	wait.Until(t, "the instance being listed", func() bool { return a.Listed(t) })
 	wait.Until(t, "its registering again being seen", func() bool { return !registrytest.Withdrawn(t, r) })
 	registrytest.Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+	registrytest.UntilWithdrawn(t, r)
 	j.renewed(t)
 	if !registrytest.Withdrawn(t, r) || j.Listed(t) {
 		t.Error("it is in service again")

@@ -59,7 +59,7 @@ func TestNamesakesAreSpared(t *testing.T) {
 			}
 			other.holds(t, up)
 			own.holds(t, outOfService)
-			wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+			registrytest.UntilWithdrawn(t, r)
 			registrytest.Call(t, "a second Withdraw", r.Withdraw)
 
 			// The app's status changes, which ends the withdrawal; it is

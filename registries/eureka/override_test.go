@@ -83,7 +83,7 @@ func TestAppSaysDownAndUpWhileWithdrawn(t *testing.T) {
 					t.Fatalf("it said %s, and is UP again after a heartbeat", says)
 				}
 			}
-			wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+			registrytest.UntilWithdrawn(t, r)
 		})
 	}
 }
@@ -165,7 +165,7 @@ func TestOddIDs(t *testing.T) {
 		registrytest.Call(t, "Withdraw of "+a.id, a.r.Withdraw)
 	}
 	for _, a := range all {
-		wait.Until(t, "Withdrawn of "+a.id, func() bool { return registrytest.Withdrawn(t, a.r) })
+		registrytest.UntilWithdrawn(t, a.r)
 		a.holds(t, outOfService)
 	}
 	all[0].Settle(t)
@@ -225,7 +225,7 @@ func TestLowerCaseApp(t *testing.T) {
 		r := a.registry(t)
 		wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 		registrytest.Call(t, "Withdraw", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 		if a.Listed(t) {
 			t.Error("it is still listed")
 		}
@@ -245,7 +245,7 @@ func TestSeveralNamesAtOneAddress(t *testing.T) {
 	second.Register(t)
 	wait.Until(t, "the second being listed", func() bool { return second.Listed(t) })
 	registrytest.Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+	registrytest.UntilWithdrawn(t, r)
 	if first.Listed(t) || second.Listed(t) {
 		t.Error("Withdrawn says true while clients are led to the pod's address")
 	}

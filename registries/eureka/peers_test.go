@@ -36,7 +36,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		r := a.registry(t)
 		wait.Until(t, "Find", func() bool { _, err := r.Find(t.Context()); return err == nil })
 		registrytest.Call(t, "Withdraw", r.Withdraw)
-		wait.Until(t, "clients of both being told", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 		s.Kill(1)
 		s.Restart(t, 1)
 		a.replicated(t, s.URLs[1])
@@ -84,7 +84,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		thaw()
 		thaw = func() {}
 		registrytest.Call(t, "Withdraw once it answers", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 		if a.Listed(t) {
 			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
@@ -102,7 +102,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		other := b.registry(t)
 		wait.Until(t, "Listed", func() bool { listed, _ := isListed(t, other); return listed })
 		registrytest.Call(t, "Withdraw", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 		if a.Listed(t) {
 			t.Error("Withdrawn returns true, but a client still gets the instance")
 		}
@@ -115,7 +115,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 		if got := a.statusAt(t, s.URLs[1]); got != outOfService {
 			t.Errorf("at the peer that came back it is %s, want OUT_OF_SERVICE", got)
 		}
-		wait.Until(t, "Withdrawn of both", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 
 		// If the app contacts it first, the plug-in notices, and withdraws
 		// again.
@@ -126,7 +126,7 @@ func TestOneOfTwoPeers(t *testing.T) {
 			t.Error("Withdrawn returns true although a peer holds the instance as UP")
 		}
 		registrytest.Call(t, "Withdraw again", r.Withdraw)
-		wait.Until(t, "Withdrawn", func() bool { return registrytest.Withdrawn(t, r) })
+		registrytest.UntilWithdrawn(t, r)
 
 		a.Settle(t)
 		s.Kill(0)

@@ -53,7 +53,7 @@ func listedFollowsClients(t *testing.T, h Harness) {
 	h.Heartbeat(t)
 	wait.Until(t, "Listed after Restore", func() bool { return isListed(l) })
 	Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
+	UntilWithdrawn(t, r)
 	Call(t, "Deregister", r.Deregister)
 	wait.Until(t, "the instance being forgotten", func() bool { return !h.Known(t) })
 	if isListed(l) {

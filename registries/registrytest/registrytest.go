@@ -67,7 +67,7 @@ func withdrawKeepsKnown(t *testing.T, h Harness) {
 		t.Fatal("Withdrawn returns true while clients get the instance")
 	}
 	Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
+	UntilWithdrawn(t, r)
 	if h.Listed(t) {
 		t.Fatal("Withdrawn returns true, but a client still gets the instance")
 	}
@@ -118,7 +118,7 @@ func callsRepeat(t *testing.T, h Harness) {
 	Call(t, "Restore of an instance in service", r.Restore)
 	Call(t, "Withdraw", r.Withdraw)
 	Call(t, "a second Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
+	UntilWithdrawn(t, r)
 	h.Settle(t)
 	Call(t, "Restore", r.Restore)
 	Call(t, "a second Restore", r.Restore)
@@ -219,7 +219,7 @@ func unknownIsWithdrawn(t *testing.T, h Harness) {
 	// Once any call has found the instance, it stays located.
 	registerListed(t, h)
 	Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
+	UntilWithdrawn(t, r)
 	located(t, r, true)
 	Call(t, "Deregister", r.Deregister)
 	located(t, r, true)
@@ -255,7 +255,7 @@ func registerListed(t *testing.T, h Harness) {
 func withdrawAndSee(t *testing.T, r drain.Registry) {
 	t.Helper()
 	Call(t, "Withdraw", r.Withdraw)
-	wait.Until(t, "Withdrawn", func() bool { return Withdrawn(t, r) })
+	UntilWithdrawn(t, r)
 }
 
 func finder(t *testing.T, r drain.Registry) drain.Finder {
@@ -289,6 +289,29 @@ func Withdrawn(t *testing.T, r drain.Registry) bool {
 		t.Fatalf("Withdrawn: %v", err)
 	}
 	return gone
+}
+
+// UntilWithdrawn waits until Withdrawn returns true. Like a drain, it withdraws again
+// every 5 s meanwhile: a server may keep an answer that it was computing when the
+// withdrawal came. Eureka's keeps it for three minutes, or until the next change.
+func UntilWithdrawn(t *testing.T, r drain.Registry) {
+	t.Helper()
+	const every = 5 * time.Second
+	began := time.Now()
+	wait.Until(t, "Withdrawn", func() bool {
+		if Withdrawn(t, r) {
+			return true
+		}
+		if time.Since(began) >= every {
+			began = time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+			defer cancel()
+			if err := r.Withdraw(ctx); err != nil {
+				t.Logf("withdrawing again: %v", err)
+			}
+		}
+		return false
+	})
 }
 
 // Find makes a registry look for the instance, which it must find.
