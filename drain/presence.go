@@ -27,7 +27,7 @@ func (r *registration) unknownLocked() bool { return r.presence.unknown && r.pre
 // known. Where the sidecar registers the app, it is whether it has, while it should.
 func (r *registration) foundLocked() (found, known bool) {
 	if g := &r.registering; g.ours() {
-		return g.told, g.known && g.ready
+		return g.registered, g.known && g.ready
 	}
 	_, says := r.Registry.(Locator)
 	return !r.presence.unknown, says && (r.presence.searched || !r.presence.unknown)

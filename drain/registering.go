@@ -14,14 +14,14 @@ type registering struct {
 
 	known bool // whether the app is ready is known
 	ready bool
-	// told is set when a Register of the app's present state has succeeded, and
+	// registered is set when a Register of the app's present state has succeeded, and
 	// listed when it was that the app is ready.
-	told, listed bool
-	tried        bool      // one was called since the pod came back into service
-	as           bool      // the ready of the last Register
-	dueAt        time.Time // when the next Register is due
-	late         doubt     // Registers that may take effect after a Withdraw
-	retry        backoff
+	registered, listed bool
+	tried              bool      // one was called since the pod came back into service
+	as                 bool      // the ready of the last Register
+	dueAt              time.Time // when the next Register is due
+	late               doubt     // Registers that may take effect after a Withdraw
+	retry              backoff
 }
 
 // registerOurselves has the sidecar register the app, where it shall. What it has
@@ -43,12 +43,12 @@ func (g *registering) ours() bool { return g.registrar != nil }
 
 // mayBeThere reports whether the instance is worth looking up: what the sidecar has
 // not registered is not there.
-func (g *registering) mayBeThere() bool { return !g.ours() || g.told && g.listed }
+func (g *registering) mayBeThere() bool { return !g.ours() || g.registered && g.listed }
 
 // retarget records that the registration has another target. What the app was is
 // not what it is after a drain: it may have been restarted.
 func (g *registering) retarget() {
-	g.known, g.told, g.tried = false, false, false
+	g.known, g.registered, g.tried = false, false, false
 	g.dueAt = time.Time{}
 	g.retry.reset()
 }
@@ -111,14 +111,14 @@ func (r *registration) registerDoneLocked(err error, now time.Time) {
 	case g.as != g.ready:
 		g.dueAt = now // it has changed meanwhile
 		return
-	case !g.told && g.ready:
+	case !g.registered && g.ready:
 		slog.Info("registry: registered", "registry", r.Name)
 		// An earlier pod's withdrawal may come back with what servers tell each other.
 		r.lookup = lookup{found: r.lookup.found, startedAt: now}
-	case !g.told:
+	case !g.registered:
 		slog.Info("registry: the app is not ready, and not in service", "registry", r.Name)
 	}
-	g.told, g.listed = true, g.ready
+	g.registered, g.listed = true, g.ready
 }
 
 // appReadyLocked records whether the app is ready.
@@ -127,7 +127,7 @@ func (r *registration) appReadyLocked(ready bool) {
 	if !g.ours() || r.target != inService || g.known && g.ready == ready {
 		return
 	}
-	g.known, g.ready, g.told = true, ready, false
+	g.known, g.ready, g.registered = true, ready, false
 	g.dueAt = time.Time{}
 	g.retry.reset()
 	notify(r.worker.changed)

@@ -201,7 +201,7 @@ func (r *registration) stateLocked(now time.Time) string {
 		return "not found"
 	case r.target == inService && (r.mayBeWithdrawn || r.recovery.underWay()):
 		return "restoring"
-	case r.target == inService && r.registering.ours() && (!r.registering.told || !r.registering.listed):
+	case r.target == inService && r.registering.ours() && (!r.registering.registered || !r.registering.listed):
 		return "not registered"
 	case r.target == inService:
 		return "in service"

@@ -49,7 +49,7 @@ type conn struct {
 	// holdsHeader is true while the server holds a header, even after the guard
 	// has closed the connection.
 	holdsHeader bool
-	turn        chan struct{} // closed when the header may be read, or never will be
+	next        chan struct{} // closed when the header may be read, or never will be
 }
 
 // mayRead reports whether the connection is open: the guard has not closed it.

@@ -154,7 +154,7 @@ func (g *guard) begin(c *conn) bool {
 	for {
 		g.dropSlow(c.class())
 		select {
-		case <-c.turn:
+		case <-c.next:
 			return c.mayRead()
 		case <-slow.C:
 		}
@@ -168,7 +168,7 @@ func (g *guard) queued(c *conn) bool {
 	if c.state != waiting {
 		return false
 	}
-	c.turn = make(chan struct{})
+	c.next = make(chan struct{})
 	g.queue[c.class()] = append(g.queue[c.class()], c)
 	g.nextLocked(c.class())
 	return c.state == waiting
@@ -181,7 +181,7 @@ func (g *guard) nextLocked(class int) {
 		g.queue[class] = slices.Delete(g.queue[class], 0, 1)
 		c.state, c.since, c.holdsHeader, c.lacks = partial, time.Now(), true, false
 		g.partial[class]++
-		close(c.turn)
+		close(c.next)
 	}
 }
 
@@ -257,7 +257,7 @@ func (g *guard) removeLocked(c *conn) {
 	queue := &g.queue[c.class()]
 	if i := slices.Index(*queue, c); i >= 0 {
 		*queue = slices.Delete(*queue, i, i+1)
-		close(c.turn)
+		close(c.next)
 	}
 }
 

@@ -21,21 +21,21 @@ func execHook(w *workload, c *corev1.Container, at []any, port int32) []Finding 
 	}
 
 	grace := time.Duration(w.grace()) * time.Second
-	if told, known := told(c, "grace-period", "LASTCALL_GRACE_PERIOD", "30s"); known {
-		if limit, err := time.ParseDuration(told); err == nil && limit < grace {
+	if text, known := effective(c, "grace-period", "LASTCALL_GRACE_PERIOD", "30s"); known {
+		if limit, err := time.ParseDuration(text); err == nil && limit < grace {
 			found("hook-limit", fmt.Sprintf("its hook waits as for a grace period of %s, and the pod's is %s: the app is stopped before the drain ends", short(limit), short(grace)),
 				fmt.Sprintf("-grace-period %ds", w.grace()))
 		}
 	}
 	listen := "8099"
-	if v, known := told(c, "", "LASTCALL_LISTEN", ""); known && v != "" {
+	if v, known := effective(c, "", "LASTCALL_LISTEN", ""); known && v != "" {
 		listen = v[strings.LastIndex(v, ":")+1:]
 	}
-	if number, known := told(c, "port", "LASTCALL_PORT", listen); known && number != strconv.Itoa(int(port)) {
+	if number, known := effective(c, "port", "LASTCALL_PORT", listen); known && number != strconv.Itoa(int(port)) {
 		found("hook-port", fmt.Sprintf("its hook calls port %s, and the sidecar listens on %d: nobody answers", number, port), fmt.Sprintf("-port %d", port))
 	}
 	token := w.env.values["LASTCALL_TOKEN"]
-	sent, known := told(c, "token", "LASTCALL_TOKEN", "")
+	sent, known := effective(c, "token", "LASTCALL_TOKEN", "")
 	_, file := flagOf(command, "token-file")
 	switch {
 	case file || !known || token == "" && !w.env.hidden["LASTCALL_TOKEN"]:
@@ -47,9 +47,9 @@ func execHook(w *workload, c *corev1.Container, at []any, port int32) []Finding 
 	return all
 }
 
-// told returns the value that `lastcall hook` uses: that of its flag, or of the
+// effective returns the value that `lastcall hook` uses: that of its flag, or of the
 // container's variable, or otherwise. known reports whether the value is certain.
-func told(c *corev1.Container, flag, variable, otherwise string) (value string, known bool) {
+func effective(c *corev1.Container, flag, variable, otherwise string) (value string, known bool) {
 	if value, set := flagOf(c.Lifecycle.PreStop.Exec.Command, flag); set {
 		return value, true
 	}

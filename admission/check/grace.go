@@ -52,13 +52,13 @@ func graceMismatch(_ *input, w *workload) []Finding {
 	if w.sidecar == nil || w.grace() < 1 || !w.env.known(name) {
 		return nil
 	}
-	told := w.env.duration(name, 30*time.Second)
+	configured := w.env.duration(name, 30*time.Second)
 	grace := time.Duration(w.grace()) * time.Second
-	if told == grace {
+	if configured == grace {
 		return nil
 	}
-	message := fmt.Sprintf("LASTCALL_GRACE_PERIOD is %s, and the pod's grace period is %s: ", short(told), short(grace))
-	if told > grace {
+	message := fmt.Sprintf("LASTCALL_GRACE_PERIOD is %s, and the pod's grace period is %s: ", short(configured), short(grace))
+	if configured > grace {
 		message += "the pod is killed before the drain ends"
 	} else {
 		message += "the drain gives up earlier than it has to"

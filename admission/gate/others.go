@@ -140,23 +140,23 @@ func (g *Gate) overSurplus(ctx context.Context, a *Ask) *Decision {
 	if owner == nil || surplus <= 0 {
 		return nil // the controller has another reason for the deletion
 	}
-	leaving, err := g.leaving(ctx, owner, a.Pod.Namespace)
+	draining, err := g.draining(ctx, owner, a.Pod.Namespace)
 	if err != nil {
 		return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
 			"lastcall: pod %s does not begin to drain: cannot find out how many other pods drain: %v", a.Pod.Name, err)}
 	}
-	if leaving < surplus {
+	if draining < surplus {
 		return nil
 	}
 	return &Decision{Code: http.StatusTooManyRequests, Message: fmt.Sprintf(
-		"lastcall: pod %s does not begin to drain: ReplicaSet %s has %d pods too many, and %d are being drained", a.Pod.Name, owner.Name, surplus, leaving)}
+		"lastcall: pod %s does not begin to drain: ReplicaSet %s has %d pods too many, and %d are being drained", a.Pod.Name, owner.Name, surplus, draining)}
 }
 
-// leaving returns the number of the owner's pods with a recorded request. It asks the
+// draining returns the number of the owner's pods with a recorded request. It asks the
 // API server and not the cache: a controller retries a denied deletion within
 // milliseconds, for other pods, and another replica of the gate may have recorded the
 // first request.
-func (g *Gate) leaving(ctx context.Context, owner *metav1.OwnerReference, namespace string) (int, error) {
+func (g *Gate) draining(ctx context.Context, owner *metav1.OwnerReference, namespace string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	list, err := g.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: Label + "=true"})

@@ -14,8 +14,8 @@ import (
 
 // outOfReach is the state of a sidecar that has failed to answer.
 type outOfReach struct {
-	since time.Time
-	told  bool
+	since  time.Time
+	logged bool
 }
 
 // reconcile does the next step for a pod, and returns the delay before the following
@@ -116,8 +116,8 @@ func (g *Gate) unreachable(pod *corev1.Pod, err error) (why string, again time.D
 		out = &outOfReach{since: time.Now()}
 		g.out[keyOf(pod)] = out
 	}
-	if !out.told {
-		out.told = true
+	if !out.logged {
+		out.logged = true
 		fix := "the sidecar has to be reachable from the gate's namespace"
 		if no := new(refused); errors.As(err, &no) && (no.code == http.StatusUnauthorized || no.code == http.StatusForbidden) {
 			fix = "the gate knows only tokens that LASTCALL_TOKEN has literally"

@@ -108,8 +108,8 @@ type Counter struct {
 	listeners *regexp.Regexp // nil when unset
 	proxy     *proxygone.Proxy
 
-	// turn holds a token during a reading. It guards everything below.
-	turn    *semaphore.Weighted
+	// busy holds a token during a reading. It guards everything below.
+	busy    *semaphore.Weighted
 	list    []byte       // Envoy's list of listeners, at the last reading
 	dumped  []configured // their configuration
 	fresh   bool         // dumped was read during this reading
@@ -141,7 +141,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	return &Counter{
 		admin:     admin,
 		listeners: listeners,
-		turn:      semaphore.NewWeighted(1),
+		busy:      semaphore.NewWeighted(1),
 		proxy: &proxygone.Proxy{
 			Local:    admin.Local(pod.IP),
 			PagePort: admin.Port(),
@@ -162,10 +162,10 @@ const (
 // lack a part of what is counted, unless Envoy is gone: then the remaining
 // connections count as in flight, and arrivals are not reported.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	if err := c.turn.Acquire(ctx, 1); err != nil {
+	if err := c.busy.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("reading Envoy's statistics: an earlier reading has not ended: %w", err)
 	}
-	defer c.turn.Release(1)
+	defer c.busy.Release(1)
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		r.InFlight, err = c.proxy.Left(err)

@@ -49,11 +49,11 @@ type Counter struct {
 	path string
 	sum  func(path string) (sum, error)
 
-	// turn holds a token during a reading. A file system that hangs blocks at
+	// busy holds a token during a reading. A file system that hangs blocks at
 	// most one goroutine, and never the caller.
-	turn *semaphore.Weighted
-	seen bool // a file has been seen in the folder; guarded by turn
-	was  bool // the path has existed; guarded by turn
+	busy *semaphore.Weighted
+	seen bool // a file has been seen in the folder; guarded by busy
+	was  bool // the path has existed; guarded by busy
 }
 
 // New returns a counter. It reads nothing yet.
@@ -61,7 +61,7 @@ func New(cfg Config) (*Counter, error) {
 	if !filepath.IsAbs(cfg.Path) {
 		return nil, fmt.Errorf("LASTCALL_FILE_PATH=%q: must be an absolute path, such as /lastcall/inflight", cfg.Path)
 	}
-	return &Counter{path: cfg.Path, sum: read, turn: semaphore.NewWeighted(1)}, nil
+	return &Counter{path: cfg.Path, sum: read, busy: semaphore.NewWeighted(1)}, nil
 }
 
 // errNoFiles is the error for a folder in which no worker has ever had a file.
@@ -82,7 +82,7 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if err := c.turn.Acquire(ctx, 1); err != nil {
+	if err := c.busy.Acquire(ctx, 1); err != nil {
 		return 0, fmt.Errorf("an earlier reading has not ended, the file system hangs: %w", err)
 	}
 	type outcome struct {
@@ -91,7 +91,7 @@ func (c *Counter) count(ctx context.Context) (int64, error) {
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		defer c.turn.Release(1)
+		defer c.busy.Release(1)
 		s, err := c.settle(ctx)
 		c.was = c.was || err == nil
 		if s.folder {

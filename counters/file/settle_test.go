@@ -90,7 +90,7 @@ func TestNoPauseForNothing(t *testing.T) {
 			t.Fatalf("got %v after %v, want the deadline's error when it is over", err, time.Since(began))
 		}
 		synctest.Wait() // the reading has ended as well
-		if !c.turn.TryAcquire(1) {
+		if !c.busy.TryAcquire(1) {
 			t.Fatal("a reading goes on after its context")
 		}
 	})

@@ -95,8 +95,8 @@ type Counter struct {
 	frontends *named // nil when unset
 	proxy     *proxygone.Proxy
 
-	// turn holds a token during a reading. It guards everything below.
-	turn     *semaphore.Weighted
+	// busy holds a token during a reading. It guards everything below.
+	busy     *semaphore.Weighted
 	scrape   scrapeRequest
 	arrived  arrivals
 	previous previousWorker
@@ -106,7 +106,7 @@ type Counter struct {
 func New(cfg Config, pod drain.Pod) (*Counter, error) {
 	c := &Counter{
 		proxy: &proxygone.Proxy{AppPorts: pod.AppPorts, Sockets: procnet.Kernel()},
-		turn:  semaphore.NewWeighted(1),
+		busy:  semaphore.NewWeighted(1),
 	}
 	if err := errors.Join(c.setStats(cfg, pod), c.setFrontends(cfg.Frontends)); err != nil {
 		return nil, err
@@ -156,10 +156,10 @@ func (c *Counter) setFrontends(pattern string) (err error) {
 // stopping or gone: then the remaining connections count as in flight, and
 // arrivals are not reported.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	if err := c.turn.Acquire(ctx, 1); err != nil {
+	if err := c.busy.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("reading HAProxy's statistics: an earlier reading has not ended: %w", err)
 	}
-	defer c.turn.Release(1)
+	defer c.busy.Release(1)
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		if r.InFlight, err = c.proxy.Left(err); err == nil && r.InFlight == 0 {

@@ -66,10 +66,10 @@ type Counter struct {
 	page  *fetch.Source
 	proxy *proxygone.Proxy
 
-	// turn holds a token during a reading.
-	turn     *semaphore.Weighted
-	own      uint64 // readings since this nginx started; guarded by turn
-	last     status // at the last reading; guarded by turn
+	// busy holds a token during a reading.
+	busy     *semaphore.Weighted
+	own      uint64 // readings since this nginx started; guarded by busy
+	last     status // at the last reading; guarded by busy
 	previous proxygone.Previous
 }
 
@@ -90,7 +90,7 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 			AppPorts: pod.AppPorts,
 			Sockets:  procnet.Kernel(),
 		},
-		turn: semaphore.NewWeighted(1),
+		busy: semaphore.NewWeighted(1),
 	}, nil
 }
 
@@ -98,10 +98,10 @@ func New(cfg Config, pod drain.Pod) (*Counter, error) {
 // nginx is stopping or gone: then the remaining connections count as in flight,
 // and arrivals are not reported.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	if err := c.turn.Acquire(ctx, 1); err != nil {
+	if err := c.busy.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("reading nginx's status: an earlier reading has not ended: %w", err)
 	}
-	defer c.turn.Release(1)
+	defer c.busy.Release(1)
 	r, err := c.read(ctx)
 	if fetch.Refused(err) {
 		r.InFlight, err = c.proxy.Left(err)

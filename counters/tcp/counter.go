@@ -79,8 +79,8 @@ type Counter struct {
 	know     knowledge    // has its own lock
 	watching atomic.Int32 // how many goroutines record the ends of all connections
 
-	// turn holds a token during a reading. It guards everything below.
-	turn    *semaphore.Weighted
+	// busy holds a token during a reading. It guards everything below.
+	busy    *semaphore.Weighted
 	diag    diagnostics
 	blind   bool // the diagnostics are refused
 	known   map[uint64]*memory
@@ -116,7 +116,7 @@ func New(cfg Config, ports ...int) (*Counter, error) {
 		table:    procnet.Kernel(),
 		ownEnds:  ownEnds,
 		base:     time.Now(),
-		turn:     semaphore.NewWeighted(1),
+		busy:     semaphore.NewWeighted(1),
 		known:    make(map[uint64]*memory),
 		views:    make(map[int]*view),
 		walk:     walk{accepted: procnet.KernelStatistics().Accepted},
@@ -156,14 +156,14 @@ func validPorts(ports []int) bool {
 	return len(ports) > 0 && len(ports) <= maxPorts
 }
 
-// lock waits for the turn, which a check holds for as long as it takes.
-func (c *Counter) lock()   { _ = c.turn.Acquire(context.Background(), 1) }
-func (c *Counter) unlock() { c.turn.Release(1) }
+// lock waits for busy, which a check holds for as long as it takes.
+func (c *Counter) lock()   { _ = c.busy.Acquire(context.Background(), 1) }
+func (c *Counter) unlock() { c.busy.Release(1) }
 
 // Count checks the app's connections. If the kernel's diagnostics are refused,
 // it counts all of them as work and does not report arrivals.
 func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
-	if err := c.turn.Acquire(ctx, 1); err != nil {
+	if err := c.busy.Acquire(ctx, 1); err != nil {
 		return drain.Reading{}, fmt.Errorf("counting the app's connections: an earlier reading has not ended: %w", err)
 	}
 	defer c.unlock()
@@ -174,7 +174,7 @@ func (c *Counter) Count(ctx context.Context) (drain.Reading, error) {
 	return r, nil
 }
 
-// read is Count for a caller that holds the turn.
+// read is Count for a caller that holds busy.
 func (c *Counter) read(ctx context.Context) (drain.Reading, error) {
 	if err := ctx.Err(); err != nil {
 		return drain.Reading{}, err

@@ -156,7 +156,7 @@ const (
 // mayWalk allows the walk. It reports what it has checked, and whether there
 // are any connections.
 func (c *Counter) glance(ctx context.Context, mayWalk bool) (looked lookedAt, some bool, err error) {
-	if err := c.turn.Acquire(ctx, 1); err != nil {
+	if err := c.busy.Acquire(ctx, 1); err != nil {
 		return atNothing, false, err
 	}
 	defer c.unlock()
@@ -310,7 +310,7 @@ type portKnowledge struct {
 }
 
 // publish makes the current knowledge available to Learned. The caller holds
-// the turn.
+// busy.
 func (c *Counter) publish() {
 	c.know.mu.Lock()
 	defer c.know.mu.Unlock()

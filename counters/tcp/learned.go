@@ -19,7 +19,7 @@ const (
 	pauseMatters = 500 * time.Millisecond
 )
 
-// learned is what was seen of the answers on one port. The counter's turn
+// learned is what was seen of the answers on one port. The counter's busy
 // guards it.
 type learned struct {
 	answers  uint64

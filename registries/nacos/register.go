@@ -82,7 +82,7 @@ func (r *Registry) takeAway(ctx context.Context, s *server, t *target) error {
 // an earlier withdrawal, as soon as the server shows it.
 func (r *Registry) clearFresh(ctx context.Context, s *server, t *target) error {
 	r.mu.Lock()
-	waits := !t.fresh || r.leaving
+	waits := !t.fresh || r.draining
 	r.mu.Unlock()
 	if waits {
 		return nil

@@ -21,9 +21,9 @@ type Registry struct {
 	// first is the index of the server that is queried first: the one that
 	// answered last, or that was seen to list the instance.
 	first int
-	// leaving is true from the first Withdraw until the next Restore. Find must
+	// draining is true from the first Withdraw until the next Restore. Find must
 	// not undo that withdrawal.
-	leaving bool
+	draining bool
 	// located is set once a server has shown an instance of the pod.
 	located bool
 	// emptied is the reason why clients that keep their last known instances do
@@ -77,7 +77,7 @@ func (r *Registry) Located() bool {
 // has disabled within that minute therefore counts as withdrawn by this pod.
 func (r *Registry) Withdraw(ctx context.Context) error {
 	r.mu.Lock()
-	r.leaving = true
+	r.draining = true
 	r.mu.Unlock()
 	return r.forTargets(ctx, r.withdraw)
 }
@@ -159,7 +159,7 @@ func (r *Registry) currentMark(ctx context.Context, s *server, t *target) (mark,
 // registered now is enabled by Find when it comes back.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
-	r.leaving, r.emptied, r.protected = false, "", false
+	r.draining, r.emptied, r.protected = false, "", false
 	r.mu.Unlock()
 	return r.forTargets(ctx, r.restore)
 }
@@ -236,5 +236,5 @@ func (r *Registry) deregister(ctx context.Context, s *server, t *target) error {
 func (r *Registry) isLeaving() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.leaving
+	return r.draining
 }

@@ -207,7 +207,7 @@ func (r *Registry) noteEmptied(lists []map[service]seen) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.emptied = ""
-	if !r.leaving {
+	if !r.draining {
 		return
 	}
 	var reasons []string

@@ -29,8 +29,8 @@ type Registry struct {
 	// target grows with each change between Withdraw and Restore. The result of
 	// a call for an earlier target does not count for the present one.
 	target int
-	// leaving is true from the first Withdraw until the next Restore.
-	leaving bool
+	// draining is true from the first Withdraw until the next Restore.
+	draining bool
 	// acted is set once Withdraw has succeeded, until the next Restore.
 	acted bool
 	// hopeless is the reason why the withdrawal can never succeed; empty if it
@@ -88,7 +88,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("no call was made: %w", err)
 	}
 	r.mu.Lock()
-	target, leaving, acted, hopeless := r.target, r.leaving, r.acted, r.hopeless != ""
+	target, draining, acted, hopeless := r.target, r.draining, r.acted, r.hopeless != ""
 	r.mu.Unlock()
 	if hopeless {
 		return true, nil
@@ -106,7 +106,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 	switch {
 	case err != nil:
 		return false, err
-	case got.verdict == never && leaving:
+	case got.verdict == never && draining:
 		r.note(target, false, got.reason)
 		return true, nil
 	case got.verdict == never:
@@ -212,11 +212,11 @@ func (r *Registry) describe(vars values) string {
 
 // aim sets whether the instance is to be withdrawn from now on, and returns the
 // target.
-func (r *Registry) aim(leaving bool) int {
+func (r *Registry) aim(draining bool) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.leaving != leaving || !leaving {
-		r.leaving, r.acted, r.hopeless = leaving, false, ""
+	if r.draining != draining || !draining {
+		r.draining, r.acted, r.hopeless = draining, false, ""
 		r.target++
 	}
 	return r.target
@@ -239,7 +239,7 @@ func (r *Registry) note(target int, acted bool, hopeless string) {
 func (r *Registry) isLeaving() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.leaving
+	return r.draining
 }
 
 // known returns the variables that find last set. If there are none, it calls
