@@ -90,6 +90,9 @@ func TestSlowServers(t *testing.T) {
 	const scale = 4
 	for _, seconds := range []float64{0.5, 1, 2, 3, 4} {
 		for _, way := range []string{"found by address", "application known", "application and id known", "one slow peer of two"} {
+			if strings.HasSuffix(way, "known") && seconds != 1 && seconds != 4 {
+				continue // the same requests, but for the search
+			}
 			t.Run(fmt.Sprintf("%v s, %s", seconds, way), func(t *testing.T) {
 				t.Parallel()
 				start := oneServer
