@@ -49,8 +49,8 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 # Eureka first: its tests take the longest, and others run beside them. Tests wait
 # for servers, so there is one package more than there are processors. Without
 # -trimpath, also for what tests build, each clone would compile everything anew.
-# GOGC is for the compiler, not for the tests.
-	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" GOGC=400 go test -exec 'env -u GOGC' -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
+# GOGC is for the compiler, not for the tests. `make lint` runs go vet.
+	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" GOGC=400 go test -vet=off -exec 'env -u GOGC' -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
 	$(PLAIN) go test -count=1 -run '^TestModel$$' ./drain -model.runs 2000
 	$(PLAIN) go test -C internal/tools/manifests -count=1 ./...
 
@@ -58,7 +58,7 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 test-admission: ## tests of the cluster's side, against real API servers, which it builds first (10 minutes, once)
 	@internal/test/servers/install
 	@e2e/node/build
-	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" GOGC=400 go test -C admission -exec 'env -u GOGC' -race -count=1 -timeout 20m ./...
+	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" GOGC=400 go test -C admission -vet=off -exec 'env -u GOGC' -race -count=1 -timeout 20m ./...
 
 .PHONY: bench-admission
 bench-admission: ## measure the figures in docs/admission.md, and write them there (5 minutes)
