@@ -72,12 +72,12 @@ func startsSlowly(a app, n int) app {
 	return a
 }
 
-// deletedWhileStarting deletes each pod when its app runs but does not listen yet, tells
-// the app to listen, and waits until all are gone. Each pod must have one drain, with one of the outcomes, that
-// is not taken back.
+// deletedWhileStarting deletes one pod after another, whose app runs but does not listen
+// yet, tells the app to listen, and waits until all are gone. Each pod must have one drain, with one
+// of the outcomes, that is not taken back.
 func (s *scenario) deletedWhileStarting(a app, pods []string, outcomes ...string) {
 	s.Helper()
-	for _, name := range pods {
+	for n, name := range pods {
 		s.waitForPods("the app of "+name+" runs", func(pods []*corev1.Pod) bool {
 			p := byName(pods, name)
 			return p != nil && runs(p, "app") && runs(p, sidecarName)
@@ -86,8 +86,6 @@ func (s *scenario) deletedWhileStarting(a app, pods []string, outcomes ...string
 		if _, err := s.get(name, appPort, "/ready"); err == nil {
 			s.Fatalf("the app of %s listens already", name)
 		}
-	}
-	for n, name := range pods {
 		s.eventually("the drain of "+name, func(ctx context.Context) (bool, error) {
 			if n%2 == 1 { // its end; a classic sidecar has gone by then
 				return len(s.outcomes(name)) > 0, nil
