@@ -48,7 +48,7 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 	@internal/tools/install-deploy
 # Eureka first: its tests take the longest, and others run beside them. Tests wait
 # for servers, so there is one package more than there are processors. Without
-# -trimpath, also for what tests build, each clone would compile everything anew.
+# -trimpath, also for what tests build, each clone would compile everything again.
 # GOGC is for the compiler, not for the tests. `make lint` runs go vet.
 	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" GOGC=400 go test -vet=off -exec 'env -u GOGC' -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
 	$(PLAIN) go test -count=1 -run '^TestModel$$' ./drain -model.runs 2000

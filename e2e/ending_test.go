@@ -50,11 +50,6 @@ func TestConsulDeletedWhileStarting(t *testing.T) {
 		counts := clients.stop()
 		results.add(fmt.Sprintf("%d pods are deleted while their apps start, clients find them in Consul and use their copy for 5 s", *times), v, counts, s.longest(young))
 		s.noneFailed(counts)
-		// An app that is killed has registered after its drain, and leaves the sidecar 2 s.
-		if slices.ContainsFunc(pods, func(name string) bool { return strings.Contains(s.logOf(name), "not deregistered in time") }) {
-			s.Log("a sidecar was too late to deregister its app, and said so")
-			return
-		}
 		consul.holds(s, web)
 	})
 }

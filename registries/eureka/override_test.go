@@ -1,10 +1,12 @@
 package eureka
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lastcall/internal/test/wait"
 	"lastcall/registries/registrytest"
@@ -178,7 +180,9 @@ func TestOddIDs(t *testing.T) {
 	var leaving sync.WaitGroup
 	for _, a := range all {
 		leaving.Go(func() {
-			if err := a.r.Deregister(t.Context()); err != nil {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if err := a.r.Deregister(ctx); err != nil {
 				t.Errorf("Deregister of %s: %v", a.id, err)
 			}
 		})
