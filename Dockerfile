@@ -20,7 +20,7 @@ ARG TARGETARCH
 ARG VERSION=dev
 ARG COMMIT=unknown
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false \
+    go build -trimpath -buildvcs=false -gcflags=all=-dwarf=false \
       -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" \
       -o /out/lastcall ./cmd/lastcall
 
@@ -34,7 +34,8 @@ ARG TARGETOS
 ARG TARGETARCH
 ARG VERSION=dev
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -C admission -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" \
+    go build -C admission -trimpath -buildvcs=false -gcflags=all=-dwarf=false \
+      -ldflags "-s -w -X main.version=$VERSION" \
       -o /out/lastcall-admission ./cmd/lastcall-admission
 
 FROM scratch AS admission

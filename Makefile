@@ -16,10 +16,12 @@ FUZZTIME ?= 30s
 RESTARTS ?= 100
 LIVENESS ?= 200
 
-# Go compiles a package again for other flags. So these are for all that is not built
-# for the race detector: the programs, the tools, and what the linters read. With
-# GOGC=400, compilers and linters use more memory, and a fifth less of the processors.
-PLAIN   := CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath" GOGC=400
+# Go compiles a package again for other flags. So COMPILE is for everything, and PLAIN
+# for all that is not built for the race detector: the programs, the tools, and what the
+# linters read. Without debug information, and with GOGC=400, compilers and linters use
+# more memory, and a fourth less of the processors.
+COMPILE := GOFLAGS="$$(go env GOFLAGS) -trimpath -gcflags=all=-dwarf=false" GOGC=400
+PLAIN   := CGO_ENABLED=0 $(COMPILE)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lastcall/bin
 SCRIPTS := .ci/run internal/test/servers/install internal/test/servers/install-nacos internal/tools/image internal/tools/install-deploy internal/tools/install-lint internal/tools/vulncheck examples/consul-envoy/run
@@ -36,11 +38,11 @@ demo: build ## see the whole job on this machine, in under a minute; needs only 
 
 .PHONY: build
 build: ## bin/lastcall, static
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/lastcall ./cmd/lastcall
+	$(PLAIN) go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/lastcall ./cmd/lastcall
 
 .PHONY: build-admission
 build-admission: ## bin/lastcall-admission, the cluster's side, static
-	@CGO_ENABLED=0 go build -C admission -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o ../bin/lastcall-admission ./cmd/lastcall-admission
+	@$(PLAIN) go build -C admission -buildvcs=false -ldflags '$(LDFLAGS)' -o ../bin/lastcall-admission ./cmd/lastcall-admission
 
 .PHONY: test
 test: ## all tests, against real servers, which it installs first (some minutes, once)
@@ -50,7 +52,7 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 # for servers, so there is one package more than there are processors. Without
 # -trimpath, also for what tests build, each clone would compile everything again.
 # GOGC is for the compiler, not for the tests. `make lint` runs go vet.
-	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" GOGC=400 go test -vet=off -exec 'env -u GOGC' -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
+	REQUIRE_SERVERS=1 $(COMPILE) go test -vet=off -exec 'env -u GOGC' -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
 	$(PLAIN) go test -count=1 -run '^TestModel$$' ./drain -model.runs 2000
 	$(PLAIN) go test -C internal/tools/manifests -count=1 ./...
 
@@ -58,7 +60,7 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 test-admission: ## tests of the cluster's side, against real API servers, which it builds first (10 minutes, once)
 	@internal/test/servers/install
 	@e2e/node/build
-	REQUIRE_SERVERS=1 GOFLAGS="-trimpath $${GOFLAGS:-}" GOGC=400 go test -C admission -vet=off -exec 'env -u GOGC' -race -count=1 -timeout 20m ./...
+	REQUIRE_SERVERS=1 $(COMPILE) go test -C admission -vet=off -exec 'env -u GOGC' -race -count=1 -timeout 20m ./...
 
 .PHONY: bench-admission
 bench-admission: ## measure the figures in docs/admission.md, and write them there (5 minutes)

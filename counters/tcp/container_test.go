@@ -76,7 +76,7 @@ func runtimeDefault(t *testing.T) json.RawMessage {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "run", "-C", tool, ".")
-	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -trimpath") // as in internal/test/servers/install
+	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -trimpath -gcflags=all=-dwarf=false") // as in internal/test/servers/install
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	profile, err := cmd.Output()

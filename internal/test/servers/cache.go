@@ -10,7 +10,7 @@ import (
 // GoEnv is the environment for `go build`: with the flags of `make build` and of
 // internal/test/servers/install, whose packages are then not compiled again.
 func GoEnv() []string {
-	return append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath")
+	return append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath -gcflags=all=-dwarf=false")
 }
 
 // DependsOn makes the test cache of `go test` depend on the sources of a package
