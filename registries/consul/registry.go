@@ -101,6 +101,13 @@ func (r *Registry) setEntered() {
 	r.entered = true
 }
 
+// setTaken records that what was found is the pod's no more.
+func (r *Registry) setTaken() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known = known{}
+}
+
 // Restore ends the maintenance mode that lastcall began.
 func (r *Registry) Restore(ctx context.Context) error {
 	r.mu.Lock()
@@ -114,7 +121,8 @@ func (r *Registry) Restore(ctx context.Context) error {
 
 // Deregister removes the pod's instances from the agent that holds them, or
 // else from the catalog. Instances that were withdrawn and have not changed
-// since they were read are not read again.
+// since they were read are not read again, nor are those that were seen a
+// moment ago if little time is left.
 func (r *Registry) Deregister(ctx context.Context) error {
 	found := r.recent()
 	r.mu.Lock()
@@ -122,7 +130,7 @@ func (r *Registry) Deregister(ctx context.Context) error {
 	r.mu.Unlock()
 	gone, stands := r.stands()
 	defer r.unwatch()
-	if len(found) == 0 || !entered || !gone || !stands {
+	if len(found) == 0 || !endsSoon(ctx) && (!entered || !gone || !stands) {
 		return r.each(ctx, r.remove)
 	}
 	if err := r.all(found, func(i instance) error { return r.remove(ctx, i) }); err != nil {
@@ -134,11 +142,20 @@ func (r *Registry) Deregister(ctx context.Context) error {
 	return nil
 }
 
+// endsSoon reports whether ctx ends before two requests to a slow server do. The
+// sidecar of an app that was killed has less than two seconds: a request that
+// removes an instance has its effect even if its answer comes too late.
+func endsSoon(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < 2*time.Second
+}
+
 // each locates the pod's instances and calls do for each.
 func (r *Registry) each(ctx context.Context, do func(context.Context, instance) error) error {
 	found, err := r.locate(ctx)
 	if taken := (*takenError)(nil); errors.As(err, &taken) && r.Located() {
 		// The pod's own instance is gone, and a successor has its id.
+		r.setTaken()
 		return r.handBack(ctx, taken.by)
 	}
 	if err != nil {
@@ -194,6 +211,7 @@ func (r *Registry) Withdrawn(ctx context.Context) (bool, error) {
 func (r *Registry) lookFurther(ctx context.Context) (bool, error) {
 	found, err := r.locate(ctx)
 	if taken := (*takenError)(nil); errors.As(err, &taken) && r.Located() {
+		r.setTaken()
 		return true, r.handBack(ctx, taken.by)
 	}
 	if err != nil {

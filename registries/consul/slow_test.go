@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -113,6 +114,35 @@ func TestSlowServers(t *testing.T) {
 				wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
 			})
 		}
+	}
+}
+
+// The sidecar of an app that was killed has less than two seconds. Nothing is asked
+// before the instance is removed, even if its checks have just changed.
+func TestDeregisterInTheLastMoment(t *testing.T) {
+	server := servers.StartConsul(t, servers.ConsulOptions{})
+	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
+	for name, h := range map[string]*harness{"agent": onNodeAgent(t, agent), "agentless": agentless(t, server)} {
+		t.Run(name, func(t *testing.T) {
+			s := before(t, h.at, 0)
+			h.config.Address = s.url
+			h.Register(t)
+			wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
+			r := h.plugIn(t)
+			must(t, func(ctx context.Context) error { _, err := r.Find(ctx); return err })
+			n := len(s.since(0))
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			defer cancel()
+			if err := r.Deregister(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			wait.Until(t, "the instance being gone", func() bool { return !h.Known(t) })
+			for _, call := range s.since(n) {
+				if !strings.HasPrefix(call, "PUT ") {
+					t.Errorf("Deregister made the call %s, want nothing but the removal", call)
+				}
+			}
+		})
 	}
 }
 
