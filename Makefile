@@ -51,7 +51,7 @@ test: ## all tests, against real servers, which it installs first (some minutes,
 # Eureka first: its tests take the longest, and others run beside them. Tests wait
 # for servers, so there is one package more than there are processors. Without
 # -trimpath, also for what tests build, each clone would compile everything again.
-# GOGC is for the compiler, not for the tests. `make lint` runs go vet.
+# GOGC is for the compiler, not for the tests. `make lint` makes go vet's checks.
 	REQUIRE_SERVERS=1 $(COMPILE) go test -vet=off -exec 'env -u GOGC' -race -count=1 -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 20m ./registries/eureka ./...
 	$(PLAIN) go test -count=1 -run '^TestModel$$' ./drain -model.runs 2000
 	$(PLAIN) go test -C internal/tools/manifests -count=1 ./...
@@ -83,10 +83,9 @@ fuzz: ## look for input that breaks a parser, FUZZTIME (30s) for each
 	done
 
 .PHONY: lint
-lint: ## gofmt, go vet, golangci-lint, shellcheck, govulncheck
+lint: ## gofmt, golangci-lint with go vet's checks, shellcheck, govulncheck
 	@internal/tools/install-lint
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "gofmt would change:" $$unformatted; exit 1; }
-	$(PLAIN) go vet ./...
 	$(PLAIN) $(TOOLS)/golangci-lint run --build-tags nacos ./...
 	cd e2e && $(PLAIN) $(TOOLS)/golangci-lint run --build-tags soak ./...
 	cd admission && $(PLAIN) $(TOOLS)/golangci-lint run ./...
