@@ -33,8 +33,10 @@
 //
 // `stats scope` hides frontends from the page. So the HTML page is read too:
 // its head shows how many connections the whole process has. If these are more
-// than the frontends on the page have, that is an error. The sockets hide
-// nothing. With LASTCALL_HAPROXY_FRONTENDS the HTML page is not read; instead,
+// than the frontends on the page have, that is an error. A connection that is
+// opened between the two pages could make up for a hidden one. So a page without
+// work in flight is only used if none was opened since the page before it, or if
+// two in a row agree. The sockets hide nothing. With LASTCALL_HAPROXY_FRONTENDS the HTML page is not read; instead,
 // each part of the expression, as in `^(web|api)$`, must match a frontend. A
 // page that does not count its own request is a cached copy, and an error.
 //

@@ -18,6 +18,13 @@ type page struct {
 	csv   *fetch.Source
 	whole *fetch.Source // the HTML page, without any frontend
 	asked uint64        // requests since the last reading that was used
+	last  seen          // what the last CSV page showed
+}
+
+// seen is what tells whether connections were opened between two CSV pages.
+type seen struct {
+	pid    int
+	opened uint64 // connections of all frontends on the page since the process began
 }
 
 func openPage(settings fetch.Settings) (*page, error) {
@@ -38,15 +45,16 @@ func openPage(settings fetch.Settings) (*page, error) {
 	return &page{csv: csv, whole: whole}, nil
 }
 
-// attempts is how often an inconsistent page is read: a connection may end
-// between its two parts.
-const attempts = 3
+// attempts is how often an inconsistent page is read: connections may be opened
+// and closed between its two parts.
+const attempts = 8
 
 // read returns the frontends. If everything must be on the page, it also
 // returns the process id, and an error if the page hides a frontend that has
 // connections.
 func (p *page) read(ctx context.Context, everything bool) (worker, error) {
 	var hidden error
+	complete := 0 // attempts in a row that showed nothing hidden
 	for range attempts {
 		var w worker
 		var conns int64
@@ -65,16 +73,44 @@ func (p *page) read(ctx context.Context, everything bool) (worker, error) {
 		if unknown != nil {
 			return worker{}, unknown
 		}
-		for _, f := range w.frontends {
-			conns -= f.conns
-		}
-		if conns <= 0 {
+		if !everything {
 			return w, nil
 		}
-		hidden = fmt.Errorf("HAProxy has %d more connections than the frontends on the page: `stats scope` hides a frontend; "+
-			"remove it, or read the runtime socket, or set LASTCALL_HAPROXY_FRONTENDS to the frontends to count", conns)
+		now := seen{pid: w.pid}
+		for _, f := range w.frontends {
+			conns -= f.conns
+			now.opened += f.opened
+		}
+		last := p.last
+		p.last = now
+		if conns > 0 {
+			complete = 0
+			hidden = fmt.Errorf("HAProxy has %d more connections than the frontends on the page: `stats scope` hides a frontend; "+
+				"remove it, or read the runtime socket, or set LASTCALL_HAPROXY_FRONTENDS to the frontends to count", conns)
+			continue
+		}
+		// A connection that was opened between the two parts is in the second
+		// alone, and makes up for one that is hidden. That matters only if
+		// nothing is in flight on the page. Requests for the page may themselves
+		// come on new connections: then two attempts in a row must agree.
+		complete++
+		if complete == 2 || now == last || w.busy() {
+			return w, nil
+		}
 	}
 	return worker{}, hidden
+}
+
+// busy reports whether the frontends have more in flight than a request for the
+// page.
+func (w worker) busy() bool {
+	var sum int64
+	for _, f := range w.frontends {
+		if !f.answersItself() {
+			sum += f.inFlight()
+		}
+	}
+	return sum > 1
 }
 
 // head matches what the HTML page shows about the process.

@@ -13,6 +13,7 @@ type frontend struct {
 	name    string
 	http    bool   // in mode http; otherwise in mode tcp
 	conns   int64  // open connections
+	opened  uint64 // connections since the process began
 	muxed   int64  // open connections that already speak HTTP/1 or HTTP/2, idle or not
 	streams int64  // requests on muxed connections that have begun and not ended
 	total   uint64 // requests, or connections in mode tcp, since the process began
@@ -54,7 +55,7 @@ func parse(page []byte) ([]frontend, error) {
 		column[name] = i
 	}
 	for _, name := range []string{
-		"mode", "scur", "stot", "req_tot", "intercepted",
+		"mode", "scur", "stot", "conn_tot", "req_tot", "intercepted",
 		"h1_open_connections", "h1_open_streams", "h2_open_connections", "h2_backend_open_streams",
 	} {
 		if _, ok := column[name]; !ok {
@@ -72,10 +73,11 @@ func parse(page []byte) ([]frontend, error) {
 		}
 		r := row{record: record, column: column}
 		f := frontend{
-			name:  record[column["pxname"]],
-			http:  record[column["mode"]] == "http",
-			conns: r.gauge("scur"),
-			total: r.count("stot"),
+			name:   record[column["pxname"]],
+			http:   record[column["mode"]] == "http",
+			conns:  r.gauge("scur"),
+			opened: r.count("conn_tot"),
+			total:  r.count("stot"),
 		}
 		if f.http {
 			f.muxed = r.gauge("h1_open_connections") + r.gauge("h2_open_connections")

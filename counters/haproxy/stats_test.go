@@ -21,9 +21,9 @@ func recorded(t testing.TB, name string) []byte {
 func TestParse(t *testing.T) {
 	got, err := parse(recorded(t, "page.csv"))
 	want := []frontend{
-		{name: "web", http: true, conns: 3, muxed: 3, streams: 2, total: 9, itself: 1},
-		{name: "raw", conns: 1, total: 1},
-		{name: "stats", http: true, conns: 1, muxed: 1, streams: 1, total: 2, itself: 2},
+		{name: "web", http: true, conns: 3, opened: 3, muxed: 3, streams: 2, total: 9, itself: 1},
+		{name: "raw", conns: 1, opened: 1, total: 1},
+		{name: "stats", http: true, conns: 1, opened: 1, muxed: 1, streams: 1, total: 2, itself: 2},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Fatalf("got %+v, %v, want %+v", got, err, want)
