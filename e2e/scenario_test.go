@@ -39,7 +39,7 @@ type scenario struct {
 	client    *kubernetes.Clientset
 	namespace string
 	pods      *podWatch
-	// held tells that the gate may hold its pods.
+	// held is true if the gate may hold its pods.
 	held bool
 }
 

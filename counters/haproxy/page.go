@@ -21,7 +21,8 @@ type page struct {
 	last  seen          // what the last CSV page showed
 }
 
-// seen is what tells whether connections were opened between two CSV pages.
+// seen is what a CSV page showed. If two pages are equal in it, no connection was
+// opened between them.
 type seen struct {
 	pid    int
 	opened uint64 // connections of all frontends on the page since the process began
