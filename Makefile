@@ -114,7 +114,7 @@ e2e-examples: ## deploy each example to a real node, and restart it under load (
 .PHONY: e2e
 e2e: ## a real Kubernetes node, real pods, real load: no request may fail (18 minutes)
 	go test -C e2e -race ./load
-	@e2e/run -timeout 90m -parallel 8 $(if $(WRITE),-args -write $(abspath $(WRITE)))
+	@e2e/run -timeout 90m -parallel 6 $(if $(WRITE),-args -write $(abspath $(WRITE)))
 
 .PHONY: soak
 soak: ## RESTARTS (100) rolling restarts in a row on such a node, and LIVENESS (200) of hung apps

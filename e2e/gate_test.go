@@ -143,7 +143,7 @@ func (s *scenario) watchReady(ctx context.Context, a app, least int) <-chan erro
 	return told
 }
 
-// Pods never drain because a client keeps a connection open. The recorded request can be
+// Pods never drain because a client waits for answers. The recorded request can be
 // cancelled. A forced deletion does not wait, and neither does the deletion of the whole
 // namespace.
 func podsThatNeverDrain(t *testing.T) {
@@ -153,7 +153,7 @@ func podsThatNeverDrain(t *testing.T) {
 	s.gates()
 	s.ready(web)
 	for _, pod := range s.podsOf(web) {
-		s.keepsOpen(pod)
+		s.keepsBusy(pod)
 		s.isEvictedLater(pod)
 	}
 	withdrawn, forced, left := names[0], names[1], names[2]
@@ -236,12 +236,17 @@ func (s *scenario) drainedAt(end termination) (at time.Time, ok bool) {
 	return at, ok
 }
 
-// keepsOpen starts a client that keeps a connection to a pod open. The pod does not drain
+// keepsBusy starts a client whose requests to a pod take an hour. The pod does not drain
 // until letGo is called.
-func (s *scenario) keepsOpen(pod *corev1.Pod) (letGo func()) {
+func (s *scenario) keepsBusy(pod *corev1.Pod) (letGo func()) {
 	s.Helper()
 	name := "keeps-" + pod.Name
-	s.runClient(name, "socket", "-url", fmt.Sprintf("ws://%s:%d/socket", pod.Status.PodIP, appPort))
+	s.runClient(name, "load", "-url", fmt.Sprintf("http://%s:%d/work", pod.Status.PodIP, appPort),
+		"-rate", "1", "-shortest", "1h", "-longest", "1h")
+	s.eventually(name+" has made a request", func(context.Context) (bool, error) {
+		now, err := clients{s: s, name: name}.counts()
+		return err == nil && now.InFlight > 0, err
+	})
 	return func() {
 		s.Helper()
 		s.must("ending "+name, s.client.CoreV1().Pods(s.namespace).Delete(s.ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}))

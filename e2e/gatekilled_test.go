@@ -33,7 +33,7 @@ func (a *admission) gateIsKilled(t *testing.T) {
 	}
 
 	first := pods[0]
-	letGo := s.keepsOpen(first) // makes the drain last until the gate is back
+	letGo := s.keepsBusy(first) // makes the drain last until the gate is back
 	s.isEvictedLater(first)
 	a.kill()
 	isThere(first)
@@ -42,7 +42,7 @@ func (a *admission) gateIsKilled(t *testing.T) {
 
 	s.gates() // waits until the API server reaches the new pods
 	second := pods[1]
-	letGo = s.keepsOpen(second) // makes the drain last until the gate is away
+	letGo = s.keepsBusy(second) // makes the drain last until the gate is away
 	s.isEvictedLater(second)
 	a.scaleTo(app{name: admissionName}, 0)
 	a.has(0, nil)
