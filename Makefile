@@ -112,7 +112,7 @@ e2e-examples: ## deploy each example to a real node, and restart it under load (
 	e2e/examples/run -v -timeout 40m
 
 .PHONY: e2e
-e2e: ## a real Kubernetes node, real pods, real load: no request may fail (18 minutes)
+e2e: ## a real Kubernetes node, real pods, real load: no request may fail (15 minutes)
 	go test -C e2e -race ./load
 	@e2e/run -timeout 90m -parallel 6 $(if $(WRITE),-args -write $(abspath $(WRITE)))
 
