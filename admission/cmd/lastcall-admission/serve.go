@@ -91,11 +91,11 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 // run serves until ctx ends.
 func (o *options) run(ctx context.Context, handler *webhook.Handler, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var parts sync.WaitGroup
-	defer parts.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer cancel()
 	certificates, err := o.attach(ctx, handler, log, func(name string, part func() error) {
-		parts.Go(func() {
+		running.Go(func() {
 			if err := part(); err != nil {
 				log.Error(name+" stopped", "error", err.Error())
 				cancel()
