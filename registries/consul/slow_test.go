@@ -117,19 +117,27 @@ func TestSlowServers(t *testing.T) {
 	}
 }
 
+// found registers the instance, and returns a plug-in that has found it, and what
+// records its calls.
+func found(t *testing.T, h *harness) (*Registry, *stage) {
+	t.Helper()
+	s := before(t, h.at, 0)
+	h.config.Address = s.url
+	h.Register(t)
+	wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
+	r := h.plugIn(t)
+	must(t, func(ctx context.Context) error { _, err := r.Find(ctx); return err })
+	return r, s
+}
+
 // The sidecar of an app that was killed has less than two seconds. Nothing is asked
-// before the instance is removed, even if its checks have just changed.
+// before the instance is removed, although it was never withdrawn.
 func TestDeregisterInTheLastMoment(t *testing.T) {
 	server := servers.StartConsul(t, servers.ConsulOptions{})
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	for name, h := range map[string]*harness{"agent": onNodeAgent(t, agent), "agentless": agentless(t, server)} {
 		t.Run(name, func(t *testing.T) {
-			s := before(t, h.at, 0)
-			h.config.Address = s.url
-			h.Register(t)
-			wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
-			r := h.plugIn(t)
-			must(t, func(ctx context.Context) error { _, err := r.Find(ctx); return err })
+			r, s := found(t, h)
 			n := len(s.since(0))
 			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 			defer cancel()
@@ -152,13 +160,7 @@ func TestFewCalls(t *testing.T) {
 	agent := servers.StartConsul(t, servers.ConsulOptions{Join: server})
 	for name, h := range map[string]*harness{"agent": onNodeAgent(t, agent), "agentless": agentless(t, server)} {
 		t.Run(name, func(t *testing.T) {
-			s := before(t, h.at, 0)
-			h.config.Address = s.url
-			h.Register(t)
-			wait.Until(t, "the instance being listed", func() bool { return h.Listed(t) })
-			r := h.plugIn(t)
-			_, err := r.Find(t.Context())
-			check(t, err)
+			r, s := found(t, h)
 			n := len(s.since(0))
 			must(t, r.Withdraw)
 			wait.Until(t, "Withdrawn", func() bool { return withdrawn(t, r) })
